@@ -1,0 +1,19 @@
+// Who may import whom. The table is in README.md ("Folders"); a slip fails `npm run check`.
+const only = (name, from, to, comment) => ({ name, severity: 'error', comment, from: { path: from }, to: { path: '^(core|federation|plugins|native|sdk|test)/', pathNot: to } })
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    only('contract-imports-nothing', '^core/contract/', '^core/contract/'),
+    ...['catalog', 'cluster', 'protocol', 'gateway', 'qos', 'control'].map((part) =>
+      only(`core-${part}`, `^core/${part}/`, `^core/(contract|telemetry|${part})/`),
+    ),
+    only('core-telemetry', '^core/telemetry/', '^core/(contract|telemetry)/'),
+    only('federation', '^federation/', '^(core/(contract|telemetry)|federation)/'),
+    only('plugins', '^plugins/', '^(core/contract|plugins)/'),
+    only('sdk', '^sdk/', '^(core/contract|sdk)/'),
+    only('native', '^native/', '^(core/contract|native)/'),
+    { name: 'product-does-not-import-test', severity: 'error', from: { pathNot: '^test/' }, to: { path: '^test/' } },
+    { name: 'contract-needs-no-package', severity: 'error', from: { path: '^core/contract/' }, to: { path: 'node_modules' } },
+  ],
+  options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, exclude: { path: '(^|/)(dist|build)/' } },
+}
