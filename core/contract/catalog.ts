@@ -1,0 +1,291 @@
+import type { StorageError } from './errors.ts'
+import type { WriteId } from './ids.ts'
+import type {
+  AccessKeyRecord,
+  AccountId,
+  BucketConfigKind,
+  BucketRecord,
+  Checksum,
+  Layout,
+  ObjectAttributes,
+  ObjectRecord,
+  ObjectSummary,
+  PartRecord,
+  UploadRecord,
+  VersionId,
+  VersioningState,
+} from './object-model.ts'
+
+/**
+ * The catalog as the gateway sees it: commands in, records out. A command becomes one entry of the ordered log; its
+ * preconditions are evaluated when the entry is applied, so that conditional writes are linearizable. `submit` resolves
+ * once the entry is durable and applied, and rejects with the StorageError that the state machine answered.
+ */
+export interface Catalog {
+  submit<C extends Command>(command: C): Promise<CommandResult<C>>
+
+  /** Linearizable read point: after it resolves, reads below see every write acknowledged before the call. */
+  barrier(): Promise<void>
+
+  // Reads are synchronous, from one consistent snapshot each, and never older than the last acknowledged `submit`.
+  bucket(name: string): BucketRecord | undefined
+  bucketById(id: number): BucketRecord | undefined
+  /** Ascending by name. */
+  buckets(after?: string, limit?: number): readonly BucketRecord[]
+  bucketConfig(bucketId: number, kind: BucketConfigKind): Uint8Array | undefined
+
+  /** The current version (a delete marker included), or the version named (`null` version: 'null'). */
+  object(bucketId: number, key: string, version?: VersionId | 'null'): ObjectRecord | undefined
+  inlineBody(writeId: WriteId): Uint8Array | undefined
+  listObjects(bucketId: number, query: ListQuery): ObjectListing
+  listVersions(bucketId: number, query: ListVersionsQuery): VersionListing
+
+  upload(bucketId: number, key: string, uploadId: string): UploadRecord | undefined
+  listUploads(bucketId: number, query: ListUploadsQuery): UploadListing
+  /** Parts with numbers greater than `afterNumber`, ascending. */
+  parts(
+    uploadId: string,
+    afterNumber: number,
+    limit: number,
+  ): { parts: readonly PartRecord[]; truncated: boolean }
+
+  accessKey(accessKeyId: string): AccessKeyRecord | undefined
+  accessKeys(): readonly AccessKeyRecord[]
+
+  /** Who owns a write: for repair, scrub reports and the orphan scan. */
+  writeOwner(writeId: WriteId): WriteOwner | undefined
+  /** Writes whose chunks may be freed, oldest first. */
+  garbage(limit: number): readonly GarbageRecord[]
+  /** Ascending by write id: everything that must exist in the chunk store (for the full scan). */
+  writes(after: WriteId | null, limit: number): readonly WriteOwner[]
+
+  stats(): CatalogStats
+  close(): Promise<void>
+}
+
+export interface WriteOwner {
+  readonly writeId: WriteId
+  readonly bucketId: number
+  readonly key: string
+  readonly uploadId?: string
+  readonly partNumber?: number
+  readonly chunkBytes: number
+  readonly byteLength: number
+}
+
+export interface GarbageRecord {
+  readonly writeId: WriteId
+  readonly chunkBytes: number
+  readonly byteLength: number
+}
+
+/** Evaluated against the current version of the key inside the state machine. ETags without quotes. */
+export interface Preconditions {
+  /** `*`: the key must exist. */
+  readonly ifMatch?: '*' | readonly string[]
+  /** `*`: the key must not exist. */
+  readonly ifNoneMatch?: '*' | readonly string[]
+  readonly ifUnmodifiedSinceMs?: number
+  readonly ifModifiedSinceMs?: number
+  /** Conditional delete extensions (x-amz-if-match-size, x-amz-if-match-last-modified-time). */
+  readonly ifMatchSize?: number
+  readonly ifMatchModifiedMs?: number
+}
+
+/** A body that has been stored (or travels inline) and now becomes visible. */
+export interface NewObject {
+  readonly byteLength: number
+  readonly etag: string
+  readonly checksum?: Checksum
+  readonly attributes: ObjectAttributes
+  readonly layout: Layout
+  /** The bytes, when `layout.kind` is `inline`. */
+  readonly inline?: Uint8Array
+}
+
+export interface DeleteItem {
+  readonly key: string
+  readonly version?: VersionId | 'null'
+  readonly preconditions?: Preconditions
+}
+
+export interface DeleteOutcome {
+  readonly key: string
+  readonly error?: StorageError
+  /** The delete made a delete marker, or removed one. */
+  readonly deleteMarker: boolean
+  /** Of the marker made, or of the version removed. */
+  readonly versionId?: VersionId | 'null'
+}
+
+export type Command =
+  | {
+      readonly type: 'create-bucket'
+      readonly name: string
+      readonly owner: AccountId
+      readonly configs?: Readonly<Partial<Record<BucketConfigKind, Uint8Array>>>
+    }
+  /** BUCKET_NOT_EMPTY while a version, marker or upload is left. */
+  | { readonly type: 'delete-bucket'; readonly name: string }
+  | {
+      readonly type: 'set-versioning'
+      readonly bucketId: number
+      readonly state: Exclude<VersioningState, 'off'>
+    }
+  | {
+      readonly type: 'set-bucket-config'
+      readonly bucketId: number
+      readonly kind: BucketConfigKind
+      /** null removes it. */
+      readonly value: Uint8Array | null
+    }
+  | {
+      readonly type: 'put-object'
+      readonly bucketId: number
+      readonly key: string
+      readonly owner: AccountId
+      readonly object: NewObject
+      readonly preconditions?: Preconditions
+    }
+  | {
+      readonly type: 'delete-objects'
+      readonly bucketId: number
+      readonly items: readonly DeleteItem[]
+      readonly owner: AccountId
+    }
+  | {
+      readonly type: 'set-object-tags'
+      readonly bucketId: number
+      readonly key: string
+      readonly version?: VersionId | 'null'
+      readonly tags: Readonly<Record<string, string>>
+    }
+  | {
+      readonly type: 'set-object-acl'
+      readonly bucketId: number
+      readonly key: string
+      readonly version?: VersionId | 'null'
+      readonly acl: string
+    }
+  | {
+      readonly type: 'create-upload'
+      readonly bucketId: number
+      readonly key: string
+      readonly owner: AccountId
+      readonly initiator: AccountId
+      readonly attributes: ObjectAttributes
+      readonly checksum?: Pick<Checksum, 'algorithm' | 'type'>
+    }
+  | {
+      readonly type: 'put-part'
+      readonly bucketId: number
+      readonly key: string
+      readonly uploadId: string
+      readonly number: number
+      readonly byteLength: number
+      readonly etag: string
+      readonly checksum?: string
+      readonly layout: Layout
+      readonly inline?: Uint8Array
+    }
+  /** The gateway has checked the parts' sizes and order against the snapshot and computed etag and checksum; the state
+   *  machine checks again that exactly these parts (number and etag) are there: INVALID_PART otherwise. */
+  | {
+      readonly type: 'complete-upload'
+      readonly bucketId: number
+      readonly key: string
+      readonly uploadId: string
+      readonly parts: readonly { readonly number: number; readonly etag: string }[]
+      readonly etag: string
+      readonly checksum?: Checksum
+      readonly preconditions?: Preconditions
+    }
+  | {
+      readonly type: 'abort-upload'
+      readonly bucketId: number
+      readonly key: string
+      readonly uploadId: string
+    }
+  /** The chunks of these garbage rows are gone from the store. */
+  | { readonly type: 'collected'; readonly writeIds: readonly WriteId[] }
+  | { readonly type: 'put-access-key'; readonly record: AccessKeyRecord }
+  | { readonly type: 'set-access-key-enabled'; readonly accessKeyId: string; readonly enabled: boolean }
+
+interface ResultByType {
+  'create-bucket': BucketRecord
+  'delete-bucket': Record<string, never>
+  'set-versioning': Record<string, never>
+  'set-bucket-config': Record<string, never>
+  /** versionId is 'null' for unversioned and suspended buckets. */
+  'put-object': { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
+  'delete-objects': { readonly outcomes: readonly DeleteOutcome[] }
+  'set-object-tags': { readonly versionId: VersionId | 'null' }
+  'set-object-acl': { readonly versionId: VersionId | 'null' }
+  'create-upload': { readonly uploadId: string }
+  'put-part': { readonly modifiedMs: number }
+  'complete-upload': { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
+  'abort-upload': Record<string, never>
+  collected: Record<string, never>
+  'put-access-key': Record<string, never>
+  'set-access-key-enabled': Record<string, never>
+}
+
+export type CommandResult<C extends Command> = ResultByType[C['type']]
+
+export interface ListQuery {
+  readonly prefix: string
+  readonly delimiter: string
+  /** Keys strictly greater (and, where it is a common prefix, everything below that prefix is passed over too). */
+  readonly after: string
+  /** At most; 0 answers an empty, untruncated page. */
+  readonly limit: number
+}
+
+export interface ObjectListing {
+  readonly objects: readonly ObjectSummary[]
+  /** Ascending; counted with the objects against the limit. */
+  readonly commonPrefixes: readonly string[]
+  readonly truncated: boolean
+  /** The last key or common prefix of the page, when truncated: the next `after`. */
+  readonly next?: string
+}
+
+export interface ListVersionsQuery extends Omit<ListQuery, 'after'> {
+  readonly keyMarker: string
+  /** With a keyMarker: go on behind this version of it. */
+  readonly versionMarker?: VersionId | 'null'
+}
+
+export interface VersionListing {
+  /** By key ascending, newest first within a key. */
+  readonly versions: readonly ObjectSummary[]
+  readonly commonPrefixes: readonly string[]
+  readonly truncated: boolean
+  readonly nextKeyMarker?: string
+  readonly nextVersionMarker?: VersionId | 'null'
+}
+
+export interface ListUploadsQuery extends Omit<ListQuery, 'after'> {
+  readonly keyMarker: string
+  readonly uploadIdMarker?: string
+}
+
+export interface UploadListing {
+  /** By key ascending, then by creation. */
+  readonly uploads: readonly UploadRecord[]
+  readonly commonPrefixes: readonly string[]
+  readonly truncated: boolean
+  readonly nextKeyMarker?: string
+  readonly nextUploadIdMarker?: string
+}
+
+export interface CatalogStats {
+  readonly buckets: number
+  readonly objects: number
+  readonly versions: number
+  readonly uploads: number
+  readonly liveBytes: number
+  readonly garbageWrites: number
+  readonly position: number
+  readonly bytesOnDisk: number
+}

@@ -1,0 +1,107 @@
+import type { ChunkId } from './ids.ts'
+
+/**
+ * The chunk store of one node: immutable runs of bytes under 16-byte ids. Native (C++) and reference (TypeScript)
+ * implementations obey the same laws (`test/kit/chunk-store.ts`). Errors are StorageErrors with the codes named.
+ */
+export interface ChunkStore {
+  readonly kind: 'native' | 'reference'
+
+  /**
+   * Takes `byteLength` bytes (at most maxChunkBytes) from the bounded buffer pool; waits while the pool is empty, which
+   * is the back-pressure of every body. Order of waiting is first come, first served. CANCELLED when the signal aborts.
+   */
+  acquire(byteLength: number, signal?: AbortSignal): Promise<ChunkBuffer>
+
+  /**
+   * Stores the first `byteLength` bytes of the buffer durably. Resolves only once they survive power loss. The buffer
+   * stays the caller's and must not be changed until the promise settles. An id that exists with equal content is a
+   * success without a write; with other content CONFLICT. INSUFFICIENT_STORAGE, DEVICE_OFFLINE, IO_ERROR, CLOSED.
+   */
+  put(id: ChunkId, buffer: ChunkBuffer, byteLength: number): Promise<void>
+
+  /**
+   * Reads `length` bytes from `offset`, verified by checksum, into a buffer from the pool that the caller releases; the
+   * buffer's `bytes` is exactly the bytes read (shorter only where the chunk ends). CHUNK_NOT_FOUND, CORRUPT_CHUNK.
+   */
+  get(id: ChunkId, offset: number, length: number, signal?: AbortSignal): Promise<ChunkBuffer>
+
+  has(id: ChunkId): Promise<boolean>
+
+  /** Durable when it resolves. Resolves false when there was no such chunk. */
+  delete(id: ChunkId): Promise<boolean>
+
+  /** Up to `limit` chunks with ids greater than `after` (null: from the beginning), ascending by id. */
+  list(after: ChunkId | null, limit: number): Promise<readonly ChunkInfo[]>
+
+  /** Reads and verifies everything once; findings as they are met. Long work: abort with the signal. */
+  scrub(signal?: AbortSignal): AsyncIterable<ScrubFinding>
+
+  /** Digests of a body, computed off the JavaScript thread where the implementation can. */
+  digest(algorithms: readonly DigestAlgorithm[]): BodyDigest
+
+  /** The same digests of a small body (at most 64 KiB), at once on the calling thread. */
+  digestNow(
+    algorithms: readonly DigestAlgorithm[],
+    bytes: Uint8Array,
+  ): ReadonlyMap<DigestAlgorithm, Uint8Array>
+
+  stats(): Promise<ChunkStoreStats>
+
+  /** Waits for requests in flight, then frees everything. Later calls reject with CLOSED. */
+  close(): Promise<void>
+}
+
+/** A slice of the pool. `release` gives it back and may be called once; the bytes are not touched after it. */
+export interface ChunkBuffer {
+  readonly bytes: Uint8Array
+  release(): void
+}
+
+export interface ChunkInfo {
+  readonly id: ChunkId
+  readonly byteLength: number
+  readonly crc32c: number
+}
+
+export interface ScrubFinding {
+  /** Absent when the damage is in the store's own structures and names no chunk. */
+  readonly id?: ChunkId
+  readonly problem: 'corrupt-payload' | 'corrupt-header' | 'unreadable' | 'lost-write'
+  readonly detail: string
+}
+
+export type DigestAlgorithm = 'md5' | 'sha1' | 'sha256' | 'crc32' | 'crc32c' | 'crc64nvme'
+
+/**
+ * Digests over the bytes of a body in order. `update` retains nothing that the caller must keep beyond the returned
+ * promise: the bytes may be changed or released once it settles. Callers need not wait between updates: order is kept.
+ */
+export interface BodyDigest {
+  update(buffer: ChunkBuffer, offset: number, length: number): Promise<void>
+  /** Raw digest bytes by algorithm (CRCs big-endian, as S3 encodes them). Ends the digest. */
+  finish(): Promise<ReadonlyMap<DigestAlgorithm, Uint8Array>>
+  /** Ends the digest without a result. Safe to call at any time, also after finish. */
+  abort(): void
+}
+
+export interface ChunkStoreStats {
+  readonly backend: string
+  readonly chunkCount: number
+  /** Bytes of live chunk payload. */
+  readonly liveBytes: number
+  /** Bytes on the device that collection could give back. */
+  readonly staleBytes: number
+  readonly capacityBytes: number
+  readonly freeBytes: number
+  readonly indexBytes: number
+  readonly cacheBytes: number
+  readonly cacheHits: number
+  readonly cacheMisses: number
+  /** Bytes of the buffer pool in use, and its size. */
+  readonly poolUsedBytes: number
+  readonly poolBytes: number
+  readonly corruptChunks: number
+  /** False once a write or flush has failed: reads go on, writes are refused until the node is restarted. */
+  readonly online: boolean
+}
