@@ -1,0 +1,185 @@
+import { cpSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { fingerprintFile, fingerprintTree, isCurrent, listFiles, noteCurrent } from './fingerprint.mjs'
+import { ensurePackages } from './system-packages.mjs'
+import { runStep, SetupError, say, warn } from './terminal.mjs'
+
+/** The checkout. Runs before anything is installed: this folder uses Node's own modules only. */
+export const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const cacheFolder = join(root, '.cache')
+const sourceFolders = ['core', 'federation', 'native', 'plugins', 'sdk', 'test']
+
+/**
+ * Brings the checkout to a state that can run: packages of the system, npm packages, native build, TypeScript build. Each
+ * step is skipped when its inputs have not changed, which takes some tens of milliseconds altogether.
+ *
+ * `tests` adds what the tests need; `strict` makes a failed native build an error (a start falls back to the
+ * reference store instead); `force` builds again; `packagesOnly` stops after the npm packages.
+ */
+export async function prepare({
+  tests = false,
+  strict = false,
+  force = false,
+  packagesOnly = false,
+  also = [],
+} = {}) {
+  checkNode()
+  await withSetupLock(async () => {
+    if (also.length > 0) await ensurePackages(also, { cacheFolder })
+    await installNpmPackages()
+    if (packagesOnly) return
+    await buildNative({ tests, strict, force })
+    await buildTypeScript({ force })
+  })
+}
+
+function checkNode() {
+  const wanted = [20, 11]
+  const [major, minor] = process.versions.node.split('.').map(Number)
+  if (major > wanted[0] || (major === wanted[0] && minor >= wanted[1])) return
+  throw new SetupError(
+    `Pando needs Node.js ${wanted.join('.')} or newer; this is ${process.version} (${process.execPath}).`,
+  )
+}
+
+async function installNpmPackages() {
+  const modules = join(root, 'node_modules')
+  const stamp = join(modules, '.pando-stamp')
+  const value = fingerprintFile(
+    join(root, 'package-lock.json'),
+    process.platform,
+    process.arch,
+    process.versions.modules,
+  )
+  if (isCurrent(stamp, value)) return
+  if (existsSync(modules) && lstatSync(modules).isSymbolicLink()) {
+    // `npm ci` would empty the folder behind the link, which another checkout may be using.
+    return
+  }
+  const npmScript = process.env.npm_execpath
+  const viaNode = npmScript !== undefined && basename(npmScript) === 'npm-cli.js'
+  const args = ['ci', '--ignore-scripts', '--include=dev', '--no-audit', '--no-fund']
+  await runStep(
+    'Installing npm packages',
+    viaNode ? process.execPath : 'npm',
+    viaNode ? [npmScript, ...args] : args,
+    {
+      cwd: root,
+      logPath: join(cacheFolder, 'npm-ci.log'),
+    },
+  )
+  noteCurrent(stamp, value)
+}
+
+async function buildNative({ tests, strict, force }) {
+  const script = join(root, 'scripts/build-native.mjs')
+  if (!existsSync(script)) return
+  const isInput = (path) => !path.endsWith('.ts') && !path.endsWith('.md')
+  const stamp = join(root, 'native/build/.stamp')
+  const value = fingerprintTree(root, ['native', 'scripts/build-native.mjs'], isInput)
+  if (!force && isCurrent(stamp, value)) {
+    if (tests) await ensurePackages(['test'], { cacheFolder })
+    return
+  }
+  const missing = await ensurePackages(tests ? ['build', 'test'] : ['build'], { cacheFolder })
+  // Without liburing the store uses its posix back end; without the rest there is no native build at all.
+  if (missing.some((name) => name !== 'liburing-dev' && name !== 'libgtest-dev')) {
+    const text =
+      'the native data plane cannot be built here; the TypeScript reference store serves instead (correct, slower)'
+    if (strict && process.env.PANDO_STORE !== 'reference') throw new SetupError(text)
+    warn(text)
+    return
+  }
+  try {
+    await runStep('Building the native data plane (once; a minute or two)', process.execPath, [script], {
+      cwd: root,
+      logPath: join(cacheFolder, 'build-native.log'),
+    })
+    mkdirSync(dirname(stamp), { recursive: true })
+    noteCurrent(stamp, value)
+  } catch (error) {
+    if (strict || !(error instanceof SetupError)) throw error
+    warn(`${error.message}\nThe TypeScript reference store serves instead (correct, slower).`)
+  }
+}
+
+async function buildTypeScript({ force }) {
+  const stamp = join(root, 'dist/.stamp')
+  const isInput = (path) => !path.endsWith('.md')
+  const value = fingerprintTree(root, [...sourceFolders, 'tsconfig.json', 'package-lock.json'], isInput)
+  if (!force && isCurrent(stamp, value)) return
+  const compiler = join(root, 'node_modules/typescript/bin/tsc')
+  if (!existsSync(compiler)) throw new SetupError('TypeScript is not installed; run `npm ci` and try again.')
+  rmSync(stamp, { force: true })
+  removeStaleOutput()
+  await runStep('Building TypeScript', process.execPath, [compiler, '-p', '.'], {
+    cwd: root,
+    logPath: join(cacheFolder, 'build-typescript.log'),
+  })
+  copyAssets()
+  noteCurrent(stamp, value)
+}
+
+/** Output whose source is gone would still be loaded, and its tests still run. */
+function removeStaleOutput() {
+  for (const { path } of listFiles(join(root, 'dist'), sourceFolders)) {
+    const source = path.replace(/(\.d)?\.([cm]?)js(\.map)?$/, '.$2ts')
+    if (source !== path && !existsSync(join(root, source))) rmSync(join(root, 'dist', path))
+  }
+}
+
+/** What the code reads from beside itself (.proto files, pages): mirrored into dist/. */
+function copyAssets() {
+  const isAsset = (path) => !/\.(ts|md|cc|h|txt)$/.test(path)
+  for (const { path } of listFiles(root, ['core', 'federation', 'plugins', 'sdk'], isAsset)) {
+    cpSync(join(root, path), join(root, 'dist', path))
+  }
+}
+
+/** Two starts in one checkout must not build into each other. A lock whose owner has died is taken over. */
+async function withSetupLock(work) {
+  const path = join(cacheFolder, 'setup.lock')
+  mkdirSync(cacheFolder, { recursive: true })
+  for (let told = false; ; told = true) {
+    try {
+      writeFileSync(path, String(process.pid), { flag: 'wx' })
+      break
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error
+    }
+    const owner = Number(readOrEmpty(path))
+    if (owner > 0 && !isAlive(owner)) {
+      rmSync(path, { force: true })
+      continue
+    }
+    if (!told) say(`waiting for the set-up that process ${owner} is doing`)
+    await sleep(200)
+  }
+  const release = () => rmSync(path, { force: true })
+  process.once('exit', release)
+  try {
+    return await work()
+  } finally {
+    process.off('exit', release)
+    release()
+  }
+}
+
+function readOrEmpty(path) {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error.code === 'EPERM'
+  }
+}

@@ -1,0 +1,127 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { runStep, SetupError, say, warn } from './terminal.mjs'
+
+const onPath = (name) =>
+  (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, name)))
+const pkgConfigKnows = (module) =>
+  spawnSync('pkg-config', ['--exists', module], { stdio: 'ignore' }).status === 0
+const hasHeader = (name) =>
+  existsSync(join('/usr/include', name)) || existsSync(join('/usr/local/include', name))
+const pythonImports = (module) =>
+  spawnSync('python3', ['-c', `import ${module}`], { stdio: 'ignore' }).status === 0
+
+/** What is needed, by purpose: the Debian/Ubuntu package, and how to see that any distribution already has it. */
+const requirements = {
+  build: [
+    { name: 'g++', present: () => onPath('g++') || onPath('c++') || onPath('clang++') },
+    { name: 'cmake', present: () => onPath('cmake') },
+    { name: 'ninja-build', present: () => onPath('ninja') },
+    { name: 'pkg-config', present: () => onPath('pkg-config') },
+    { name: 'liburing-dev', present: () => pkgConfigKnows('liburing') },
+  ],
+  test: [{ name: 'libgtest-dev', present: () => hasHeader('gtest/gtest.h') }],
+  // Real S3 clients, for the end-to-end tests.
+  clients: [
+    { name: 'awscli', present: () => onPath('aws') },
+    { name: 'python3-boto3', present: () => pythonImports('boto3') },
+    { name: 'rclone', present: () => onPath('rclone') },
+    { name: 'restic', present: () => onPath('restic') },
+    { name: 's3cmd', present: () => onPath('s3cmd') },
+    { name: 'curl', present: () => onPath('curl') },
+  ],
+  // libFuzzer comes with clang.
+  fuzz: [{ name: 'clang', present: () => onPath('clang++') }],
+  bench: [
+    { name: 'wrk', present: () => onPath('wrk') },
+    { name: 'fio', present: () => onPath('fio') },
+  ],
+  // The peer of the S3 benchmark; large, so only `npm run setup -- --ceph` asks for it.
+  ceph: ['ceph-mon', 'ceph-osd', 'ceph-mgr', 'radosgw', 'ceph-common'].map((name) => ({
+    name,
+    present: () => onPath(name === 'ceph-common' ? 'ceph' : name),
+  })),
+}
+
+export const purposes = Object.keys(requirements)
+
+/** Names of the packages that are missing for these purposes. */
+export function missingPackages(wanted) {
+  return wanted
+    .flatMap((purpose) => requirements[purpose])
+    .filter((item) => !item.present())
+    .map((item) => item.name)
+}
+
+/**
+ * Installs what is missing where we may (root on Debian or Ubuntu); otherwise prints the command that does. Resolves with
+ * the names still missing: the caller decides what it can do without.
+ */
+export async function ensurePackages(wanted, { cacheFolder }) {
+  const missing = missingPackages(wanted)
+  if (missing.length === 0) return []
+  const command = `apt-get install -y --no-install-recommends ${missing.join(' ')}`
+  if (!onPath('apt-get')) {
+    warn(
+      `not found: ${missing.join(', ')} (Debian's names). Install them with your system's package manager.`,
+    )
+    return missing
+  }
+  const root = process.getuid?.() === 0
+  if (!root || process.env.PANDO_INSTALL_PACKAGES === 'no') {
+    warn(`some system packages are missing. To install them:\n\n    ${root ? '' : 'sudo '}${command}\n`)
+    return missing
+  }
+  const env = { DEBIAN_FRONTEND: 'noninteractive' }
+  try {
+    if (!hasPackageLists()) {
+      await runStep('Updating package lists', 'apt-get', ['update'], {
+        env,
+        logPath: join(cacheFolder, 'apt-update.log'),
+      })
+    }
+    await runStep(`Installing ${missing.join(', ')}`, 'apt-get', command.split(' ').slice(1), {
+      env,
+      logPath: join(cacheFolder, 'apt-install.log'),
+    })
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error
+    // Lists can be older than the mirror: one update, one more try.
+    say(error.message)
+    try {
+      await runStep('Updating package lists', 'apt-get', ['update'], {
+        env,
+        logPath: join(cacheFolder, 'apt-update.log'),
+      })
+      await runStep(`Installing ${missing.join(', ')}`, 'apt-get', command.split(' ').slice(1), {
+        env,
+        logPath: join(cacheFolder, 'apt-install.log'),
+      })
+    } catch (again) {
+      if (!(again instanceof SetupError)) throw again
+      warn(`${again.message}\nTo try by hand:\n\n    apt-get update && ${command}\n`)
+    }
+  }
+  return missingPackages(wanted)
+}
+
+function hasPackageLists() {
+  try {
+    return readdirSync('/var/lib/apt/lists').some(
+      (name) => name.endsWith('_Packages') || name.includes('_Packages.'),
+    )
+  } catch {
+    return false
+  }
+}
+
+/** `ID` and `VERSION_ID` of this system, for reports. */
+export function systemName() {
+  try {
+    const text = readFileSync('/etc/os-release', 'utf8')
+    return /^PRETTY_NAME="?([^"\n]*)/m.exec(text)?.[1] ?? process.platform
+  } catch {
+    return process.platform
+  }
+}

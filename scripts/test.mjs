@@ -1,0 +1,39 @@
+// `npm test [-- suite | file ...]`: the set-up, then all tests, or those of the named suites (folders of test/) or files.
+
+import { existsSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { listFiles } from './fingerprint.mjs'
+import { prepare, root } from './prepare.mjs'
+import { runForeground, runMain, SetupError } from './terminal.mjs'
+
+const suites = ['unit', 'conformance', 'simulation', 'native', 'e2e']
+// A test that needs longer says so itself; this one catches a hang.
+const timeoutMs = 600_000
+
+await runMain(async () => {
+  const wanted = process.argv.slice(2)
+  await prepare({ tests: true, strict: true })
+  const files = (wanted.length > 0 ? wanted : suites).flatMap(testFiles)
+  if (files.length === 0) throw new SetupError('there are no tests')
+  const runner = ['--test', `--test-concurrency=${availableParallelism()}`, `--test-timeout=${timeoutMs}`]
+  const reporter = `--test-reporter=${pathToFileURL(join(root, 'scripts/test-report.mjs')).href}`
+  return runForeground(
+    process.execPath,
+    ['--enable-source-maps', ...runner, reporter, '--test-reporter-destination=stdout', ...files],
+    { cwd: root },
+  )
+})
+
+/** The compiled test files of a suite, or the one of a source (or compiled) file. */
+function testFiles(name) {
+  if (suites.includes(name)) {
+    return listFiles(join(root, 'dist'), [`test/${name}`], (path) => path.endsWith('.test.js')).map(
+      ({ path }) => `dist/${path}`,
+    )
+  }
+  const compiled = join('dist', name.replace(/^(\.\/)?(dist\/)?/, '').replace(/\.ts$/, '.js'))
+  if (!existsSync(join(root, compiled))) throw new SetupError(`no suite and no test file is called ${name}`)
+  return [compiled]
+}
