@@ -49,8 +49,8 @@ export async function runStep(title, command, args, { cwd, env, logPath }) {
     if (outcome === 'SIGINT' || outcome === 'SIGTERM') process.exit(130)
     if (outcome !== 0) {
       say(`${red('✘')} ${title} ${dim(elapsed())}`)
-      const tail = readFileSync(logPath, 'utf8').trimEnd().split('\n').slice(-25).join('\n')
-      throw new SetupError(`${title}: \`${[command, ...args].join(' ')}\` failed (${outcome})\n${tail}`)
+      const commandLine = [command, ...args].join(' ')
+      throw new SetupError(`${title}: \`${commandLine}\` failed (${outcome})\n${excerpt(logPath)}`)
     }
     say(`${green('✔')} ${title} ${dim(elapsed())}`)
   } finally {
@@ -82,4 +82,15 @@ export function runForeground(command, args, options = {}) {
       resolve(code ?? (signal === 'SIGINT' ? 130 : 143))
     })
   })
+}
+
+/** The beginning and the end of a log: tools put the cause in either. */
+function excerpt(path) {
+  const lines = readFileSync(path, 'utf8').trimEnd().split('\n')
+  if (lines.length <= 40) return lines.join('\n')
+  return [
+    ...lines.slice(0, 12),
+    `... (${lines.length - 37} lines more in ${path})`,
+    ...lines.slice(-25),
+  ].join('\n')
 }
