@@ -52,6 +52,7 @@ export const errorCodes = {
   METADATA_TOO_LARGE: row(400, 'MetadataTooLarge', 'INVALID_ARGUMENT'),
   REQUEST_HEADERS_TOO_LARGE: row(400, 'RequestHeaderSectionTooLarge', 'INVALID_ARGUMENT'),
   MALFORMED_XML: row(400, 'MalformedXML', 'INVALID_ARGUMENT'),
+  MALFORMED_TRAILER: row(400, 'MalformedTrailerError', 'INVALID_ARGUMENT'),
   MALFORMED_POLICY: row(400, 'MalformedPolicy', 'INVALID_ARGUMENT'),
   MALFORMED_POST_REQUEST: row(400, 'MalformedPOSTRequest', 'INVALID_ARGUMENT'),
   MALFORMED_ACL: row(400, 'MalformedACLError', 'INVALID_ARGUMENT'),

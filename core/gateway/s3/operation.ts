@@ -36,26 +36,46 @@ export interface S3Request {
   readonly query: ReadonlyMap<string, string>
   /** Lower-case names, as node:http joins them. */
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  /** One header's value; values of a repeated header joined by `, `. */
+  header(name: string): string | undefined
   readonly bucketName: string | undefined
   readonly key: string | undefined
   readonly remoteAddress: string
   readonly secure: boolean
+  /** The request was authenticated by query parameters. */
+  readonly presigned: boolean
   readonly body: RequestBody
-  /** Aborted when the client goes away or the request's deadline passes. */
+  /** Aborted when the client goes away or is cut for being too slow. */
   readonly signal: AbortSignal
 }
 
-export interface RequestBody {
-  /** Bytes of payload declared (x-amz-decoded-content-length or Content-Length); undefined when neither was sent. */
+/**
+ * Takes one piece of a body. The bytes are the source's again when it returns (or when the promise that it returns
+ * settles): keep a copy, not the view. A promise holds the source back.
+ */
+export type PieceSink = (piece: Uint8Array) => undefined | Promise<void>
+
+/** Bytes that arrive from somewhere: a socket, or the chunk store (copies). Can be pumped once. */
+export interface BodySource {
+  /** Bytes of payload to come; undefined: not known before the end. */
   readonly declaredBytes: number | undefined
+  /** Hex SHA-256 that the signature promises for the payload: `storeBody` and `text` verify it; `pump` does not. */
+  readonly payloadSha256?: string | undefined
   /**
-   * The payload: aws-chunked framing removed, chunk signatures and the declared payload hash verified before the
-   * iteration ends. Throws the precise StorageError (INCOMPLETE_BODY, SIGNATURE_DOES_NOT_MATCH, ...). Once only.
+   * Pushes every piece into the sink and resolves after the last; rejects with the sink's error or the precise
+   * StorageError (INCOMPLETE_BODY, SIGNATURE_DOES_NOT_MATCH for a chunk, CANCELLED, TIMEOUT).
    */
-  stream(): AsyncIterable<Uint8Array>
-  /** The whole payload as text, for documents; MAX_MESSAGE_LENGTH_EXCEEDED beyond `limitBytes`. */
+  pump(sink: PieceSink): Promise<void>
+}
+
+/** The payload of a request: aws-chunked framing removed, its chunk signatures verified on the way. */
+export interface RequestBody extends BodySource {
+  /**
+   * The whole payload as text, for documents: MAX_MESSAGE_LENGTH_EXCEEDED beyond `limitBytes`; payload hash, Content-MD5
+   * and x-amz-checksum-* headers verified.
+   */
   text(limitBytes: number): Promise<string>
-  /** Trailing headers (x-amz-checksum-*), complete once the stream has ended. */
+  /** Trailing headers (x-amz-checksum-*), lower-case names; complete once the pump has ended. */
   trailers(): ReadonlyMap<string, string>
 }
 
@@ -70,18 +90,29 @@ export interface ResponseStream {
   readonly byteLength: number
   /**
    * Pushes every piece through `write`, which resolves when the socket has taken the piece (its buffer may be released
-   * then). Rejects when the client has gone.
+   * then) and rejects with CANCELLED when the client has gone. A rejection of `send` cuts the connection: a client
+   * never mistakes a broken body for a whole one. Called at most once.
    */
   send(write: (piece: Uint8Array) => Promise<void>): Promise<void>
+  /** Called instead of `send` when the body is not wanted (HEAD, client gone): frees what the stream holds. */
+  discard(): void
 }
 
 export interface Operation {
   /** The S3 API name, such as `PutObject`: routing, metrics and logs use it. */
   readonly name: string
-  /** The IAM action that authorizes it, such as `s3:PutObject`; null: any authenticated account (ListBuckets). */
-  readonly action: string | null
+  /**
+   * The IAM action that authorizes it, such as `s3:PutObject`; a function where the request decides
+   * (`s3:GetObjectVersion`); null: any authenticated account (ListBuckets).
+   */
+  readonly action: string | null | ((request: S3Request) => string)
   /** The bucket need not exist (CreateBucket). */
   readonly bucketOptional?: boolean
+  /**
+   * The edge neither authenticates nor authorizes: the operation does what it needs itself (CORS preflight; POST forms,
+   * whose signature is in the form). `identity` is anonymous then.
+   */
+  readonly selfAuthorized?: boolean
   handle(context: OperationContext): Promise<S3Response>
 }
 
@@ -156,11 +187,14 @@ export interface StoreBodyOptions {
   readonly expectedChecksum?: string | (() => string | undefined)
 }
 
-/** `body-writer.ts`: streams a body into chunks (or inline), with digests, bounded memory and verification. */
+/**
+ * `body-writer.ts`: streams a body into chunks (or inline), with digests, bounded memory and verification. A rejection
+ * has freed everything. INCOMPLETE_BODY when the source ends early or runs over, BAD_DIGEST, CONTENT_SHA256_MISMATCH,
+ * ENTITY_TOO_LARGE over 5 GiB.
+ */
 export type StoreBody = (
   gateway: Gateway,
-  source: AsyncIterable<Uint8Array>,
-  declaredBytes: number | undefined,
+  source: BodySource,
   options: StoreBodyOptions,
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
 ) => Promise<StoredBody>

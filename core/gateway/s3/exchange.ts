@@ -1,0 +1,287 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type ErrorCode, errorCodes, StorageError } from '../../contract/errors.ts'
+import type { BucketRecord } from '../../contract/object-model.ts'
+import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
+import type { Authorizer } from './authorize.ts'
+import { corsHeaders } from './cors.ts'
+import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
+import type { Gateway, Identity, Operation, OperationContext, S3Response } from './operation.ts'
+import { EdgeRequest } from './request.ts'
+import { SocketBody } from './request-body.ts'
+import { respond } from './respond.ts'
+import type { Router } from './route.ts'
+import type { S3ServerHooks } from './server.ts'
+import { isBucketName } from './target.ts'
+
+/** What all exchanges of a server share. */
+export interface Edge {
+  readonly gateway: Gateway
+  readonly hooks: S3ServerHooks
+  readonly authenticate: Authenticator
+  readonly authorize: Authorizer
+  readonly route: Router
+  nextRequestId(): string
+  isClosing(): boolean
+}
+
+/** A refused body is read this far, so that the client gets to read the answer before the connection closes. */
+const maxDrainBytes = 4 * 1024 * 1024
+const maxDrainMs = 3_000
+
+const anonymous: Identity = { kind: 'anonymous' }
+
+/** One request and its answer, from the parsed header section to the last byte. */
+export class Exchange {
+  readonly message: IncomingMessage
+  readonly response: ServerResponse
+  body: SocketBody | undefined
+  readonly #edge: Edge
+  readonly #id: string
+  readonly #startedMs: number
+  /** Sends `100 Continue`; undefined when the client does not wait for it, or has it. */
+  #sendContinue: (() => void) | undefined
+  #request: EdgeRequest | undefined
+  #operation: Operation | undefined
+  #identity: Identity = anonymous
+  #bucket: BucketRecord | undefined
+  #release: (() => void) | undefined
+  #status = 0
+  #error: ErrorCode | undefined
+  #sentBytes = 0
+
+  constructor(
+    edge: Edge,
+    message: IncomingMessage,
+    response: ServerResponse,
+    sendContinue: (() => void) | undefined,
+  ) {
+    this.#edge = edge
+    this.message = message
+    this.response = response
+    this.#sendContinue = sendContinue
+    this.#id = edge.nextRequestId()
+    this.#startedMs = edge.gateway.environment.clock.monotonic()
+  }
+
+  /** The body is wanted and the client has to send it. */
+  isReading(): boolean {
+    return this.body?.waiting === true
+  }
+
+  /** Nothing moves because of the client, not because of us. */
+  isWaitingForClient(): boolean {
+    return this.isReading() || this.response.writableNeedDrain || this.response.writableLength > 0
+  }
+
+  /** Ends an exchange whose client sends or takes nothing. */
+  cut(): void {
+    if (this.isReading()) {
+      this.body?.cut(
+        new StorageError(
+          'TIMEOUT',
+          'Your socket connection to the server was not read from or written to within the timeout period.',
+        ),
+      )
+    } else this.message.socket.destroy()
+  }
+
+  /** Never rejects. */
+  async run(): Promise<void> {
+    const onClose = (): void => {
+      if (!this.response.writableFinished) this.#request?.abandon()
+    }
+    this.response.once('close', onClose)
+    try {
+      let answer: S3Response
+      try {
+        answer = await this.#handle()
+      } catch (reason) {
+        answer = this.#answerTo(reason)
+      }
+      await this.#send(answer)
+    } catch (reason) {
+      // The answer could not be sent whole: the client must not take it for whole.
+      this.#fail(reason)
+    } finally {
+      this.#release?.()
+      this.#record()
+    }
+  }
+
+  async #handle(): Promise<S3Response> {
+    const { gateway, hooks, route, authenticate } = this.#edge
+    const request = new EdgeRequest(this.#id, this.message, gateway.config.domains)
+    this.#request = request
+    let routeError: unknown
+    try {
+      this.#operation = route(request)
+    } catch (error) {
+      // Said only to those who may know: after authentication.
+      routeError = error
+    }
+    let protection: PayloadProtection = { kind: 'unsigned' }
+    if (this.#operation?.selfAuthorized !== true) {
+      const authentication = authenticate(request)
+      this.#identity = authentication.identity
+      protection = authentication.payload
+      if (authentication.presigned) request.adoptQueryHeaders()
+    }
+    this.body = new SocketBody(gateway.chunks, this.message, protection, () => this.#continue())
+    request.body = this.body
+    const operation = this.#operation
+    if (operation === undefined) throw routeError
+
+    const name = request.bucketName
+    if (name !== undefined) {
+      if (!isBucketName(name)) {
+        throw new StorageError('INVALID_BUCKET_NAME', 'The specified bucket is not valid.', {
+          details: { BucketName: name },
+        })
+      }
+      await gateway.catalog.barrier()
+      this.#bucket = gateway.catalog.bucket(name)
+      if (this.#bucket === undefined && operation.bucketOptional !== true) throw noSuchBucket(name)
+    }
+    const context: OperationContext = {
+      request,
+      identity: this.#identity,
+      gateway,
+      bucket: this.#bucket,
+      log: gateway.log,
+      authorize: (action, bucket, key, versionId) => this.#authorize(request, action, bucket, key, versionId),
+    }
+    if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
+    if (hooks.admit !== undefined) this.#release = await hooks.admit(context, operation)
+    return await operation.handle(context)
+  }
+
+  #authorizeOperation(request: EdgeRequest, operation: Operation): void {
+    const action = typeof operation.action === 'function' ? operation.action(request) : operation.action
+    if (action === null) {
+      if (this.#identity.kind === 'anonymous') throw accessDenied()
+      return
+    }
+    this.#authorize(request, action, this.#bucket, request.key, request.query.get('versionId'))
+    const expectedOwner = request.header('x-amz-expected-bucket-owner')
+    if (expectedOwner !== undefined && this.#bucket !== undefined && this.#bucket.owner !== expectedOwner) {
+      throw accessDenied()
+    }
+  }
+
+  #authorize(
+    request: EdgeRequest,
+    action: string,
+    bucket: BucketRecord | undefined,
+    key: string | undefined,
+    versionId: string | undefined,
+  ): void {
+    this.#edge.authorize({ request, identity: this.#identity, action, bucket, key, versionId })
+  }
+
+  #continue(): void {
+    this.#sendContinue?.()
+    this.#sendContinue = undefined
+  }
+
+  #answerTo(reason: unknown): S3Response {
+    const error = StorageError.from(reason)
+    this.#error = error.code
+    const { http } = errorCodes[error.code]
+    if (http >= 500 && error.code !== 'NOT_IMPLEMENTED') {
+      this.#edge.gateway.log.error(
+        { err: error, requestId: this.#id, bucket: this.#request?.bucketName, key: this.#request?.key },
+        'a request failed',
+      )
+    }
+    const resource = this.#request?.rawPath ?? this.message.url ?? ''
+    return errorResponse(error, { id: this.#id, resource })
+  }
+
+  async #send(answer: S3Response): Promise<void> {
+    const { message, response } = this
+    this.#status = answer.status
+    const common = ['x-amz-request-id', this.#id, 'x-amz-id-2', 'pando', 'server', 'Pando']
+    this.#addCors(common)
+    // An answer that comes before the body has been read ends the connection, or the rest of the body would be taken for
+    // the next request. With a client that still waits for `100 Continue` nobody knows whether it will send it.
+    const refused = !message.complete && this.#bodyIsPending()
+    if (refused || this.#edge.isClosing()) common.push('connection', 'close')
+    if (refused && this.#sendContinue === undefined && typeof answer.body === 'string') {
+      await this.#sendAndDrain(answer, common, answer.body)
+    } else {
+      this.#sentBytes = await respond(response, answer, common, message.method === 'HEAD')
+    }
+  }
+
+  #bodyIsPending(): boolean {
+    const { headers } = this.message
+    const length = headers['content-length']
+    return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
+  }
+
+  /**
+   * Sends the answer at once, but closes only after the client has stopped sending (or has been read for long enough): a
+   * close with unread data resets the connection, and the client would lose the answer.
+   */
+  async #sendAndDrain(answer: S3Response, common: string[], body: string): Promise<void> {
+    const { message, response } = this
+    const bytes = Buffer.byteLength(body)
+    const fields: (string | number)[] = [...common, 'content-length', bytes]
+    for (const [name, value] of Object.entries(answer.headers ?? {})) fields.push(name, value)
+    response.writeHead(answer.status, fields as string[])
+    response.write(body)
+    this.#sentBytes = bytes
+    let drained = 0
+    await new Promise<void>((resolve) => {
+      const stop = (): void => {
+        clearTimeout(deadline)
+        resolve()
+      }
+      const deadline = setTimeout(stop, maxDrainMs)
+      message.on('data', (piece: Buffer) => {
+        drained += piece.length
+        if (drained > maxDrainBytes) stop()
+      })
+      message.once('end', stop)
+      message.once('close', stop)
+      message.resume()
+    })
+    message.pause()
+    response.end()
+  }
+
+  #addCors(fields: string[]): void {
+    const request = this.#request
+    if (request === undefined || this.#bucket === undefined || request.headers.origin === undefined) return
+    const headers = corsHeaders(this.#edge.gateway, request, this.#bucket)
+    if (headers !== undefined) for (const [name, value] of Object.entries(headers)) fields.push(name, value)
+  }
+
+  #fail(reason: unknown): void {
+    const error = StorageError.from(reason)
+    this.#error = error.code
+    if (error.code === 'CANCELLED') this.#status = 499
+    else {
+      this.#edge.gateway.log.error(
+        { err: error, requestId: this.#id, bucket: this.#request?.bucketName, key: this.#request?.key },
+        'an answer was cut off',
+      )
+    }
+    this.response.destroy()
+  }
+
+  #record(): void {
+    this.#edge.hooks.onRequest?.({
+      requestId: this.#id,
+      operation: this.#operation?.name ?? 'Unknown',
+      method: this.message.method ?? '',
+      bucket: this.#bucket?.name,
+      account: this.#identity.kind === 'key' ? this.#identity.account : undefined,
+      status: this.#status,
+      error: this.#error,
+      durationMs: this.#edge.gateway.environment.clock.monotonic() - this.#startedMs,
+      receivedBytes: this.body?.receivedBytes ?? 0,
+      sentBytes: this.#sentBytes,
+    })
+  }
+}

@@ -1,0 +1,166 @@
+import type { IncomingMessage } from 'node:http'
+import type { ChunkStore } from '../../contract/chunk-store.ts'
+import { StorageError } from '../../contract/errors.ts'
+import { ChunkedDecoder } from './authenticate/aws-chunked.ts'
+import type { PayloadProtection } from './authenticate/sigv4.ts'
+import { verifyDocument } from './checksum.ts'
+import type { PieceSink, RequestBody } from './operation.ts'
+
+/** The payload of one request, pushed from the socket without a copy and without a queue of our own. */
+export class SocketBody implements RequestBody {
+  readonly declaredBytes: number | undefined
+  readonly payloadSha256: string | undefined
+  /** Bytes taken from the socket so far, framing included: the edge's watch on slow clients. */
+  receivedBytes = 0
+  /** Waiting for the client (and not for our own storage). */
+  waiting = false
+  readonly #chunks: ChunkStore
+  readonly #message: IncomingMessage
+  readonly #decoder: ChunkedDecoder | undefined
+  /** Called once, before the first byte is asked for: `100 Continue`. */
+  readonly #begin: (() => void) | undefined
+  #used = false
+  #cut: ((reason: StorageError) => void) | undefined
+
+  /** MISSING_CONTENT_LENGTH, INVALID_ARGUMENT: the lengths that were declared make no sense. */
+  constructor(
+    chunks: ChunkStore,
+    message: IncomingMessage,
+    protection: PayloadProtection,
+    begin: (() => void) | undefined,
+  ) {
+    this.#chunks = chunks
+    this.#message = message
+    this.#begin = begin
+    const { headers } = message
+    if (protection.kind === 'signed-chunks' || protection.kind === 'unsigned-chunks') {
+      this.declaredBytes = decodedLength(headers['x-amz-decoded-content-length'])
+      const announced = headers['x-amz-trailer']
+      this.#decoder = new ChunkedDecoder({
+        declaredBytes: this.declaredBytes,
+        chain: protection.kind === 'signed-chunks' ? protection.chain : undefined,
+        announcedTrailers: typeof announced === 'string' ? trailerNames(announced) : [],
+      })
+    } else {
+      const length = headers['content-length']
+      if (length !== undefined) this.declaredBytes = Number(length)
+      else this.declaredBytes = headers['transfer-encoding'] === undefined ? 0 : undefined
+      if (protection.kind === 'hash') this.payloadSha256 = protection.sha256
+    }
+  }
+
+  trailers(): ReadonlyMap<string, string> {
+    return this.#decoder?.trailers ?? none
+  }
+
+  get started(): boolean {
+    return this.#used
+  }
+
+  pump(sink: PieceSink): Promise<void> {
+    if (this.#used) throw new TypeError('a body can be read once')
+    this.#used = true
+    this.#begin?.()
+    const message = this.#message
+    if (message.readableEnded || (this.declaredBytes === 0 && this.#decoder === undefined)) return done
+    return new Promise((resolve, reject) => {
+      const settle = (error?: unknown): void => {
+        this.#cut = undefined
+        this.waiting = false
+        message.off('data', onData)
+        message.off('end', onEnd)
+        message.off('close', onClose)
+        message.off('error', onClose)
+        // What is still to come of a refused body is the edge's to drain or to cut.
+        if (error !== undefined) message.pause()
+        if (error === undefined) resolve()
+        else reject(error)
+      }
+      const onData = (piece: Buffer): void => {
+        this.receivedBytes += piece.length
+        let wait: undefined | Promise<void>
+        try {
+          wait = this.#decoder === undefined ? sink(piece) : this.#decoder.write(piece, sink)
+        } catch (error) {
+          settle(error)
+          return
+        }
+        if (wait === undefined) return
+        this.waiting = false
+        message.pause()
+        wait.then(() => {
+          this.waiting = true
+          message.resume()
+        }, settle)
+      }
+      const onEnd = (): void => {
+        try {
+          this.#decoder?.end()
+          settle()
+        } catch (error) {
+          settle(error)
+        }
+      }
+      const onClose = (): void => settle(incomplete())
+      this.#cut = settle
+      this.waiting = true
+      message.on('data', onData)
+      message.on('end', onEnd)
+      message.on('close', onClose)
+      message.on('error', onClose)
+      if (message.destroyed) onClose()
+    })
+  }
+
+  /** Ends a pump that waits for a client that is too slow. */
+  cut(reason: StorageError): void {
+    this.#cut?.(reason)
+  }
+
+  async text(limitBytes: number): Promise<string> {
+    if (this.declaredBytes !== undefined && this.declaredBytes > limitBytes) throw tooLong(limitBytes)
+    const pieces: Buffer[] = []
+    let length = 0
+    await this.pump((piece) => {
+      length += piece.length
+      if (length > limitBytes) throw tooLong(limitBytes)
+      pieces.push(Buffer.from(piece))
+      return undefined
+    })
+    const bytes = pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces)
+    await verifyDocument(this.#chunks, this.#message.headers, this.trailers(), this.payloadSha256, bytes)
+    return bytes.toString('utf8')
+  }
+}
+
+const none: ReadonlyMap<string, string> = new Map()
+const done = Promise.resolve()
+
+function decodedLength(value: string | string[] | undefined): number {
+  if (typeof value !== 'string') {
+    throw new StorageError('MISSING_CONTENT_LENGTH', 'You must provide the Content-Length HTTP header.')
+  }
+  if (!/^\d{1,15}$/.test(value)) {
+    throw new StorageError('INVALID_ARGUMENT', 'x-amz-decoded-content-length is not a length', {
+      details: { ArgumentName: 'x-amz-decoded-content-length', ArgumentValue: value },
+    })
+  }
+  return Number(value)
+}
+
+const trailerNames = (header: string): string[] =>
+  header
+    .split(',')
+    .map((name) => name.trim().toLowerCase())
+    .filter((name) => name !== '')
+
+const incomplete = (): StorageError =>
+  new StorageError(
+    'INCOMPLETE_BODY',
+    'You did not provide the number of bytes specified by the Content-Length HTTP header',
+  )
+
+const tooLong = (limitBytes: number): StorageError =>
+  new StorageError('MAX_MESSAGE_LENGTH_EXCEEDED', 'Your request was too big.', {
+    details: { MaxMessageLengthBytes: String(limitBytes) },
+  })

@@ -1,0 +1,88 @@
+import type { ServerResponse } from 'node:http'
+import { StorageError } from '../../contract/errors.ts'
+import type { ResponseStream, S3Response } from './operation.ts'
+
+/** Writes a response value to node's response. The only place that does. */
+
+/** Bytes of body sent, once the socket has taken all. Rejects when the answer could not be sent whole. */
+export async function respond(
+  response: ServerResponse,
+  answer: S3Response,
+  common: readonly string[],
+  head: boolean,
+): Promise<number> {
+  const fields: (string | number)[] = common.slice()
+  const { headers, body } = answer
+  for (const name in headers) {
+    const value = headers[name]
+    if (value !== undefined) fields.push(name, value)
+  }
+  if (body === undefined) {
+    if (
+      answer.status !== 204 &&
+      answer.status !== 304 &&
+      headers?.['content-length'] === undefined &&
+      !head
+    ) {
+      fields.push('content-length', 0)
+    }
+    response.writeHead(answer.status, fields as string[])
+    response.end()
+    return 0
+  }
+  if (typeof body === 'string') {
+    const bytes = Buffer.byteLength(body)
+    if (headers?.['content-type'] === undefined) fields.push('content-type', 'application/xml')
+    fields.push('content-length', bytes)
+    response.writeHead(answer.status, fields as string[])
+    if (head) response.end()
+    else response.end(body)
+    return head ? 0 : bytes
+  }
+  if (body instanceof Uint8Array) {
+    fields.push('content-length', body.length)
+    response.writeHead(answer.status, fields as string[])
+    if (head) response.end()
+    else response.end(body)
+    return head ? 0 : body.length
+  }
+  fields.push('content-length', body.byteLength)
+  if (head || response.destroyed) {
+    body.discard()
+    response.writeHead(answer.status, fields as string[])
+    response.end()
+    return 0
+  }
+  response.writeHead(answer.status, fields as string[])
+  await stream(response, body)
+  return body.byteLength
+}
+
+async function stream(response: ServerResponse, body: ResponseStream): Promise<void> {
+  let sent = 0
+  // The memory of a piece belongs to the socket until the callback or, if the connection breaks, until the handle is
+  // closed: releasing it earlier would send other people's bytes.
+  let fail: ((error: StorageError) => void) | undefined
+  const onClose = (): void => fail?.(clientGone())
+  response.once('close', onClose)
+  await body.send((piece) => {
+    if (response.destroyed) return Promise.reject(clientGone())
+    sent += piece.length
+    if (sent > body.byteLength)
+      return Promise.reject(new StorageError('INTERNAL', 'a body is longer than declared'))
+    return new Promise<void>((resolve, reject) => {
+      fail = reject
+      const taken = (error?: Error | null): void => {
+        if (error === undefined || error === null) resolve()
+        // With an error the handle may still read the memory; `close` comes when it no longer does.
+        else if (response.closed) reject(clientGone())
+      }
+      if (sent === body.byteLength) response.end(piece, taken)
+      else response.write(piece, taken)
+    })
+  })
+  if (sent !== body.byteLength) throw new StorageError('INTERNAL', 'a body is shorter than declared')
+  if (body.byteLength === 0) response.end()
+}
+
+const clientGone = (): StorageError => new StorageError('CANCELLED', 'the client went away')

@@ -1,0 +1,196 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { type ErrorCode, StorageError } from '../../contract/errors.ts'
+import { createAuthenticator } from './authenticate/sigv4.ts'
+import { createAuthorizer } from './authorize.ts'
+import { errorResponse } from './errors.ts'
+import { type Edge, Exchange } from './exchange.ts'
+import type { Gateway, Operation, OperationContext } from './operation.ts'
+import { routes } from './operations.ts'
+import { createRouter } from './route.ts'
+
+/** What the edge tells about each request, once, after its answer (or its end without one). */
+export interface RequestRecord {
+  readonly requestId: string
+  /** API name, or `Unknown` when the request was refused before it was routed. */
+  readonly operation: string
+  readonly method: string
+  readonly bucket: string | undefined
+  readonly account: string | undefined
+  /** 499 when the client went away first. */
+  readonly status: number
+  readonly error: ErrorCode | undefined
+  readonly durationMs: number
+  readonly receivedBytes: number
+  readonly sentBytes: number
+}
+
+export interface S3ServerHooks {
+  onRequest?(record: RequestRecord): void
+  /**
+   * Asked after authorization and before the operation: resolves when the request may start (its result is called when the
+   * request has ended), rejects with SLOW_DOWN to shed it.
+   */
+  admit?(context: OperationContext, operation: Operation): Promise<() => void>
+}
+
+export interface S3Server {
+  /** Resolves with the address once connections are accepted. */
+  listen(host: string, port: number): Promise<AddressInfo>
+  /** Stops accepting, lets requests in flight end for `graceMs`, then cuts what is left. */
+  close(graceMs: number): Promise<void>
+}
+
+/** Bytes of request line and headers; more answers RequestHeaderSectionTooLarge. */
+const maxHeaderBytes = 16 * 1024
+const headersTimeoutMs = 20_000
+const keepAliveTimeoutMs = 75_000
+/** Below this rate, over a whole idle time-out, a client holds more than it moves. */
+const minBytesPerSecond = 256
+
+export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3Server {
+  const { clock, randomness } = gateway.environment
+  const { idleTimeoutMs } = gateway.config
+  const exchanges = new Map<Exchange, { atMs: number; bytes: number }>()
+  const idPrefix = Buffer.from(randomness.fill(new Uint8Array(5)))
+    .toString('hex')
+    .toUpperCase()
+  let idCounter = 0
+  let closing = false
+  let watch: NodeJS.Timeout | undefined
+
+  const edge: Edge = {
+    gateway,
+    hooks,
+    authenticate: createAuthenticator(gateway),
+    authorize: createAuthorizer(gateway),
+    route: createRouter(routes),
+    nextRequestId() {
+      idCounter = (idCounter + 1) % 0x1_0000_0000
+      return idPrefix + idCounter.toString(16).toUpperCase().padStart(8, '0')
+    },
+    isClosing: () => closing,
+  }
+
+  const server: Server = createServer({
+    maxHeaderSize: maxHeaderBytes,
+    headersTimeout: headersTimeoutMs,
+    // A body has no deadline as a whole, only a least rate: 5 GiB over a thin link take as long as they take.
+    requestTimeout: 0,
+    keepAliveTimeout: keepAliveTimeoutMs,
+    connectionsCheckingInterval: 5_000,
+    noDelay: true,
+    insecureHTTPParser: false,
+  })
+  server.maxConnections = gateway.config.maxConnections
+  server.timeout = idleTimeoutMs
+
+  const serve = (message: IncomingMessage, response: ServerResponse, sendContinue?: () => void): void => {
+    const exchange = new Exchange(edge, message, response, sendContinue)
+    exchanges.set(exchange, { atMs: clock.monotonic(), bytes: 0 })
+    void exchange.run().finally(() => exchanges.delete(exchange))
+  }
+  server.on('request', (message, response) => serve(message, response))
+  server.on('checkContinue', (message, response) => serve(message, response, () => response.writeContinue()))
+  // Any other expectation is ignored, as S3 does.
+  server.on('checkExpectation', (message, response) => serve(message, response))
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
+    refuse(error, socket as Socket, edge.nextRequestId()),
+  )
+  server.on('timeout', (socket: Socket) => {
+    // Silence is the client's fault only where we wait for it: not while our own storage works.
+    for (const exchange of exchanges.keys()) {
+      if (exchange.message.socket !== socket) continue
+      if (!exchange.isWaitingForClient()) {
+        socket.setTimeout(idleTimeoutMs)
+        return
+      }
+      exchange.cut()
+      return
+    }
+    socket.destroy()
+  })
+
+  /** A client that trickles keeps the silence timer from firing, so its rate is looked at too. */
+  const cutSlowClients = (): void => {
+    const now = clock.monotonic()
+    for (const [exchange, mark] of exchanges) {
+      const bytes = exchange.body?.receivedBytes ?? 0
+      if (!exchange.isReading()) {
+        mark.atMs = now
+        mark.bytes = bytes
+        continue
+      }
+      const elapsedMs = now - mark.atMs
+      if (elapsedMs < idleTimeoutMs) continue
+      if (bytes - mark.bytes < (elapsedMs / 1000) * minBytesPerSecond) exchange.cut()
+      mark.atMs = now
+      mark.bytes = bytes
+    }
+  }
+
+  return {
+    listen(host, port) {
+      return new Promise((resolve, reject) => {
+        server.once('error', reject)
+        server.listen({ host, port, backlog: 1024 }, () => {
+          server.off('error', reject)
+          server.on('error', (error) => gateway.log.error({ err: error }, 'the S3 listener failed'))
+          watch = setInterval(cutSlowClients, idleTimeoutMs / 4)
+          watch.unref()
+          resolve(server.address() as AddressInfo)
+        })
+      })
+    },
+    async close(graceMs) {
+      closing = true
+      clearInterval(watch)
+      if (!server.listening) return
+      await new Promise<void>((resolve) => {
+        const cut = setTimeout(() => server.closeAllConnections(), graceMs)
+        server.close(() => {
+          clearTimeout(cut)
+          resolve()
+        })
+        server.closeIdleConnections()
+      })
+    },
+  }
+}
+
+/** Answers what node's parser refused: by then there is no request, only a socket. */
+function refuse(error: NodeJS.ErrnoException, socket: Socket, requestId: string): void {
+  if (
+    error.code === 'ECONNRESET' ||
+    !socket.writable ||
+    (socket.bytesWritten > 0 && hasAnswerInFlight(socket))
+  ) {
+    socket.destroy()
+    return
+  }
+  const reason =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? new StorageError(
+          'REQUEST_HEADERS_TOO_LARGE',
+          'Your request header section exceeds the maximum allowed size.',
+          { details: { MaxSizeAllowed: String(maxHeaderBytes) } },
+        )
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? new StorageError(
+            'TIMEOUT',
+            'Your socket connection to the server was not read from or written to within the timeout period.',
+          )
+        : new StorageError('INVALID_REQUEST', 'The request is not valid HTTP.')
+  const answer = errorResponse(reason, { id: requestId, resource: '' })
+  const body = typeof answer.body === 'string' ? answer.body : ''
+  socket.end(
+    `HTTP/1.1 ${answer.status} Bad Request\r\nconnection: close\r\nserver: Pando\r\nx-amz-request-id: ${requestId}\r\n` +
+      `content-type: application/xml\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  )
+}
+
+/** An answer of node's own is being written: ours would land in the middle of it. */
+function hasAnswerInFlight(socket: Socket): boolean {
+  const { _httpMessage: message } = socket as Socket & { _httpMessage?: ServerResponse | null }
+  return message?.headersSent === true
+}
