@@ -1,0 +1,67 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
+import { createServer } from 'node:net'
+
+/** A server that a benchmark started; disposing of it stops it and removes its data. */
+export interface Peer extends AsyncDisposable {
+  readonly name: string
+  readonly url: string
+  readonly accessKey: string
+  readonly secretKey: string
+  /** Resident bytes of all its processes now. */
+  residentBytes(): number
+}
+
+/** Starts a process whose output goes to `logPath`; it dies with this one's children, never detached. */
+export function startLogged(
+  command: string,
+  args: readonly string[],
+  logPath: string,
+  env: NodeJS.ProcessEnv = process.env,
+): ChildProcess {
+  const log = openSync(logPath, 'a')
+  const child = spawn(command, args, { stdio: ['ignore', log, log], env })
+  closeSync(log)
+  const kill = () => child.kill('SIGKILL')
+  process.once('exit', kill)
+  child.once('exit', () => process.off('exit', kill))
+  return child
+}
+
+/** SIGTERM, then SIGKILL after `graceMs`. */
+export async function stop(child: ChildProcess, graceMs = 10_000): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const gone = once(child, 'exit')
+  child.kill('SIGTERM')
+  const timer = setTimeout(() => child.kill('SIGKILL'), graceMs)
+  await gone
+  clearTimeout(timer)
+}
+
+/** A TCP port of the loopback interface that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer()
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
+
+/** Resolves once `url` answers HTTP with any status. */
+export async function untilAnswers(url: string, timeoutMs: number): Promise<void> {
+  const deadlineMs = Date.now() + timeoutMs
+  for (;;) {
+    try {
+      const response = await fetch(url, { signal: AbortSignal.timeout(2000) })
+      await response.arrayBuffer()
+      return
+    } catch (error) {
+      if (Date.now() > deadlineMs) throw new Error(`${url} did not answer`, { cause: error })
+      await new Promise((resolve) => setTimeout(resolve, 200))
+    }
+  }
+}
