@@ -26,6 +26,7 @@ export const errorCodes = {
   INTERNAL: row(500, 'InternalError', 'INTERNAL', true),
   INVALID_ARGUMENT: row(400, 'InvalidArgument', 'INVALID_ARGUMENT'),
   INVALID_REQUEST: row(400, 'InvalidRequest', 'INVALID_ARGUMENT'),
+  BAD_REQUEST: row(400, 'BadRequest', 'INVALID_ARGUMENT'),
   NOT_IMPLEMENTED: row(501, 'NotImplemented', 'UNIMPLEMENTED'),
   METHOD_NOT_ALLOWED: row(405, 'MethodNotAllowed', 'UNIMPLEMENTED'),
   UNAVAILABLE: row(503, 'ServiceUnavailable', 'UNAVAILABLE', true),
@@ -37,6 +38,8 @@ export const errorCodes = {
 
   // Authentication and authorization
   ACCESS_DENIED: row(403, 'AccessDenied', 'PERMISSION_DENIED'),
+  /** A CORS preflight that no rule allows. */
+  ACCESS_FORBIDDEN: row(403, 'AccessForbidden', 'PERMISSION_DENIED'),
   UNAUTHENTICATED: row(403, 'AccessDenied', 'UNAUTHENTICATED'),
   INVALID_ACCESS_KEY_ID: row(403, 'InvalidAccessKeyId', 'UNAUTHENTICATED'),
   SIGNATURE_DOES_NOT_MATCH: row(403, 'SignatureDoesNotMatch', 'UNAUTHENTICATED'),
@@ -99,6 +102,7 @@ export const errorCodes = {
   INVALID_PART: row(400, 'InvalidPart', 'INVALID_ARGUMENT'),
   INVALID_PART_ORDER: row(400, 'InvalidPartOrder', 'INVALID_ARGUMENT'),
   ACL_NOT_SUPPORTED: row(400, 'AccessControlListNotSupported', 'FAILED_PRECONDITION'),
+  INVALID_BUCKET_ACL_WITH_OWNERSHIP: row(400, 'InvalidBucketAclWithObjectOwnership', 'FAILED_PRECONDITION'),
 
   // Catalog and log
   LOG_TRIMMED: row(503, 'ServiceUnavailable', 'OUT_OF_RANGE', true),

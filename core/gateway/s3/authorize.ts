@@ -1,6 +1,18 @@
-import { StorageError } from '../../contract/errors.ts'
-import type { BucketRecord } from '../../contract/object-model.ts'
+import type { AccountId, BucketRecord, ObjectRecord } from '../../contract/object-model.ts'
+import {
+  type AccessControlList,
+  aclGrants,
+  deserializeAcl,
+  isPublicAcl,
+  type Permission,
+  privateAcl,
+} from './acl.ts'
+import { evaluatePolicy, isPublicPolicy, type PolicyEffect } from './bucket-policy.ts'
+import { bucketRules } from './bucket-rules.ts'
+import { accessDenied } from './errors.ts'
 import type { Gateway, Identity, S3Request } from './operation.ts'
+import { conditionContext } from './request-conditions.ts'
+import { parseVersionId } from './version-id.ts'
 
 /** One question of authorization. `bucket` is absent for actions of the service (ListBuckets, CreateBucket). */
 export interface AuthorizationQuestion {
@@ -10,17 +22,233 @@ export interface AuthorizationQuestion {
   readonly bucket: BucketRecord | undefined
   readonly key: string | undefined
   readonly versionId: string | undefined
+  /** Tags that come in the body instead of `x-amz-tagging` (POST forms). */
+  readonly requestTags?: ReadonlyMap<string, string>
 }
 
 /** Returns when the identity may do it; throws ACCESS_DENIED otherwise. Deny by default. */
 export type Authorizer = (question: AuthorizationQuestion) => void
 
-/** The owner of a bucket and the root account may do everything, nobody else anything. */
-export function createAuthorizer(_gateway: Gateway): Authorizer {
-  return ({ identity, bucket }) => {
-    if (identity.kind === 'key') {
-      if (identity.root || bucket === undefined || bucket.owner === identity.account) return
-    }
-    throw new StorageError('ACCESS_DENIED', 'Access Denied')
+/**
+ * The decision, in this order:
+ * 1. an explicit Deny of the bucket policy is final, for everyone. One exception: the bucket's owner and the root account
+ *    can always read, replace and delete the policy itself, so that nobody is locked out for good;
+ * 2. an Allow of the bucket policy, unless the public access block takes it from strangers;
+ * 3. the root account and the owner of the bucket (for objects of others in it: only deleting and writing over them);
+ * 4. the access control list of the bucket or of the object, unless ownership controls turn lists off;
+ * 5. nothing.
+ */
+export function createAuthorizer(gateway: Gateway): Authorizer {
+  return (question) => {
+    if (!decide(gateway, question)) throw accessDenied()
   }
 }
+
+export function decide(gateway: Gateway, question: AuthorizationQuestion): boolean {
+  const { identity, bucket } = question
+  // Without a bucket there is no policy and no list: accounts may list and create buckets, strangers may not.
+  if (bucket === undefined) return identity.kind === 'key'
+  const rules = bucketRules(gateway.catalog)
+  const block = rules.publicAccessBlock(bucket)
+  const ownsBucket = identity.kind === 'key' && (identity.root || identity.account === bucket.owner)
+  const action = versionedAction(question)
+
+  let object: ObjectRecord | undefined
+  let looked = false
+  const existing = (): ObjectRecord | undefined => {
+    if (!looked) {
+      looked = true
+      object = findObject(gateway, bucket, question)
+    }
+    return object
+  }
+
+  const effectOf = (asked: string, key: string | undefined, prefix?: string): PolicyEffect => {
+    const policy = rules.policy(bucket)
+    if (policy === undefined) return 'none'
+    const effect = evaluatePolicy(policy, {
+      identity,
+      action: asked,
+      resource: `arn:aws:s3:::${bucket.name}${key === undefined ? '' : `/${key}`}`,
+      context: conditionContext({
+        gateway,
+        request: question.request,
+        identity,
+        prefix,
+        versionId: question.versionId,
+        requestTags: question.requestTags,
+        existing,
+      }),
+    })
+    // RestrictPublicBuckets: a public policy serves the owner's account only.
+    if (effect === 'allow' && block?.restrictPublicBuckets === true && !ownsBucket && isPublicPolicy(policy))
+      return 'none'
+    return effect
+  }
+
+  const effect = effectOf(action, objectActions.has(action) ? question.key : undefined)
+  if (effect === 'deny') return ownsBucket && policyActions.has(action)
+
+  const listsApply = rules.ownership(bucket) !== 'BucketOwnerEnforced'
+  const ignorePublic = block?.ignorePublicAcls === true
+  const bucketGrants = (permission: Permission): boolean =>
+    listsApply && aclGrants(rules.acl(bucket), identity, permission, { ignorePublic })
+
+  // Whether a key exists is a secret of the listing: without the right to list, a missing key is a denial.
+  if (readActions.has(action) && question.key !== undefined && existing() === undefined) {
+    const list = effectOf('s3:ListBucket', undefined, question.key)
+    if (list === 'deny') return false
+    return list === 'allow' || ownsBucket || bucketGrants('READ')
+  }
+  if (effect === 'allow') return true
+  if (identity.kind === 'key' && identity.root) return true
+
+  const objectPermission = objectAclPermissions.get(action)
+  if (objectPermission !== undefined && question.key !== undefined) {
+    const record = existing()
+    if (record === undefined) return ownsBucket
+    const owner = listsApply ? record.owner : bucket.owner
+    if (identity.kind === 'key' && identity.account === owner) return true
+    return listsApply && aclGrants(objectAcl(record), identity, objectPermission, { ignorePublic })
+  }
+  if (ownsBucket) return true
+  if (ownedObjectActions.has(action) && listsApply && identity.kind === 'key') {
+    return existing()?.owner === identity.account
+  }
+  if (uploadActions.has(action)) return startedUpload(gateway, bucket, question)
+  const bucketPermission = bucketAclPermissions.get(action)
+  return bucketPermission !== undefined && bucketGrants(bucketPermission)
+}
+
+export function objectAcl(record: ObjectRecord): AccessControlList {
+  const stored = record.attributes.acl
+  return stored === undefined ? privateAcl(record.owner) : deserializeAcl(stored)
+}
+
+/** PolicyStatus: whether strangers or every account can get at the bucket through its policy or list. */
+export function isPublicBucket(gateway: Gateway, bucket: BucketRecord): boolean {
+  const rules = bucketRules(gateway.catalog)
+  const block = rules.publicAccessBlock(bucket)
+  const policy = rules.policy(bucket)
+  if (policy !== undefined && block?.restrictPublicBuckets !== true && isPublicPolicy(policy)) return true
+  if (block?.ignorePublicAcls === true || rules.ownership(bucket) === 'BucketOwnerEnforced') return false
+  return isPublicAcl(rules.acl(bucket))
+}
+
+const versioned: ReadonlyMap<string, string> = new Map([
+  ['s3:GetObject', 's3:GetObjectVersion'],
+  ['s3:GetObjectAcl', 's3:GetObjectVersionAcl'],
+  ['s3:PutObjectAcl', 's3:PutObjectVersionAcl'],
+  ['s3:GetObjectTagging', 's3:GetObjectVersionTagging'],
+  ['s3:PutObjectTagging', 's3:PutObjectVersionTagging'],
+  ['s3:DeleteObjectTagging', 's3:DeleteObjectVersionTagging'],
+  ['s3:GetObjectAttributes', 's3:GetObjectVersionAttributes'],
+  ['s3:DeleteObject', 's3:DeleteObjectVersion'],
+])
+
+/** A request that names a version needs the action of versions. */
+function versionedAction(question: AuthorizationQuestion): string {
+  if (question.versionId === undefined) return question.action
+  return versioned.get(question.action) ?? question.action
+}
+
+function findObject(
+  gateway: Gateway,
+  bucket: BucketRecord,
+  question: AuthorizationQuestion,
+): ObjectRecord | undefined {
+  if (question.key === undefined) return undefined
+  const version = question.versionId === undefined ? undefined : parseVersionId(question.versionId)
+  if (question.versionId !== undefined && version === undefined) return undefined
+  const record = gateway.catalog.object(bucket.id, question.key, version)
+  // A current delete marker is a missing key; one that is asked for by its id is there.
+  return record?.deleteMarker === true && version === undefined ? undefined : record
+}
+
+/** Whoever started an upload may list its parts and abort it. Strangers share one name: the id is their secret. */
+function startedUpload(gateway: Gateway, bucket: BucketRecord, question: AuthorizationQuestion): boolean {
+  const uploadId = question.request.query.get('uploadId')
+  if (question.key === undefined || uploadId === undefined) return false
+  const upload = gateway.catalog.upload(bucket.id, question.key, uploadId)
+  return upload !== undefined && upload.initiator === initiatorOf(question.identity)
+}
+
+/** What an upload records as its initiator. */
+export function initiatorOf(identity: Identity): AccountId {
+  return identity.kind === 'key' ? identity.account : 'anonymous'
+}
+
+const uploadActions: ReadonlySet<string> = new Set(['s3:AbortMultipartUpload', 's3:ListMultipartUploadParts'])
+
+const policyActions: ReadonlySet<string> = new Set([
+  's3:GetBucketPolicy',
+  's3:PutBucketPolicy',
+  's3:DeleteBucketPolicy',
+])
+
+const readActions: ReadonlySet<string> = new Set([
+  's3:GetObject',
+  's3:GetObjectVersion',
+  's3:GetObjectAcl',
+  's3:GetObjectVersionAcl',
+  's3:GetObjectTagging',
+  's3:GetObjectVersionTagging',
+  's3:GetObjectAttributes',
+  's3:GetObjectVersionAttributes',
+  's3:GetObjectRetention',
+  's3:GetObjectLegalHold',
+  's3:GetObjectTorrent',
+])
+
+/** Granted by the object's own list. */
+const objectAclPermissions: ReadonlyMap<string, Permission> = new Map([
+  ['s3:GetObject', 'READ'],
+  ['s3:GetObjectVersion', 'READ'],
+  ['s3:GetObjectAttributes', 'READ'],
+  ['s3:GetObjectVersionAttributes', 'READ'],
+  ['s3:GetObjectTorrent', 'READ'],
+  ['s3:GetObjectAcl', 'READ_ACP'],
+  ['s3:GetObjectVersionAcl', 'READ_ACP'],
+  ['s3:PutObjectAcl', 'WRITE_ACP'],
+  ['s3:PutObjectVersionAcl', 'WRITE_ACP'],
+])
+
+/** No list grants these; the owner of the object has them beside the owner of the bucket. */
+const ownedObjectActions: ReadonlySet<string> = new Set([
+  's3:GetObjectTagging',
+  's3:GetObjectVersionTagging',
+  's3:PutObjectTagging',
+  's3:PutObjectVersionTagging',
+  's3:DeleteObjectTagging',
+  's3:DeleteObjectVersionTagging',
+])
+
+/** Granted by the bucket's list. */
+const bucketAclPermissions: ReadonlyMap<string, Permission> = new Map([
+  ['s3:ListBucket', 'READ'],
+  ['s3:ListBucketVersions', 'READ'],
+  ['s3:ListBucketMultipartUploads', 'READ'],
+  ['s3:PutObject', 'WRITE'],
+  ['s3:DeleteObject', 'WRITE'],
+  ['s3:DeleteObjectVersion', 'WRITE'],
+  ['s3:GetBucketAcl', 'READ_ACP'],
+  ['s3:PutBucketAcl', 'WRITE_ACP'],
+])
+
+/** Actions on objects: their resource is `bucket/key`. Everything else is an action on the bucket. */
+const objectActions: ReadonlySet<string> = new Set([
+  ...readActions,
+  ...objectAclPermissions.keys(),
+  ...ownedObjectActions,
+  's3:PutObject',
+  's3:DeleteObject',
+  's3:DeleteObjectVersion',
+  's3:AbortMultipartUpload',
+  's3:ListMultipartUploadParts',
+  's3:PutObjectRetention',
+  's3:PutObjectLegalHold',
+  's3:BypassGovernanceRetention',
+  's3:RestoreObject',
+  's3:ReplicateObject',
+  's3:ReplicateDelete',
+])

@@ -111,9 +111,9 @@ const malformed = (cause?: unknown): StorageError =>
     { cause },
   )
 
-/** Parses a request document and checks the name of its root. MALFORMED_XML. */
-export function parseXml(text: string, rootName: string): XmlElement {
-  if (text.length > maxDocumentBytes || /<!DOCTYPE|<!ENTITY/i.test(text)) throw malformed()
+/** Parses a request document and checks the name of its root. MALFORMED_XML, also beyond `limit` UTF-16 units. */
+export function parseXml(text: string, rootName: string, limit = maxDocumentBytes): XmlElement {
+  if (text.length > limit || /<!DOCTYPE|<!ENTITY/i.test(text)) throw malformed()
   let nodes: unknown
   try {
     if (XMLValidator.validate(text) !== true) throw malformed()

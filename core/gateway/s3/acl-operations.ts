@@ -1,0 +1,119 @@
+import { StorageError } from '../../contract/errors.ts'
+import { accountExists } from './accounts.ts'
+import {
+  type AccessControlList,
+  type AclOwners,
+  isPublicAcl,
+  privateAcl,
+  readAclHeaders,
+  serializeAcl,
+} from './acl.ts'
+import { parseAclDocument, renderAcl } from './acl-document.ts'
+import { objectAcl } from './authorize.ts'
+import { bucketRules } from './bucket-rules.ts'
+import { accessDenied } from './errors.ts'
+import { aclNotSupported } from './object-ownership.ts'
+import type { Operation, OperationContext, S3Response } from './operation.ts'
+import { bucketOf, keyOf, objectOf, shownVersion, versionOf } from './resources.ts'
+import type { Route } from './route.ts'
+
+/** Room for a hundred grants with long names. */
+const maxAclDocumentBytes = 128 * 1024
+
+const getBucketAcl: Operation = {
+  name: 'GetBucketAcl',
+  action: 's3:GetBucketAcl',
+  async handle(context) {
+    const bucket = bucketOf(context)
+    const rules = bucketRules(context.gateway.catalog)
+    const enforced = rules.ownership(bucket) === 'BucketOwnerEnforced'
+    return {
+      status: 200,
+      body: renderAcl(bucket.owner, enforced ? privateAcl(bucket.owner) : rules.acl(bucket)),
+    }
+  },
+}
+
+const putBucketAcl: Operation = {
+  name: 'PutBucketAcl',
+  action: 's3:PutBucketAcl',
+  async handle(context) {
+    const bucket = bucketOf(context)
+    const acl = await requestedAcl(context, { owner: bucket.owner, bucketOwner: bucket.owner })
+    await context.gateway.catalog.submit({
+      type: 'set-bucket-config',
+      bucketId: bucket.id,
+      kind: 'acl',
+      value: Buffer.from(serializeAcl(acl)),
+    })
+    return { status: 200 }
+  },
+}
+
+const getObjectAcl: Operation = {
+  name: 'GetObjectAcl',
+  action: 's3:GetObjectAcl',
+  async handle(context) {
+    const bucket = bucketOf(context)
+    const record = objectOf(context)
+    const enforced = bucketRules(context.gateway.catalog).ownership(bucket) === 'BucketOwnerEnforced'
+    const owner = enforced ? bucket.owner : record.owner
+    return withVersion(shownVersion(bucket, record), {
+      status: 200,
+      body: renderAcl(owner, enforced ? privateAcl(owner) : objectAcl(record)),
+    })
+  },
+}
+
+const putObjectAcl: Operation = {
+  name: 'PutObjectAcl',
+  action: 's3:PutObjectAcl',
+  async handle(context) {
+    const bucket = bucketOf(context)
+    const record = objectOf(context)
+    const acl = await requestedAcl(context, { owner: record.owner, bucketOwner: bucket.owner })
+    const version = versionOf(context)
+    await context.gateway.catalog.submit({
+      type: 'set-object-acl',
+      bucketId: bucket.id,
+      key: keyOf(context),
+      // The version whose owner was judged, not whatever is current when the entry is applied.
+      version: version ?? (record.isNull ? 'null' : record.versionId),
+      acl: serializeAcl(acl),
+    })
+    return withVersion(shownVersion(bucket, record), { status: 200 })
+  },
+}
+
+function withVersion(version: string | undefined, response: S3Response): S3Response {
+  return version === undefined ? response : { ...response, headers: { 'x-amz-version-id': version } }
+}
+
+/** From headers or body, judged by ownership controls and the public access block. */
+async function requestedAcl(context: OperationContext, owners: AclOwners): Promise<AccessControlList> {
+  const { gateway, request } = context
+  const bucket = bucketOf(context)
+  const rules = bucketRules(gateway.catalog)
+  if (rules.ownership(bucket) === 'BucketOwnerEnforced') throw aclNotSupported()
+  const known = (id: string) => accountExists(gateway, id)
+  const headers = readAclHeaders((name) => request.header(name), owners, known)
+  const text = await request.body.text(maxAclDocumentBytes)
+  if (headers.kind !== 'none' && text !== '') {
+    throw new StorageError('INVALID_REQUEST', 'This request does not support content')
+  }
+  if (headers.kind === 'none' && text === '') {
+    throw new StorageError('INVALID_REQUEST', 'Your request was missing a required header', {
+      details: { MissingHeaderName: 'x-amz-acl' },
+    })
+  }
+  const acl = headers.kind === 'none' ? parseAclDocument(text, owners, known) : headers.acl
+  if (isPublicAcl(acl) && rules.publicAccessBlock(bucket)?.blockPublicAcls === true) throw accessDenied()
+  return acl
+}
+
+export const aclRoutes: readonly Route[] = [
+  { level: 'bucket', method: 'GET', subresource: 'acl', operation: getBucketAcl },
+  { level: 'bucket', method: 'PUT', subresource: 'acl', operation: putBucketAcl },
+  { level: 'object', method: 'GET', subresource: 'acl', operation: getObjectAcl },
+  { level: 'object', method: 'PUT', subresource: 'acl', operation: putObjectAcl },
+]

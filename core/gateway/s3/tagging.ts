@@ -1,0 +1,121 @@
+import { StorageError } from '../../contract/errors.ts'
+import type { Operation, OperationContext, S3Response } from './operation.ts'
+import { bucketOf, keyOf, objectOf, shownVersion } from './resources.ts'
+import type { Route } from './route.ts'
+import {
+  bucketTagLimits,
+  objectTagLimits,
+  parseTagging,
+  renderTagSet,
+  type TagSet,
+  tagRecord,
+} from './tag-set.ts'
+import { document } from './xml.ts'
+
+/** Tags of buckets and objects. */
+
+/** Fifty tags of 128 + 256 characters, escaped, with room to spare. */
+const maxTaggingBytes = 256 * 1024
+
+const getBucketTagging: Operation = {
+  name: 'GetBucketTagging',
+  action: 's3:GetBucketTagging',
+  async handle(context) {
+    const bucket = bucketOf(context)
+    const stored = context.gateway.catalog.bucketConfig(bucket.id, 'tagging')
+    if (stored === undefined) {
+      throw new StorageError('NO_SUCH_TAG_SET', 'The TagSet does not exist', {
+        details: { BucketName: bucket.name },
+      })
+    }
+    const pairs = JSON.parse(Buffer.from(stored).toString()) as [string, string][]
+    return { status: 200, body: document('Tagging', renderTagSet(pairs)) }
+  },
+}
+
+const putBucketTagging: Operation = {
+  name: 'PutBucketTagging',
+  action: 's3:PutBucketTagging',
+  async handle(context) {
+    const tags = parseTagging(await context.request.body.text(maxTaggingBytes), bucketTagLimits)
+    await setBucketTags(context, Buffer.from(JSON.stringify([...tags])))
+    return { status: 204 }
+  },
+}
+
+const deleteBucketTagging: Operation = {
+  name: 'DeleteBucketTagging',
+  action: 's3:PutBucketTagging',
+  async handle(context) {
+    await setBucketTags(context, null)
+    return { status: 204 }
+  },
+}
+
+async function setBucketTags(context: OperationContext, value: Uint8Array | null): Promise<void> {
+  await context.gateway.catalog.submit({
+    type: 'set-bucket-config',
+    bucketId: bucketOf(context).id,
+    kind: 'tagging',
+    value,
+  })
+}
+
+const getObjectTagging: Operation = {
+  name: 'GetObjectTagging',
+  action: 's3:GetObjectTagging',
+  async handle(context) {
+    const record = objectOf(context)
+    const body = document('Tagging', renderTagSet(Object.entries(record.attributes.tags)))
+    return answer(shownVersion(bucketOf(context), record), 200, body)
+  },
+}
+
+const putObjectTagging: Operation = {
+  name: 'PutObjectTagging',
+  action: 's3:PutObjectTagging',
+  async handle(context) {
+    objectOf(context)
+    const tags = parseTagging(await context.request.body.text(maxTaggingBytes), objectTagLimits)
+    return setObjectTags(context, tags, 200)
+  },
+}
+
+const deleteObjectTagging: Operation = {
+  name: 'DeleteObjectTagging',
+  action: 's3:DeleteObjectTagging',
+  async handle(context) {
+    return setObjectTags(context, new Map(), 204)
+  },
+}
+
+async function setObjectTags(context: OperationContext, tags: TagSet, status: number): Promise<S3Response> {
+  const bucket = bucketOf(context)
+  const record = objectOf(context)
+  await context.gateway.catalog.submit({
+    type: 'set-object-tags',
+    bucketId: bucket.id,
+    key: keyOf(context),
+    // The version that was authorized, not whatever is current when the entry is applied.
+    version: record.isNull ? 'null' : record.versionId,
+    tags: tagRecord(tags),
+  })
+  return answer(shownVersion(bucket, record), status)
+}
+
+function answer(version: string | undefined, status: number, body?: string): S3Response {
+  return {
+    status,
+    ...(version === undefined ? {} : { headers: { 'x-amz-version-id': version } }),
+    ...(body === undefined ? {} : { body }),
+  }
+}
+
+export const taggingRoutes: readonly Route[] = [
+  { level: 'bucket', method: 'GET', subresource: 'tagging', operation: getBucketTagging },
+  { level: 'bucket', method: 'PUT', subresource: 'tagging', operation: putBucketTagging },
+  { level: 'bucket', method: 'DELETE', subresource: 'tagging', operation: deleteBucketTagging },
+  { level: 'object', method: 'GET', subresource: 'tagging', operation: getObjectTagging },
+  { level: 'object', method: 'PUT', subresource: 'tagging', operation: putObjectTagging },
+  { level: 'object', method: 'DELETE', subresource: 'tagging', operation: deleteObjectTagging },
+]
