@@ -35,6 +35,13 @@ export async function prepare({
   })
 }
 
+/** The system packages alone. */
+export async function prepareSystem(wanted) {
+  checkNode()
+  const missing = await withSetupLock(() => ensurePackages(wanted, { cacheFolder }))
+  if (missing.length > 0) throw new SetupError(`still missing: ${missing.join(', ')}`)
+}
+
 function checkNode() {
   const wanted = [20, 11]
   const [major, minor] = process.versions.node.split('.').map(Number)
