@@ -1,4 +1,6 @@
-import { cpSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { cpSync, existsSync, lstatSync, mkdirSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -145,48 +147,33 @@ function copyAssets() {
   }
 }
 
-/** Two starts in one checkout must not build into each other. A lock whose owner has died is taken over. */
+/**
+ * Two starts in one checkout must not build into each other. The lock is an abstract socket, which the kernel gives back
+ * however its owner ends: there is no stale lock to judge. Other systems than Linux have none, and no lock.
+ */
 async function withSetupLock(work) {
-  const path = join(cacheFolder, 'setup.lock')
   mkdirSync(cacheFolder, { recursive: true })
-  for (let told = false; ; told = true) {
-    try {
-      writeFileSync(path, String(process.pid), { flag: 'wx' })
-      break
-    } catch (error) {
-      if (error.code !== 'EEXIST') throw error
-    }
-    const owner = Number(readOrEmpty(path))
-    if (owner > 0 && !isAlive(owner)) {
-      rmSync(path, { force: true })
-      continue
-    }
-    if (!told) say(`waiting for the set-up that process ${owner} is doing`)
-    await sleep(200)
+  if (process.platform !== 'linux') return work()
+  const name = `\0pando-setup-${createHash('sha256').update(root).digest('hex')}`
+  const server = createServer()
+  for (let told = false; !(await listens(server, name)); told = true) {
+    if (!told) say('waiting for another set-up of this checkout')
+    await sleep(100)
   }
-  const release = () => rmSync(path, { force: true })
-  process.once('exit', release)
   try {
     return await work()
   } finally {
-    process.off('exit', release)
-    release()
+    server.close()
   }
 }
 
-function readOrEmpty(path) {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return ''
-  }
-}
-
-function isAlive(pid) {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return error.code === 'EPERM'
-  }
+function listens(server, path) {
+  return new Promise((resolve, reject) => {
+    const onError = (error) => (error.code === 'EADDRINUSE' ? resolve(false) : reject(error))
+    server.once('error', onError)
+    server.listen(path, () => {
+      server.off('error', onError)
+      resolve(true)
+    })
+  })
 }
