@@ -9,8 +9,10 @@ const pkgConfigKnows = (module) =>
   spawnSync('pkg-config', ['--exists', module], { stdio: 'ignore' }).status === 0
 const hasHeader = (name) =>
   existsSync(join('/usr/include', name)) || existsSync(join('/usr/local/include', name))
-const pythonImports = (module) =>
-  spawnSync('python3', ['-c', `import ${module}`], { stdio: 'ignore' }).status === 0
+// The tests run these two by their full path: whatever a version manager has put on the path is not the package.
+const isInstalled = (path) => existsSync(path)
+const pythonImports = (modules) =>
+  spawnSync('/usr/bin/python3', ['-c', `import ${modules}`], { stdio: 'ignore' }).status === 0
 
 /** What is needed, by purpose: the Debian/Ubuntu package, and how to see that any distribution already has it. */
 const requirements = {
@@ -24,13 +26,19 @@ const requirements = {
   test: [{ name: 'libgtest-dev', present: () => hasHeader('gtest/gtest.h') }],
   // Real S3 clients, for the end-to-end tests.
   clients: [
-    { name: 'awscli', present: () => onPath('aws') },
+    { name: 'awscli', present: () => isInstalled('/usr/bin/aws') },
     { name: 'python3-boto3', present: () => pythonImports('boto3') },
+    { name: 'python3-pytest', present: () => pythonImports('pytest') },
     { name: 'rclone', present: () => onPath('rclone') },
     { name: 'restic', present: () => onPath('restic') },
     { name: 's3cmd', present: () => onPath('s3cmd') },
     { name: 'curl', present: () => onPath('curl') },
   ],
+  // What ceph/s3-tests imports; its checkout is named by PANDO_S3TESTS_DIR.
+  s3tests: ['pytest_timeout', 'munch', 'requests', 'lxml', 'isodate', 'httplib2', 'pytz'].map((module) => ({
+    name: `python3-${module === 'pytz' ? 'tz' : module.replaceAll('_', '-')}`,
+    present: () => pythonImports(module),
+  })),
   // libFuzzer comes with clang.
   fuzz: [{ name: 'clang', present: () => onPath('clang++') }],
   bench: [
