@@ -8,7 +8,7 @@ import { element, xmlDeclaration } from './xml.ts'
  */
 export function errorResponse(
   reason: unknown,
-  request: { readonly id: string; readonly resource: string },
+  request: { readonly id: string; readonly rawTarget: string },
   headers?: Readonly<Record<string, string | number>>,
 ): S3Response {
   const error = StorageError.from(reason)
@@ -20,9 +20,18 @@ export function errorResponse(
   for (const [name, value] of Object.entries(error.details)) details += element(name, value)
   const body =
     `${xmlDeclaration}<Error>${element('Code', traits.s3)}${element('Message', message)}${details}` +
-    `${element('Resource', request.resource)}${element('RequestId', request.id)}<HostId>pando</HostId></Error>`
-  const retry = traits.http === 503 ? { 'retry-after': 1 } : undefined
-  return { status: traits.http, headers: { ...retry, ...headers, 'content-type': 'application/xml' }, body }
+    `${element('Resource', resourceOf(request.rawTarget))}${element('RequestId', request.id)}<HostId>pando</HostId></Error>`
+  const extra: Record<string, string | number> = { 'content-type': 'application/xml' }
+  if (traits.http === 503) extra['retry-after'] = 1
+  // RFC 9110 15.5.17: how long the object is.
+  const size = error.details['ActualObjectSize']
+  if (error.code === 'INVALID_RANGE' && size !== undefined) extra['content-range'] = `bytes */${size}`
+  return { status: traits.http, headers: headers === undefined ? extra : { ...headers, ...extra }, body }
+}
+
+function resourceOf(rawTarget: string): string {
+  const mark = rawTarget.indexOf('?')
+  return mark < 0 ? rawTarget : rawTarget.slice(0, mark)
 }
 
 export const noSuchKey = (key: string): StorageError =>

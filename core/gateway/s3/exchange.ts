@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type ErrorCode, errorCodes, StorageError } from '../../contract/errors.ts'
 import type { BucketRecord } from '../../contract/object-model.ts'
+import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
 import type { Authorizer } from './authorize.ts'
 import { corsHeaders } from './cors.ts'
@@ -61,6 +62,7 @@ export class Exchange {
     this.#sendContinue = sendContinue
     this.#id = edge.nextRequestId()
     this.#startedMs = edge.gateway.environment.clock.monotonic()
+    edge.hooks.observer?.started()
   }
 
   /** The body is wanted and the client has to send it. */
@@ -98,7 +100,13 @@ export class Exchange {
       } catch (reason) {
         answer = this.#answerTo(reason)
       }
-      await this.#send(answer)
+      try {
+        await this.#send(answer)
+      } catch (reason) {
+        // A body that could not even begin still gets a proper error.
+        if (this.response.headersSent || this.response.destroyed) throw reason
+        await this.#send(this.#answerTo(reason))
+      }
     } catch (reason) {
       // The answer could not be sent whole: the client must not take it for whole.
       this.#fail(reason)
@@ -157,11 +165,11 @@ export class Exchange {
 
   #authorizeOperation(request: EdgeRequest, operation: Operation): void {
     const action = typeof operation.action === 'function' ? operation.action(request) : operation.action
-    if (action === null) {
-      if (this.#identity.kind === 'anonymous') throw accessDenied()
-      return
+    if (action !== null) {
+      this.#authorize(request, action, this.#bucket, request.key, request.query.get('versionId'))
+    } else if (this.#identity.kind === 'anonymous' && operation.anonymousAllowed !== true) {
+      throw accessDenied()
     }
-    this.#authorize(request, action, this.#bucket, request.key, request.query.get('versionId'))
     const expectedOwner = request.header('x-amz-expected-bucket-owner')
     if (expectedOwner !== undefined && this.#bucket !== undefined && this.#bucket.owner !== expectedOwner) {
       throw accessDenied()
@@ -193,8 +201,7 @@ export class Exchange {
         'a request failed',
       )
     }
-    const resource = this.#request?.rawPath ?? this.message.url ?? ''
-    return errorResponse(error, { id: this.#id, resource })
+    return errorResponse(error, { id: this.#id, rawTarget: this.message.url ?? '' })
   }
 
   async #send(answer: S3Response): Promise<void> {
@@ -271,17 +278,22 @@ export class Exchange {
   }
 
   #record(): void {
-    this.#edge.hooks.onRequest?.({
+    const { observer } = this.#edge.hooks
+    if (observer === undefined) return
+    const event: { -readonly [Field in keyof RequestEvent]: RequestEvent[Field] } = {
       requestId: this.#id,
       operation: this.#operation?.name ?? 'Unknown',
       method: this.message.method ?? '',
-      bucket: this.#bucket?.name,
-      account: this.#identity.kind === 'key' ? this.#identity.account : undefined,
       status: this.#status,
-      error: this.#error,
       durationMs: this.#edge.gateway.environment.clock.monotonic() - this.#startedMs,
-      receivedBytes: this.body?.receivedBytes ?? 0,
-      sentBytes: this.#sentBytes,
-    })
+      bytesIn: this.body?.receivedBytes ?? 0,
+      bytesOut: this.#sentBytes,
+      remoteAddress: this.#request?.remoteAddress ?? '',
+    }
+    if (this.#error !== undefined) event.errorCode = errorCodes[this.#error].s3
+    if (this.#request?.bucketName !== undefined) event.bucketName = this.#request.bucketName
+    if (this.#request?.key !== undefined) event.key = this.#request.key
+    if (this.#identity.kind === 'key') event.accessKeyId = this.#identity.accessKeyId
+    observer.finished(event)
   }
 }

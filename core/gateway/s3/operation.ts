@@ -106,6 +106,8 @@ export interface Operation {
    * (`s3:GetObjectVersion`); null: any authenticated account (ListBuckets).
    */
   readonly action: string | null | ((request: S3Request) => string)
+  /** With `action: null`: strangers may ask too, and the handler judges each resource by itself (DeleteObjects). */
+  readonly anonymousAllowed?: boolean
   /** The bucket need not exist (CreateBucket). */
   readonly bucketOptional?: boolean
   /**
@@ -174,8 +176,12 @@ export interface StoredBody {
   readonly checksum: Checksum | undefined
   readonly layout: Layout
   readonly inline: Uint8Array | undefined
-  /** To be called once: `committed` when an entry that names the layout was acknowledged, else the bytes are freed. */
-  settle(outcome: 'committed' | 'abandoned'): Promise<void>
+  /**
+   * To be called once (best by `commitBody` of body-writer.ts): `committed` when an entry that names the layout was
+   * acknowledged; `abandoned` when it certainly never will be: the bytes are freed; `unknown` when a submit failed
+   * without an answer: the orphan collector finds out.
+   */
+  settle(outcome: 'committed' | 'abandoned' | 'unknown'): Promise<void>
 }
 
 export interface StoreBodyOptions {

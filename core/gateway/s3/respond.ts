@@ -53,12 +53,12 @@ export async function respond(
     response.end()
     return 0
   }
-  response.writeHead(answer.status, fields as string[])
-  await stream(response, body)
+  await stream(response, body, () => response.writeHead(answer.status, fields as string[]))
   return body.byteLength
 }
 
-async function stream(response: ServerResponse, body: ResponseStream): Promise<void> {
+/** The head is written with the first piece: until then a body that cannot be read can still be answered as an error. */
+async function stream(response: ServerResponse, body: ResponseStream, writeHead: () => void): Promise<void> {
   let sent = 0
   // The memory of a piece belongs to the socket until the callback or, if the connection breaks, until the handle is
   // closed: releasing it earlier would send other people's bytes.
@@ -67,6 +67,7 @@ async function stream(response: ServerResponse, body: ResponseStream): Promise<v
   response.once('close', onClose)
   await body.send((piece) => {
     if (response.destroyed) return Promise.reject(clientGone())
+    if (sent === 0) writeHead()
     sent += piece.length
     if (sent > body.byteLength)
       return Promise.reject(new StorageError('INTERNAL', 'a body is longer than declared'))
@@ -82,7 +83,10 @@ async function stream(response: ServerResponse, body: ResponseStream): Promise<v
     })
   })
   if (sent !== body.byteLength) throw new StorageError('INTERNAL', 'a body is shorter than declared')
-  if (body.byteLength === 0) response.end()
+  if (body.byteLength === 0) {
+    writeHead()
+    response.end()
+  }
 }
 
 const clientGone = (): StorageError => new StorageError('CANCELLED', 'the client went away')

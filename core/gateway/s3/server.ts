@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
-import { type ErrorCode, StorageError } from '../../contract/errors.ts'
+import { StorageError } from '../../contract/errors.ts'
+import type { RequestObserver } from '../../contract/request-observer.ts'
 import { createAuthenticator } from './authenticate/sigv4.ts'
 import { createAuthorizer } from './authorize.ts'
 import { errorResponse } from './errors.ts'
@@ -9,24 +10,8 @@ import type { Gateway, Operation, OperationContext } from './operation.ts'
 import { routes } from './operations.ts'
 import { createRouter } from './route.ts'
 
-/** What the edge tells about each request, once, after its answer (or its end without one). */
-export interface RequestRecord {
-  readonly requestId: string
-  /** API name, or `Unknown` when the request was refused before it was routed. */
-  readonly operation: string
-  readonly method: string
-  readonly bucket: string | undefined
-  readonly account: string | undefined
-  /** 499 when the client went away first. */
-  readonly status: number
-  readonly error: ErrorCode | undefined
-  readonly durationMs: number
-  readonly receivedBytes: number
-  readonly sentBytes: number
-}
-
 export interface S3ServerHooks {
-  onRequest?(record: RequestRecord): void
+  readonly observer?: RequestObserver
   /**
    * Asked after authorization and before the operation: resolves when the request may start (its result is called when the
    * request has ended), rejects with SLOW_DOWN to shed it.
@@ -181,7 +166,7 @@ function refuse(error: NodeJS.ErrnoException, socket: Socket, requestId: string)
             'Your socket connection to the server was not read from or written to within the timeout period.',
           )
         : new StorageError('INVALID_REQUEST', 'The request is not valid HTTP.')
-  const answer = errorResponse(reason, { id: requestId, resource: '' })
+  const answer = errorResponse(reason, { id: requestId, rawTarget: '' })
   const body = typeof answer.body === 'string' ? answer.body : ''
   socket.end(
     `HTTP/1.1 ${answer.status} Bad Request\r\nconnection: close\r\nserver: Pando\r\nx-amz-request-id: ${requestId}\r\n` +

@@ -1,0 +1,178 @@
+import type { ChunkBuffer } from '../../contract/chunk-store.ts'
+import { StorageError } from '../../contract/errors.ts'
+import { type ChunkId, chunkId, type WriteId } from '../../contract/ids.ts'
+import type { Layout } from '../../contract/object-model.ts'
+import type { BodySource, Gateway, PieceSink, ResponseStream } from './operation.ts'
+
+/** One read from the chunk store: pieces let the first byte leave early and bound what a slow reader holds. */
+const maxPieceBytes = 1024 * 1024
+const minPieceBytes = 64 * 1024
+/** A client that takes longer than this for a piece gets smaller ones, so that slow readers hold little of the pool. */
+const slowPieceMs = 500
+
+interface Piece {
+  readonly id: ChunkId
+  readonly offset: number
+  readonly length: number
+}
+
+/**
+ * The bytes [start, start + length) of a body, to be sent or copied. The chunks are pinned from this call (which must follow
+ * the catalog read without an await in between) until they have been sent or discarded, so that an overwrite meanwhile does
+ * not break the read. CATALOG_CORRUPT.
+ */
+export function openBody(
+  gateway: Gateway,
+  layout: Layout,
+  start: number,
+  length: number,
+): Uint8Array | StoredStream {
+  if (length === 0 || layout.kind === 'empty') return noBytes
+  if (layout.kind === 'inline') {
+    const bytes = gateway.catalog.inlineBody(layout.writeId)
+    if (bytes === undefined || bytes.length < start + length) {
+      throw new StorageError('CATALOG_CORRUPT', 'an inline body is missing or short')
+    }
+    return bytes.length === length ? bytes : bytes.subarray(start, start + length)
+  }
+  return new StoredStream(gateway, layout.extents, start, length)
+}
+
+const noBytes = new Uint8Array(0)
+
+type Extents = Extract<Layout, { kind: 'chunks' }>['extents']
+
+/** A body in the chunk store, read ahead within the request's window. */
+export class StoredStream implements ResponseStream, BodySource {
+  readonly byteLength: number
+  readonly #gateway: Gateway
+  readonly #extents: Extents
+  readonly #start: number
+  readonly #unpin: (() => void)[]
+  #pieceBytes = maxPieceBytes
+
+  constructor(gateway: Gateway, extents: Extents, start: number, length: number) {
+    this.byteLength = length
+    this.#gateway = gateway
+    this.#extents = extents
+    this.#start = start
+    this.#unpin = writesOf(extents, start, length).map((writeId) => gateway.writes.pin(writeId))
+  }
+
+  get declaredBytes(): number {
+    return this.byteLength
+  }
+
+  discard(): void {
+    for (const unpin of this.#unpin.splice(0)) unpin()
+  }
+
+  pump(sink: PieceSink): Promise<void> {
+    return this.send(async (piece) => {
+      await sink(piece)
+    })
+  }
+
+  async send(write: (piece: Uint8Array) => Promise<void>): Promise<void> {
+    const { clock } = this.#gateway.environment
+    const { windowBytes } = this.#gateway.config
+    const abort = new AbortController()
+    const ahead: { readonly piece: Piece; readonly read: Promise<ChunkBuffer> }[] = []
+    let aheadBytes = 0
+    const pieces = this.#pieces()
+    const readAhead = (bytes: number): void => {
+      while (ahead.length === 0 || aheadBytes + this.#pieceBytes <= bytes) {
+        const next = pieces.next()
+        if (next.done === true) return
+        const piece = next.value
+        const read = this.#gateway.chunks.get(piece.id, piece.offset, piece.length, abort.signal)
+        read.catch(() => undefined)
+        ahead.push({ piece, read })
+        aheadBytes += piece.length
+      }
+    }
+    try {
+      // The first piece goes alone: what is not there at all costs one read, and the client gets a proper error.
+      readAhead(0)
+      for (let entry = ahead.shift(); entry !== undefined; entry = ahead.shift()) {
+        const buffer = await entry.read
+        try {
+          if (buffer.bytes.length !== entry.piece.length) {
+            throw new StorageError('CORRUPT_CHUNK', 'a chunk is shorter than its object says')
+          }
+          const startedMs = clock.monotonic()
+          readAhead(windowBytes)
+          await write(buffer.bytes)
+          this.#adapt(clock.monotonic() - startedMs)
+        } finally {
+          aheadBytes -= entry.piece.length
+          buffer.release()
+        }
+        if (ahead.length === 0) readAhead(0)
+      }
+    } finally {
+      abort.abort()
+      for (const { read } of ahead) {
+        read.then(
+          (buffer) => buffer.release(),
+          () => undefined,
+        )
+      }
+      this.discard()
+    }
+  }
+
+  #adapt(tookMs: number): void {
+    if (tookMs > slowPieceMs) this.#pieceBytes = Math.max(minPieceBytes, this.#pieceBytes / 4)
+    else if (tookMs < slowPieceMs / 8) this.#pieceBytes = Math.min(maxPieceBytes, this.#pieceBytes * 2)
+  }
+
+  *#pieces(): Generator<Piece> {
+    let skip = this.#start
+    let left = this.byteLength
+    for (const extent of this.#extents) {
+      if (skip >= extent.byteLength) {
+        skip -= extent.byteLength
+        continue
+      }
+      let position = skip
+      skip = 0
+      while (position < extent.byteLength && left > 0) {
+        const index = Math.floor(position / extent.chunkBytes)
+        const offset = position - index * extent.chunkBytes
+        const length = Math.min(
+          extent.chunkBytes - offset,
+          extent.byteLength - position,
+          left,
+          this.#pieceBytes,
+        )
+        yield { id: chunkId(extent.writeId, index), offset, length }
+        position += length
+        left -= length
+      }
+      if (left === 0) return
+    }
+  }
+}
+
+function writesOf(extents: Extents, start: number, length: number): WriteId[] {
+  const writes: WriteId[] = []
+  let position = 0
+  for (const extent of extents) {
+    const end = position + extent.byteLength
+    if (end > start && position < start + length) writes.push(extent.writeId)
+    position = end
+  }
+  return writes
+}
+
+/** Bytes in memory as a source, for copies of small objects. */
+export function bytesSource(bytes: Uint8Array): BodySource & { discard(): void } {
+  return {
+    discard() {},
+    declaredBytes: bytes.length,
+    async pump(sink) {
+      if (bytes.length > 0) await sink(bytes)
+    },
+  }
+}

@@ -1,0 +1,144 @@
+import { StorageError } from '../../contract/errors.ts'
+import type { ObjectAttributes } from '../../contract/object-model.ts'
+import { commitBody, maxBodyBytes, storeBody } from './body-writer.ts'
+import { parseChecksumAlgorithm } from './checksum.ts'
+import { type CopySource, copyBody, resolveCopySource } from './copy-source.ts'
+import { invalidArgument } from './errors.ts'
+import { newObjectAttributes } from './object-headers.ts'
+import { newObjectOwnership } from './object-ownership.ts'
+import type { Operation, S3Request, StoreBodyOptions, StoredBody } from './operation.ts'
+import { writePreconditions } from './preconditions.ts'
+import { newObject } from './put-object.ts'
+import { bucketOf, keyOf, shownVersion } from './resources.ts'
+import { formatVersionId } from './version-id.ts'
+import { document, element } from './xml.ts'
+
+export const copyObject: Operation = {
+  name: 'CopyObject',
+  action: 's3:PutObject',
+  async handle(context) {
+    const { request, gateway, identity } = context
+    const bucket = bucketOf(context)
+    const key = keyOf(context)
+    const ownership = newObjectOwnership(gateway, bucket, identity, (name) => request.header(name))
+    const metadataDirective = directive(request, 'x-amz-metadata-directive', 'Unknown metadata directive.')
+    const taggingDirective = directive(request, 'x-amz-tagging-directive', 'Unknown tagging directive.')
+    const given = newObjectAttributes(request, ownership.acl)
+    const preconditions = writePreconditions(request)
+    const source = resolveCopySource(context)
+    if (source.record.byteLength > maxBodyBytes) {
+      throw new StorageError(
+        'INVALID_REQUEST',
+        `The specified copy source is larger than the maximum allowable size for a copy source: ${maxBodyBytes}`,
+      )
+    }
+    if (
+      source.bucket.id === bucket.id &&
+      source.record.key === key &&
+      !source.versioned &&
+      metadataDirective === 'COPY' &&
+      request.header('x-amz-storage-class') === undefined &&
+      request.header('x-amz-website-redirect-location') === undefined
+    ) {
+      throw new StorageError(
+        'INVALID_REQUEST',
+        "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
+      )
+    }
+    const options = checksumOptions(request, source)
+    const bytes = copyBody(gateway, source.record)
+    let body: StoredBody
+    try {
+      body = await storeBody(gateway, bytes, options, request.signal)
+    } catch (reason) {
+      // Not the client's digest failed, but what we keep.
+      if (reason instanceof StorageError && reason.code === 'BAD_DIGEST') {
+        throw new StorageError('CORRUPT_CHUNK', 'the source does not have its checksum', { cause: reason })
+      }
+      throw reason
+    } finally {
+      bytes.discard()
+    }
+    const attributes = copiedAttributes(source, given, metadataDirective, taggingDirective)
+    const result = await commitBody(body, () =>
+      gateway.catalog.submit({
+        type: 'put-object',
+        bucketId: bucket.id,
+        key,
+        owner: ownership.owner,
+        object: newObject(body, attributes),
+        ...(preconditions === undefined ? {} : { preconditions }),
+      }),
+    )
+    const headers: Record<string, string> = {}
+    const sourceVersion = shownVersion(source.bucket, source.record)
+    if (sourceVersion !== undefined) headers['x-amz-copy-source-version-id'] = sourceVersion
+    if (bucket.versioning !== 'off') headers['x-amz-version-id'] = formatVersionId(result.versionId)
+    return {
+      status: 200,
+      headers,
+      body: document('CopyObjectResult', renderCopyResult(body, result.modifiedMs)),
+    }
+  },
+}
+
+/** The content of CopyObjectResult and CopyPartResult. */
+export function renderCopyResult(body: StoredBody, modifiedMs: number): string {
+  const { checksum } = body
+  return (
+    element('LastModified', new Date(modifiedMs).toISOString()) +
+    element('ETag', `"${body.md5}"`) +
+    (checksum === undefined
+      ? ''
+      : element(`Checksum${checksum.algorithm}`, checksum.value) + element('ChecksumType', checksum.type))
+  )
+}
+
+type Directive = 'COPY' | 'REPLACE'
+
+function directive(request: S3Request, name: string, message: string): Directive {
+  const value = request.header(name) ?? 'COPY'
+  if (value !== 'COPY' && value !== 'REPLACE') throw invalidArgument(message, name, value)
+  return value
+}
+
+/** Storage class and list are never copied: they are the new object's own. */
+function copiedAttributes(
+  source: CopySource,
+  given: ObjectAttributes,
+  metadataDirective: Directive,
+  taggingDirective: Directive,
+): ObjectAttributes {
+  const kept = source.record.attributes
+  const redirect = given.systemHeaders[redirectHeader]
+  const { [redirectHeader]: _, ...systemHeaders } = kept.systemHeaders
+  return {
+    ...given,
+    ...(metadataDirective === 'COPY'
+      ? {
+          contentType: kept.contentType,
+          systemHeaders:
+            redirect === undefined ? systemHeaders : { ...systemHeaders, [redirectHeader]: redirect },
+          userMetadata: kept.userMetadata,
+        }
+      : {}),
+    tags: taggingDirective === 'COPY' ? kept.tags : given.tags,
+  }
+}
+
+const redirectHeader = 'x-amz-website-redirect-location'
+
+/**
+ * The copy gets the checksum asked for, else the algorithm of the source. Where the source's value covers the same bytes in
+ * the same way, it is verified on the way: a copy never launders a corrupt byte.
+ */
+function checksumOptions(request: S3Request, source: CopySource): StoreBodyOptions {
+  const asked = request.header('x-amz-checksum-algorithm')
+  const { checksum } = source.record
+  const algorithm = asked === undefined ? checksum?.algorithm : parseChecksumAlgorithm(asked)
+  if (algorithm === undefined) return {}
+  if (checksum?.algorithm === algorithm && checksum.type === 'FULL_OBJECT') {
+    return { checksumAlgorithm: algorithm, expectedChecksum: checksum.value }
+  }
+  return { checksumAlgorithm: algorithm }
+}

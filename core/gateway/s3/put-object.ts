@@ -1,0 +1,49 @@
+import type { NewObject } from '../../contract/catalog.ts'
+import { commitBody, storeRequestBody } from './body-writer.ts'
+import { checksumHeaders, newObjectAttributes } from './object-headers.ts'
+import { newObjectOwnership } from './object-ownership.ts'
+import type { Operation, StoredBody } from './operation.ts'
+import { writePreconditions } from './preconditions.ts'
+import { bucketOf, keyOf } from './resources.ts'
+import { formatVersionId } from './version-id.ts'
+
+export const putObject: Operation = {
+  name: 'PutObject',
+  action: 's3:PutObject',
+  async handle(context) {
+    const { request, gateway, identity } = context
+    const bucket = bucketOf(context)
+    const key = keyOf(context)
+    // Everything that can be refused is refused before the body is accepted.
+    const ownership = newObjectOwnership(gateway, bucket, identity, (name) => request.header(name))
+    const attributes = newObjectAttributes(request, ownership.acl)
+    const preconditions = writePreconditions(request)
+    const body = await storeRequestBody(context)
+    const result = await commitBody(body, () =>
+      gateway.catalog.submit({
+        type: 'put-object',
+        bucketId: bucket.id,
+        key,
+        owner: ownership.owner,
+        object: newObject(body, attributes),
+        ...(preconditions === undefined ? {} : { preconditions }),
+      }),
+    )
+    const headers: Record<string, string | number> = { etag: `"${body.md5}"` }
+    if (bucket.versioning !== 'off') headers['x-amz-version-id'] = formatVersionId(result.versionId)
+    if (body.checksum !== undefined) Object.assign(headers, checksumHeaders(body.checksum))
+    return { status: 200, headers }
+  },
+}
+
+/** The command's form of a stored body. */
+export function newObject(body: StoredBody, attributes: NewObject['attributes']): NewObject {
+  return {
+    byteLength: body.byteLength,
+    etag: body.md5,
+    attributes,
+    layout: body.layout,
+    ...(body.checksum === undefined ? {} : { checksum: body.checksum }),
+    ...(body.inline === undefined ? {} : { inline: body.inline }),
+  }
+}
