@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { cpSync, existsSync, lstatSync, mkdirSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { availableParallelism } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -18,13 +19,15 @@ const sourceFolders = ['core', 'federation', 'native', 'plugins', 'sdk', 'test']
  * step is skipped when its inputs have not changed, which takes some tens of milliseconds altogether.
  *
  * `tests` adds what the tests need; `strict` makes a failed native build an error (a start falls back to the
- * reference store instead); `force` builds again; `packagesOnly` stops after the npm packages.
+ * reference store instead); `force` builds again; `packagesOnly` stops after the npm packages; `googleTests` builds those
+ * too.
  */
 export async function prepare({
   tests = false,
   strict = false,
   force = false,
   packagesOnly = false,
+  googleTests = false,
   also = [],
 } = {}) {
   checkNode()
@@ -33,6 +36,7 @@ export async function prepare({
     await installNpmPackages()
     if (packagesOnly) return
     await buildNative({ tests, strict, force })
+    if (googleTests) await buildGoogleTests()
     await buildTypeScript({ force })
   })
 }
@@ -112,6 +116,28 @@ async function buildNative({ tests, strict, force }) {
     if (strict || !(error instanceof SetupError)) throw error
     warn(`${error.message}\nThe TypeScript reference store serves instead (correct, slower).`)
   }
+}
+
+/** The C++ tests, beside the addon in the same build folder. What is missing for them makes that suite skip, and say so. */
+async function buildGoogleTests() {
+  if (!existsSync(join(root, 'native/test/CMakeLists.txt'))) return
+  const stamp = join(root, 'native/build/.tests-stamp')
+  const value = fingerprintTree(root, ['native'], (path) => !path.endsWith('.ts') && !path.endsWith('.md'))
+  if (isCurrent(stamp, value)) return
+  if ((await ensurePackages(['build', 'test'], { cacheFolder })).some((name) => name !== 'liburing-dev'))
+    return
+  const cwd = join(root, 'native')
+  const cmake = (title, args) =>
+    runStep(title, 'cmake', args, { cwd, logPath: join(cacheFolder, 'build-tests.log') })
+  await cmake('Configuring the native tests', ['--preset', 'release', '-DPANDO_TESTS=ON'])
+  await cmake('Building the native tests', [
+    '--build',
+    '--preset',
+    'release',
+    '-j',
+    String(availableParallelism()),
+  ])
+  noteCurrent(stamp, value)
 }
 
 async function buildTypeScript({ force }) {

@@ -14,7 +14,9 @@ const timeoutMs = 600_000
 
 await runMain(async () => {
   const wanted = process.argv.slice(2)
-  await prepare({ tests: true, strict: true })
+  const googleTests =
+    wanted.length === 0 || wanted.some((name) => name === 'native' || name.includes('google-test'))
+  await prepare({ tests: true, strict: true, googleTests })
   const files = (wanted.length > 0 ? wanted : suites).flatMap(testFiles)
   if (files.length === 0) throw new SetupError('there are no tests')
   const runner = ['--test', `--test-concurrency=${availableParallelism()}`, `--test-timeout=${timeoutMs}`]
