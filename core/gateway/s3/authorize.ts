@@ -22,8 +22,8 @@ export interface AuthorizationQuestion {
   readonly bucket: BucketRecord | undefined
   readonly key: string | undefined
   readonly versionId: string | undefined
-  /** Tags that come in the body instead of `x-amz-tagging` (POST forms). */
-  readonly requestTags?: ReadonlyMap<string, string>
+  /** What a form says in place of headers, by header name. */
+  readonly formFields?: ReadonlyMap<string, string>
 }
 
 /** Returns when the identity may do it; throws ACCESS_DENIED otherwise. Deny by default. */
@@ -46,8 +46,9 @@ export function createAuthorizer(gateway: Gateway): Authorizer {
 
 export function decide(gateway: Gateway, question: AuthorizationQuestion): boolean {
   const { identity, bucket } = question
-  // Without a bucket there is no policy and no list: accounts may list and create buckets, strangers may not.
-  if (bucket === undefined) return identity.kind === 'key'
+  // Without a bucket there is no policy and no list: accounts may list and create buckets, strangers may not. A bucket
+  // that is there already has no say in its creation: the catalog answers that it exists.
+  if (bucket === undefined || question.action === 's3:CreateBucket') return identity.kind === 'key'
   const rules = bucketRules(gateway.catalog)
   const block = rules.publicAccessBlock(bucket)
   const ownsBucket = identity.kind === 'key' && (identity.root || identity.account === bucket.owner)
@@ -76,7 +77,7 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
         identity,
         prefix,
         versionId: question.versionId,
-        requestTags: question.requestTags,
+        formFields: question.formFields,
         existing,
       }),
     })
@@ -86,7 +87,9 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
     return effect
   }
 
-  const effect = effectOf(action, objectActions.has(action) ? question.key : undefined)
+  // Listing rights that are asked for on account of a key are asked for the listing of just that key.
+  const listed = action === 's3:ListBucket' ? question.request.key : undefined
+  const effect = effectOf(action, objectActions.has(action) ? question.key : undefined, listed)
   if (effect === 'deny') return ownsBucket && policyActions.has(action)
 
   const listsApply = rules.ownership(bucket) !== 'BucketOwnerEnforced'

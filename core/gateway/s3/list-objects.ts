@@ -50,7 +50,7 @@ export function parseMaxKeys(text: string | undefined, name: string, least: numb
 }
 
 /** `encoding-type=url`: every byte but the unreserved ones and the slash. */
-const urlEncodeName = (name: string): string => encodeRfc3986(name).replaceAll('%2F', '/')
+export const urlEncodeName = (name: string): string => encodeRfc3986(name).replaceAll('%2F', '/')
 
 export const listObjects: Operation = {
   name: 'ListObjects',

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import { StorageError } from '../../contract/errors.ts'
 import type { Checksum, ChecksumAlgorithm, PartRecord } from '../../contract/object-model.ts'
+import { checksumAlgorithms, parseChecksumAlgorithm } from './checksum.ts'
 import { combineCrc, isCombinable } from './crc-combine.ts'
 import { invalidArgument } from './errors.ts'
+import { unquoteEntityTag } from './preconditions.ts'
 import { parseXml } from './xml.ts'
 
 /**
@@ -16,14 +18,6 @@ export const minPartBytes = 5 * 1024 * 1024
 export const maxCompleteDocumentBytes = 4 * 1024 * 1024
 
 export type ChecksumType = Checksum['type']
-
-export const checksumAlgorithms: readonly ChecksumAlgorithm[] = [
-  'CRC32',
-  'CRC32C',
-  'CRC64NVME',
-  'SHA1',
-  'SHA256',
-]
 
 /** Which ways of summing up an object each algorithm has; the first is what S3 takes when the client does not say. */
 const checksumTypes: Readonly<Record<ChecksumAlgorithm, readonly ChecksumType[]>> = {
@@ -46,10 +40,7 @@ export function uploadChecksum(
       'The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.',
     )
   }
-  const algorithm = checksumAlgorithms.find((name) => name === algorithmText.toUpperCase())
-  if (algorithm === undefined) {
-    throw new StorageError('INVALID_REQUEST', 'Checksum algorithm provided is unsupported.')
-  }
+  const algorithm = parseChecksumAlgorithm(algorithmText)
   const types = checksumTypes[algorithm]
   const type = typeText === undefined ? types[0] : types.find((name) => name === typeText.toUpperCase())
   if (type === undefined) {
@@ -113,14 +104,10 @@ export function parseCompleteDocument(text: string): readonly RequestedPart[] {
       const value = part.textOf(`Checksum${algorithm}`)?.trim()
       if (value !== undefined && value !== '') checksums.set(algorithm, value)
     }
-    parts.push({ number, etag: unquote(etag), checksums })
+    parts.push({ number, etag: unquoteEntityTag(etag), checksums })
   }
   if (parts.length === 0) throw malformedXml()
   return parts
-}
-
-export function unquote(etag: string): string {
-  return etag.length >= 2 && etag.startsWith('"') && etag.endsWith('"') ? etag.slice(1, -1) : etag
 }
 
 /**

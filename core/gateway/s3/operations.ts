@@ -1,8 +1,12 @@
 import { aclRoutes } from './acl-operations.ts'
 import { bucketRoutes } from './bucket-operations.ts'
 import { corsRoutes } from './cors.ts'
+import { multipartListingRoutes } from './multipart-listing.ts'
+import { multipartRoutes } from './multipart-upload.ts'
+import { objectAttributesRoutes } from './object-attributes.ts'
 import { objectRoutes } from './object-routes.ts'
 import { policyRoutes } from './policy-operations.ts'
+import { postRoutes } from './post-object.ts'
 import type { Route } from './route.ts'
 import { taggingRoutes } from './tagging.ts'
 import { unconfiguredRoutes } from './unconfigured.ts'
@@ -12,6 +16,10 @@ import { versioningRoutes } from './versioning.ts'
 export const routes: readonly Route[] = [
   ...bucketRoutes,
   ...objectRoutes,
+  ...objectAttributesRoutes,
+  ...multipartRoutes,
+  ...multipartListingRoutes,
+  ...postRoutes,
   ...aclRoutes,
   ...corsRoutes,
   ...policyRoutes,

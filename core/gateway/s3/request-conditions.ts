@@ -10,8 +10,8 @@ export interface ConditionSources {
   /** `prefix` of the listing that the request amounts to; a read of a missing key asks to know that the key is missing. */
   readonly prefix?: string | undefined
   readonly versionId: string | undefined
-  /** Tags that the request would put on the object (POST forms carry them in the body). */
-  readonly requestTags?: ReadonlyMap<string, string> | undefined
+  /** What a POST form says in place of headers, by header name. */
+  readonly formFields?: ReadonlyMap<string, string> | undefined
   /** The object that the question is about, if it exists. */
   existing(): ObjectRecord | undefined
 }
@@ -49,8 +49,7 @@ function findTag(sources: ConditionSources, family: string, tag: string): string
 
 /** The tags of `x-amz-tagging`, a query string. Lenient here: the handler refuses what is malformed. */
 function requestTags(sources: ConditionSources): ReadonlyMap<string, string> {
-  if (sources.requestTags !== undefined) return sources.requestTags
-  return new Map(new URLSearchParams(sources.request.header('x-amz-tagging') ?? ''))
+  return new Map(new URLSearchParams(headerOf(sources, 'x-amz-tagging') ?? ''))
 }
 
 function findGlobal({ gateway, request, identity }: ConditionSources, key: string): string | undefined {
@@ -87,7 +86,7 @@ function findGlobal({ gateway, request, identity }: ConditionSources, key: strin
 function findS3(sources: ConditionSources, key: string): string | readonly string[] | undefined {
   const { request } = sources
   // x-amz-acl, x-amz-copy-source, x-amz-metadata-directive, x-amz-server-side-encryption, x-amz-storage-class, ...
-  if (key.startsWith('x-amz-')) return headerValue(request, key)
+  if (key.startsWith('x-amz-')) return headerValue(sources, key)
   switch (key) {
     case 'prefix':
       return sources.prefix ?? request.query.get('prefix')
@@ -117,8 +116,12 @@ function findS3(sources: ConditionSources, key: string): string | readonly strin
   }
 }
 
-function headerValue(request: S3Request, name: string): string | undefined {
-  const value = request.header(name)
+function headerOf(sources: ConditionSources, name: string): string | undefined {
+  return sources.formFields === undefined ? sources.request.header(name) : sources.formFields.get(name)
+}
+
+function headerValue(sources: ConditionSources, name: string): string | undefined {
+  const value = headerOf(sources, name)
   if (value === undefined) return undefined
   // Written with and without a leading slash and percent-encoded; policies compare the plain `bucket/key`.
   if (name !== 'x-amz-copy-source') return value
