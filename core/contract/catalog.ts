@@ -54,8 +54,8 @@ export interface Catalog {
 
   /** Who owns a write: for repair, scrub reports and the orphan scan. */
   writeOwner(writeId: WriteId): WriteOwner | undefined
-  /** Writes whose chunks may be freed, oldest first. */
-  garbage(limit: number): readonly GarbageRecord[]
+  /** Writes whose chunks may be freed, ascending by write id (the first begun first), behind `after`. */
+  garbage(limit: number, after?: WriteId): readonly GarbageRecord[]
   /** Ascending by write id: everything that must exist in the chunk store (for the full scan). */
   writes(after: WriteId | null, limit: number): readonly WriteOwner[]
 
@@ -125,7 +125,7 @@ export type Command =
       readonly owner: AccountId
       readonly configs?: Readonly<Partial<Record<BucketConfigKind, Uint8Array>>>
     }
-  /** BUCKET_NOT_EMPTY while a version, marker or upload is left. */
+  /** BUCKET_NOT_EMPTY while a version or delete marker is left. Uploads in progress are aborted, as S3 does. */
   | { readonly type: 'delete-bucket'; readonly name: string }
   | {
       readonly type: 'set-versioning'
@@ -185,8 +185,8 @@ export type Command =
       readonly byteLength: number
       readonly etag: string
       readonly checksum?: string
+      /** `chunks` or `empty`: parts are joined without touching their bytes, so none is inline. */
       readonly layout: Layout
-      readonly inline?: Uint8Array
     }
   /** The gateway has checked the parts' sizes and order against the snapshot and computed etag and checksum; the state
    *  machine checks again that exactly these parts (number and etag) are there: INVALID_PART otherwise. */

@@ -133,7 +133,7 @@ export interface PartRecord {
   /** Hex MD5. */
   readonly etag: string
   readonly checksum?: string
-  /** Parts are always in the chunk store or empty; `inline` for small ones. */
+  /** Always in the chunk store, or empty. */
   readonly layout: Layout
 }
 

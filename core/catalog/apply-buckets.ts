@@ -1,0 +1,108 @@
+import type { Command, CommandResult } from '../contract/catalog.ts'
+import { StorageError } from '../contract/errors.ts'
+import type { BucketConfigKind, BucketRecord } from '../contract/object-model.ts'
+import type { ApplyContext } from './apply-context.ts'
+import { removeUpload } from './apply-uploads.ts'
+import { bucketKey, encodeText, successor, table, tableKey } from './keys.ts'
+import { configCode, decodeBucketRow, decodeUploadRow, encodeBucketRow } from './rows.ts'
+import { rowKey, rowValue, type TableReader } from './tables.ts'
+
+type Of<T extends Command['type']> = Extract<Command, { type: T }>
+
+export const bucketNameKey = (name: string): Uint8Array => tableKey(table.bucketByName, encodeText(name))
+
+export function configKey(bucketId: number, kind: BucketConfigKind): Uint8Array {
+  return bucketKey(table.config, bucketId, Uint8Array.of(configCode(kind)))
+}
+
+export function createBucket(context: ApplyContext, command: Of<'create-bucket'>): BucketRecord {
+  const row = context.get(bucketNameKey(command.name))
+  if (row !== undefined) {
+    if (decodeBucketRow(row).owner === command.owner) {
+      throw new StorageError('BUCKET_ALREADY_OWNED_BY_YOU', 'you own a bucket of this name already')
+    }
+    throw new StorageError('BUCKET_ALREADY_EXISTS', 'the bucket name is taken')
+  }
+  const bucket: BucketRecord = {
+    name: command.name,
+    id: ++context.meta.lastBucketId,
+    owner: command.owner,
+    createdMs: context.tick().ms,
+    versioning: 'off',
+  }
+  putBucket(context, bucket)
+  for (const [kind, value] of Object.entries(command.configs ?? {})) {
+    if (value !== undefined) context.put(configKey(bucket.id, kind as BucketConfigKind), value)
+  }
+  context.meta.counts.buckets++
+  return bucket
+}
+
+function putBucket(context: ApplyContext, bucket: BucketRecord): void {
+  const row = encodeBucketRow(bucket)
+  context.put(bucketNameKey(bucket.name), row)
+  context.put(bucketKey(table.bucketById, bucket.id), row)
+}
+
+function hasRows(reader: TableReader, prefix: Uint8Array): boolean {
+  const cursor = reader.rows(prefix, successor(prefix))
+  const found = cursor.next()
+  cursor.close()
+  return found
+}
+
+export function deleteBucket(
+  context: ApplyContext,
+  command: Of<'delete-bucket'>,
+): CommandResult<Of<'delete-bucket'>> {
+  const row = context.get(bucketNameKey(command.name))
+  if (row === undefined) throw new StorageError('NO_SUCH_BUCKET', 'the bucket does not exist')
+  const { id } = decodeBucketRow(row)
+  if (hasRows(context, bucketKey(table.current, id)) || hasRows(context, bucketKey(table.version, id))) {
+    throw new StorageError('BUCKET_NOT_EMPTY', 'the bucket still holds objects, versions or delete markers')
+  }
+  // Uploads that nobody finished do not hold a bucket; they go with it.
+  const uploads = bucketKey(table.upload, id)
+  for (const upload of valuesUnder(context, uploads))
+    removeUpload(context, decodeUploadRow(upload), new Set())
+  const configs = bucketKey(table.config, id)
+  for (const key of keysUnder(context, configs)) context.remove(key)
+  context.remove(bucketNameKey(command.name))
+  context.remove(bucketKey(table.bucketById, id))
+  context.meta.counts.buckets--
+  return {}
+}
+
+function valuesUnder(reader: TableReader, prefix: Uint8Array): Uint8Array[] {
+  const values: Uint8Array[] = []
+  const cursor = reader.rows(prefix, successor(prefix))
+  while (cursor.next()) values.push(rowValue(cursor))
+  return values
+}
+
+function keysUnder(reader: TableReader, prefix: Uint8Array): Uint8Array[] {
+  const keys: Uint8Array[] = []
+  const cursor = reader.rows(prefix, successor(prefix))
+  while (cursor.next()) keys.push(rowKey(cursor))
+  return keys
+}
+
+export function setVersioning(
+  context: ApplyContext,
+  command: Of<'set-versioning'>,
+): CommandResult<Of<'set-versioning'>> {
+  const bucket = context.bucket(command.bucketId)
+  putBucket(context, { ...bucket, versioning: command.state })
+  return {}
+}
+
+export function setBucketConfig(
+  context: ApplyContext,
+  command: Of<'set-bucket-config'>,
+): CommandResult<Of<'set-bucket-config'>> {
+  context.bucket(command.bucketId)
+  const key = configKey(command.bucketId, command.kind)
+  if (command.value === null) context.remove(key)
+  else context.put(key, command.value)
+  return {}
+}

@@ -1,0 +1,127 @@
+import type { Catalog, Command, CommandResult } from '../contract/catalog.ts'
+import type { Environment } from '../contract/clock.ts'
+import { StorageError } from '../contract/errors.ts'
+import { type Logger, silentLogger } from '../contract/logger.ts'
+import type { OrderedLog, Position } from '../contract/ordered-log.ts'
+import { encodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
+import { LmdbTables } from './lmdb-tables.ts'
+import { LocalLog } from './local-log.ts'
+import { readMeta } from './meta.ts'
+import { createReads } from './reader.ts'
+import { decodeResult } from './result.ts'
+import { stateHash } from './state-machine.ts'
+import { Writer, type WriterLimits } from './writer.ts'
+
+export interface CatalogOptions {
+  /** Made when missing; the catalog alone writes into it. */
+  readonly directory: string
+  readonly environment: Environment
+  readonly regionId: number
+  /** Bodies of at most this many bytes may travel inline; INVALID_ARGUMENT beyond. */
+  readonly inlineBytes: number
+  readonly log?: Logger
+  /** Newest entries kept for followers of the log; 0 (default): none. */
+  readonly retainEntries?: number
+  readonly limits?: Partial<WriterLimits>
+}
+
+export interface EmbeddedCatalog extends Catalog {
+  readonly log: OrderedLog
+  /** Position and hash chain: equal chains at a position mean equal histories. */
+  checkpoint(): { readonly position: Position; readonly chain: Uint8Array }
+  /** Hash over all rows: reads everything. For tests and `pando debug`. */
+  stateHash(): string
+  /** Entries waiting for their commit: a gauge. */
+  pendingEntries(): number
+}
+
+/** A dedupe window (4096) holds what one session may have pending. */
+const defaultLimits: WriterLimits = { maxPendingEntries: 4096, maxPendingBytes: 64 * 1024 * 1024 }
+
+/**
+ * Opens the catalog of an embedded node: log and state in one LMDB transaction, written by a thread of its own, read
+ * synchronously by this one. Rejects with UNAVAILABLE when the writer does not start, UNSUPPORTED_FORMAT for a catalog of
+ * another schema.
+ */
+export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCatalog> {
+  const { directory, environment, regionId } = options
+  const logger = options.log ?? silentLogger
+  const limits = { ...defaultLimits, ...options.limits }
+  const retainEntries = options.retainEntries ?? 0
+  let tables: LmdbTables | undefined
+  const follow = new Set<() => void>()
+  const writer = await Writer.open(
+    { directory, retainEntries },
+    limits,
+    () => {
+      // Readers keep their snapshot for a turn: without this, a read after an acknowledged write could be older than it.
+      tables?.refresh()
+      for (const wake of follow) wake()
+    },
+    (error) => {
+      if (!closed) logger.error({ err: error }, 'the catalog takes no more changes')
+      for (const wake of follow) wake()
+    },
+  )
+  let closed = false
+  tables = new LmdbTables({ directory })
+  const { reader } = tables
+  readMeta(reader)
+  const session = environment.randomness.fill(new Uint8Array(sessionBytes))
+  let sequence = 0
+
+  const append = (entry: Uint8Array): ReturnType<Writer['append']> =>
+    closed ? Promise.reject(new StorageError('CLOSED', 'the catalog is closed')) : writer.append(entry)
+
+  return {
+    ...createReads(tables),
+    log: new LocalLog({ reader, append, trim: (before) => writer.trim(before), follow }),
+
+    async submit<C extends Command>(command: C): Promise<CommandResult<C>> {
+      checkInline(command, options.inlineBytes)
+      const entry = encodeEntry({
+        session,
+        sequence: ++sequence,
+        nowMs: environment.clock.now(),
+        regionId,
+        random: environment.randomness.fill(new Uint8Array(entryRandomBytes)),
+        command,
+      })
+      const { answer } = await append(entry)
+      const result = decodeResult(command, answer)
+      if (result instanceof StorageError) throw result
+      return result
+    },
+
+    async barrier() {
+      if (closed) throw new StorageError('CLOSED', 'the catalog is closed')
+      // One process writes and reads: the last commit acknowledged is in the reader's snapshot already.
+    },
+
+    checkpoint() {
+      const { position, chain } = readMeta(reader)
+      return { position, chain }
+    },
+    stateHash: () => stateHash(reader),
+    pendingEntries: () => writer.pendingEntries,
+
+    async close() {
+      if (closed) return
+      closed = true
+      await writer.close()
+      for (const wake of follow) wake()
+      await tables?.close()
+    },
+  }
+}
+
+function checkInline(command: Command, inlineBytes: number): void {
+  if (command.type !== 'put-object') return
+  const length = command.object.inline?.length ?? 0
+  if (length > inlineBytes) {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      `an inline body has at most ${inlineBytes} bytes, not ${length}`,
+    )
+  }
+}

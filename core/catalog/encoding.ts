@@ -1,0 +1,26 @@
+import { Packr, Unpackr } from 'msgpackr'
+import { StorageError } from '../contract/errors.ts'
+
+// Plain msgpack without msgpackr's record extension: rows and entries must be readable by themselves, in any order. No
+// 64-bit integer appears: every number is below 2^53.
+const packr = new Packr({ useRecords: false, variableMapSize: true })
+const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' })
+
+/** Always a copy: msgpackr's own buffer is used again. */
+export function pack(value: unknown): Uint8Array {
+  return Uint8Array.prototype.slice.call(packr.pack(value))
+}
+
+/** Byte strings in the result are copies: they do not keep `bytes` alive nor change with it. CATALOG_CORRUPT. */
+export function unpack(bytes: Uint8Array): unknown {
+  try {
+    return unpackr.unpack(bytes)
+  } catch (cause) {
+    throw new StorageError('CATALOG_CORRUPT', 'a row or entry is not msgpack', { cause })
+  }
+}
+
+/** msgpackr hands out Buffers that are views; the contract says Uint8Array that one may keep. */
+export function bytesOf(value: Uint8Array): Uint8Array {
+  return new Uint8Array(value)
+}

@@ -1,0 +1,214 @@
+import { StorageError } from '../contract/errors.ts'
+import type { WriteId } from '../contract/ids.ts'
+import type { BucketRecord, Layout, VersionId } from '../contract/object-model.ts'
+import type { ApplyContext } from './apply-context.ts'
+import { bucketKey, objectKeyBytes, successor, table, tableKey, versionKey, versionPrefix } from './keys.ts'
+import {
+  decodeObjectRow,
+  encodeObjectRow,
+  isDeleteMarkerRow,
+  isNullRow,
+  rowVersionId,
+  type StoredObject,
+} from './object-row.ts'
+import { decodeWriteRow, encodeGarbageRow } from './rows.ts'
+import { rowValue, type TableReader } from './tables.ts'
+
+/**
+ * The versions of one key. The newest one is the row of `current`, unless it is a delete marker: markers are always rows of
+ * `version`, so that a listing of current objects meets objects only. A key without a `current` row is gone, or its newest
+ * version (the first of its `version` rows) is a delete marker. At most one version is the `null` one; when it is a row of
+ * `version`, `nullVersion` says which.
+ */
+export interface VersionPlace {
+  readonly row: Uint8Array
+  readonly isCurrent: boolean
+}
+
+/** The first row of `version` of this key, which is its newest when there is no current row. */
+function firstVersionRow(
+  reader: TableReader,
+  bucketId: number,
+  keyBytes: Uint8Array,
+): Uint8Array | undefined {
+  const prefix = versionPrefix(bucketId, keyBytes)
+  const cursor = reader.rows(prefix, successor(prefix))
+  if (!cursor.next()) return undefined
+  const row = rowValue(cursor)
+  cursor.close()
+  return row
+}
+
+/** The newest version of a key; it may be a delete marker. */
+export function newestVersion(
+  reader: TableReader,
+  bucketId: number,
+  keyBytes: Uint8Array,
+): VersionPlace | undefined {
+  const current = reader.get(bucketKey(table.current, bucketId, keyBytes))
+  if (current !== undefined) return { row: current, isCurrent: true }
+  const first = firstVersionRow(reader, bucketId, keyBytes)
+  return first === undefined ? undefined : { row: first, isCurrent: false }
+}
+
+const equalBytes = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) === 0
+
+export function findVersion(
+  reader: TableReader,
+  bucketId: number,
+  keyBytes: Uint8Array,
+  version: VersionId | 'null',
+): VersionPlace | undefined {
+  const current = reader.get(bucketKey(table.current, bucketId, keyBytes))
+  if (current !== undefined) {
+    const found =
+      version === 'null'
+        ? isNullRow(current)
+        : !isNullRow(current) && equalBytes(rowVersionId(current), version)
+    if (found) return { row: current, isCurrent: true }
+  }
+  const id = version === 'null' ? reader.get(bucketKey(table.nullVersion, bucketId, keyBytes)) : version
+  if (id === undefined) return undefined
+  const row = reader.get(versionKey(bucketId, keyBytes, id))
+  // The id of the null version names it to nobody: it is `null`.
+  if (row === undefined || (version !== 'null' && isNullRow(row))) return undefined
+  return { row, isCurrent: false }
+}
+
+/** The versions of one key while an entry changes them. */
+export class KeyVersions {
+  readonly bucket: BucketRecord
+  readonly key: string
+  readonly keyBytes: Uint8Array
+  private readonly context: ApplyContext
+
+  constructor(context: ApplyContext, bucket: BucketRecord, key: string) {
+    this.context = context
+    this.bucket = bucket
+    this.key = key
+    this.keyBytes = objectKeyBytes(key)
+    // Versions' row keys are longer than the key: refuse now what could not be moved there later.
+    versionKey(bucket.id, this.keyBytes, new Uint8Array(16))
+  }
+
+  newest(): VersionPlace | undefined {
+    // An unversioned bucket has rows of `current` only: half the reads of a plain overwrite.
+    if (this.bucket.versioning !== 'off') return newestVersion(this.context, this.bucket.id, this.keyBytes)
+    const row = this.context.get(this.currentKey())
+    return row === undefined ? undefined : { row, isCurrent: true }
+  }
+
+  find(version: VersionId | 'null'): VersionPlace | undefined {
+    return findVersion(this.context, this.bucket.id, this.keyBytes, version)
+  }
+
+  /** Makes `record` the newest version, as the bucket's versioning says. */
+  insert(record: StoredObject): void {
+    const { context } = this
+    const old = context.get(this.currentKey())
+    if (record.isNull && this.bucket.versioning !== 'off') this.removeOldNull()
+    if (old !== undefined) {
+      if (record.isNull && isNullRow(old)) this.free(old)
+      else this.moveBehind(old)
+    }
+    const row = encodeObjectRow(record)
+    if (record.deleteMarker) {
+      if (old !== undefined) {
+        context.remove(this.currentKey())
+        context.meta.counts.objects--
+      }
+      this.putVersionRow(row)
+    } else {
+      context.put(this.currentKey(), row)
+      if (old === undefined) context.meta.counts.objects++
+    }
+    context.meta.counts.versions++
+    context.meta.counts.liveBytes += record.byteLength
+  }
+
+  /** Removes one version for good; when it was the newest, the next one becomes it. */
+  removeVersion(place: VersionPlace): void {
+    const { context } = this
+    if (place.isCurrent) {
+      context.remove(this.currentKey())
+      context.meta.counts.objects--
+    } else {
+      this.removeVersionRow(place.row)
+    }
+    this.free(place.row)
+    if (this.bucket.versioning !== 'off') this.elect()
+  }
+
+  /** Writes a version back that has changed in place. */
+  replace(place: VersionPlace, record: StoredObject): void {
+    const row = encodeObjectRow(record)
+    if (place.isCurrent) this.context.put(this.currentKey(), row)
+    else this.context.put(versionKey(this.bucket.id, this.keyBytes, record.versionId), row)
+  }
+
+  private currentKey(): Uint8Array {
+    return bucketKey(table.current, this.bucket.id, this.keyBytes)
+  }
+
+  private elect(): void {
+    const { context } = this
+    if (context.get(this.currentKey()) !== undefined) return
+    const row = firstVersionRow(context, this.bucket.id, this.keyBytes)
+    if (row === undefined || isDeleteMarkerRow(row)) return
+    this.removeVersionRow(row)
+    context.put(this.currentKey(), row)
+    context.meta.counts.objects++
+  }
+
+  private removeOldNull(): void {
+    const place = this.find('null')
+    if (place === undefined || place.isCurrent) return
+    this.removeVersionRow(place.row)
+    this.free(place.row)
+  }
+
+  private moveBehind(row: Uint8Array): void {
+    this.putVersionRow(row)
+  }
+
+  private putVersionRow(row: Uint8Array): void {
+    const id = rowVersionId(row)
+    this.context.put(versionKey(this.bucket.id, this.keyBytes, id), row)
+    if (isNullRow(row)) this.context.put(bucketKey(table.nullVersion, this.bucket.id, this.keyBytes), id)
+  }
+
+  private removeVersionRow(row: Uint8Array): void {
+    this.context.remove(versionKey(this.bucket.id, this.keyBytes, rowVersionId(row)))
+    if (isNullRow(row)) this.context.remove(bucketKey(table.nullVersion, this.bucket.id, this.keyBytes))
+  }
+
+  private free(row: Uint8Array): void {
+    const record = decodeObjectRow(this.key, row)
+    this.context.meta.counts.versions--
+    this.context.meta.counts.liveBytes -= record.byteLength
+    freeLayout(this.context, record.layout)
+  }
+}
+
+/** Gives back what a layout holds: inline bodies at once, chunks by way of the collector. */
+export function freeLayout(context: ApplyContext, layout: Layout): void {
+  if (layout.kind === 'inline') {
+    context.remove(tableKey(table.body, layout.writeId))
+  } else if (layout.kind === 'chunks') {
+    for (const { writeId } of layout.extents) freeWrite(context, writeId)
+  }
+}
+
+export function freeWrite(context: ApplyContext, writeId: WriteId): void {
+  const key = tableKey(table.write, writeId)
+  const row = context.get(key)
+  if (row === undefined) {
+    throw new StorageError(
+      'CATALOG_CORRUPT',
+      `write ${Buffer.from(writeId).toString('hex')} has no owner row`,
+    )
+  }
+  context.remove(key)
+  context.put(tableKey(table.garbage, writeId), encodeGarbageRow(decodeWriteRow(writeId, row)))
+  context.meta.counts.garbageWrites++
+}

@@ -1,0 +1,173 @@
+import { StorageError } from '../contract/errors.ts'
+import { versionIdBytes } from './hybrid-time.ts'
+
+/**
+ * Keys of all rows. The first byte names the table, so that one B-tree holds them all and a commit touches few pages.
+ * Numbers are big-endian, so that byte order is their order. Object keys are compared as UTF-8 bytes, as S3 lists them.
+ */
+export const table = {
+  meta: 0x01,
+  bucketByName: 0x02,
+  bucketById: 0x03,
+  config: 0x04,
+  /** [bucket, key] -> newest version of the key, when that is not a delete marker. */
+  current: 0x05,
+  /** [bucket, escaped key, ~version] -> the versions behind the newest; and the newest, when it is a delete marker. */
+  version: 0x06,
+  /** [bucket, key] -> id of the key's `null` version, when that is a row of `version`. */
+  nullVersion: 0x07,
+  /** [bucket, escaped key, upload id] */
+  upload: 0x08,
+  /** [upload id, number] */
+  part: 0x09,
+  /** [write id] -> owner */
+  write: 0x0a,
+  /** [write id] -> inline body */
+  body: 0x0b,
+  /** [write id] -> sizes */
+  garbage: 0x0c,
+  session: 0x0d,
+  dedupe: 0x0e,
+  accessKey: 0x0f,
+  /** [position] -> entry */
+  log: 0x10,
+} as const
+
+/** LMDB's own limit with 4 KiB pages, as lmdb-js builds it. */
+export const maxRowKeyBytes = 1978
+/** S3's limit. */
+export const maxObjectKeyBytes = 1024
+
+export const encodeText = (text: string): Buffer => Buffer.from(text, 'utf8')
+
+export function objectKeyBytes(key: string): Buffer {
+  const bytes = encodeText(key)
+  if (bytes.length > maxObjectKeyBytes) {
+    throw new StorageError('KEY_TOO_LONG', `a key has at most ${maxObjectKeyBytes} bytes`)
+  }
+  if (bytes.length === 0) throw new StorageError('INVALID_ARGUMENT', 'a key is not empty')
+  return bytes
+}
+
+/** [table | bucket id u32 | bytes]. */
+export function bucketKey(tag: number, bucketId: number, bytes?: Uint8Array, extra = 0): Buffer {
+  const key = Buffer.allocUnsafe(5 + (bytes?.length ?? 0) + extra)
+  key[0] = tag
+  key.writeUInt32BE(bucketId, 1)
+  if (bytes !== undefined) key.set(bytes, 5)
+  return key
+}
+
+export function tableKey(tag: number, ...parts: readonly Uint8Array[]): Buffer {
+  let length = 1
+  for (const part of parts) length += part.length
+  const key = Buffer.allocUnsafe(length)
+  key[0] = tag
+  let at = 1
+  for (const part of parts) {
+    key.set(part, at)
+    at += part.length
+  }
+  return key
+}
+
+export function numberKey(tag: number, value: number): Buffer {
+  const key = Buffer.allocUnsafe(7)
+  key[0] = tag
+  key.writeUIntBE(value, 1, 6)
+  return key
+}
+
+/**
+ * The smallest byte string greater than every string that begins with `prefix`. REQUIRES a byte below 0xff (the table's
+ * tag always is one).
+ */
+export function successor(prefix: Uint8Array): Buffer {
+  let length = prefix.length
+  while (length > 0 && prefix[length - 1] === 0xff) length--
+  if (length === 0) throw new RangeError('no successor')
+  const key = Buffer.from(prefix.subarray(0, length))
+  key[length - 1] = (key[length - 1] ?? 0) + 1
+  return key
+}
+
+/** The smallest byte string greater than `key`: itself and a zero byte. */
+export function after(key: Uint8Array): Buffer {
+  const next = Buffer.alloc(key.length + 1)
+  next.set(key)
+  return next
+}
+
+/**
+ * Escapes a key so that something can follow it and the order stays that of the keys: 00 becomes 00 ff, the end 00 00.
+ * A prefix stays a prefix.
+ */
+export function escapeKey(key: Uint8Array, terminate: boolean): Buffer {
+  let zeros = 0
+  for (const byte of key) if (byte === 0) zeros++
+  const escaped = Buffer.allocUnsafe(key.length + zeros + (terminate ? 2 : 0))
+  let at = 0
+  for (const byte of key) {
+    escaped[at++] = byte
+    if (byte === 0) escaped[at++] = 0xff
+  }
+  if (terminate) {
+    escaped[at++] = 0
+    escaped[at++] = 0
+  }
+  return escaped
+}
+
+/** The object key in front of the terminator, and where what follows begins. */
+export function unescapeKey(bytes: Uint8Array, start: number, end: number): { key: Buffer; next: number } {
+  const key = Buffer.allocUnsafe(end - start)
+  let length = 0
+  let at = start
+  while (at < end) {
+    const byte = bytes[at] ?? 0
+    if (byte === 0) {
+      const follow = bytes[at + 1]
+      if (follow === 0) return { key: key.subarray(0, length), next: at + 2 }
+      at++
+    }
+    key[length++] = byte
+    at++
+  }
+  throw new StorageError('CATALOG_CORRUPT', 'a row key has no terminator')
+}
+
+function checked(key: Buffer): Buffer {
+  // Only keys of hundreds of NUL characters get here: everything else fits LMDB's limit after escaping.
+  if (key.length > maxRowKeyBytes)
+    throw new StorageError('KEY_TOO_LONG', 'the key has too many NUL characters')
+  return key
+}
+
+/** All versions of a key begin with this. */
+export function versionPrefix(bucketId: number, keyBytes: Uint8Array): Buffer {
+  return checked(bucketKey(table.version, bucketId, escapeKey(keyBytes, true)))
+}
+
+export function versionKey(bucketId: number, keyBytes: Uint8Array, versionId: Uint8Array): Buffer {
+  const prefix = versionPrefix(bucketId, keyBytes)
+  const key = Buffer.allocUnsafe(prefix.length + versionIdBytes)
+  key.set(prefix)
+  // Inverted: the newest comes first.
+  for (let index = 0; index < versionIdBytes; index++) key[prefix.length + index] = ~(versionId[index] ?? 0)
+  return checked(key)
+}
+
+export function uploadKey(bucketId: number, keyBytes: Uint8Array, uploadId: Uint8Array): Buffer {
+  const escaped = escapeKey(keyBytes, true)
+  const key = bucketKey(table.upload, bucketId, escaped, uploadId.length)
+  key.set(uploadId, 5 + escaped.length)
+  return checked(key)
+}
+
+export function partKey(uploadId: Uint8Array, number: number): Buffer {
+  const key = Buffer.allocUnsafe(1 + uploadId.length + 2)
+  key[0] = table.part
+  key.set(uploadId, 1)
+  key.writeUInt16BE(number, 1 + uploadId.length)
+  return key
+}

@@ -1,0 +1,258 @@
+import type {
+  ListQuery,
+  ListUploadsQuery,
+  ListVersionsQuery,
+  ObjectListing,
+  UploadListing,
+  VersionListing,
+} from '../contract/catalog.ts'
+import type { ObjectSummary, UploadRecord, VersionId } from '../contract/object-model.ts'
+import {
+  after,
+  bucketKey,
+  encodeText,
+  escapeKey,
+  successor,
+  table,
+  unescapeKey,
+  uploadKey,
+  versionKey,
+} from './keys.ts'
+import { isNullRow, summarizeObjectRow } from './object-row.ts'
+import { decodeUploadRow, parseUploadId, showUploadId } from './rows.ts'
+import type { RowCursor, TableReader } from './tables.ts'
+
+/** Bytes in front of the object key in rows of `current`, `version` and `upload`. */
+const keyOffset = 5
+
+/**
+ * Prefix and delimiter of a listing. A key's common prefix is the key up to and with the first delimiter behind the prefix.
+ */
+class Grouping {
+  readonly prefix: Buffer
+  private readonly delimiter: Buffer
+
+  constructor(query: { readonly prefix: string; readonly delimiter: string }) {
+    this.prefix = encodeText(query.prefix)
+    this.delimiter = encodeText(query.delimiter)
+  }
+
+  /** Length of the common prefix of the key in bytes[start..end), 0 for a key that stands for itself. */
+  groupLength(bytes: Buffer, start: number, end: number): number {
+    if (this.delimiter.length === 0) return 0
+    // `indexOf` searches to the end of the buffer, which may hold something else behind the key.
+    const found = bytes.indexOf(this.delimiter, start + this.prefix.length)
+    if (found < 0 || found + this.delimiter.length > end) return 0
+    return found + this.delimiter.length - start
+  }
+
+  /**
+   * The first key that a page behind `marker` may hold. A marker that is a common prefix (as a page that ended in one
+   * returns it) passes over everything below; a marker inside of one does not: S3 lists the prefix when greater keys share it.
+   */
+  firstKey(marker: string): Buffer {
+    if (marker === '') return this.prefix
+    const bytes = encodeText(marker)
+    if (Buffer.compare(bytes, this.prefix) < 0) return this.prefix
+    const isGroup =
+      bytes.length > 0 &&
+      bytes.subarray(0, this.prefix.length).equals(this.prefix) &&
+      this.groupLength(bytes, 0, bytes.length) === bytes.length
+    return isGroup ? successor(bytes) : after(bytes)
+  }
+}
+
+export function listObjects(reader: TableReader, bucketId: number, query: ListQuery): ObjectListing {
+  const objects: ObjectSummary[] = []
+  const commonPrefixes: string[] = []
+  if (query.limit <= 0) return { objects, commonPrefixes, truncated: false }
+  const grouping = new Grouping(query)
+  const start = bucketKey(table.current, bucketId, grouping.firstKey(query.after))
+  const end = successor(bucketKey(table.current, bucketId, grouping.prefix))
+  if (Buffer.compare(start, end) >= 0) return { objects, commonPrefixes, truncated: false }
+  const cursor = reader.rows(start, end)
+  let last = ''
+  let room = query.limit
+  while (cursor.next()) {
+    if (room === 0) {
+      cursor.close()
+      return { objects, commonPrefixes, truncated: true, next: last }
+    }
+    room--
+    const keyStart = cursor.keyStart + keyOffset
+    const length = grouping.groupLength(cursor.keyBytes, keyStart, cursor.keyEnd)
+    if (length === 0) {
+      last = cursor.keyBytes.toString('utf8', keyStart, cursor.keyEnd)
+      objects.push(summarizeObjectRow(last, cursor.valueBytes, cursor.valueEnd, true))
+    } else {
+      last = cursor.keyBytes.toString('utf8', keyStart, keyStart + length)
+      commonPrefixes.push(last)
+      cursor.seek(successor(cursor.keyBytes.subarray(cursor.keyStart, keyStart + length)))
+    }
+  }
+  return { objects, commonPrefixes, truncated: false }
+}
+
+/** One source of the versions listing, one row ahead. */
+class Ahead {
+  readonly cursor: RowCursor
+  private readonly escaped: boolean
+  /** The current row's object key; undefined at the end. */
+  key: Buffer | undefined
+  /** A copy: the other source steps before this row is used. */
+  value: Buffer = Buffer.alloc(0)
+
+  constructor(cursor: RowCursor, escaped: boolean) {
+    this.cursor = cursor
+    this.escaped = escaped
+    this.step()
+  }
+
+  step(): void {
+    if (!this.cursor.next()) {
+      this.key = undefined
+      return
+    }
+    const { keyBytes, keyStart, keyEnd } = this.cursor
+    const start = keyStart + keyOffset
+    this.key = this.escaped
+      ? unescapeKey(keyBytes, start, keyEnd).key
+      : Buffer.from(keyBytes.subarray(start, keyEnd))
+    this.value = Buffer.from(this.cursor.valueBytes.subarray(0, this.cursor.valueEnd))
+  }
+
+  seek(start: Buffer): void {
+    if (this.key === undefined) return
+    this.cursor.seek(start)
+    this.step()
+  }
+}
+
+/**
+ * Versions live in two tables (key-versions.ts): of each key, the row of `current` comes first, then the rows of `version`.
+ */
+export function listVersions(
+  reader: TableReader,
+  bucketId: number,
+  query: ListVersionsQuery,
+): VersionListing {
+  const versions: ObjectSummary[] = []
+  const commonPrefixes: string[] = []
+  if (query.limit <= 0) return { versions, commonPrefixes, truncated: false }
+  const grouping = new Grouping(query)
+  const first = grouping.firstKey(query.keyMarker)
+  const escapedFirst = escapeKey(first, false)
+  const current = new Ahead(
+    openRows(
+      reader,
+      bucketKey(table.current, bucketId, first),
+      bucketKey(table.current, bucketId, grouping.prefix),
+    ),
+    false,
+  )
+  const older = new Ahead(
+    openRows(
+      reader,
+      versionStart(reader, bucketId, query) ?? bucketKey(table.version, bucketId, escapedFirst),
+      bucketKey(table.version, bucketId, escapeKey(grouping.prefix, false)),
+    ),
+    true,
+  )
+  // Of the key of the marker, what comes is not its newest version.
+  let lastKey: Buffer | undefined =
+    query.keyMarker === '' || query.versionMarker === undefined ? undefined : encodeText(query.keyMarker)
+  let room = query.limit
+  let next: Pick<VersionListing, 'nextKeyMarker' | 'nextVersionMarker'> = {}
+  for (;;) {
+    const source = earlier(current, older)
+    if (source?.key === undefined) return { versions, commonPrefixes, truncated: false }
+    if (room === 0) {
+      current.cursor.close()
+      older.cursor.close()
+      return { versions, commonPrefixes, truncated: true, ...next }
+    }
+    room--
+    const { key } = source
+    const length = grouping.groupLength(key, 0, key.length)
+    if (length > 0) {
+      const group = key.subarray(0, length)
+      const prefix = group.toString('utf8')
+      commonPrefixes.push(prefix)
+      next = { nextKeyMarker: prefix }
+      const behind = successor(group)
+      current.seek(bucketKey(table.current, bucketId, behind))
+      older.seek(bucketKey(table.version, bucketId, escapeKey(behind, false)))
+      continue
+    }
+    const text = key.toString('utf8')
+    const isLatest = lastKey === undefined || !lastKey.equals(key)
+    const summary = summarizeObjectRow(text, source.value, source.value.length, isLatest)
+    versions.push(summary)
+    next = { nextKeyMarker: text, nextVersionMarker: summary.isNull ? 'null' : summary.versionId }
+    lastKey = key
+    source.step()
+  }
+}
+
+function openRows(reader: TableReader, start: Buffer, prefix: Buffer): RowCursor {
+  const end = successor(prefix)
+  return reader.rows(Buffer.compare(start, end) < 0 ? start : end, end)
+}
+
+function earlier(current: Ahead, older: Ahead): Ahead | undefined {
+  if (current.key === undefined) return older
+  if (older.key === undefined) return current
+  return Buffer.compare(current.key, older.key) <= 0 ? current : older
+}
+
+/** Where to go on within the key of the marker; undefined: behind the whole key. */
+function versionStart(reader: TableReader, bucketId: number, query: ListVersionsQuery): Buffer | undefined {
+  const { keyMarker, versionMarker } = query
+  if (keyMarker === '' || versionMarker === undefined || !keyMarker.startsWith(query.prefix)) return undefined
+  const keyBytes = encodeText(keyMarker)
+  const current = reader.get(bucketKey(table.current, bucketId, keyBytes))
+  let id: VersionId | undefined
+  if (versionMarker !== 'null') id = versionMarker
+  else if (current !== undefined && isNullRow(current)) id = current.subarray(16, 32)
+  else id = reader.get(bucketKey(table.nullVersion, bucketId, keyBytes))
+  return id === undefined ? undefined : after(versionKey(bucketId, keyBytes, id))
+}
+
+export function listUploads(reader: TableReader, bucketId: number, query: ListUploadsQuery): UploadListing {
+  const uploads: UploadRecord[] = []
+  const commonPrefixes: string[] = []
+  if (query.limit <= 0) return { uploads, commonPrefixes, truncated: false }
+  const grouping = new Grouping(query)
+  const marker = query.uploadIdMarker === undefined ? undefined : parseUploadId(query.uploadIdMarker)
+  const start =
+    marker !== undefined && query.keyMarker !== '' && query.keyMarker.startsWith(query.prefix)
+      ? after(uploadKey(bucketId, encodeText(query.keyMarker), marker))
+      : bucketKey(table.upload, bucketId, escapeKey(grouping.firstKey(query.keyMarker), false))
+  const cursor = openRows(reader, start, bucketKey(table.upload, bucketId, escapeKey(grouping.prefix, false)))
+  let room = query.limit
+  let next: Pick<UploadListing, 'nextKeyMarker' | 'nextUploadIdMarker'> = {}
+  while (cursor.next()) {
+    if (room === 0) {
+      cursor.close()
+      return { uploads, commonPrefixes, truncated: true, ...next }
+    }
+    room--
+    const { keyBytes, keyStart, keyEnd } = cursor
+    const { key, next: idStart } = unescapeKey(keyBytes, keyStart + keyOffset, keyEnd)
+    const length = grouping.groupLength(key, 0, key.length)
+    if (length > 0) {
+      const group = key.subarray(0, length)
+      const prefix = group.toString('utf8')
+      commonPrefixes.push(prefix)
+      next = { nextKeyMarker: prefix }
+      cursor.seek(bucketKey(table.upload, bucketId, escapeKey(successor(group), false)))
+      continue
+    }
+    next = {
+      nextKeyMarker: key.toString('utf8'),
+      nextUploadIdMarker: showUploadId(keyBytes.subarray(idStart, keyEnd)),
+    }
+    uploads.push(decodeUploadRow(cursor.valueBytes.subarray(0, cursor.valueEnd)))
+  }
+  return { uploads, commonPrefixes, truncated: false }
+}

@@ -1,0 +1,244 @@
+import { StorageError } from '../contract/errors.ts'
+import type {
+  Checksum,
+  ChecksumAlgorithm,
+  Extent,
+  Layout,
+  ObjectAttributes,
+  ObjectRecord,
+  ObjectSummary,
+  PartSummary,
+} from '../contract/object-model.ts'
+import { bytesOf, pack, unpack } from './encoding.ts'
+import { versionIdBytes, versionTimeMs } from './hybrid-time.ts'
+
+/**
+ * The row of one object version: a fixed header that a listing decodes by itself, then msgpack of the rest.
+ *
+ *   0  format version (1)
+ *   1  flags
+ *   2  storage class: index into `storageClasses`, or 255: in the rest
+ *   3  checksum: algorithm (low 4 bits, 0: none), type (bit 4: composite)
+ *   4  parts in the ETag's suffix, u16
+ *   6  length of the owner's name that follows the header (0: `root`)
+ *   7  -
+ *   8  byte length, u64
+ *  16  version id; its first 6 bytes are the modification time
+ *  32  MD5 of the ETag
+ *  48  owner, then the rest
+ */
+const formatVersion = 1
+const headerBytes = 48
+const flag = { isNull: 1, deleteMarker: 2, etagInRest: 4 } as const
+const maxOwnerBytes = 255
+
+const storageClasses = [
+  'STANDARD',
+  'REDUCED_REDUNDANCY',
+  'STANDARD_IA',
+  'ONEZONE_IA',
+  'INTELLIGENT_TIERING',
+  'GLACIER',
+  'DEEP_ARCHIVE',
+  'GLACIER_IR',
+  'EXPRESS_ONEZONE',
+] as const
+const storageClassInRest = 255
+const checksumAlgorithms: readonly ChecksumAlgorithm[] = ['CRC32', 'CRC32C', 'CRC64NVME', 'SHA1', 'SHA256']
+const plainEtag = /^[0-9a-f]{32}(?:-([1-9][0-9]{0,4}))?$/
+
+/** A record and what the catalog keeps beside it for its own use. */
+export interface StoredObject extends ObjectRecord {
+  /** The upload that made it: a repeated complete-upload is answered from here. */
+  readonly uploadId?: string
+}
+
+type PackedLayout = null | Uint8Array | readonly (readonly [Uint8Array, number, number])[]
+
+export function packLayout(layout: Layout): PackedLayout {
+  if (layout.kind === 'empty') return null
+  if (layout.kind === 'inline') return layout.writeId
+  return layout.extents.map((extent) => [extent.writeId, extent.chunkBytes, extent.byteLength] as const)
+}
+
+export function unpackLayout(packed: PackedLayout): Layout {
+  if (packed === null) return { kind: 'empty' }
+  if (packed instanceof Uint8Array) return { kind: 'inline', writeId: bytesOf(packed) }
+  return {
+    kind: 'chunks',
+    extents: packed.map(
+      ([writeId, chunkBytes, byteLength]): Extent => ({ writeId: bytesOf(writeId), chunkBytes, byteLength }),
+    ),
+  }
+}
+
+interface Rest {
+  /** Etag, when it is not a plain MD5. */
+  e?: string
+  /** Storage class without a code. */
+  s?: string
+  /** Checksum value. */
+  c?: string
+  /** Content type. */
+  t?: string
+  h?: Readonly<Record<string, string>>
+  m?: Readonly<Record<string, string>>
+  g?: Readonly<Record<string, string>>
+  a?: string
+  l?: PackedLayout
+  p?: readonly (readonly [number, number, string?])[]
+  u?: string
+}
+
+const isEmpty = (record: Readonly<Record<string, string>>): boolean => {
+  for (const _ in record) return false
+  return true
+}
+
+export function encodeObjectRow(object: StoredObject): Uint8Array {
+  const { attributes, checksum } = object
+  const owner = object.owner === 'root' ? undefined : Buffer.from(object.owner, 'utf8')
+  if (owner !== undefined && owner.length > maxOwnerBytes) {
+    throw new StorageError('INVALID_ARGUMENT', `an account id has at most ${maxOwnerBytes} bytes`)
+  }
+  const rest: Rest = {}
+  const plain = plainEtag.exec(object.etag)
+  const etagParts = Number(plain?.[1] ?? 0)
+  const etagFits = plain !== null && etagParts <= 0xffff
+  if (!etagFits && object.etag !== '') rest.e = object.etag
+  const storageClass = (storageClasses as readonly string[]).indexOf(attributes.storageClass)
+  if (storageClass < 0) rest.s = attributes.storageClass
+  if (checksum !== undefined) rest.c = checksum.value
+  if (attributes.contentType !== '') rest.t = attributes.contentType
+  if (!isEmpty(attributes.systemHeaders)) rest.h = attributes.systemHeaders
+  if (!isEmpty(attributes.userMetadata)) rest.m = attributes.userMetadata
+  if (!isEmpty(attributes.tags)) rest.g = attributes.tags
+  if (attributes.acl !== undefined) rest.a = attributes.acl
+  if (object.layout.kind !== 'empty') rest.l = packLayout(object.layout)
+  if (object.parts !== undefined) {
+    rest.p = object.parts.map((part) =>
+      part.checksum === undefined
+        ? ([part.number, part.byteLength] as const)
+        : ([part.number, part.byteLength, part.checksum] as const),
+    )
+  }
+  if (object.uploadId !== undefined) rest.u = object.uploadId
+  const packed = pack(rest)
+
+  const ownerBytes = owner?.length ?? 0
+  const row = Buffer.alloc(headerBytes + ownerBytes + packed.length)
+  row[0] = formatVersion
+  row[1] =
+    (object.isNull ? flag.isNull : 0) |
+    (object.deleteMarker ? flag.deleteMarker : 0) |
+    (etagFits ? 0 : flag.etagInRest)
+  row[2] = storageClass < 0 ? storageClassInRest : storageClass
+  row[3] =
+    checksum === undefined
+      ? 0
+      : (checksumAlgorithms.indexOf(checksum.algorithm) + 1) | (checksum.type === 'COMPOSITE' ? 16 : 0)
+  if (etagFits) {
+    row.writeUInt16BE(etagParts, 4)
+    row.write(object.etag.slice(0, 32), 32, 'hex')
+  }
+  row[6] = ownerBytes
+  row.writeUIntBE(object.byteLength, 10, 6)
+  row.set(object.versionId, 16)
+  if (owner !== undefined) row.set(owner, headerBytes)
+  row.set(packed, headerBytes + ownerBytes)
+  return row
+}
+
+function checkFormat(row: Uint8Array): void {
+  if (row[0] !== formatVersion) {
+    throw new StorageError(
+      'UNSUPPORTED_FORMAT',
+      `object row of format ${row[0]}; this version reads ${formatVersion}`,
+    )
+  }
+}
+
+function ownerOf(row: Buffer): string {
+  const length = row[6] ?? 0
+  return length === 0 ? 'root' : row.toString('utf8', headerBytes, headerBytes + length)
+}
+
+function restOf(row: Buffer, end: number): Rest {
+  return unpack(row.subarray(headerBytes + (row[6] ?? 0), end)) as Rest
+}
+
+function etagOf(row: Buffer, rest: () => Rest): string {
+  if ((row[1] ?? 0) & flag.etagInRest) return rest().e ?? ''
+  const digest = row.toString('hex', 32, 48)
+  const parts = row.readUInt16BE(4)
+  return parts === 0 ? digest : `${digest}-${parts}`
+}
+
+function checksumKindOf(code: number): Pick<Checksum, 'algorithm' | 'type'> | undefined {
+  const algorithm = checksumAlgorithms[(code & 15) - 1]
+  return algorithm === undefined ? undefined : { algorithm, type: code & 16 ? 'COMPOSITE' : 'FULL_OBJECT' }
+}
+
+export const isDeleteMarkerRow = (row: Uint8Array): boolean => ((row[1] ?? 0) & flag.deleteMarker) !== 0
+export const isNullRow = (row: Uint8Array): boolean => ((row[1] ?? 0) & flag.isNull) !== 0
+export const rowVersionId = (row: Uint8Array): Uint8Array =>
+  new Uint8Array(row.subarray(16, 16 + versionIdBytes))
+
+export function decodeObjectRow(key: string, bytes: Uint8Array): StoredObject {
+  checkFormat(bytes)
+  const row = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  const rest = restOf(row, row.length)
+  const checksum = checksumKindOf(row[3] ?? 0)
+  const attributes: ObjectAttributes = {
+    contentType: rest.t ?? '',
+    systemHeaders: rest.h ?? {},
+    userMetadata: rest.m ?? {},
+    storageClass: storageClasses[row[2] ?? 0] ?? rest.s ?? 'STANDARD',
+    tags: rest.g ?? {},
+    ...(rest.a === undefined ? {} : { acl: rest.a }),
+  }
+  return {
+    key,
+    versionId: rowVersionId(row),
+    isNull: isNullRow(row),
+    deleteMarker: isDeleteMarkerRow(row),
+    owner: ownerOf(row),
+    modifiedMs: versionTimeMs(row, 16),
+    byteLength: row.readUIntBE(10, 6),
+    etag: etagOf(row, () => rest),
+    attributes,
+    layout: unpackLayout(rest.l ?? null),
+    ...(checksum === undefined ? {} : { checksum: { ...checksum, value: rest.c ?? '' } }),
+    ...(rest.p === undefined
+      ? {}
+      : {
+          parts: rest.p.map(
+            ([number, byteLength, value]): PartSummary =>
+              value === undefined ? { number, byteLength } : { number, byteLength, checksum: value },
+          ),
+        }),
+    ...(rest.u === undefined ? {} : { uploadId: rest.u }),
+  }
+}
+
+/** Decodes the header alone, out of a cursor's window: `row` is read now and not kept. */
+export function summarizeObjectRow(key: string, row: Buffer, end: number, isLatest: boolean): ObjectSummary {
+  checkFormat(row)
+  const flags = row[1] ?? 0
+  const deleteMarker = (flags & flag.deleteMarker) !== 0
+  const checksumCode = row[3] ?? 0
+  const summary = {
+    key,
+    versionId: rowVersionId(row),
+    isNull: (flags & flag.isNull) !== 0,
+    isLatest,
+    deleteMarker,
+    owner: ownerOf(row),
+    modifiedMs: versionTimeMs(row, 16),
+    byteLength: row.readUIntBE(10, 6),
+    etag: etagOf(row, () => restOf(row, end)),
+    storageClass: storageClasses[row[2] ?? 0] ?? restOf(row, end).s ?? 'STANDARD',
+  }
+  const checksum = checksumCode === 0 ? undefined : checksumKindOf(checksumCode)
+  return checksum === undefined ? summary : { ...summary, checksum }
+}

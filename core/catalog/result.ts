@@ -1,0 +1,68 @@
+import type { Command, CommandResult, DeleteOutcome } from '../contract/catalog.ts'
+import { isErrorCode, StorageError } from '../contract/errors.ts'
+import type { VersionId } from '../contract/object-model.ts'
+import { bytesOf, pack, unpack } from './encoding.ts'
+
+/**
+ * What applying an entry answered, as bytes: it crosses from the writer's thread and is kept for retries. Of a delete's
+ * outcomes only what the command does not say already is kept.
+ */
+type PackedError = readonly [code: string, reason: string, details?: Readonly<Record<string, string>>]
+type PackedVersion = VersionId | 'null' | null
+type PackedOutcome = readonly [deleteMarker: boolean, version: PackedVersion, error?: PackedError]
+
+function packError(error: StorageError): PackedError {
+  for (const _ in error.details) return [error.code, error.reason, error.details]
+  return [error.code, error.reason]
+}
+
+function unpackError([code, reason, details]: PackedError): StorageError {
+  return new StorageError(
+    isErrorCode(code) ? code : 'INTERNAL',
+    reason,
+    details === undefined ? {} : { details },
+  )
+}
+
+const unpackVersion = (version: VersionId | 'null'): VersionId | 'null' =>
+  version === 'null' ? version : bytesOf(version)
+
+export function encodeFailure(error: StorageError): Uint8Array {
+  return pack([1, packError(error)])
+}
+
+export function encodeSuccess(command: Command, result: CommandResult<Command>): Uint8Array {
+  if (command.type !== 'delete-objects') return pack([0, result])
+  const { outcomes } = result as CommandResult<typeof command>
+  return pack([
+    0,
+    outcomes.map(({ deleteMarker, versionId, error }): PackedOutcome => {
+      const version = versionId ?? null
+      return error === undefined ? [deleteMarker, version] : [deleteMarker, version, packError(error)]
+    }),
+  ])
+}
+
+/** The result, or the StorageError (not thrown) that the state machine answered. */
+export function decodeResult<C extends Command>(
+  command: C,
+  bytes: Uint8Array,
+): CommandResult<C> | StorageError {
+  const [failed, value] = unpack(bytes) as [number, unknown]
+  if (failed !== 0) return unpackError(value as PackedError)
+  if (command.type === 'delete-objects') {
+    const outcomes = (value as readonly PackedOutcome[]).map(
+      ([deleteMarker, version, error], index): DeleteOutcome => ({
+        key: command.items[index]?.key ?? '',
+        deleteMarker,
+        ...(version === null ? {} : { versionId: unpackVersion(version) }),
+        ...(error === undefined ? {} : { error: unpackError(error) }),
+      }),
+    )
+    return { outcomes } as unknown as CommandResult<C>
+  }
+  const fields = value as Record<string, unknown>
+  const versionId = fields['versionId']
+  if (versionId instanceof Uint8Array) fields['versionId'] = bytesOf(versionId)
+  return fields as CommandResult<C>
+}

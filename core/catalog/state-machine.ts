@@ -1,0 +1,134 @@
+import { createHash } from 'node:crypto'
+import type { Command, CommandResult } from '../contract/catalog.ts'
+import { StorageError } from '../contract/errors.ts'
+import type { Position } from '../contract/ordered-log.ts'
+import { createBucket, deleteBucket, setBucketConfig, setVersioning } from './apply-buckets.ts'
+import { ApplyContext } from './apply-context.ts'
+import { collected, putAccessKey, setAccessKeyEnabled } from './apply-maintenance.ts'
+import { deleteObjects, putObject, setObjectAcl, setObjectTags } from './apply-objects.ts'
+import { abortUpload, completeUpload, createUpload, putPart } from './apply-uploads.ts'
+import { findAnswer, rememberAnswer } from './dedupe.ts'
+import { decodeEntry } from './entry.ts'
+import { numberKey, successor, table } from './keys.ts'
+import { readMeta, writeMeta } from './meta.ts'
+import { encodeFailure, encodeSuccess } from './result.ts'
+import { rowKey, type TableWriter } from './tables.ts'
+
+export interface Applied {
+  readonly position: Position
+  readonly answer: Uint8Array
+}
+
+export interface ApplyOptions {
+  /** How many of the newest entries the log keeps for followers. */
+  readonly retainEntries: number
+}
+
+/**
+ * Applies entries in order, in the caller's transaction. Deterministic: the new rows follow from the old rows and the entries
+ * alone. An entry that fails is part of the log like any other; it has changed nothing but what every entry changes
+ * (position, chain, answer). An error thrown from here is a bug or damage: the transaction must be undone.
+ */
+export function applyEntries(
+  writer: TableWriter,
+  entries: readonly Uint8Array[],
+  options: ApplyOptions,
+): Applied[] {
+  const meta = readMeta(writer)
+  const applied = entries.map((bytes): Applied => {
+    const entry = decodeEntry(bytes)
+    meta.position++
+    meta.chain = extendChain(meta.chain, meta.position, bytes)
+    if (options.retainEntries > 0) writer.put(numberKey(table.log, meta.position), bytes)
+    const { session, sequence } = entry
+    const known = findAnswer(writer, session, sequence)
+    if (known !== undefined) {
+      return { position: meta.position, answer: known instanceof StorageError ? encodeFailure(known) : known }
+    }
+    const context = new ApplyContext(writer, meta, entry)
+    const result = context.unit(() => applyCommand(context, entry.command))
+    const answer =
+      result instanceof StorageError ? encodeFailure(result) : encodeSuccess(entry.command, result)
+    rememberAnswer(writer, meta, session, sequence, answer)
+    return { position: meta.position, answer }
+  })
+  forgetEntries(writer, meta.position - options.retainEntries)
+  writeMeta(writer, meta)
+  return applied
+}
+
+/** Removes the entries up to and with `through`. */
+export function forgetEntries(writer: TableWriter, through: Position): void {
+  if (through < 1) return
+  const cursor = writer.rows(Uint8Array.of(table.log), numberKey(table.log, through + 1))
+  const keys: Uint8Array[] = []
+  while (cursor.next()) keys.push(rowKey(cursor))
+  for (const key of keys) writer.remove(key)
+}
+
+/** SHA-256 over the chain so far, the position and the entry: equal chains mean equal histories. */
+export function extendChain(chain: Uint8Array, position: Position, entry: Uint8Array): Uint8Array {
+  const place = Buffer.alloc(8)
+  place.writeUIntBE(position, 2, 6)
+  const digest = createHash('sha256').update(chain).update(place).update(entry).digest()
+  return new Uint8Array(digest.buffer, digest.byteOffset, digest.length)
+}
+
+function applyCommand(context: ApplyContext, command: Command): CommandResult<Command> {
+  switch (command.type) {
+    case 'create-bucket':
+      return createBucket(context, command)
+    case 'delete-bucket':
+      return deleteBucket(context, command)
+    case 'set-versioning':
+      return setVersioning(context, command)
+    case 'set-bucket-config':
+      return setBucketConfig(context, command)
+    case 'put-object':
+      return putObject(context, command)
+    case 'delete-objects':
+      return deleteObjects(context, command)
+    case 'set-object-tags':
+      return setObjectTags(context, command)
+    case 'set-object-acl':
+      return setObjectAcl(context, command)
+    case 'create-upload':
+      return createUpload(context, command)
+    case 'put-part':
+      return putPart(context, command)
+    case 'complete-upload':
+      return completeUpload(context, command)
+    case 'abort-upload':
+      return abortUpload(context, command)
+    case 'collected':
+      return collected(context, command)
+    case 'put-access-key':
+      return putAccessKey(context, command)
+    case 'set-access-key-enabled':
+      return setAccessKeyEnabled(context, command)
+    default:
+      return unknownCommand(command)
+  }
+}
+
+function unknownCommand(command: never): never {
+  const { type } = command as { type: unknown }
+  throw new StorageError('UNSUPPORTED_FORMAT', `this version knows no command ${String(type)}`)
+}
+
+/** A hash over all rows that every replica must share: all but the entries kept for followers. */
+export function stateHash(writer: Pick<TableWriter, 'rows'>): string {
+  const hash = createHash('sha256')
+  const length = Buffer.alloc(4)
+  const cursor = writer.rows(Uint8Array.of(0), successor(Uint8Array.of(table.accessKey)))
+  while (cursor.next()) {
+    for (const part of [
+      cursor.keyBytes.subarray(cursor.keyStart, cursor.keyEnd),
+      cursor.valueBytes.subarray(0, cursor.valueEnd),
+    ]) {
+      length.writeUInt32BE(part.length)
+      hash.update(length).update(part)
+    }
+  }
+  return hash.digest('hex')
+}

@@ -1,0 +1,93 @@
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { StorageError } from '../contract/errors.ts'
+import { LmdbTables } from './lmdb-tables.ts'
+import { applyEntries, forgetEntries } from './state-machine.ts'
+import {
+  type FromWriter,
+  joinBytes,
+  splitBytes,
+  type ToWriter,
+  type WriterSettings,
+} from './writer-protocol.ts'
+
+/**
+ * The thread that writes. Everything that has arrived while the last commit ran goes into the next one, so that the cost of
+ * a sync is shared by all who wait for it.
+ */
+const port = parentPort
+if (port === null) throw new Error('the catalog writer runs in a worker thread')
+const settings = workerData as WriterSettings
+const tables = new LmdbTables({ directory: settings.directory })
+
+/** Bounds the time and the dirty pages of one transaction. */
+const maxBatchBytes = 16 * 1024 * 1024
+
+const send = (message: FromWriter, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer)
+
+function apply(entries: readonly Uint8Array[]): void {
+  let applied: ReturnType<typeof applyEntries>
+  try {
+    applied = tables.transact((writer) => applyEntries(writer, entries, settings))
+  } catch (error) {
+    if (!isOutOfSpace(error)) throw error
+    // LMDB found no room for its pages and dropped the transaction before it touched the meta page.
+    send({
+      type: 'refused',
+      count: entries.length,
+      code: 'INSUFFICIENT_STORAGE',
+      reason: 'the catalog has no space left on its device',
+    })
+    return
+  }
+  const answers = joinBytes(applied.map(({ answer }) => answer))
+  send({ type: 'applied', position: applied.at(-1)?.position ?? 0, answers }, [answers])
+}
+
+function isOutOfSpace(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const code = 'code' in error ? error.code : undefined
+  return code === 'ENOSPC' || code === 28 || /no space left on device/i.test(error.message)
+}
+
+function serve(first: ToWriter): boolean {
+  let entries: Uint8Array[] = []
+  let batchBytes = 0
+  const flush = (): void => {
+    if (entries.length > 0) apply(entries)
+    entries = []
+    batchBytes = 0
+  }
+  for (let message: ToWriter | undefined = first; message !== undefined; message = nextMessage()) {
+    if (message.type === 'append') {
+      entries.push(...splitBytes(message.entries))
+      batchBytes += message.entries.byteLength
+      if (batchBytes >= maxBatchBytes) flush()
+      continue
+    }
+    flush()
+    if (message.type === 'close') return false
+    const { before, number } = message
+    tables.transact((writer) => forgetEntries(writer, before - 1))
+    send({ type: 'trimmed', number })
+  }
+  flush()
+  return true
+}
+
+function nextMessage(): ToWriter | undefined {
+  return port === null ? undefined : (receiveMessageOnPort(port)?.message as ToWriter | undefined)
+}
+
+port.on('message', (message: ToWriter) => {
+  let goesOn = false
+  try {
+    goesOn = serve(message)
+  } catch (error) {
+    const { code, reason } = StorageError.from(error)
+    send({ type: 'failed', code, reason })
+  }
+  if (goesOn) return
+  port.close()
+  void tables.close()
+})
+send({ type: 'ready' })

@@ -1,0 +1,127 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { type CatalogOptions, type EmbeddedCatalog, openCatalog } from '../../../core/catalog/catalog.ts'
+import { createWriteRegistry } from '../../../core/catalog/write-registry.ts'
+import { StorageError } from '../../../core/contract/errors.ts'
+import { emptyObject, etagOf, inlineObject, putCommand, realEnvironment } from '../../kit/catalog-commands.ts'
+
+const registry = createWriteRegistry(realEnvironment)
+
+async function temporaryDirectory(t: TestContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'pando-catalog-'))
+  t.after(() => rm(directory, { recursive: true, force: true }))
+  return directory
+}
+
+async function openIn(
+  t: TestContext,
+  directory: string,
+  options: Partial<CatalogOptions> = {},
+): Promise<EmbeddedCatalog> {
+  const catalog = await openCatalog({
+    directory,
+    environment: realEnvironment,
+    regionId: 1,
+    inlineBytes: 4096,
+    ...options,
+  })
+  t.after(() => catalog.close())
+  return catalog
+}
+
+const hasCode = (code: string) => (error: unknown) => error instanceof StorageError && error.code === code
+
+test('what was acknowledged is there after a restart, with equal chain and state', {
+  timeout: 30_000,
+}, async (t) => {
+  const directory = await temporaryDirectory(t)
+  const first = await openIn(t, directory)
+  const bucket = await first.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  const body = new TextEncoder().encode('tide tables')
+  const writeId = registry.begin()
+  const put = await first.submit(putCommand(bucket.id, 'sea/tides', inlineObject(writeId, body, etagOf(5))))
+  assert.equal(put.versionId, 'null')
+  const before = first.object(bucket.id, 'sea/tides')
+  const checkpoint = first.checkpoint()
+  const hash = first.stateHash()
+  await first.close()
+
+  const second = await openIn(t, directory)
+  assert.deepEqual(second.object(bucket.id, 'sea/tides'), before)
+  assert.deepEqual(second.inlineBody(writeId), body)
+  assert.deepEqual(second.bucket('photos'), bucket)
+  assert.deepEqual(second.checkpoint(), checkpoint)
+  assert.equal(second.stateHash(), hash)
+})
+
+test('a read is never older than the last acknowledged submit', { timeout: 30_000 }, async (t) => {
+  const catalog = await openIn(t, await temporaryDirectory(t))
+  const bucket = await catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  await Promise.all(
+    Array.from({ length: 8 }, async (_, worker) => {
+      for (let round = 0; round < 50; round++) {
+        const etag = etagOf(worker * 1000 + round)
+        // A read right before holds the snapshot that a careless reader would still be looking at afterwards.
+        catalog.object(bucket.id, `key-${worker}`)
+        await catalog.submit(putCommand(bucket.id, `key-${worker}`, emptyObject(etag)))
+        assert.equal(catalog.object(bucket.id, `key-${worker}`)?.etag, etag)
+      }
+    }),
+  )
+})
+
+test('one entry that fails does not undo the others of its batch', { timeout: 30_000 }, async (t) => {
+  const catalog = await openIn(t, await temporaryDirectory(t))
+  const bucket = await catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  const results = await Promise.allSettled(
+    Array.from({ length: 200 }, (_, index) =>
+      catalog.submit(putCommand(bucket.id, `key-${index % 20}`, emptyObject(), { ifNoneMatch: '*' })),
+    ),
+  )
+  assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 20)
+  for (const result of results) {
+    if (result.status === 'rejected') assert.ok(hasCode('PRECONDITION_FAILED')(result.reason))
+  }
+  assert.equal(catalog.stats().objects, 20)
+})
+
+test('more than may wait is refused as OVERLOADED, and nothing else is', { timeout: 30_000 }, async (t) => {
+  const catalog = await openIn(t, await temporaryDirectory(t), { limits: { maxPendingEntries: 10 } })
+  const bucket = await catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  const results = await Promise.allSettled(
+    Array.from({ length: 25 }, (_, index) =>
+      catalog.submit(putCommand(bucket.id, `k${index}`, emptyObject())),
+    ),
+  )
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    [...Array.from({ length: 10 }, () => 'fulfilled'), ...Array.from({ length: 15 }, () => 'rejected')],
+  )
+  for (const result of results.slice(10)) {
+    assert.ok(result.status === 'rejected' && hasCode('OVERLOADED')(result.reason))
+  }
+  await catalog.submit(putCommand(bucket.id, 'later', emptyObject()))
+})
+
+test('an inline body above the limit is refused', { timeout: 30_000 }, async (t) => {
+  const catalog = await openIn(t, await temporaryDirectory(t), { inlineBytes: 10 })
+  const bucket = await catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  await assert.rejects(
+    catalog.submit(putCommand(bucket.id, 'big', inlineObject(registry.begin(), new Uint8Array(11)))),
+    hasCode('INVALID_ARGUMENT'),
+  )
+})
+
+test('close answers what was submitted before it and refuses what comes after', {
+  timeout: 30_000,
+}, async (t) => {
+  const catalog = await openIn(t, await temporaryDirectory(t))
+  const before = catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  const closed = catalog.close()
+  await assert.rejects(catalog.submit({ type: 'delete-bucket', name: 'photos' }), hasCode('CLOSED'))
+  await closed
+  assert.equal((await before).name, 'photos')
+})
