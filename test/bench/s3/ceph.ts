@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort, type Peer, startLogged, stop, untilAnswers } from './processes.ts'
-import { residentBytes } from './resident.ts'
+import { anonymousBytes, residentBytes } from './resident.ts'
 
 const programs = [
   'ceph-mon',
@@ -130,6 +130,7 @@ rgw enable ops log = false
     accessKey: 'benchkey',
     secretKey: 'benchsecret',
     residentBytes: () => children.reduce((sum, child) => sum + residentBytes(child.pid), 0),
+    anonymousBytes: () => children.reduce((sum, child) => sum + anonymousBytes(child.pid), 0),
     [Symbol.asyncDispose]: close,
   }
 }

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort, type Peer, startLogged, stop, untilAnswers } from './processes.ts'
-import { residentBytes } from './resident.ts'
+import { anonymousBytes, residentBytes } from './resident.ts'
 
 /** One node with the default configuration, as `npm start` runs it, on free ports and an empty data directory. */
 export async function startPando(extraEnvironment: NodeJS.ProcessEnv = {}): Promise<Peer> {
@@ -38,6 +38,7 @@ export async function startPando(extraEnvironment: NodeJS.ProcessEnv = {}): Prom
     accessKey: 'benchkey',
     secretKey: 'benchsecret-benchsecret',
     residentBytes: () => residentBytes(child.pid),
+    anonymousBytes: () => anonymousBytes(child.pid),
     [Symbol.asyncDispose]: close,
   }
 }

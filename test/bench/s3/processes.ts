@@ -11,6 +11,8 @@ export interface Peer extends AsyncDisposable {
   readonly secretKey: string
   /** Resident bytes of all its processes now. */
   residentBytes(): number
+  /** The same without pages of mapped files. */
+  anonymousBytes(): number
 }
 
 /** Starts a process whose output goes to `logPath`; it dies with this one's children, never detached. */

@@ -2,8 +2,18 @@ import { readFileSync } from 'node:fs'
 
 /** Resident set of a process in bytes; 0 when it is gone. */
 export function residentBytes(pid: number | undefined): number {
+  return statusBytes(pid, 'VmRSS')
+}
+
+/** The part of it that is the process's own: no page of a mapped file. */
+export function anonymousBytes(pid: number | undefined): number {
+  return statusBytes(pid, 'RssAnon')
+}
+
+function statusBytes(pid: number | undefined, field: string): number {
   try {
-    const kilobytes = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+    const line = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm')
+    const kilobytes = line.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
     return Number(kilobytes ?? 0) * 1024
   } catch {
     return 0
