@@ -1,10 +1,18 @@
+import { existsSync, mkdirSync, readdirSync, statfsSync, statSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { ChunkStore } from '../core/contract/chunk-store.ts'
+import { StorageError } from '../core/contract/errors.ts'
 import type { Logger } from '../core/contract/logger.ts'
+import type { NativeAddon } from './data-plane-port.ts'
+import { openNativeStore } from './native-store.ts'
 import { openReferenceStore } from './reference/reference-store.ts'
 
 export interface ChunkStoreOptions {
   readonly directory: string
-  /** What the store may take on the device; all that is free there when absent. */
+  /** What the store may take on the device; all that is free there, unless told. */
   readonly capacityBytes?: number
   /** Buffer pool of this JavaScript thread; 128 MiB unless told. */
   readonly poolBytes?: number
@@ -12,13 +20,107 @@ export interface ChunkStoreOptions {
   readonly cacheBytes?: number
   /** `auto` takes the best that this machine and the directory's content allow. */
   readonly backend?: 'auto' | 'uring' | 'posix' | 'memory' | 'reference'
-  /** Reactor threads of the native store; half the cores unless told. */
+  /** Reactor threads of the native store; half the cores unless told. A directory keeps the number it was made with. */
   readonly reactors?: number
+  /** Warns of buffers that were dropped without a release; for development. */
+  readonly watchLeaks?: boolean
   readonly log: Logger
 }
 
-/** Opens the chunk store of a node: the only door to the data plane. */
+const mebibyte = 1024 * 1024
+const defaultPoolBytes = 128 * mebibyte
+const defaultCacheBytes = 256 * mebibyte
+const memoryCapacityBytes = 1024 * mebibyte
+
+/**
+ * Opens the chunk store of a node: the only door to the data plane. A directory stays with the kind of store that
+ * wrote it: opening it as the other kind would look like the loss of everything in it, so that is refused.
+ * INVALID_CONFIG, UNSUPPORTED_FORMAT, ALREADY_OPEN, INSUFFICIENT_STORAGE, IO_ERROR.
+ */
 export async function openChunkStore(options: ChunkStoreOptions): Promise<ChunkStore> {
-  options.log.warn({ directory: options.directory }, 'the chunk store runs on its TypeScript reference')
-  return openReferenceStore(options)
+  const { directory, log, backend = 'auto' } = options
+  const written = backend === 'memory' ? 'nothing' : whatWrote(directory)
+  if (backend === 'reference') {
+    if (written === 'native') throw wrongKind(directory, 'native')
+    return openReferenceStore(options)
+  }
+  if (written === 'reference') {
+    if (backend !== 'auto') throw wrongKind(directory, 'reference')
+    log.warn(
+      { directory },
+      'this directory was written by the TypeScript reference store, which goes on serving it',
+    )
+    return openReferenceStore(options)
+  }
+  const addon = loadAddon()
+  if (addon instanceof Error) {
+    if (written === 'native' || backend !== 'auto') {
+      throw new StorageError('INVALID_CONFIG', `the native data plane is not available: ${addon.message}`, {
+        cause: addon,
+      })
+    }
+    log.warn(
+      { directory, reason: addon.message },
+      'the native data plane is not built: the TypeScript reference store serves instead (correct, slower)',
+    )
+    return openReferenceStore(options)
+  }
+  return openNativeStore(addon, {
+    directory,
+    log,
+    backend: backend === 'auto' ? 'uring' : backend,
+    reactors: options.reactors ?? 0,
+    capacityBytes:
+      options.capacityBytes ?? (backend === 'memory' ? memoryCapacityBytes : takeableBytes(directory)),
+    cacheBytes: options.cacheBytes ?? defaultCacheBytes,
+    slabBytes: options.poolBytes ?? defaultPoolBytes,
+    sqEntries: 1024,
+    cqEntries: 2048,
+    digestWorkers: Math.min(4, Math.max(1, Math.floor(availableParallelism() / 2))),
+    digestEntries: 256,
+    ...(options.watchLeaks === undefined ? {} : { watchLeaks: options.watchLeaks }),
+  })
+}
+
+/** Free on the device, and what the store has there already. */
+function takeableBytes(directory: string): number {
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const { bavail, bsize } = statfsSync(directory)
+  const own = readdirSync(directory).map((name) => statSync(join(directory, name)).blocks * 512)
+  return own.reduce((sum, bytes) => sum + bytes, bavail * bsize)
+}
+
+function whatWrote(directory: string): 'native' | 'reference' | 'nothing' {
+  const names = existsSync(directory) ? readdirSync(directory) : []
+  if (names.some((name) => /^store-\d+\.pando$/.test(name))) return 'native'
+  if (names.some((name) => /^chunks-\d+\.log$/.test(name))) return 'reference'
+  return 'nothing'
+}
+
+function wrongKind(directory: string, kind: string): StorageError {
+  return new StorageError(
+    'INVALID_CONFIG',
+    `${directory} holds chunks of the ${kind} store; choose backend auto`,
+  )
+}
+
+let loaded: NativeAddon | Error | undefined
+
+/** The addon, or why there is none. This module may run from native/ or, compiled, from dist/native/. */
+export function loadAddon(): NativeAddon | Error {
+  loaded ??= load()
+  return loaded
+}
+
+function load(): NativeAddon | Error {
+  const candidates = ['./build/release/pando.node', '../../native/build/release/pando.node']
+  const path = candidates
+    .map((name) => fileURLToPath(new URL(name, import.meta.url)))
+    .find((name) => existsSync(name))
+  if (!path) return new Error('native/build/release/pando.node does not exist; `npm run build` makes it')
+  try {
+    return createRequire(import.meta.url)(path)
+  } catch (reason) {
+    return reason instanceof Error ? reason : new Error(String(reason))
+  }
 }

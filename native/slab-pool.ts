@@ -7,12 +7,11 @@ const smallestBytes = 4096
 const largestOrder = 10
 const blockBytes = smallestBytes << largestOrder
 
-/** A slice of the slab. `offset` is where it begins there: the number that crosses to native code. */
+/** A slice of the slab. Where it begins there (`bytes.byteOffset`) is the number that crosses to native code. */
 export interface SlabBuffer extends ChunkBuffer {
   readonly bytes: Buffer
-  readonly offset: number
   readonly released: boolean
-  /** Shortens `bytes` to `byteLength` bytes from `from`, and moves `offset` along; the slice itself stays whole. */
+  /** Shortens `bytes` to `byteLength` bytes from `from`; the slice itself stays whole. */
   narrow(from: number, byteLength: number): this
 }
 
@@ -129,7 +128,7 @@ export class SlabPool {
   }
 
   #wrap(offset: number, order: number, byteLength: number): SlabBuffer {
-    const buffer = new Slice(Buffer.from(this.#slab, offset, byteLength), offset, () => {
+    const buffer = new Slice(Buffer.from(this.#slab, offset, byteLength), () => {
       this.#leaks?.unregister(buffer)
       this.#giveBack(offset, order)
     })
@@ -209,12 +208,10 @@ export class SlabPool {
 
 class Slice implements SlabBuffer {
   bytes: Buffer
-  offset: number
   #giveBack: (() => void) | undefined
 
-  constructor(bytes: Buffer, offset: number, giveBack: () => void) {
+  constructor(bytes: Buffer, giveBack: () => void) {
     this.bytes = bytes
-    this.offset = offset
     this.#giveBack = giveBack
   }
 
@@ -224,7 +221,6 @@ class Slice implements SlabBuffer {
 
   narrow(from: number, byteLength: number): this {
     this.bytes = this.bytes.subarray(from, from + byteLength)
-    this.offset += from
     return this
   }
 

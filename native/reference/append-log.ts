@@ -14,7 +14,7 @@ import {
   recordBytes,
 } from './record.ts'
 
-const segmentBytes = 64 * 1024 * 1024
+export const defaultSegmentBytes = 64 * 1024 * 1024
 const batchBytes = 8 * 1024 * 1024
 const batchRecords = 256
 const queueRecords = 65_536
@@ -36,6 +36,8 @@ export interface AppendLogState {
   readonly segments: Map<number, LogSegment>
   readonly storeId: Uint8Array
   readonly nextSequence: number
+  /** A segment that has reached this is followed by a new one. */
+  readonly segmentBytes: number
 }
 
 /**
@@ -48,6 +50,7 @@ export class AppendLog {
   readonly #storeId: Uint8Array
   readonly #storeSeed: number
   readonly #log: Logger
+  readonly #segmentBytes: number
   readonly #queue: Queued[] = []
   #current: LogSegment | undefined
   #nextSequence: number
@@ -62,6 +65,7 @@ export class AppendLog {
     this.#storeId = state.storeId
     this.#storeSeed = storeSeed
     this.#log = log
+    this.#segmentBytes = state.segmentBytes
     this.#nextSequence = state.nextSequence
     this.#durableSequence = state.nextSequence - 1
     this.#current = [...state.segments.values()].at(-1)
@@ -125,7 +129,7 @@ export class AppendLog {
     let batch: Queued[] = []
     try {
       const segment = await this.#segmentFor(recordBytes(this.#queue[0]?.payload.length ?? 0))
-      batch = this.#takeBatch(segmentBytes - segment.size)
+      batch = this.#takeBatch(this.#segmentBytes - segment.size)
       const start = segment.size
       const sequence = this.#nextSequence
       const { pieces, locations, end } = this.#encode(batch, segment)
@@ -204,7 +208,7 @@ export class AppendLog {
 
   async #segmentFor(firstBytes: number): Promise<LogSegment> {
     const current = this.#current
-    if (current && (current.size === fileHeaderBytes || current.size + firstBytes <= segmentBytes))
+    if (current && (current.size === fileHeaderBytes || current.size + firstBytes <= this.#segmentBytes))
       return current
     const number = Math.max(0, ...this.segments.keys()) + 1
     const name = segmentName(number)

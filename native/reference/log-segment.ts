@@ -6,6 +6,7 @@ import {
   headerBytes,
   type RecordHeader,
   recordBytes,
+  startsRecord,
 } from './record.ts'
 
 const nameShape = /^chunks-(\d{8})\.log$/
@@ -106,22 +107,22 @@ export async function scanSegment(
   const window = new Window(segment, fileSize)
   let expected = firstSequence
   let at = fileHeaderBytes
-  const headerAt = async (offset: number, searching: boolean): Promise<RecordHeader | null> => {
-    const bytes = await window.at(offset, searching)
+  const headerAt = async (offset: number): Promise<RecordHeader | null> => {
+    const bytes = await window.at(offset)
     const header = bytes && decodeRecord(bytes, { fileNumber: segment.number, offset, storeSeed })
     if (!header || header.sequence < expected) return null
     return offset + recordBytes(header.byteLength) <= fileSize ? header : null
   }
   while (at < fileSize) {
-    let header = await headerAt(at, false)
+    let header = await headerAt(at)
     if (header && header.sequence > expected) gaps.push({ from: at, to: at, sequence: expected })
     if (!header) {
       const from = at
       while (!header && at < fileSize) {
-        at += alignment
-        header = await headerAt(at, true)
+        at = await window.nextCandidate(at + alignment)
+        header = await headerAt(at)
       }
-      gaps.push({ from, to: Math.min(at, fileSize), sequence: expected })
+      gaps.push({ from, to: at, sequence: expected })
       if (!header) break
     }
     records.push(header)
@@ -131,11 +132,11 @@ export async function scanSegment(
   return { records, gaps }
 }
 
-/** Reads ahead: little while payloads are jumped over, much while searching byte by byte. */
+/** Reads ahead: little while payloads are jumped over, much while records are close together or one is searched for. */
 class Window {
   readonly #segment: LogSegment
   readonly #fileSize: number
-  readonly #buffer = Buffer.alloc(64 * 1024)
+  readonly #buffer = Buffer.allocUnsafe(64 * 1024)
   #start = 0
   #length = 0
 
@@ -144,16 +145,33 @@ class Window {
     this.#fileSize = fileSize
   }
 
-  async at(offset: number, ahead: boolean): Promise<Buffer | null> {
+  /** The bytes of a header at the offset; null where the file ends before. */
+  async at(offset: number): Promise<Buffer | null> {
     if (offset + headerBytes > this.#fileSize) return null
     if (offset < this.#start || offset + headerBytes > this.#start + this.#length) {
-      const near = offset - (this.#start + this.#length) < this.#buffer.length
-      const target = this.#buffer.subarray(0, ahead || near ? this.#buffer.length : 4096)
-      this.#start = offset
-      this.#length = await this.#segment.read(target, offset)
+      const isNear = offset - (this.#start + this.#length) < this.#buffer.length
+      await this.#load(offset, isNear ? this.#buffer.length : 4096)
       if (this.#length < headerBytes) return null
     }
     const from = offset - this.#start
     return this.#buffer.subarray(from, from + headerBytes)
+  }
+
+  /** The first aligned offset at or behind `from` where a record might begin, or the end of the file. */
+  async nextCandidate(from: number): Promise<number> {
+    for (let at = from; at + headerBytes <= this.#fileSize; ) {
+      if (at < this.#start || at + 4 > this.#start + this.#length) await this.#load(at, this.#buffer.length)
+      const end = this.#start + this.#length - 4
+      if (end < at) break
+      for (; at <= end; at += alignment) {
+        if (startsRecord(this.#buffer, at - this.#start)) return at
+      }
+    }
+    return this.#fileSize
+  }
+
+  async #load(offset: number, byteLength: number): Promise<void> {
+    this.#start = offset
+    this.#length = await this.#segment.read(this.#buffer.subarray(0, byteLength), offset)
   }
 }

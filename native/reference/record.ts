@@ -111,6 +111,11 @@ export function encodeRecord(header: RecordHeader, blockCrcs: Uint32Array, store
   return bytes
 }
 
+/** Whether the bytes at `at` begin like a record; cheap, and to be confirmed by decodeRecord. */
+export function startsRecord(bytes: Buffer, at: number): boolean {
+  return bytes.readUInt32LE(at) === recordMagic
+}
+
 /** The header at the start of `bytes`, which is at `offset` of file `fileNumber`; null when it is not one. */
 export function decodeRecord(
   bytes: Buffer,

@@ -14,7 +14,7 @@ import { type Logger, silentLogger } from '../../core/contract/logger.ts'
 import { crc32c } from '../crc.ts'
 import { Gate } from '../gate.ts'
 import { type SlabBuffer, SlabPool } from '../slab-pool.ts'
-import { AppendLog } from './append-log.ts'
+import { AppendLog, defaultSegmentBytes } from './append-log.ts'
 import { type ChunkIndex, type ChunkLocation, idOf, keyOf } from './chunk-index.ts'
 import { Collector } from './collector.ts'
 import { digestNow, ReferenceDigest } from './digest.ts'
@@ -40,6 +40,8 @@ export interface ReferenceStoreOptions {
   readonly poolBytes?: number
   readonly log?: Logger
   readonly fileSystem?: FileSystem
+  /** Size of a log segment; 64 MiB unless told. */
+  readonly segmentBytes?: number
   /** Fills the store's id when the first segment is made. */
   readonly randomFill?: (target: Uint8Array) => Uint8Array
 }
@@ -64,7 +66,13 @@ export async function openReferenceStore(options: ReferenceStoreOptions): Promis
       const { segments, index, damage, storeId: found, nextSequence } = await recover(directory, log)
       const storeId = found ?? (options.randomFill ?? randomFillSync)(new Uint8Array(16))
       const storeSeed = crc32c(storeId)
-      const append = new AppendLog(directory, { segments, storeId, nextSequence }, storeSeed, log)
+      const segmentBytes = options.segmentBytes ?? defaultSegmentBytes
+      const append = new AppendLog(
+        directory,
+        { segments, storeId, nextSequence, segmentBytes },
+        storeSeed,
+        log,
+      )
       const turns = new Turns()
       const collector = new Collector({ directory, append, index, turns, storeSeed, log })
       const capacityBytes = options.capacityBytes ?? append.totalBytes + (await directory.freeBytes())
