@@ -20,6 +20,8 @@ export interface CatalogOptions {
   /** Bodies of at most this many bytes may travel inline; INVALID_ARGUMENT beyond. */
   readonly inlineBytes: number
   readonly log?: Logger
+  /** Called once, when the writer has died: every later change is refused, so the owner stops the node. */
+  readonly onFailure?: (error: StorageError) => void
   /** Newest entries kept for followers of the log; 0 (default): none. */
   readonly retainEntries?: number
   readonly limits?: Partial<WriterLimits>
@@ -59,8 +61,10 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
       for (const wake of follow) wake()
     },
     (error) => {
-      if (!closed) logger.error({ err: error }, 'the catalog takes no more changes')
       for (const wake of follow) wake()
+      if (closed) return
+      logger.error({ err: error }, 'the catalog takes no more changes')
+      options.onFailure?.(error)
     },
   )
   let closed = false

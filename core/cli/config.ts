@@ -1,0 +1,59 @@
+import { formatListen, type ListenAddress } from '../node/config/addresses.ts'
+import { configJsonSchema, configKeys } from '../node/config/describe.ts'
+import { type GlobalOptions, readConfig } from './connect.ts'
+import { exitCodes } from './exit-codes.ts'
+import type { Terminal } from './terminal.ts'
+
+export async function validateConfig(
+  terminal: Terminal,
+  options: GlobalOptions,
+  file?: string,
+): Promise<number> {
+  await readConfig(terminal, file === undefined ? options : { ...options, config: file })
+  const name = file ?? options.config ?? 'the configuration (defaults and environment)'
+  terminal.out(options.json === true ? `${JSON.stringify({ valid: true })}\n` : `${name} is valid\n`)
+  return exitCodes.ok[0]
+}
+
+export async function showSchema(terminal: Terminal, options: GlobalOptions): Promise<number> {
+  if (options.json === true) {
+    terminal.out(`${JSON.stringify(configJsonSchema(), null, 2)}\n`)
+    return exitCodes.ok[0]
+  }
+  for (const key of configKeys()) {
+    const depth = key.path.split('.').length - 1
+    const indent = '  '.repeat(depth)
+    const name = key.path.split('.').at(-1) ?? ''
+    for (const line of wrap(key.description, 100 - 2 * depth)) terminal.out(`${indent}# ${line}\n`)
+    if (key.isSection) terminal.out(`${indent}${name}:\n`)
+    else terminal.out(`${indent}${name}: ${JSON.stringify(key.defaultValue)}   # ${key.type}\n`)
+  }
+  return exitCodes.ok[0]
+}
+
+export async function showConfig(terminal: Terminal, options: GlobalOptions): Promise<number> {
+  const config = await readConfig(terminal, options)
+  if (options.json === true) terminal.out(`${JSON.stringify(config, listenAsText)}\n`)
+  else {
+    const { stringify } = await import('yaml')
+    terminal.out(stringify(JSON.parse(JSON.stringify(config, listenAsText))))
+  }
+  return exitCodes.ok[0]
+}
+
+/** Addresses are shown as they are written. */
+function listenAsText(name: string, value: unknown): unknown {
+  return name === 'listen' ? formatListen(value as ListenAddress) : value
+}
+
+function wrap(text: string, columns: number): readonly string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > columns) {
+      lines.push(line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  return [...lines, line]
+}

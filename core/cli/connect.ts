@@ -1,0 +1,93 @@
+import { existsSync, realpathSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { StorageError } from '../contract/errors.ts'
+import type { AdminClient } from '../control/admin-client.ts'
+import { unreachable } from '../control/unreachable.ts'
+import { loadConfig, rootKeysFrom } from '../node/config/load.ts'
+import type { NodeConfig } from '../node/config/schema.ts'
+import { shortPath } from '../node/directory-lock.ts'
+import { realEnvironment } from '../node/environment.ts'
+import type { Terminal } from './terminal.ts'
+
+/** Options that every command takes. */
+export interface GlobalOptions {
+  readonly config?: string
+  readonly data?: string
+  readonly endpoint?: string
+  readonly json?: boolean
+}
+
+/** The configuration that a command line means. INVALID_CONFIG. */
+export async function readConfig(terminal: Terminal, options: GlobalOptions): Promise<NodeConfig> {
+  const overrides = options.data === undefined ? {} : { data: options.data }
+  const { environment } = terminal
+  if (options.config === undefined) return loadConfig({ environment, overrides })
+  const path = resolve(terminal.workingDirectory, options.config)
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new StorageError('INVALID_CONFIG', `cannot read the config file: ${reason}`, { cause: error })
+  }
+  return loadConfig({ file: { name: options.config, text }, environment, overrides })
+}
+
+/**
+ * The admin service that a command line means: `--endpoint` (or PANDO_ADMIN_ENDPOINT) with the root key of the environment,
+ * else the socket in the data directory.
+ */
+export async function connect(terminal: Terminal, options: GlobalOptions): Promise<AdminClient> {
+  const address = options.endpoint ?? terminal.environment['PANDO_ADMIN_ENDPOINT']
+  const { connectAdmin } = await import('../control/admin-client.ts')
+  if (address !== undefined && address !== '') {
+    const keys = rootKeysFrom(terminal.environment)
+    if (keys === undefined) {
+      throw new StorageError(
+        'UNAUTHENTICATED',
+        'over TCP the admin service wants the root key: set PANDO_ROOT_ACCESS_KEY and PANDO_ROOT_SECRET_KEY',
+      )
+    }
+    return connectAdmin({
+      target: { kind: 'tcp', address: address.replace(/^https?:\/\//, ''), keys },
+      environment: realEnvironment,
+    })
+  }
+  const config = await readConfig(terminal, options)
+  const directory = resolve(terminal.workingDirectory, config.data)
+  const socket = join(directory, 'admin.sock')
+  if (!existsSync(socket)) throw noNode(directory)
+  return connectAdmin({
+    target: { kind: 'socket', path: shortPath(realpathSync(socket)) },
+    environment: realEnvironment,
+  })
+}
+
+function noNode(directory: string): StorageError {
+  const reason = existsSync(directory)
+    ? `no node is running on ${directory}`
+    : `there is no data directory ${directory}`
+  return new StorageError('UNAVAILABLE', reason, { details: unreachable })
+}
+
+/** What to do next about an error, where there is something. */
+export function advice(error: StorageError): string | undefined {
+  if (error.details['unreachable'] === 'true') {
+    return "is the node running? start it with 'pando up', or name another with --data DIRECTORY or --endpoint HOST:PORT"
+  }
+  switch (error.code) {
+    case 'UNAUTHENTICATED':
+      return 'the root key is in root-key.json of the data directory unless the environment set it; on the same machine no key is needed: use --data DIRECTORY'
+    case 'REQUEST_TIME_TOO_SKEWED':
+      return 'synchronize the clocks of both machines'
+    case 'BUCKET_NOT_EMPTY':
+      return 'delete its objects, versions and uploads first'
+    case 'NO_SUCH_BUCKET':
+      return "see 'pando bucket list'"
+    case 'NO_SUCH_ACCESS_KEY':
+      return "see 'pando key list'"
+    default:
+      return undefined
+  }
+}

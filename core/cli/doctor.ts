@@ -1,0 +1,42 @@
+import { resolve } from 'node:path'
+import { connect, type GlobalOptions, readConfig } from './connect.ts'
+import { exitCodes } from './exit-codes.ts'
+import { type Check, checkMachine } from './machine-checks.ts'
+import { printable, type Terminal } from './terminal.ts'
+
+/** Exit code 7 when a check fails; warnings do not change it. */
+export async function doctor(terminal: Terminal, options: GlobalOptions): Promise<number> {
+  const config = await readConfig(terminal, options)
+  const checks = await checkMachine(resolve(terminal.workingDirectory, config.data))
+  checks.push(await checkNode(terminal, options))
+  const failed = checks.some(({ state }) => state === 'fail')
+  if (options.json === true) terminal.out(`${JSON.stringify({ ok: !failed, checks })}\n`)
+  else {
+    const longest = Math.max(...checks.map(({ name }) => name.length))
+    for (const { name, state, found, advice } of checks) {
+      terminal.out(`${state.padEnd(4)}  ${name.padEnd(longest)}  ${printable(found)}\n`)
+      if (advice !== undefined) terminal.out(`${' '.repeat(longest + 8)}-> ${advice}\n`)
+    }
+    const warnings = checks.filter(({ state }) => state === 'warn').length
+    terminal.out(
+      failed
+        ? '\nsomething that Pando needs is missing: see the lines marked fail\n'
+        : `\nready to run${warnings === 0 ? '' : `; ${warnings} ${warnings === 1 ? 'thing' : 'things'} could be better`}\n`,
+    )
+  }
+  return failed ? exitCodes.findings[0] : exitCodes.ok[0]
+}
+
+async function checkNode(terminal: Terminal, options: GlobalOptions): Promise<Check> {
+  try {
+    using admin = await connect(terminal, options)
+    const { state, problems, version, pid } = await admin.status()
+    const found = `version ${version}, process ${pid}, ${state}`
+    const [problem] = problems
+    return problem === undefined
+      ? { name: 'running node', state: 'ok', found }
+      : { name: 'running node', state: 'warn', found, advice: problem }
+  } catch {
+    return { name: 'running node', state: 'ok', found: 'none on this data directory' }
+  }
+}

@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+import { packageVersion } from './package-version.ts'
+import { run } from './program.ts'
+import type { Terminal } from './terminal.ts'
+
+// A closed pipe (`pando bucket list | head -1`) ends the program quietly.
+process.stdout.on('error', () => process.exit(0))
+
+const terminal: Terminal = {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  isInteractive: process.stderr.isTTY === true,
+  columns: process.stderr.columns ?? 80,
+  environment: process.env,
+  workingDirectory: process.cwd(),
+}
+
+process.exitCode = await run(process.argv.slice(2), terminal, packageVersion())

@@ -1,0 +1,110 @@
+import { rootKeysFrom } from '../node/config/load.ts'
+import { realEnvironment } from '../node/environment.ts'
+import type { RunningNode } from '../node/start-node.ts'
+import { openLog } from '../telemetry/log.ts'
+import { type GlobalOptions, readConfig } from './connect.ts'
+import { exitCodes } from './exit-codes.ts'
+import { packageVersion } from './package-version.ts'
+import { facts, type Terminal } from './terminal.ts'
+
+/** Runs a node until a signal, an admin call or a fatal error ends it. */
+export async function up(terminal: Terminal, options: GlobalOptions): Promise<number> {
+  const config = await readConfig(terminal, options)
+  const rootKeys = rootKeysFrom(terminal.environment)
+  const log = openLog({ ...config.log, isTerminal: terminal.isInteractive })
+  const { logger } = log
+  const version = packageVersion()
+
+  // A node that has lost a promise or an exception no longer knows what it has done: it ends and recovers from disk.
+  const crash = (reason: unknown): never => {
+    logger.error({ event: 'fatal', err: reason }, 'fatal error: the node ends at once')
+    log.flush()
+    process.exit(exitCodes.failed[0])
+  }
+  process.on('uncaughtException', crash)
+  process.on('unhandledRejection', crash)
+
+  const signals = listenForSignals()
+  const { startNode } = await import('../node/start-node.ts')
+  // A signal during the start waits until there is something to stop in order.
+  const node = await startNode({ config, rootKeys, environment: realEnvironment, log: logger, version })
+  announce(terminal, node, config.region, options.json === true)
+
+  const end = await Promise.race([
+    signals.first.then((signal) => ({ why: signal, failure: undefined })),
+    node.stopRequested.then(() => ({ why: 'admin call', failure: undefined })),
+    node.failure.then((failure) => ({ why: 'failure', failure })),
+  ])
+  if (end.failure !== undefined) {
+    logger.error({ event: 'fatal', err: end.failure }, 'the node can no longer do its work and stops')
+  } else {
+    logger.info({ event: 'stopping', why: end.why }, 'stopping: requests in flight may finish')
+  }
+  signals.onSecond(() => {
+    logger.warn({ event: 'stopped' }, 'second signal: stopped at once')
+    log.flush()
+    process.exit(end.why === 'SIGINT' ? 130 : 143)
+  })
+  const unclean = await node.stop()
+  logger.info({ event: 'stopped', unclean }, 'stopped')
+  log.flush()
+  const code = end.failure === undefined && unclean.length === 0 ? exitCodes.ok[0] : exitCodes.failed[0]
+  // Nothing should keep the process alive now; if something does, it is not waited for.
+  setTimeout(() => process.exit(code), 1000).unref()
+  return code
+}
+
+function listenForSignals() {
+  let count = 0
+  let second: () => void = () => undefined
+  const first = new Promise<NodeJS.Signals>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        count++
+        if (count === 1) resolve(signal)
+        else second()
+      })
+    }
+  })
+  return {
+    first,
+    onSecond(react: () => void): void {
+      second = react
+      if (count > 1) react()
+    },
+  }
+}
+
+function announce(terminal: Terminal, node: RunningNode, region: string, json: boolean): void {
+  const { facts: ready, rootKeys, rootKeysFrom: origin } = node
+  if (json) {
+    const keys =
+      origin === 'generated' ? { rootAccessKey: rootKeys.accessKeyId, rootSecretKey: rootKeys.secretKey } : {}
+    terminal.out(`${JSON.stringify({ event: 'ready', ...ready, ...keys })}\n`)
+    return
+  }
+  const store =
+    ready.store === 'reference' ? 'TypeScript reference store (slower)' : `native store, ${ready.backend}`
+  const isNew = origin === 'generated'
+  const secret = isNew
+    ? `${rootKeys.secretKey}   shown this once; kept in ${ready.data}/root-key.json`
+    : origin === 'file'
+      ? `in ${ready.data}/root-key.json`
+      : 'from PANDO_ROOT_SECRET_KEY'
+  const aws = `aws --endpoint-url ${ready.s3} s3`
+  terminal.out(
+    `\nPando ${ready.version} serves region ${region}: ${store}, ready in ${ready.startedInMs} ms\n\n` +
+      facts([
+        ['  S3', ready.s3],
+        ['  Admin', `${ready.admin}   on this machine: pando status --data ${ready.data}`],
+        ['  Metrics', `${ready.console}/metrics   health: ${ready.console}/healthz`],
+        ['  Data', ready.data],
+        ['  Access key', rootKeys.accessKeyId],
+        ['  Secret key', secret],
+      ]) +
+      '\nTry it:\n' +
+      `  export AWS_ACCESS_KEY_ID=${rootKeys.accessKeyId} AWS_SECRET_ACCESS_KEY=${isNew ? rootKeys.secretKey : '...'} AWS_DEFAULT_REGION=${region}\n` +
+      `  ${aws} mb s3://first\n` +
+      `  ${aws} cp README.md s3://first/ && ${aws} ls s3://first\n\n`,
+  )
+}

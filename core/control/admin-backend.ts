@@ -1,0 +1,40 @@
+import type {
+  AccessKeyMessage,
+  BucketMessage,
+  JobUpdate,
+  ListBucketsReply,
+  StatsReply,
+  StatusReply,
+} from './messages.ts'
+
+/** What the admin service needs of a node. Refusals are StorageErrors. */
+export interface AdminBackend {
+  status(): Promise<StatusReply>
+  stats(): Promise<StatsReply>
+
+  listBuckets(after: string): ListBucketsReply
+  /** INVALID_BUCKET_NAME, BUCKET_ALREADY_EXISTS. */
+  createBucket(name: string, owner: string): Promise<BucketMessage>
+  /** NO_SUCH_BUCKET, BUCKET_NOT_EMPTY. */
+  deleteBucket(name: string): Promise<void>
+  statBucket(name: string, signal: AbortSignal): AsyncIterable<JobUpdate>
+
+  createKey(request: NewKey): Promise<{ readonly key: AccessKeyMessage; readonly secretKey: string }>
+  listKeys(): readonly AccessKeyMessage[]
+  /** NO_SUCH_ACCESS_KEY. */
+  setKeyEnabled(accessKeyId: string, enabled: boolean): Promise<AccessKeyMessage>
+
+  scan(repair: boolean, signal: AbortSignal): AsyncIterable<JobUpdate>
+  scrub(signal: AbortSignal): AsyncIterable<JobUpdate>
+  collect(signal: AbortSignal): AsyncIterable<JobUpdate>
+
+  /** Begins to stop the node; returns before it has stopped. */
+  stop(): void
+}
+
+export interface NewKey {
+  readonly name: string
+  readonly account: string
+  /** A pair made elsewhere; both or neither. */
+  readonly imported: { readonly accessKeyId: string; readonly secretKey: string } | undefined
+}

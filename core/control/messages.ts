@@ -1,0 +1,122 @@
+/**
+ * The messages of admin.proto as TypeScript sees them (proto-loader: camel case, 64-bit numbers as numbers, defaults
+ * filled in). `test/unit/control/messages.test.ts` holds the two in step.
+ */
+
+export interface StoreStatsMessage {
+  readonly chunkCount: number
+  readonly liveBytes: number
+  readonly staleBytes: number
+  readonly capacityBytes: number
+  readonly freeBytes: number
+  readonly indexBytes: number
+  readonly cacheBytes: number
+  readonly cacheHits: number
+  readonly cacheMisses: number
+  readonly poolUsedBytes: number
+  readonly poolBytes: number
+  readonly corruptChunks: number
+  readonly online: boolean
+}
+
+export interface CatalogStatsMessage {
+  readonly buckets: number
+  readonly objects: number
+  readonly versions: number
+  readonly uploads: number
+  readonly liveBytes: number
+  readonly garbageWrites: number
+  readonly position: number
+  readonly bytesOnDisk: number
+}
+
+export type NodeState = 'starting' | 'ready' | 'degraded' | 'stopping'
+
+export interface StatusReply {
+  readonly version: string
+  readonly node: string
+  readonly region: string
+  readonly pid: number
+  readonly startedMs: number
+  readonly state: NodeState
+  readonly problems: readonly string[]
+  readonly s3Endpoint: string
+  readonly adminEndpoint: string
+  readonly consoleEndpoint: string
+  readonly dataDirectory: string
+  readonly storeKind: string
+  readonly storeBackend: string
+  readonly requestsInFlight: number
+  readonly store: StoreStatsMessage
+  readonly catalog: CatalogStatsMessage
+}
+
+export interface StatsReply {
+  readonly store: StoreStatsMessage
+  readonly catalog: CatalogStatsMessage
+  readonly process: {
+    readonly residentBytes: number
+    readonly heapUsedBytes: number
+    readonly externalBytes: number
+    readonly cpuSeconds: number
+    readonly uptimeSeconds: number
+  }
+}
+
+export interface BucketMessage {
+  readonly name: string
+  readonly owner: string
+  readonly createdMs: number
+  readonly versioning: string
+}
+
+export interface ListBucketsReply {
+  readonly buckets: readonly BucketMessage[]
+  readonly truncated: boolean
+}
+
+export interface AccessKeyMessage {
+  readonly accessKeyId: string
+  readonly account: string
+  readonly name: string
+  readonly enabled: boolean
+  readonly createdMs: number
+}
+
+export interface CreateKeyRequest {
+  readonly name: string
+  readonly account: string
+  readonly accessKeyId: string
+  readonly secretKey: string
+  readonly sealedSecretKey: Uint8Array
+}
+
+export interface CreateKeyReply {
+  readonly key: AccessKeyMessage
+  readonly secretKey: string
+  readonly sealedSecretKey: Uint8Array
+}
+
+export interface JobProgress {
+  readonly stage: string
+  readonly done: number
+  readonly total: number
+}
+
+export interface JobFinding {
+  readonly problem: string
+  readonly detail: string
+  readonly chunkId: string
+  readonly bucket: string
+  readonly key: string
+}
+
+export interface JobReport {
+  readonly clean: boolean
+  readonly counts: readonly { readonly name: string; readonly value: number }[]
+}
+
+export type JobUpdate =
+  | { readonly progress: JobProgress }
+  | { readonly finding: JobFinding }
+  | { readonly report: JobReport }

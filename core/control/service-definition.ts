@@ -1,0 +1,42 @@
+import { fileURLToPath } from 'node:url'
+import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js'
+import { loadSync, type PackageDefinition } from '@grpc/proto-loader'
+
+/** A request as the server sees it: the message, and the bytes that its signature covers. */
+export interface ReceivedRequest {
+  readonly message: unknown
+  readonly bytes: Uint8Array
+}
+
+export type AdminMethod = MethodDefinition<unknown, unknown>
+
+/** Fully qualified, without a leading dot. */
+export const adminServiceName = 'pando.admin.v1.Admin'
+
+let loaded: PackageDefinition | undefined
+
+/** The service of admin.proto, by method name. Loaded at the first call, because it takes tens of milliseconds. */
+export function adminMethods(): Readonly<Record<string, AdminMethod>> {
+  loaded ??= loadSync(protoPath(), { longs: Number, enums: String, defaults: true, oneofs: true })
+  return loaded[adminServiceName] as unknown as Readonly<Record<string, AdminMethod>>
+}
+
+/** The file stays in the source tree: from dist/core/control it is three up. */
+export function protoPath(): string {
+  return fileURLToPath(new URL('../../../core/control/admin.proto', import.meta.url))
+}
+
+/** For the server: requests keep their bytes, so that a signature can be checked over exactly what arrived. */
+export function serverDefinition(): ServiceDefinition {
+  const definition: Record<string, MethodDefinition<ReceivedRequest, unknown>> = {}
+  for (const [name, method] of Object.entries(adminMethods())) {
+    definition[name] = {
+      ...method,
+      requestSerialize: () => {
+        throw new Error('a server does not serialize requests')
+      },
+      requestDeserialize: (bytes) => ({ message: method.requestDeserialize(bytes), bytes }),
+    }
+  }
+  return definition as ServiceDefinition
+}

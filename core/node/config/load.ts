@@ -1,0 +1,128 @@
+import { parseDocument } from 'yaml'
+import { StorageError } from '../../contract/errors.ts'
+import { explainIssues } from './describe.ts'
+import { configSchema, type NodeConfig } from './schema.ts'
+
+/** Environment variables that override keys of the file. */
+export const environmentKeys = {
+  PANDO_DATA: 'data',
+  PANDO_S3_LISTEN: 's3.listen',
+  PANDO_ADMIN_LISTEN: 'admin.listen',
+  PANDO_CONSOLE_LISTEN: 'console.listen',
+  PANDO_RPC_LISTEN: 'rpc.listen',
+  PANDO_TUNNEL_LISTEN: 'tunnel.listen',
+  PANDO_LOG_LEVEL: 'log.level',
+} as const
+
+export type EnvironmentVariables = Readonly<Record<string, string | undefined>>
+
+export interface ConfigSources {
+  /** Text of the file, YAML or JSON (which is YAML too), and its name for messages. */
+  readonly file?: { readonly name: string; readonly text: string }
+  readonly environment: EnvironmentVariables
+  /** Options of the command line by dotted path; they win over the environment. */
+  readonly overrides?: Readonly<Record<string, string>>
+}
+
+/** Keys of the root account, when the environment names them. */
+export interface RootKeys {
+  readonly accessKeyId: string
+  readonly secretKey: string
+}
+
+/** A file with so many bytes is not a configuration; refused before it is parsed. */
+const maxConfigBytes = 1024 * 1024
+
+/** File, then environment, then command line; INVALID_CONFIG names every problem with its path. */
+export function loadConfig({ file, environment, overrides = {} }: ConfigSources): NodeConfig {
+  const document = file === undefined ? {} : parseFile(file)
+  const origins = new Map<string, string>()
+  for (const [variable, path] of Object.entries(environmentKeys)) {
+    const value = environment[variable]
+    if (value === undefined || value === '') continue
+    setPath(document, path, value)
+    origins.set(path, variable)
+  }
+  for (const [path, value] of Object.entries(overrides)) {
+    setPath(document, path, value)
+    origins.set(path, 'the command line')
+  }
+  const parsed = configSchema.safeParse(document)
+  if (parsed.success) return parsed.data
+  const problems = explainIssues(parsed.error.issues).map((problem) => {
+    const origin = origins.get(problem.slice(0, problem.indexOf(':')))
+    return origin === undefined ? problem : `${problem} (from ${origin})`
+  })
+  const where = file === undefined ? 'the configuration' : file.name
+  throw new StorageError(
+    'INVALID_CONFIG',
+    `${where} is not valid:\n${problems.map((line) => `  ${line}`).join('\n')}`,
+  )
+}
+
+function parseFile({ name, text }: { name: string; text: string }): Record<string, unknown> {
+  if (text.length > maxConfigBytes) {
+    throw new StorageError('INVALID_CONFIG', `${name} is larger than 1 MiB: not a configuration`)
+  }
+  // Aliases are counted, so that a small file cannot unfold into a large one.
+  const document = parseDocument(text, { prettyErrors: true, uniqueKeys: true, version: '1.2' })
+  const problem = document.errors[0]
+  if (problem !== undefined) {
+    throw new StorageError('INVALID_CONFIG', `${name} is not valid YAML:\n  ${problem.message.trim()}`)
+  }
+  const value: unknown = document.toJS({ maxAliasCount: 100 })
+  if (value === null || value === undefined) return {}
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    throw new StorageError(
+      'INVALID_CONFIG',
+      `${name} is not valid:\n  the file: it must be a mapping of keys`,
+    )
+  }
+  return value as Record<string, unknown>
+}
+
+function setPath(target: Record<string, unknown>, path: string, value: unknown): void {
+  const names = path.split('.')
+  const last = names.pop()
+  let section = target
+  for (const name of names) {
+    const child = section[name]
+    if (typeof child === 'object' && child !== null && !Array.isArray(child)) {
+      section = child as Record<string, unknown>
+    } else {
+      const made: Record<string, unknown> = {}
+      // A section that is not a mapping in the file is an error there, and stays one.
+      if (child !== undefined && child !== null) return
+      section[name] = made
+      section = made
+    }
+  }
+  if (last !== undefined) section[last] = value
+}
+
+/**
+ * PANDO_ROOT_ACCESS_KEY and PANDO_ROOT_SECRET_KEY: both or neither. INVALID_CONFIG otherwise, or when they are too short
+ * to protect anything. The message never shows the secret.
+ */
+export function rootKeysFrom(environment: EnvironmentVariables): RootKeys | undefined {
+  const accessKeyId = environment['PANDO_ROOT_ACCESS_KEY'] ?? ''
+  const secretKey = environment['PANDO_ROOT_SECRET_KEY'] ?? ''
+  if (accessKeyId === '' && secretKey === '') return undefined
+  if (accessKeyId === '' || secretKey === '') {
+    const missing = accessKeyId === '' ? 'PANDO_ROOT_ACCESS_KEY' : 'PANDO_ROOT_SECRET_KEY'
+    throw new StorageError('INVALID_CONFIG', `${missing} is not set: set both root key variables or neither`)
+  }
+  if (!/^[A-Za-z0-9_.-]{3,128}$/.test(accessKeyId)) {
+    throw new StorageError(
+      'INVALID_CONFIG',
+      'PANDO_ROOT_ACCESS_KEY must be 3 to 128 of A-Z, a-z, 0-9, _, . and -',
+    )
+  }
+  if (!/^[\x21-\x7e]{8,128}$/.test(secretKey)) {
+    throw new StorageError(
+      'INVALID_CONFIG',
+      'PANDO_ROOT_SECRET_KEY must be 8 to 128 printable ASCII characters without spaces',
+    )
+  }
+  return { accessKeyId, secretKey }
+}

@@ -1,0 +1,232 @@
+import { z } from 'zod'
+import { parseListen } from './addresses.ts'
+import { parseDuration, parseSize } from './quantities.ts'
+
+/**
+ * The configuration of a node: one YAML or JSON file. Every key has a description (a test insists), a default, and
+ * unknown keys are refused. What the product sees is the output type: sizes in bytes, durations in milliseconds.
+ */
+
+const size = (minimum: number, maximum = Number.MAX_SAFE_INTEGER) =>
+  z.union([z.string(), z.number()]).transform((value, context) => {
+    const bytes = parseSize(value)
+    if (bytes === undefined) {
+      context.addIssue({ code: 'custom', message: `'${value}' is not a size; write for example 256MiB` })
+      return z.NEVER
+    }
+    if (bytes < minimum || bytes > maximum) {
+      context.addIssue({
+        code: 'custom',
+        message: `${value} is ${bytes} bytes; it must be between ${minimum} and ${maximum} bytes`,
+      })
+      return z.NEVER
+    }
+    return bytes
+  })
+
+const duration = (minimumMs: number, maximumMs = 10 * 365 * 86_400_000) =>
+  z.union([z.string(), z.number()]).transform((value, context) => {
+    const durationMs = parseDuration(value)
+    if (durationMs === undefined) {
+      context.addIssue({
+        code: 'custom',
+        message: `'${value}' is not a duration; write for example 30s or 14d`,
+      })
+      return z.NEVER
+    }
+    if (durationMs < minimumMs || durationMs > maximumMs) {
+      context.addIssue({
+        code: 'custom',
+        message: `${value} is ${durationMs} ms; it must be between ${minimumMs} and ${maximumMs} ms`,
+      })
+      return z.NEVER
+    }
+    return durationMs
+  })
+
+const listen = z.string().transform((value, context) => {
+  const address = parseListen(value)
+  if (address === undefined) {
+    context.addIssue({
+      code: 'custom',
+      message: `'${value}' is not an address; write host:port, for example 127.0.0.1:9000 (port 0: any free one)`,
+    })
+    return z.NEVER
+  }
+  return address
+})
+
+const KiB = 1024
+const MiB = 1024 * KiB
+const secondMs = 1000
+const dayMs = 86_400_000
+
+const s3 = z
+  .strictObject({
+    listen: listen
+      .prefault('127.0.0.1:9000')
+      .describe('Address of the S3 endpoint. Loopback unless you say otherwise. Env: PANDO_S3_LISTEN.'),
+    domains: z
+      .array(z.string().regex(/^[a-z0-9.-]+$/, 'a domain name in lower case, without a port'))
+      .default([])
+      .describe('Domains under which buckets are served virtual-host style (bucket.<domain>).'),
+    inlineBytes: size(0, 64 * KiB)
+      .prefault('4KiB')
+      .describe('Bodies up to this size are kept in the catalog: one log write, no chunk. At most 64KiB.'),
+    chunkBytes: size(64 * KiB, 4 * MiB)
+      .prefault('4MiB')
+      .describe('Size of the pieces that larger bodies are cut into. 64KiB to 4MiB.'),
+    windowBytes: size(64 * KiB, 1024 * MiB)
+      .prefault('16MiB')
+      .describe('Bytes in flight for one request: read-ahead for GET, write-behind for PUT.'),
+    idleTimeout: duration(secondMs, dayMs)
+      .prefault('60s')
+      .describe('A client that sends or takes nothing for so long is cut.'),
+    maxConnections: z
+      .int()
+      .min(1)
+      .max(1_000_000)
+      .default(16_384)
+      .describe('Connections served at the same time; more are refused.'),
+  })
+  .prefault({})
+  .describe('The S3 endpoint.')
+
+const store = z
+  .strictObject({
+    backend: z
+      .enum(['auto', 'uring', 'posix', 'memory', 'reference'])
+      .default('auto')
+      .describe(
+        'How chunks reach the disk. auto: io_uring where the kernel has it, else posix, else (no native addon) the ' +
+          'TypeScript reference store. memory keeps nothing after a stop: for trials only.',
+      ),
+    capacity: z
+      .union([z.literal('auto'), size(16 * MiB)])
+      .prefault('auto')
+      .describe('Bytes that chunks may take on the disk. auto: 90 % of what is free when the store is made.'),
+    pool: size(16 * MiB)
+      .prefault('256MiB')
+      .describe(
+        'Memory for bodies in flight. When it is used up, clients wait: this bounds memory under load.',
+      ),
+    cache: size(0).prefault('256MiB').describe('Memory for chunks read recently. 0 turns the cache off.'),
+    reactors: z
+      .union([z.literal('auto'), z.int().min(1).max(256)])
+      .default('auto')
+      .describe('Threads of the native data plane. auto: one per two cores, at least one.'),
+  })
+  .prefault({})
+  .describe('The chunk store: the bytes of objects.')
+
+const maintenance = z
+  .strictObject({
+    collectInterval: duration(100, dayMs)
+      .prefault('5s')
+      .describe('How often space of deleted and overwritten objects is given back.'),
+    orphanInterval: duration(secondMs)
+      .prefault('6h')
+      .describe(
+        'How often chunks are looked for that no object owns (left by a crash in the middle of a write).',
+      ),
+    orphanAge: duration(60 * secondMs)
+      .prefault('24h')
+      .describe('Chunks younger than this are never taken for orphans. At least one minute.'),
+    scrubInterval: duration(60 * secondMs)
+      .prefault('14d')
+      .describe('How often every stored byte is read and checked against its checksum.'),
+  })
+  .prefault({})
+  .describe('Work in the background.')
+
+export const configSchema = z
+  .strictObject({
+    data: z
+      .string()
+      .min(1)
+      .default('./data')
+      .describe(
+        'Directory of everything the node keeps; made (mode 0700) when it is missing. Relative to the working ' +
+          'directory. Env: PANDO_DATA.',
+      ),
+    node: z
+      .string()
+      .regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, '1 to 32 of a-z, 0-9 and -, not - at an end')
+      .default('node-1')
+      .describe('Name of this node, unique in the region.'),
+    region: z
+      .string()
+      .regex(/^[a-z0-9-]{1,32}$/, '1 to 32 of a-z, 0-9 and -')
+      .default('us-east-1')
+      .describe('Name of the region in signatures and LocationConstraint.'),
+    regionId: z
+      .int()
+      .min(0)
+      .max(65_535)
+      .default(1)
+      .describe('Number of the region, unique in the federation; part of every version id. Never change it.'),
+    s3,
+    admin: z
+      .strictObject({
+        listen: listen
+          .prefault('127.0.0.1:9001')
+          .describe('Address of the admin service (gRPC, root key required). Env: PANDO_ADMIN_LISTEN.'),
+      })
+      .prefault({})
+      .describe('The admin service that the `pando` command talks to.'),
+    console: z
+      .strictObject({
+        listen: listen
+          .prefault('127.0.0.1:9002')
+          .describe('Address of /metrics and /healthz (HTTP, no authentication). Env: PANDO_CONSOLE_LISTEN.'),
+      })
+      .prefault({})
+      .describe('Metrics and health.'),
+    rpc: z
+      .strictObject({
+        listen: listen
+          .prefault('127.0.0.1:9003')
+          .describe(
+            'Address for chunks between nodes. Reserved: a one-node region opens no such port. Env: PANDO_RPC_LISTEN.',
+          ),
+      })
+      .prefault({})
+      .describe('Chunk RPC between the nodes of a region.'),
+    tunnel: z
+      .strictObject({
+        listen: listen
+          .prefault('127.0.0.1:9004')
+          .describe(
+            'UDP address of tunnels to other regions. Reserved: not opened yet. Env: PANDO_TUNNEL_LISTEN.',
+          ),
+      })
+      .prefault({})
+      .describe('Tunnels to other regions.'),
+    store,
+    maintenance,
+    log: z
+      .strictObject({
+        level: z
+          .enum(['trace', 'debug', 'info', 'warn', 'error'])
+          .default('info')
+          .describe('Least severe messages logged. debug adds one line per request. Env: PANDO_LOG_LEVEL.'),
+        format: z
+          .enum(['auto', 'json', 'text'])
+          .default('auto')
+          .describe('Log lines on stderr. auto: text on a terminal, JSON otherwise.'),
+      })
+      .prefault({})
+      .describe('What is logged, and how.'),
+    stop: z
+      .strictObject({
+        drainTimeout: duration(0, 3600 * secondMs)
+          .prefault('30s')
+          .describe('How long requests in flight may take to finish after SIGTERM; then they are cut.'),
+      })
+      .prefault({})
+      .describe('How the node stops.'),
+  })
+  .describe('Configuration of a Pando node.')
+
+/** Validated, defaults filled in; sizes in bytes, durations in milliseconds. */
+export type NodeConfig = z.output<typeof configSchema>

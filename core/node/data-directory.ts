@@ -1,0 +1,227 @@
+import { createHash } from 'node:crypto'
+import { chmod, mkdir, readdir, readFile, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { z } from 'zod'
+import type { Randomness } from '../contract/clock.ts'
+import { StorageError } from '../contract/errors.ts'
+import type { RootKeys } from './config/load.ts'
+import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
+import { writeDurably } from './durable-file.ts'
+
+/** Grows when an older program could misread the directory. */
+const formatVersion = 1
+
+const formatSchema = z.object({
+  product: z.literal('pando'),
+  format: z.int().min(1),
+  createdBy: z.string(),
+  regionId: z.int(),
+  /** First 16 hex digits of SHA-256 of the sealing key: a lost or foreign key is noticed before a secret is. */
+  sealingKeyCheck: z.string(),
+})
+
+const rootKeySchema = z.object({ accessKeyId: z.string().min(3), secretKey: z.string().min(8) })
+
+/** Files that a start that was cut short may have left; with anything else in it, a directory is not ours. */
+const ownNames = new Set(['lock', 'sealing-key', 'root-key.json', 'format.json', 'lost+found'])
+
+export interface DataDirectory extends AsyncDisposable {
+  readonly path: string
+  readonly catalogPath: string
+  readonly chunksPath: string
+  readonly adminSocketPath: string
+  /** 32 bytes. */
+  readonly sealingKey: Uint8Array
+  readonly rootKeys: RootKeys
+  /** Where the root keys are from; `generated` only in the run that made them. */
+  readonly rootKeysFrom: 'environment' | 'generated' | 'file'
+  close(): Promise<void>
+}
+
+export interface OpenDataDirectory {
+  readonly path: string
+  readonly regionId: number
+  readonly version: string
+  readonly randomness: Randomness
+  readonly rootKeys: RootKeys | undefined
+}
+
+/**
+ * Makes the directory when it is missing (0700), takes its lock, checks its format and reads its keys. `format.json` is
+ * written last: a directory without it was never finished and is finished now. ALREADY_OPEN, UNSUPPORTED_FORMAT.
+ */
+export async function openDataDirectory(options: OpenDataDirectory): Promise<DataDirectory> {
+  const path = resolve(options.path)
+  await makePrivate(path)
+  const lock = await lockDirectory(path)
+  try {
+    return await readOrMake(path, lock, options)
+  } catch (error) {
+    await lock.release()
+    throw error
+  }
+}
+
+async function readOrMake(
+  path: string,
+  lock: DirectoryLock,
+  options: OpenDataDirectory,
+): Promise<DataDirectory> {
+  const sealingKeyPath = join(path, 'sealing-key')
+  const rootKeyPath = join(path, 'root-key.json')
+  const formatPath = join(path, 'format.json')
+
+  const formatText = await readIfThere(formatPath)
+  let sealingKey = decodeSealingKey(await readIfThere(sealingKeyPath))
+  if (formatText === undefined) {
+    await refuseForeignFiles(path)
+    if (sealingKey === undefined) {
+      sealingKey = options.randomness.fill(new Uint8Array(32))
+      await writeDurably(sealingKeyPath, `${Buffer.from(sealingKey).toString('base64')}\n`)
+    }
+    const format: z.output<typeof formatSchema> = {
+      product: 'pando',
+      format: formatVersion,
+      createdBy: options.version,
+      regionId: options.regionId,
+      sealingKeyCheck: checkOf(sealingKey),
+    }
+    await writeDurably(formatPath, `${JSON.stringify(format, null, 2)}\n`)
+  } else {
+    const format = parseFormat(formatText, formatPath)
+    if (format.regionId !== options.regionId) {
+      throw new StorageError(
+        'INVALID_CONFIG',
+        `regionId is ${options.regionId}, but ${path} belongs to region ${format.regionId}; version ids carry the ` +
+          'number, so it cannot change',
+      )
+    }
+    if (sealingKey === undefined || checkOf(sealingKey) !== format.sealingKeyCheck) {
+      throw new StorageError(
+        'UNSUPPORTED_FORMAT',
+        `${sealingKeyPath} is ${sealingKey === undefined ? 'missing or damaged' : 'not the key of this directory'}: ` +
+          'the secrets of access keys cannot be read without it; restore the file from a backup',
+      )
+    }
+  }
+
+  const { keys, from } = await rootKeys(rootKeyPath, options)
+  return {
+    path,
+    catalogPath: join(path, 'catalog'),
+    chunksPath: join(path, 'chunks'),
+    adminSocketPath: join(path, 'admin.sock'),
+    sealingKey,
+    rootKeys: keys,
+    rootKeysFrom: from,
+    close: () => lock.release(),
+    [Symbol.asyncDispose]: () => lock.release(),
+  }
+}
+
+async function makePrivate(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 })
+    const info = await stat(path)
+    if (!info.isDirectory()) throw new StorageError('INVALID_CONFIG', `data: ${path} is not a directory`)
+    // Keys and objects are inside: nobody else may look, even where the directory existed before.
+    if ((info.mode & 0o077) !== 0) await chmod(path, 0o700)
+  } catch (error) {
+    if (error instanceof StorageError) throw error
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new StorageError('INVALID_CONFIG', `data: cannot use ${path}: ${reason}`, { cause: error })
+  }
+}
+
+async function refuseForeignFiles(path: string): Promise<void> {
+  for (const name of await readdir(path)) {
+    if (ownNames.has(name) || name.startsWith('lock.') || name.endsWith('.new')) continue
+    throw new StorageError(
+      'UNSUPPORTED_FORMAT',
+      `${path} is not empty and not a Pando data directory (it holds '${name}' and no format.json); choose another one`,
+    )
+  }
+}
+
+function parseFormat(text: string, path: string): z.output<typeof formatSchema> {
+  const version = formatVersionIn(text)
+  if (version !== undefined && version !== formatVersion) {
+    throw new StorageError(
+      'UNSUPPORTED_FORMAT',
+      `${path} says format ${version}; this program reads format ${formatVersion}: use the version of Pando that wrote it`,
+    )
+  }
+  try {
+    return formatSchema.parse(JSON.parse(text))
+  } catch (error) {
+    throw new StorageError('UNSUPPORTED_FORMAT', `${path} is damaged; restore it from a backup`, {
+      cause: error,
+    })
+  }
+}
+
+function formatVersionIn(text: string): number | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (
+      typeof value === 'object' &&
+      value !== null &&
+      'format' in value &&
+      typeof value.format === 'number'
+    ) {
+      return value.format
+    }
+  } catch {
+    // Told by the caller as damage.
+  }
+  return undefined
+}
+
+async function rootKeys(
+  path: string,
+  options: OpenDataDirectory,
+): Promise<{ keys: RootKeys; from: DataDirectory['rootKeysFrom'] }> {
+  if (options.rootKeys !== undefined) return { keys: options.rootKeys, from: 'environment' }
+  const text = await readIfThere(path)
+  if (text !== undefined) {
+    try {
+      return { keys: rootKeySchema.parse(JSON.parse(text)), from: 'file' }
+    } catch {
+      // No cause: a parser's message may quote the secret.
+      throw new StorageError(
+        'UNSUPPORTED_FORMAT',
+        `${path} is damaged; restore it, or remove it to have new root keys generated`,
+      )
+    }
+  }
+  const keys = generateKeys(options.randomness)
+  await writeDurably(path, `${JSON.stringify(keys, null, 2)}\n`)
+  return { keys, from: 'generated' }
+}
+
+/** A fresh pair: 20 characters of base32 (the first four say where it is from), and 240 bits of base64url. */
+export function generateKeys(randomness: Randomness): RootKeys {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
+  const bytes = randomness.fill(new Uint8Array(16))
+  const suffix = Array.from(bytes, (byte) => alphabet.charAt(byte % 32)).join('')
+  const secret = Buffer.from(randomness.fill(new Uint8Array(30))).toString('base64url')
+  return { accessKeyId: `PNDO${suffix}`, secretKey: secret }
+}
+
+function decodeSealingKey(text: string | undefined): Uint8Array | undefined {
+  const key = text === undefined ? undefined : new Uint8Array(Buffer.from(text.trim(), 'base64'))
+  return key?.length === 32 ? key : undefined
+}
+
+function checkOf(sealingKey: Uint8Array): string {
+  return createHash('sha256').update('pando sealing key check').update(sealingKey).digest('hex').slice(0, 16)
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
+  }
+}

@@ -1,0 +1,267 @@
+import type { Environment } from '../contract/clock.ts'
+import { StorageError } from '../contract/errors.ts'
+import type { Logger } from '../contract/logger.ts'
+import type { Gateway } from '../gateway/s3/operation.ts'
+import { createNodeMetrics } from '../telemetry/metrics.ts'
+import { createRequestTelemetry } from '../telemetry/request-telemetry.ts'
+import { isLoopback } from './config/addresses.ts'
+import type { RootKeys } from './config/load.ts'
+import type { NodeConfig } from './config/schema.ts'
+import { startConsoleServer } from './console-server.ts'
+import { type DataDirectory, openDataDirectory } from './data-directory.ts'
+import { shortPath } from './directory-lock.ts'
+import { bindListener, dialable, listeners } from './listeners.ts'
+import { createNodeAdmin } from './node-admin.ts'
+import { createNodeHealth } from './node-health.ts'
+import { startMaintenance } from './node-maintenance.ts'
+import { createCredentialSource, createSecretSealer } from './sealed-secrets.ts'
+import { StopStack } from './stop-stack.ts'
+
+export interface NodeOptions {
+  readonly config: NodeConfig
+  /** From the environment; otherwise those of the data directory. */
+  readonly rootKeys: RootKeys | undefined
+  readonly environment: Environment
+  readonly log: Logger
+  readonly version: string
+}
+
+export interface RunningNode {
+  readonly facts: ReadyFacts
+  readonly rootKeys: RootKeys
+  readonly rootKeysFrom: DataDirectory['rootKeysFrom']
+  /** Resolves when an admin call asks the node to stop. */
+  readonly stopRequested: Promise<void>
+  /** Resolves with the reason when the node can no longer do its work. The owner stops it and ends the process. */
+  readonly failure: Promise<StorageError>
+  /** Reverse of the start; resolves with the names of the parts that did not stop cleanly. Idempotent. */
+  stop(): Promise<readonly string[]>
+}
+
+/** What a program that started the node wants to know: the fields of the ready line. */
+export interface ReadyFacts {
+  readonly s3: string
+  readonly admin: string
+  readonly adminSocket: string
+  readonly console: string
+  readonly data: string
+  readonly store: string
+  readonly backend: string
+  readonly pid: number
+  readonly version: string
+  readonly startedInMs: number
+}
+
+/** Time that parts get to stop, beyond the drain of requests. */
+const partDeadlineMs = 10_000
+
+/**
+ * Starts a node part by part; what has been started is stopped again when a later part fails. The order is the order of
+ * need: directory and lock, console (so that health can say `starting`), chunk store, catalog, S3, admin, background.
+ */
+export async function startNode(options: NodeOptions): Promise<RunningNode> {
+  const parts = new StopStack(options.environment.clock, options.log)
+  try {
+    return await start(options, parts)
+  } catch (error) {
+    await parts.stop()
+    throw error
+  }
+}
+
+async function start(options: NodeOptions, parts: StopStack): Promise<RunningNode> {
+  const { config, environment, log, version } = options
+  const { clock, randomness } = environment
+  const began = clock.monotonic()
+  const startedMs = clock.now()
+
+  let fail: (reason: StorageError) => void = () => undefined
+  const failure = new Promise<StorageError>((resolve) => {
+    fail = resolve
+  })
+  let requestStop: () => void = () => undefined
+  const stopRequested = new Promise<void>((resolve) => {
+    requestStop = resolve
+  })
+
+  // The modules load while the directory is being opened.
+  const loading = Promise.all([
+    import('../gateway/s3/server.ts'),
+    import('../gateway/s3/target.ts'),
+    import('../../native/addon.ts'),
+    import('../catalog/catalog.ts'),
+    import('../catalog/write-registry.ts'),
+    import('../control/admin-server.ts'),
+  ])
+  loading.catch(() => undefined)
+
+  const data = await openDataDirectory({
+    path: config.data,
+    regionId: config.regionId,
+    version,
+    randomness,
+    rootKeys: options.rootKeys,
+  })
+  parts.push('data directory', partDeadlineMs, () => data.close())
+  warnAboutExposure(config, log)
+
+  const health = createNodeHealth(clock, version)
+  const sources: Parameters<typeof createNodeMetrics>[0] = {}
+  const metrics = createNodeMetrics(sources, version)
+  const requests = createRequestTelemetry(metrics.registry, log.child({ part: 's3' }))
+  const consoleServer = await bindListener(listeners.console, config.console.listen, () =>
+    startConsoleServer(config.console.listen, {
+      health: () => health.check(),
+      async metrics() {
+        return { contentType: metrics.registry.contentType, text: await metrics.scrape() }
+      },
+    }),
+  )
+  parts.push('console', partDeadlineMs, () => consoleServer.close())
+
+  const [gatewayModule, target, addon, catalogModule, registryModule, control] = await loading
+
+  const chunks = await addon.openChunkStore({
+    directory: data.chunksPath,
+    ...(config.store.capacity === 'auto' ? {} : { capacityBytes: config.store.capacity }),
+    poolBytes: config.store.pool,
+    cacheBytes: config.store.cache,
+    backend: config.store.backend,
+    ...(config.store.reactors === 'auto' ? {} : { reactors: config.store.reactors }),
+    log: log.child({ part: 'store' }),
+  })
+  parts.push('chunk store', partDeadlineMs, () => chunks.close())
+  health.setStore(chunks)
+  sources.store = () => chunks.stats()
+
+  const catalog = await catalogModule.openCatalog({
+    directory: data.catalogPath,
+    regionId: config.regionId,
+    environment,
+    inlineBytes: config.s3.inlineBytes,
+    log: log.child({ part: 'catalog' }),
+    onFailure(error) {
+      health.report('catalog', 'the catalog cannot be written: the node stops')
+      fail(error)
+    },
+  })
+  parts.push('catalog', partDeadlineMs, () => catalog.close())
+  sources.catalog = () => catalog.stats()
+
+  const writes = registryModule.createWriteRegistry(environment)
+  const sealer = createSecretSealer(data.sealingKey, randomness)
+  const gateway: Gateway = {
+    catalog,
+    chunks,
+    writes,
+    environment,
+    log: log.child({ part: 's3' }),
+    config: {
+      region: config.region,
+      domains: config.s3.domains,
+      inlineBytes: config.s3.inlineBytes,
+      chunkBytes: config.s3.chunkBytes,
+      windowBytes: config.s3.windowBytes,
+      idleTimeoutMs: config.s3.idleTimeout,
+      maxConnections: config.s3.maxConnections,
+    },
+    credentials: createCredentialSource(data.rootKeys, catalog, sealer, (accessKeyId, error) =>
+      log.error({ accessKeyId, err: error }, 'an access key cannot be used'),
+    ),
+  }
+
+  const maintenance = startMaintenance({ config, catalog, chunks, writes, health, metrics, environment, log })
+  parts.push('background work', partDeadlineMs, () => maintenance.stop())
+
+  const s3 = gatewayModule.createS3Server(gateway, { observer: requests })
+  const s3Address = await bindListener(listeners.s3, config.s3.listen, () =>
+    s3.listen(config.s3.listen.host, config.s3.listen.port),
+  )
+  // The drain has its own time-out inside; the margin is for cutting what is left.
+  parts.push('S3 endpoint', config.stop.drainTimeout + 2_000, () => s3.close(config.stop.drainTimeout))
+
+  const s3Endpoint = `http://${dialable({ host: config.s3.listen.host, port: s3Address.port })}`
+  const consoleEndpoint = `http://${dialable(consoleServer.address)}`
+  let adminEndpoint = ''
+  const adminBackend = createNodeAdmin({
+    facts: () => ({
+      version,
+      node: config.node,
+      region: config.region,
+      startedMs,
+      s3Endpoint,
+      adminEndpoint,
+      consoleEndpoint,
+      dataDirectory: data.path,
+    }),
+    rootAccessKeyId: data.rootKeys.accessKeyId,
+    catalog,
+    chunks,
+    sealer,
+    health,
+    environment,
+    inFlight: () => requests.inFlight(),
+    checkBucketName(name) {
+      if (!target.isBucketName(name)) {
+        throw new StorageError(
+          'INVALID_BUCKET_NAME',
+          `'${name}' is not a bucket name: 3 to 63 of a-z, 0-9, . and -, beginning and ending with a letter or digit`,
+        )
+      }
+    },
+    scan: maintenance.scan,
+    scrub: maintenance.scrub,
+    collect: maintenance.collect,
+    stop: requestStop,
+  })
+  const admin = await bindListener(listeners.admin, config.admin.listen, () =>
+    control.startAdminServer({
+      backend: adminBackend,
+      keys: data.rootKeys,
+      listen: config.admin.listen,
+      socketPath: shortPath(data.adminSocketPath),
+      clock,
+      log: log.child({ part: 'admin' }),
+    }),
+  )
+  parts.push('admin service', partDeadlineMs, () => admin.close(2_000))
+  adminEndpoint = dialable({ host: config.admin.listen.host, port: admin.port })
+
+  parts.push('readiness', partDeadlineMs, async () => health.setState('stopping'))
+  health.setState('ready')
+  const { backend } = await chunks.stats()
+  const facts: ReadyFacts = {
+    s3: s3Endpoint,
+    admin: adminEndpoint,
+    adminSocket: data.adminSocketPath,
+    console: consoleEndpoint,
+    data: data.path,
+    store: chunks.kind,
+    backend,
+    pid: process.pid,
+    version,
+    startedInMs: Math.round(clock.monotonic() - began),
+  }
+  log.info({ event: 'ready', ...facts }, 'ready')
+  return {
+    facts,
+    rootKeys: data.rootKeys,
+    rootKeysFrom: data.rootKeysFrom,
+    stopRequested,
+    failure,
+    stop: () => parts.stop(),
+  }
+}
+
+/** Plain HTTP beyond this machine is a decision, not an accident. */
+function warnAboutExposure(config: NodeConfig, log: Logger): void {
+  const exposed = (['s3', 'admin', 'console'] as const).filter(
+    (name) => !isLoopback(config[name].listen.host),
+  )
+  if (exposed.length > 0) {
+    log.warn(
+      { listeners: exposed },
+      'listening beyond this machine without TLS: put a TLS proxy in front, or keep the network private',
+    )
+  }
+}

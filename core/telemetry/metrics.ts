@@ -1,0 +1,148 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/** What is read at the moment of a scrape, from the parts that own it. */
+export interface GaugeSources {
+  store?(): Promise<StoreGauges>
+  catalog?(): CatalogGauges
+}
+
+export interface StoreGauges {
+  readonly chunkCount: number
+  readonly liveBytes: number
+  readonly staleBytes: number
+  readonly capacityBytes: number
+  readonly freeBytes: number
+  readonly indexBytes: number
+  readonly cacheBytes: number
+  readonly cacheHits: number
+  readonly cacheMisses: number
+  readonly poolUsedBytes: number
+  readonly poolBytes: number
+  readonly corruptChunks: number
+  readonly online: boolean
+}
+
+export interface CatalogGauges {
+  readonly buckets: number
+  readonly objects: number
+  readonly versions: number
+  readonly uploads: number
+  readonly liveBytes: number
+  readonly garbageWrites: number
+  readonly position: number
+  readonly bytesOnDisk: number
+}
+
+/** Counters of the work in the background. */
+export interface MaintenanceMetrics {
+  readonly collectedWrites: Counter
+  readonly collectedBytes: Counter
+  readonly collectorFailures: Counter
+  readonly orphanChunks: Counter
+  readonly scrubFindings: Counter
+  readonly scrubRuns: Counter
+}
+
+export interface NodeMetrics {
+  readonly registry: Registry
+  readonly maintenance: MaintenanceMetrics
+  /** The text of a scrape. */
+  scrape(): Promise<string>
+}
+
+/** The registry of one node. `sources` are asked at scrape time only: an idle node computes nothing. */
+export function createNodeMetrics(sources: GaugeSources, version: string): NodeMetrics {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  new Gauge({
+    name: 'pando_build_info',
+    help: 'The version of this node; always 1.',
+    labelNames: ['version', 'node_version'],
+    registers: [registry],
+  }).set({ version, node_version: process.version }, 1)
+
+  const storeGauges = gauges<StoreGauges>(registry, 'pando_store', {
+    chunkCount: ['chunks', 'Live chunks.'],
+    liveBytes: ['live_bytes', 'Bytes of live chunk payload.'],
+    staleBytes: ['stale_bytes', 'Bytes on the device that collection could give back.'],
+    capacityBytes: ['capacity_bytes', 'Bytes that the store may use.'],
+    freeBytes: ['free_bytes', 'Bytes that can still be written.'],
+    indexBytes: ['index_bytes', 'Memory of the index of chunks.'],
+    cacheBytes: ['cache_bytes', 'Memory used by the read cache.'],
+    cacheHits: ['cache_hits_total', 'Chunk reads answered from memory.'],
+    cacheMisses: ['cache_misses_total', 'Chunk reads that went to the device.'],
+    poolUsedBytes: ['pool_used_bytes', 'Buffer pool in use by bodies in flight.'],
+    poolBytes: ['pool_bytes', 'Size of the buffer pool.'],
+    corruptChunks: ['corrupt_chunks', 'Chunks known to be damaged; each needs attention.'],
+    online: ['online', '1 while the store takes writes; 0 after a failed write or flush, until a restart.'],
+  })
+  const catalogGauges = gauges<CatalogGauges>(registry, 'pando_catalog', {
+    buckets: ['buckets', 'Buckets.'],
+    objects: ['objects', 'Current objects.'],
+    versions: ['versions', 'Versions of objects, delete markers included.'],
+    uploads: ['uploads', 'Multipart uploads in progress.'],
+    liveBytes: ['live_bytes', 'Bytes of object bodies that the catalog names.'],
+    garbageWrites: ['garbage_writes', 'Deleted bodies whose chunks wait to be freed.'],
+    position: ['log_position', 'Position of the last applied entry of the log.'],
+    bytesOnDisk: ['disk_bytes', 'Bytes of the catalog on the disk.'],
+  })
+  const scrapeErrors = new Counter({
+    name: 'pando_scrape_errors_total',
+    help: 'Sources that could not be read during a scrape.',
+    labelNames: ['source'],
+    registers: [registry],
+  })
+  const counter = (name: string, help: string) =>
+    new Counter({ name: `pando_${name}`, help, registers: [registry] })
+
+  return {
+    registry,
+    maintenance: {
+      collectedWrites: counter('collector_writes_total', 'Deleted bodies whose chunks were freed.'),
+      collectedBytes: counter('collector_bytes_total', 'Bytes of deleted bodies that were freed.'),
+      collectorFailures: counter(
+        'collector_failures_total',
+        'Rounds of the collector that failed and were retried.',
+      ),
+      orphanChunks: counter('orphan_chunks_total', 'Chunks that no object owned and that were freed.'),
+      scrubFindings: counter('scrub_findings_total', 'Damage found by scrubs.'),
+      scrubRuns: counter('scrub_runs_total', 'Scrubs that ran to their end.'),
+    },
+    async scrape() {
+      await readInto(storeGauges, 'store', sources.store)
+      await readInto(catalogGauges, 'catalog', sources.catalog)
+      return registry.metrics()
+    },
+  }
+
+  async function readInto<T extends object>(
+    targets: ReadonlyMap<keyof T, Gauge>,
+    source: 'store' | 'catalog',
+    read: (() => T | Promise<T>) | undefined,
+  ): Promise<void> {
+    if (read === undefined) return
+    try {
+      const values = await read()
+      for (const [name, gauge] of targets) gauge.set(Number(values[name]))
+    } catch {
+      // A source that cannot be read must not hide the others; and old values must not look like new ones.
+      scrapeErrors.inc({ source })
+      for (const gauge of targets.values()) gauge.reset()
+    }
+  }
+}
+
+function gauges<T extends object>(
+  registry: Registry,
+  prefix: string,
+  table: Readonly<Record<keyof T, readonly [name: string, help: string]>>,
+): ReadonlyMap<keyof T, Gauge> {
+  const made = new Map<keyof T, Gauge>()
+  for (const field of Object.keys(table) as (keyof T)[]) {
+    const [name, help] = table[field]
+    made.set(field, new Gauge({ name: `${prefix}_${name}`, help, registers: [registry] }))
+  }
+  return made
+}
+
+export { Counter, Gauge, Histogram, type Registry }
