@@ -9,8 +9,7 @@ import { newObjectOwnership } from './object-ownership.ts'
 import type { Operation, S3Request, StoreBodyOptions, StoredBody } from './operation.ts'
 import { writePreconditions } from './preconditions.ts'
 import { newObject } from './put-object.ts'
-import { bucketOf, keyOf, shownVersion } from './resources.ts'
-import { formatVersionId } from './version-id.ts'
+import { bucketOf, keyOf, shownVersion, writtenVersion } from './resources.ts'
 import { document, element } from './xml.ts'
 
 export const copyObject: Operation = {
@@ -73,7 +72,8 @@ export const copyObject: Operation = {
     const headers: Record<string, string> = {}
     const sourceVersion = shownVersion(source.bucket, source.record)
     if (sourceVersion !== undefined) headers['x-amz-copy-source-version-id'] = sourceVersion
-    if (bucket.versioning !== 'off') headers['x-amz-version-id'] = formatVersionId(result.versionId)
+    const version = writtenVersion(result.versionId)
+    if (version !== undefined) headers['x-amz-version-id'] = version
     return {
       status: 200,
       headers,

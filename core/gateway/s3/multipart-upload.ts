@@ -32,9 +32,8 @@ import type {
 } from './operation.ts'
 import { parseSize, writePreconditions } from './preconditions.ts'
 import { parseCopyRange } from './range.ts'
-import { bucketOf, keyOf, shownVersion } from './resources.ts'
+import { bucketOf, keyOf, shownVersion, writtenVersion } from './resources.ts'
 import type { Route } from './route.ts'
-import { formatVersionId } from './version-id.ts'
 import { document, element } from './xml.ts'
 
 /** Multipart uploads: start, parts, completion, abort. Listings are in multipart-listing.ts. */
@@ -237,10 +236,11 @@ const completeMultipartUpload: Operation = {
       ...(checksum === undefined ? {} : { checksum }),
       ...(preconditions === undefined ? {} : { preconditions }),
     })
+    const version = writtenVersion(versionId)
     if (upload === undefined) checksum = gateway.catalog.object(bucket.id, key, versionId)?.checksum
     return {
       status: 200,
-      headers: bucket.versioning === 'off' ? {} : { 'x-amz-version-id': formatVersionId(versionId) },
+      headers: version === undefined ? {} : { 'x-amz-version-id': version },
       body: document(
         'CompleteMultipartUploadResult',
         element('Location', objectLocation(request, bucket.name, key)) +

@@ -21,10 +21,9 @@ import type {
 } from './operation.ts'
 import { checkPostPolicy, type PostPolicy, parsePostPolicy } from './post-policy.ts'
 import { newObject } from './put-object.ts'
-import { bucketOf } from './resources.ts'
+import { bucketOf, writtenVersion } from './resources.ts'
 import type { Route } from './route.ts'
 import { objectTagLimits, parseTagging } from './tag-set.ts'
-import { formatVersionId } from './version-id.ts'
 import { element, xmlDeclaration } from './xml.ts'
 
 /**
@@ -88,12 +87,13 @@ async function upload(context: OperationContext, form: Form): Promise<S3Response
       object: newObject(body, attributes),
     }),
   )
+  const version = writtenVersion(versionId)
   const answer = answerOf(form.fields, bucket.name, key, body.md5, objectLocation(request, bucket.name, key))
   return {
     ...answer,
     headers: {
       ...answer.headers,
-      ...(bucket.versioning === 'off' ? {} : { 'x-amz-version-id': formatVersionId(versionId) }),
+      ...(version === undefined ? {} : { 'x-amz-version-id': version }),
       ...(body.checksum === undefined ? {} : checksumHeaders(body.checksum)),
     },
   }

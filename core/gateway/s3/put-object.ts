@@ -4,8 +4,7 @@ import { checksumHeaders, newObjectAttributes } from './object-headers.ts'
 import { newObjectOwnership } from './object-ownership.ts'
 import type { Operation, StoredBody } from './operation.ts'
 import { writePreconditions } from './preconditions.ts'
-import { bucketOf, keyOf } from './resources.ts'
-import { formatVersionId } from './version-id.ts'
+import { bucketOf, keyOf, writtenVersion } from './resources.ts'
 
 export const putObject: Operation = {
   name: 'PutObject',
@@ -30,7 +29,8 @@ export const putObject: Operation = {
       }),
     )
     const headers: Record<string, string | number> = { etag: `"${body.md5}"` }
-    if (bucket.versioning !== 'off') headers['x-amz-version-id'] = formatVersionId(result.versionId)
+    const version = writtenVersion(result.versionId)
+    if (version !== undefined) headers['x-amz-version-id'] = version
     if (body.checksum !== undefined) Object.assign(headers, checksumHeaders(body.checksum))
     return { status: 200, headers }
   },

@@ -55,6 +55,11 @@ export function objectOf(context: OperationContext): ObjectRecord {
   return record
 }
 
+/** The version id that the answer to a write shows: only writes that made a version of its own have one. */
+export function writtenVersion(versionId: VersionId | 'null'): string | undefined {
+  return versionId === 'null' ? undefined : formatVersionId(versionId)
+}
+
 /** The id to show for a record of a bucket that has (or had) versioning; undefined where it never had. */
 export function shownVersion(bucket: BucketRecord, record: ObjectRecord): string | undefined {
   if (bucket.versioning === 'off') return undefined

@@ -3,7 +3,7 @@ import { element, parseXml } from './xml.ts'
 
 /**
  * Tag sets and their rules. https://docs.aws.amazon.com/AmazonS3/latest/userguide/tagging-managing.html
- * Order is kept: S3 shows tags as they were given.
+ * Order is kept here; answers about objects sort by key.
  */
 export type TagSet = ReadonlyMap<string, string>
 

@@ -66,7 +66,9 @@ const getObjectTagging: Operation = {
   action: 's3:GetObjectTagging',
   async handle(context) {
     const record = objectOf(context)
-    const body = document('Tagging', renderTagSet(Object.entries(record.attributes.tags)))
+    // By key, whatever order the request had: the order that S3 answers in.
+    const sorted = Object.entries(record.attributes.tags).sort(([left], [right]) => (left < right ? -1 : 1))
+    const body = document('Tagging', renderTagSet(sorted))
     return answer(shownVersion(bucketOf(context), record), 200, body)
   },
 }
