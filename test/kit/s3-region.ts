@@ -35,6 +35,8 @@ export interface S3RegionOptions {
   /** Wraps the store, to break it. */
   readonly wrapStore?: (store: ChunkStore) => ChunkStore
   readonly poolBytes?: number
+  /** Any free one unless told. */
+  readonly port?: number
 }
 
 /** Account name -> its one key. `root` is the root account. */
@@ -115,7 +117,7 @@ export async function startS3Region(options: S3RegionOptions = {}): Promise<S3Re
     },
   }
   const server = createS3Server(gateway, options.hooks)
-  const { port } = await server.listen('127.0.0.1', 0)
+  const { port } = await server.listen('127.0.0.1', options.port ?? 0)
   const clients: S3Client[] = []
   return {
     port,

@@ -67,7 +67,8 @@ export const listObjects: Operation = {
     })
     const body =
       element('Name', bucket.name) +
-      `<Prefix>${list.encode(list.prefix)}</Prefix><Marker>${list.encode(marker)}</Marker>` +
+      // Version 1 does not encode its prefix, and clients know: they decode everything else.
+      `${element('Prefix', list.prefix)}<Marker>${list.encode(marker)}</Marker>` +
       // Without a delimiter the last key is the next marker, and S3 does not repeat it.
       (page.truncated && page.next !== undefined && list.delimiter !== ''
         ? `<NextMarker>${list.encode(page.next)}</NextMarker>`
