@@ -1,0 +1,127 @@
+import type { Catalog, WriteOwner } from '../contract/catalog.ts'
+import type { ChunkInfo, ChunkStore } from '../contract/chunk-store.ts'
+import type { Clock } from '../contract/clock.ts'
+import { type ChunkId, chunkId, chunkOwner, type WriteId, writeIdTime } from '../contract/ids.ts'
+import type { WriteRegistry } from '../contract/write-registry.ts'
+import { Pace } from './pace.ts'
+
+export interface CollectorOptions {
+  readonly catalog: Pick<Catalog, 'garbage' | 'submit' | 'writeOwner'>
+  readonly chunks: Pick<ChunkStore, 'delete' | 'list'>
+  readonly writes: WriteRegistry
+  readonly clock: Clock
+  /** Ceiling of the work in the background; default 5000. */
+  readonly chunksPerSecond?: number
+  /**
+   * A chunk is an orphan only when its write began longer ago than this. 0 (default) is right where every writer of the store
+   * is in `writes`; a store that other processes write to needs more than the longest upload of a body.
+   */
+  readonly orphanAgeMs?: number
+}
+
+export interface CollectReport {
+  /** Garbage rows that are gone, and the chunks deleted for them. */
+  readonly writes: number
+  readonly chunks: number
+  /** Garbage that a reader still holds; a later round takes it. */
+  readonly pinned: number
+}
+
+export interface OrphanReport {
+  readonly scanned: number
+  readonly deleted: number
+  readonly bytes: number
+}
+
+/** Run both again and again (garbage every second or so, orphans after a start and now and then); each may fail and be repeated. */
+export interface Collector {
+  /** Frees all garbage there is now, in batches. */
+  collect(signal?: AbortSignal): Promise<CollectReport>
+  /** Looks at every chunk of the store once and deletes the orphans. */
+  collectOrphans(signal?: AbortSignal): Promise<OrphanReport>
+}
+
+const garbageBatch = 128
+const listBatch = 512
+const deletesAtOnce = 16
+
+export const chunkCount = (write: Pick<WriteOwner, 'byteLength' | 'chunkBytes'>): number =>
+  write.byteLength === 0 ? 0 : Math.ceil(write.byteLength / write.chunkBytes)
+
+/**
+ * Gives space back. Chunks whose object was overwritten or deleted are named by the catalog's garbage rows: they are deleted
+ * from the store first, then the rows, so that a crash in between only repeats deletes. Chunks that no row names are orphans of
+ * a crash between storing a body and its entry.
+ */
+export function createCollector(options: CollectorOptions): Collector {
+  const { catalog, chunks, writes, clock } = options
+  const pace = new Pace(clock, options.chunksPerSecond ?? 5000)
+  const orphanAgeMs = options.orphanAgeMs ?? 0
+
+  async function deleteAll(ids: readonly ChunkId[], signal: AbortSignal | undefined): Promise<void> {
+    for (let start = 0; start < ids.length; start += deletesAtOnce) {
+      const some = ids.slice(start, start + deletesAtOnce)
+      await pace.take(some.length, signal)
+      await Promise.all(some.map((id) => chunks.delete(id)))
+    }
+  }
+
+  async function collect(signal?: AbortSignal): Promise<CollectReport> {
+    const report = { writes: 0, chunks: 0, pinned: 0 }
+    let after: WriteId | undefined
+    for (;;) {
+      signal?.throwIfAborted()
+      const batch = catalog.garbage(garbageBatch, after)
+      after = batch.at(-1)?.writeId
+      if (after === undefined) return report
+      const freed: WriteId[] = []
+      for (const write of batch) {
+        // Nobody can begin to read it any more: a pin is taken in the turn in which the object's record was read, and the
+        // garbage row became visible together with the record that took its place.
+        if (writes.isPinned(write.writeId)) {
+          report.pinned++
+          continue
+        }
+        const count = chunkCount(write)
+        const ids = Array.from({ length: count }, (_, index) => chunkId(write.writeId, index))
+        await deleteAll(ids, signal)
+        freed.push(write.writeId)
+        report.chunks += count
+      }
+      if (freed.length > 0) await catalog.submit({ type: 'collected', writeIds: freed })
+      report.writes += freed.length
+    }
+  }
+
+  /** Reads nothing that can change before it returns: no await between the checks. */
+  function isOrphan(chunk: ChunkInfo, nowMs: number): boolean {
+    const { writeId, index } = chunkOwner(chunk.id)
+    if (writes.isInFlight(writeId) || writes.isPinned(writeId)) return false
+    if (orphanAgeMs > 0 && nowMs - writeIdTime(writeId) < orphanAgeMs) return false
+    const owner = catalog.writeOwner(writeId)
+    return owner === undefined || index >= chunkCount(owner)
+  }
+
+  async function collectOrphans(signal?: AbortSignal): Promise<OrphanReport> {
+    const report = { scanned: 0, deleted: 0, bytes: 0 }
+    let after: ChunkId | null = null
+    for (;;) {
+      signal?.throwIfAborted()
+      await pace.take(listBatch, signal)
+      const batch: readonly ChunkInfo[] = await chunks.list(after, listBatch)
+      after = batch.at(-1)?.id ?? null
+      if (after === null) return report
+      report.scanned += batch.length
+      const nowMs = clock.now()
+      const orphans = batch.filter((chunk) => isOrphan(chunk, nowMs))
+      await deleteAll(
+        orphans.map(({ id }) => id),
+        signal,
+      )
+      report.deleted += orphans.length
+      for (const orphan of orphans) report.bytes += orphan.byteLength
+    }
+  }
+
+  return { collect, collectOrphans }
+}
