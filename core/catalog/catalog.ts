@@ -4,6 +4,7 @@ import { StorageError } from '../contract/errors.ts'
 import { type Logger, silentLogger } from '../contract/logger.ts'
 import type { OrderedLog, Position } from '../contract/ordered-log.ts'
 import { encodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
+import { checkEntry } from './entry-schema.ts'
 import { LmdbTables } from './lmdb-tables.ts'
 import { LocalLog } from './local-log.ts'
 import { readMeta } from './meta.ts'
@@ -51,6 +52,7 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
   const limits = { ...defaultLimits, ...options.limits }
   const retainEntries = options.retainEntries ?? 0
   let tables: LmdbTables | undefined
+  let closed = false
   const follow = new Set<() => void>()
   const writer = await Writer.open(
     { directory, retainEntries },
@@ -61,16 +63,24 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
       for (const wake of follow) wake()
     },
     (error) => {
+      // Its last commit may have become durable without an answer: what readers see now decides, also for the orphan scan.
+      tables?.refresh()
       for (const wake of follow) wake()
       if (closed) return
       logger.error({ err: error }, 'the catalog takes no more changes')
       options.onFailure?.(error)
     },
   )
-  let closed = false
   tables = new LmdbTables({ directory })
   const { reader } = tables
-  readMeta(reader)
+  try {
+    readMeta(reader)
+  } catch (error) {
+    closed = true
+    await writer.close()
+    await tables.close()
+    throw error
+  }
   const session = environment.randomness.fill(new Uint8Array(sessionBytes))
   let sequence = 0
 
@@ -79,7 +89,12 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
 
   return {
     ...createReads(tables),
-    log: new LocalLog({ reader, append, trim: (before) => writer.trim(before), follow }),
+    log: new LocalLog({
+      reader,
+      append: (entry) => append(checkEntry(entry)),
+      trim: (before) => writer.trim(before),
+      follow,
+    }),
 
     async submit<C extends Command>(command: C): Promise<CommandResult<C>> {
       checkInline(command, options.inlineBytes)

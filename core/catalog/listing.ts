@@ -18,7 +18,7 @@ import {
   uploadKey,
   versionKey,
 } from './keys.ts'
-import { isNullRow, summarizeObjectRow } from './object-row.ts'
+import { isNullRow, RowSummarizer } from './object-row.ts'
 import { decodeUploadRow, parseUploadId, showUploadId } from './rows.ts'
 import type { RowCursor, TableReader } from './tables.ts'
 
@@ -40,10 +40,16 @@ class Grouping {
   /** Length of the common prefix of the key in bytes[start..end), 0 for a key that stands for itself. */
   groupLength(bytes: Buffer, start: number, end: number): number {
     if (this.delimiter.length === 0) return 0
-    // `indexOf` searches to the end of the buffer, which may hold something else behind the key.
-    const found = bytes.indexOf(this.delimiter, start + this.prefix.length)
-    if (found < 0 || found + this.delimiter.length > end) return 0
-    return found + this.delimiter.length - start
+    const { delimiter } = this
+    const { length } = delimiter
+    const first = delimiter[0]
+    // By hand: `indexOf` would search on behind the key, to the end of the cursor's buffer, and costs a native call each.
+    search: for (let at = start + this.prefix.length; at + length <= end; at++) {
+      if (bytes[at] !== first) continue
+      for (let index = 1; index < length; index++) if (bytes[at + index] !== delimiter[index]) continue search
+      return at + length - start
+    }
+    return 0
   }
 
   /**
@@ -71,6 +77,7 @@ export function listObjects(reader: TableReader, bucketId: number, query: ListQu
   const end = successor(bucketKey(table.current, bucketId, grouping.prefix))
   if (Buffer.compare(start, end) >= 0) return { objects, commonPrefixes, truncated: false }
   const cursor = reader.rows(start, end)
+  const rows = new RowSummarizer()
   let last = ''
   let room = query.limit
   while (cursor.next()) {
@@ -83,7 +90,7 @@ export function listObjects(reader: TableReader, bucketId: number, query: ListQu
     const length = grouping.groupLength(cursor.keyBytes, keyStart, cursor.keyEnd)
     if (length === 0) {
       last = cursor.keyBytes.toString('utf8', keyStart, cursor.keyEnd)
-      objects.push(summarizeObjectRow(last, cursor.valueBytes, cursor.valueEnd, true))
+      objects.push(rows.summarize(last, cursor.valueBytes, cursor.valueEnd, true))
     } else {
       last = cursor.keyBytes.toString('utf8', keyStart, keyStart + length)
       commonPrefixes.push(last)
@@ -162,6 +169,7 @@ export function listVersions(
   let lastKey: Buffer | undefined =
     query.keyMarker === '' || query.versionMarker === undefined ? undefined : encodeText(query.keyMarker)
   let room = query.limit
+  const rows = new RowSummarizer()
   let next: Pick<VersionListing, 'nextKeyMarker' | 'nextVersionMarker'> = {}
   for (;;) {
     const source = earlier(current, older)
@@ -186,7 +194,7 @@ export function listVersions(
     }
     const text = key.toString('utf8')
     const isLatest = lastKey === undefined || !lastKey.equals(key)
-    const summary = summarizeObjectRow(text, source.value, source.value.length, isLatest)
+    const summary = rows.summarize(text, source.value, source.value.length, isLatest)
     versions.push(summary)
     next = { nextKeyMarker: text, nextVersionMarker: summary.isNull ? 'null' : summary.versionId }
     lastKey = key

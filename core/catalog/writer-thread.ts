@@ -1,3 +1,5 @@
+import { closeSync, fsyncSync, openSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { StorageError } from '../contract/errors.ts'
 import { LmdbTables } from './lmdb-tables.ts'
@@ -18,6 +20,10 @@ const port = parentPort
 if (port === null) throw new Error('the catalog writer runs in a worker thread')
 const settings = workerData as WriterSettings
 const tables = new LmdbTables({ directory: settings.directory })
+// LMDB syncs its file, not the name of the file: without these, a catalog just made could be gone after a power loss, together
+// with everything acknowledged.
+syncDirectory(settings.directory)
+syncDirectory(dirname(resolve(settings.directory)))
 
 /** Bounds the time and the dirty pages of one transaction. */
 const maxBatchBytes = 16 * 1024 * 1024
@@ -41,6 +47,15 @@ function apply(entries: readonly Uint8Array[]): void {
   }
   const answers = joinBytes(applied.map(({ answer }) => answer))
   send({ type: 'applied', position: applied.at(-1)?.position ?? 0, answers }, [answers])
+}
+
+function syncDirectory(path: string): void {
+  const descriptor = openSync(path, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 function isOutOfSpace(error: unknown): boolean {

@@ -99,7 +99,8 @@ export interface ObjectRecord {
   readonly parts?: readonly PartSummary[]
 }
 
-/** What a listing needs of an object; decoded without reading the rest of the record. */
+/** What a listing needs of an object; decoded without reading the rest of the record. Read its fields, do not spread it: some
+ *  are computed when asked for. */
 export interface ObjectSummary {
   readonly key: string
   readonly versionId: VersionId

@@ -1,0 +1,172 @@
+import { z } from 'zod'
+import { StorageError } from '../contract/errors.ts'
+import { maxChunkBytes, writeIdBytes } from '../contract/ids.ts'
+import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
+import { versionIdBytes } from './hybrid-time.ts'
+
+/** What an entry from outside must look like before it may enter the log: applying trusts it. */
+const bytes = z.instanceof(Uint8Array)
+const bytesOf = (length: number) =>
+  bytes.refine((value) => value.length === length, `expected ${length} bytes`)
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+const text = z.string()
+const texts = z.record(z.string(), z.string())
+const account = text.min(1).max(255)
+const writeId = bytesOf(writeIdBytes)
+const version = z.union([z.literal('null'), bytesOf(versionIdBytes)])
+const bucketId = z.number().int().min(1).max(0xffff_ffff)
+const configKind = z.enum([
+  'acl',
+  'policy',
+  'cors',
+  'tagging',
+  'ownership',
+  'public-access-block',
+  'request-payment',
+])
+const algorithm = z.enum(['CRC32', 'CRC32C', 'CRC64NVME', 'SHA1', 'SHA256'])
+const checksumType = z.enum(['FULL_OBJECT', 'COMPOSITE'])
+const checksum = z.strictObject({ algorithm, type: checksumType, value: text })
+
+const layout = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('empty') }),
+  z.strictObject({ kind: z.literal('inline'), writeId }),
+  z.strictObject({
+    kind: z.literal('chunks'),
+    extents: z.array(
+      z.strictObject({ writeId, chunkBytes: z.number().int().min(1).max(maxChunkBytes), byteLength: count }),
+    ),
+  }),
+])
+
+const attributes = z.strictObject({
+  contentType: text,
+  systemHeaders: texts,
+  userMetadata: texts,
+  storageClass: text,
+  tags: texts,
+  acl: text.optional(),
+})
+
+const preconditions = z.strictObject({
+  ifMatch: z.union([z.literal('*'), z.array(text)]).optional(),
+  ifNoneMatch: z.union([z.literal('*'), z.array(text)]).optional(),
+  ifUnmodifiedSinceMs: z.number().optional(),
+  ifModifiedSinceMs: z.number().optional(),
+  ifMatchSize: z.number().optional(),
+  ifMatchModifiedMs: z.number().optional(),
+})
+
+const object = z.strictObject({
+  byteLength: count,
+  etag: text,
+  checksum: checksum.optional(),
+  attributes,
+  layout,
+  inline: bytes.optional(),
+})
+
+const key = { bucketId, key: text }
+const upload = { ...key, uploadId: text }
+
+const command = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('create-bucket'),
+    name: text.min(1).max(255),
+    owner: account,
+    configs: z.partialRecord(configKind, bytes).optional(),
+  }),
+  z.strictObject({ type: z.literal('delete-bucket'), name: text.min(1).max(255) }),
+  z.strictObject({ type: z.literal('set-versioning'), bucketId, state: z.enum(['enabled', 'suspended']) }),
+  z.strictObject({
+    type: z.literal('set-bucket-config'),
+    bucketId,
+    kind: configKind,
+    value: bytes.nullable(),
+  }),
+  z.strictObject({
+    type: z.literal('put-object'),
+    ...key,
+    owner: account,
+    object,
+    preconditions: preconditions.optional(),
+  }),
+  z.strictObject({
+    type: z.literal('delete-objects'),
+    bucketId,
+    owner: account,
+    items: z.array(
+      z.strictObject({ key: text, version: version.optional(), preconditions: preconditions.optional() }),
+    ),
+  }),
+  z.strictObject({ type: z.literal('set-object-tags'), ...key, version: version.optional(), tags: texts }),
+  z.strictObject({ type: z.literal('set-object-acl'), ...key, version: version.optional(), acl: text }),
+  z.strictObject({
+    type: z.literal('create-upload'),
+    ...key,
+    owner: account,
+    initiator: account,
+    attributes,
+    checksum: z.strictObject({ algorithm, type: checksumType }).optional(),
+  }),
+  z.strictObject({
+    type: z.literal('put-part'),
+    ...upload,
+    number: count,
+    byteLength: count,
+    etag: text,
+    checksum: text.optional(),
+    layout,
+  }),
+  z.strictObject({
+    type: z.literal('complete-upload'),
+    ...upload,
+    parts: z.array(z.strictObject({ number: count, etag: text })),
+    etag: text,
+    checksum: checksum.optional(),
+    preconditions: preconditions.optional(),
+  }),
+  z.strictObject({ type: z.literal('abort-upload'), ...upload }),
+  z.strictObject({ type: z.literal('collected'), writeIds: z.array(writeId) }),
+  z.strictObject({
+    type: z.literal('put-access-key'),
+    record: z.strictObject({
+      accessKeyId: text.min(1).max(256),
+      sealedSecret: bytes,
+      account,
+      name: text,
+      enabled: z.boolean(),
+      createdMs: count,
+    }),
+  }),
+  z.strictObject({
+    type: z.literal('set-access-key-enabled'),
+    accessKeyId: text.min(1).max(256),
+    enabled: z.boolean(),
+  }),
+])
+
+const entrySchema = z.strictObject({
+  session: bytesOf(sessionBytes),
+  sequence: z
+    .number()
+    .int()
+    .min(1)
+    .max(2 ** 48 - 1),
+  nowMs: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 48 - 1),
+  regionId: z.number().int().min(0).max(0xffff),
+  random: bytesOf(entryRandomBytes),
+  command,
+})
+
+/** The entry's bytes, once they are known to be one. INVALID_ARGUMENT, UNSUPPORTED_FORMAT, CATALOG_CORRUPT. */
+export function checkEntry(entry: Uint8Array): Uint8Array {
+  const checked = entrySchema.safeParse(decodeEntry(entry))
+  if (checked.success) return entry
+  const [issue] = checked.error.issues
+  throw new StorageError('INVALID_ARGUMENT', `no log entry: ${issue?.path.join('.')}: ${issue?.message}`)
+}
