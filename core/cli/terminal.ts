@@ -75,7 +75,7 @@ export class ProgressLine {
     const line =
       total > 0
         ? `${stage}  ${bar(done / total)} ${Math.floor((100 * done) / total)} %  ${done} of ${total}`
-        : `${stage}  ${done}`
+        : `${stage}  ${done > 0 ? done : `${Math.floor((performance.now() - this.#beganMs) / 1000)} s`}`
     const text = line.slice(0, this.#terminal.columns - 1)
     this.#terminal.err(`\r${text.padEnd(this.#shown)}`)
     this.#shown = text.length

@@ -1,16 +1,19 @@
+import { type Collector, createCollector } from '../catalog/collector.ts'
+import { fullScan, type ScanFinding, scrubReport } from '../catalog/full-scan.ts'
 import type { Catalog } from '../contract/catalog.ts'
-import type { ChunkStore, ScrubFinding } from '../contract/chunk-store.ts'
+import type { ChunkStore } from '../contract/chunk-store.ts'
 import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
-import { chunkOwner } from '../contract/ids.ts'
+import { chunkId } from '../contract/ids.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { WriteRegistry } from '../contract/write-registry.ts'
-import { progressIntervalMs, report } from '../control/jobs.ts'
+import { report } from '../control/jobs.ts'
 import type { JobFinding, JobUpdate } from '../control/messages.ts'
 import type { NodeMetrics } from '../telemetry/metrics.ts'
 import type { NodeConfig } from './config/schema.ts'
 import { startSchedule } from './maintenance.ts'
 import type { NodeHealth } from './node-health.ts'
+import { withProgress } from './with-progress.ts'
 
 export interface MaintenanceParts {
   readonly config: NodeConfig
@@ -30,32 +33,104 @@ export interface Maintenance {
   stop(): Promise<void>
 }
 
+/** The start has other things to do first; what a crash left waits so long. */
+const firstOrphanDelayMs = 2_000
+
 /** The work in the background of a node: the same jobs that `pando debug` runs by hand. */
 export function startMaintenance(parts: MaintenanceParts): Maintenance {
-  const { config, catalog, chunks, environment, metrics } = parts
+  const { config, catalog, chunks, writes, environment, health } = parts
+  const metrics = parts.metrics.maintenance
   const log = parts.log.child({ part: 'maintenance' })
   const { clock } = environment
+  const collector = inTurn(createCollector({ catalog, chunks, writes, clock }))
   /** One scrub at a time: a second would only fight for the same disk. */
   let isScrubbing = false
+
+  async function collectGarbage(signal: AbortSignal) {
+    const done = await collector.collect(signal)
+    metrics.collectedWrites.inc(done.writes)
+    metrics.collectedChunks.inc(done.chunks)
+    if (done.writes > 0) log.debug(done, 'space given back')
+    return done
+  }
+
+  async function collectOrphans(signal: AbortSignal) {
+    const done = await collector.collectOrphans(signal)
+    metrics.orphanChunks.inc(done.deleted)
+    if (done.deleted > 0) log.info(done, 'chunks that no object owns were freed')
+    return done
+  }
+
+  async function* collect(signal: AbortSignal): AsyncIterable<JobUpdate> {
+    const total = catalog.stats().garbageWrites
+    yield { progress: { stage: 'freeing deleted objects', done: 0, total } }
+    const garbage = await collectGarbage(signal)
+    yield { progress: { stage: 'looking for orphans', done: 0, total: 0 } }
+    const orphans = await collectOrphans(signal)
+    yield report(true, {
+      'bodies freed': garbage.writes,
+      'chunks freed': garbage.chunks + orphans.deleted,
+      'held by readers': garbage.pinned,
+    })
+  }
+
+  async function* scan(repair: boolean, signal: AbortSignal): AsyncIterable<JobUpdate> {
+    const freed = repair ? (await collectOrphans(signal)).deleted : 0
+    const { chunkCount } = await chunks.stats()
+    let scanned = 0
+    let findings = 0
+    let missing = 0
+    const counted: Pick<ChunkStore, 'has' | 'list'> = {
+      has: (id) => chunks.has(id),
+      async list(after, limit) {
+        const batch = await chunks.list(after, limit)
+        scanned += batch.length
+        return batch
+      },
+    }
+    yield* withProgress(
+      fullScan({ catalog, chunks: counted, writes, signal }),
+      clock,
+      () => ({ stage: 'comparing store and catalog', done: scanned, total: Math.max(scanned, chunkCount) }),
+      (finding) => {
+        findings++
+        if (finding.problem !== 'leaked-chunk') missing++
+        return { finding: describeScanFinding(finding) }
+      },
+    )
+    if (missing > 0) health.report('scan', `${missing} chunks of objects are missing: run 'pando debug scan'`)
+    else health.clear('scan')
+    yield report(findings === 0, { chunks: scanned, findings, ...(repair ? { freed } : {}) })
+  }
 
   async function* scrub(signal: AbortSignal): AsyncIterable<JobUpdate> {
     if (isScrubbing) throw new StorageError('CONFLICT', 'a scrub is running already')
     isScrubbing = true
     try {
       let findings = 0
-      let toldMs = clock.monotonic()
-      for await (const finding of chunks.scrub(signal)) {
-        findings++
-        metrics.maintenance.scrubFindings.inc()
-        const owned = describeFinding(catalog, finding)
-        log.error(owned, 'scrub found damage')
-        yield { finding: owned }
-        const now = clock.monotonic()
-        if (now - toldMs < progressIntervalMs) continue
-        toldMs = now
-        yield { progress: { stage: 'reading every byte', done: findings, total: 0 } }
-      }
-      metrics.maintenance.scrubRuns.inc()
+      yield* withProgress(
+        chunks.scrub(signal),
+        clock,
+        () => ({ stage: 'reading every byte', done: 0, total: 0 }),
+        (raw) => {
+          const { id, problem, detail, place } = scrubReport(catalog, raw)
+          const finding: JobFinding = {
+            problem,
+            detail,
+            chunkId: id === undefined ? '' : hex(id),
+            bucket: place?.owner?.bucket ?? '',
+            key: place?.owner?.key ?? '',
+          }
+          findings++
+          metrics.scrubFindings.inc()
+          log.error(finding, 'scrub found damage')
+          return { finding }
+        },
+      )
+      metrics.scrubRuns.inc()
+      if (findings > 0)
+        health.report('scrub', `the last scrub found ${findings} damaged places: run 'pando debug scrub'`)
+      else health.clear('scrub')
       const { chunkCount } = await chunks.stats()
       yield report(findings === 0, { chunks: chunkCount, findings })
     } finally {
@@ -63,12 +138,33 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     }
   }
 
+  const { collectInterval, orphanInterval, scrubInterval } = config.maintenance
+  const onFailure = () => metrics.failures.inc()
   const schedule = startSchedule(
     [
       {
+        name: 'collection',
+        intervalMs: collectInterval,
+        firstDelayMs: collectInterval,
+        onFailure,
+        async run(signal) {
+          await collectGarbage(signal)
+        },
+      },
+      {
+        name: 'orphans',
+        intervalMs: orphanInterval,
+        firstDelayMs: Math.min(firstOrphanDelayMs, orphanInterval),
+        onFailure,
+        async run(signal) {
+          await collectOrphans(signal)
+        },
+      },
+      {
         name: 'scrub',
-        intervalMs: config.maintenance.scrubInterval,
-        firstDelayMs: config.maintenance.scrubInterval,
+        intervalMs: scrubInterval,
+        firstDelayMs: scrubInterval,
+        onFailure,
         run: (signal) => runToEnd(scrub(signal)),
       },
     ],
@@ -76,17 +172,20 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     log,
   )
 
+  return { scan, scrub, collect, stop: () => schedule.stop() }
+}
+
+/** Rounds by hand and by the clock wait for each other: two at once would only do the same work twice. */
+function inTurn(collector: Collector): Collector {
+  let last: Promise<unknown> = Promise.resolve()
+  const queue = <T>(round: () => Promise<T>): Promise<T> => {
+    const turn = last.then(round, round)
+    last = turn.catch(() => undefined)
+    return turn
+  }
   return {
-    // biome-ignore lint/correctness/useYield: it only refuses
-    async *scan() {
-      throw new StorageError('NOT_IMPLEMENTED', 'the full scan is not part of this version')
-    },
-    scrub,
-    // biome-ignore lint/correctness/useYield: it only refuses
-    async *collect() {
-      throw new StorageError('NOT_IMPLEMENTED', 'collection is not part of this version')
-    },
-    stop: () => schedule.stop(),
+    collect: (signal) => queue(() => collector.collect(signal)),
+    collectOrphans: (signal) => queue(() => collector.collectOrphans(signal)),
   }
 }
 
@@ -96,16 +195,16 @@ async function runToEnd(updates: AsyncIterable<JobUpdate>): Promise<void> {
   }
 }
 
-/** Which object a damaged chunk belongs to: what a person can act on. */
-function describeFinding(catalog: Catalog, { id, problem, detail }: ScrubFinding): JobFinding {
-  if (id === undefined) return { problem, detail, chunkId: '', bucket: '', key: '' }
-  const owner = catalog.writeOwner(chunkOwner(id).writeId)
-  const bucket = owner === undefined ? undefined : catalog.bucketById(owner.bucketId)
+function describeScanFinding({ problem, detail, place }: ScanFinding): JobFinding {
   return {
     problem,
     detail,
-    chunkId: Buffer.from(id).toString('hex'),
-    bucket: bucket?.name ?? '',
-    key: owner?.key ?? '',
+    chunkId: hex(chunkId(place.writeId, place.index)),
+    bucket: place.owner?.bucket ?? '',
+    key: place.owner?.key ?? '',
   }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex')
 }

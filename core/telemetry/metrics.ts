@@ -36,8 +36,8 @@ export interface CatalogGauges {
 /** Counters of the work in the background. */
 export interface MaintenanceMetrics {
   readonly collectedWrites: Counter
-  readonly collectedBytes: Counter
-  readonly collectorFailures: Counter
+  readonly collectedChunks: Counter
+  readonly failures: Counter
   readonly orphanChunks: Counter
   readonly scrubFindings: Counter
   readonly scrubRuns: Counter
@@ -99,11 +99,8 @@ export function createNodeMetrics(sources: GaugeSources, version: string): NodeM
     registry,
     maintenance: {
       collectedWrites: counter('collector_writes_total', 'Deleted bodies whose chunks were freed.'),
-      collectedBytes: counter('collector_bytes_total', 'Bytes of deleted bodies that were freed.'),
-      collectorFailures: counter(
-        'collector_failures_total',
-        'Rounds of the collector that failed and were retried.',
-      ),
+      collectedChunks: counter('collector_chunks_total', 'Chunks of deleted bodies that were freed.'),
+      failures: counter('maintenance_failures_total', 'Rounds of background work that failed and will be tried again.'),
       orphanChunks: counter('orphan_chunks_total', 'Chunks that no object owned and that were freed.'),
       scrubFindings: counter('scrub_findings_total', 'Damage found by scrubs.'),
       scrubRuns: counter('scrub_runs_total', 'Scrubs that ran to their end.'),

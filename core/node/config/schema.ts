@@ -129,9 +129,6 @@ const maintenance = z
       .describe(
         'How often chunks are looked for that no object owns (left by a crash in the middle of a write).',
       ),
-    orphanAge: duration(60 * secondMs)
-      .prefault('24h')
-      .describe('Chunks younger than this are never taken for orphans. At least one minute.'),
     scrubInterval: duration(60 * secondMs)
       .prefault('14d')
       .describe('How often every stored byte is read and checked against its checksum.'),
