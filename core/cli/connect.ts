@@ -22,8 +22,9 @@ export interface GlobalOptions {
 export async function readConfig(terminal: Terminal, options: GlobalOptions): Promise<NodeConfig> {
   const overrides = options.data === undefined ? {} : { data: options.data }
   const { environment } = terminal
-  if (options.config === undefined) return loadConfig({ environment, overrides })
-  const path = resolve(terminal.workingDirectory, options.config)
+  const name = options.config ?? environment['PANDO_CONFIG'] ?? ''
+  if (name === '') return loadConfig({ environment, overrides })
+  const path = resolve(terminal.workingDirectory, name)
   let text: string
   try {
     text = await readFile(path, 'utf8')
@@ -31,7 +32,7 @@ export async function readConfig(terminal: Terminal, options: GlobalOptions): Pr
     const reason = error instanceof Error ? error.message : String(error)
     throw new StorageError('INVALID_CONFIG', `cannot read the config file: ${reason}`, { cause: error })
   }
-  return loadConfig({ file: { name: options.config, text }, environment, overrides })
+  return loadConfig({ file: { name, text }, environment, overrides })
 }
 
 /**

@@ -20,7 +20,7 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
   const program = new Command('pando')
     .description('Edge-to-cloud federated object storage: one command runs a region.')
     .version(version, '-V, --version', 'print the version')
-    .option('-c, --config <file>', 'configuration file, YAML or JSON')
+    .option('-c, --config <file>', 'configuration file, YAML or JSON (also PANDO_CONFIG)')
     .option('-d, --data <directory>', 'data directory (also PANDO_DATA)')
     .option(
       '-e, --endpoint <host:port>',

@@ -100,7 +100,10 @@ export function createNodeMetrics(sources: GaugeSources, version: string): NodeM
     maintenance: {
       collectedWrites: counter('collector_writes_total', 'Deleted bodies whose chunks were freed.'),
       collectedChunks: counter('collector_chunks_total', 'Chunks of deleted bodies that were freed.'),
-      failures: counter('maintenance_failures_total', 'Rounds of background work that failed and will be tried again.'),
+      failures: counter(
+        'maintenance_failures_total',
+        'Rounds of background work that failed and will be tried again.',
+      ),
       orphanChunks: counter('orphan_chunks_total', 'Chunks that no object owned and that were freed.'),
       scrubFindings: counter('scrub_findings_total', 'Damage found by scrubs.'),
       scrubRuns: counter('scrub_runs_total', 'Scrubs that ran to their end.'),

@@ -104,7 +104,7 @@ const store = z
     capacity: z
       .union([z.literal('auto'), size(16 * MiB)])
       .prefault('auto')
-      .describe('Bytes that chunks may take on the disk. auto: 90 % of what is free when the store is made.'),
+      .describe('Bytes that chunks may take on the disk. auto: what is free there.'),
     pool: size(16 * MiB)
       .prefault('256MiB')
       .describe(
@@ -114,7 +114,9 @@ const store = z
     reactors: z
       .union([z.literal('auto'), z.int().min(1).max(256)])
       .default('auto')
-      .describe('Threads of the native data plane. auto: one per two cores, at least one.'),
+      .describe(
+        'Threads of the native data plane. auto: half the cores. A directory keeps the number it was made with.',
+      ),
   })
   .prefault({})
   .describe('The chunk store: the bytes of objects.')
