@@ -365,7 +365,10 @@ describe('presigned queries', () => {
   })
 
   test('expire after at most seven days', () => {
-    for (const expires of ['604801', '-1', 'soon', '', '1e3']) {
+    for (const expires of ['604801', '-1']) {
+      assert.throws(attempt({ 'X-Amz-Expires': expires }), code('ACCESS_DENIED'), expires)
+    }
+    for (const expires of ['soon', '', '1e3']) {
       assert.throws(attempt({ 'X-Amz-Expires': expires }), code('AUTHORIZATION_QUERY_ERROR'), expires)
     }
     assert.throws(attempt({ 'X-Amz-Expires': '604800' }), code('SIGNATURE_DOES_NOT_MATCH'))

@@ -340,9 +340,11 @@ function checkSkew(time: SigningTime, nowMs: number): void {
 function expirySeconds(text: string): number {
   if (!/^-?\d{1,15}$/.test(text)) throw queryError('X-Amz-Expires should be a number')
   const seconds = Number(text)
-  if (seconds < 0) throw queryError('X-Amz-Expires must be non-negative')
+  // Out of range is a refusal, not a malformed request: s3-tests asks for 403.
+  if (seconds < 0) throw new StorageError('ACCESS_DENIED', 'X-Amz-Expires must be non-negative')
   if (seconds > maxExpirySeconds) {
-    throw queryError(
+    throw new StorageError(
+      'ACCESS_DENIED',
       `X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than ${maxExpirySeconds} seconds`,
     )
   }
