@@ -46,7 +46,10 @@ export const storeBody: StoreBody = async (gateway, source, options, signal) => 
 /** Stores the payload of the request with the digests that its headers declare. Errors of `storeBody`, INVALID_DIGEST. */
 export function storeRequestBody(context: OperationContext): Promise<StoredBody> {
   const { request, gateway } = context
-  return storeBody(gateway, request.body, bodyOptions(request), request.signal)
+  // A body that is kept in memory waits for nothing that a signal could end, and a signal costs something to make.
+  const { declaredBytes } = request.body
+  const waits = declaredBytes === undefined || declaredBytes > gateway.config.inlineBytes
+  return storeBody(gateway, request.body, bodyOptions(request), waits ? request.signal : undefined)
 }
 
 /** What the headers (and the trailers to come) of a request declare about its payload. */

@@ -63,6 +63,23 @@ export class SocketBody implements RequestBody {
     this.#begin?.()
     const message = this.#message
     if (message.readableEnded || (this.declaredBytes === 0 && this.#decoder === undefined)) return done
+    return message.complete && message.readableLength > 0 ? this.#pumpArrived(sink) : this.#pumpFlow(sink)
+  }
+
+  /** Small bodies mostly come with their head: no listeners, no wait for another turn. */
+  async #pumpArrived(sink: PieceSink): Promise<void> {
+    const message = this.#message
+    for (let piece = message.read(); piece !== null; piece = message.read()) {
+      const bytes = piece as Buffer
+      this.receivedBytes += bytes.length
+      const wait = this.#decoder === undefined ? sink(bytes) : this.#decoder.write(bytes, sink)
+      if (wait !== undefined) await wait
+    }
+    this.#decoder?.end()
+  }
+
+  #pumpFlow(sink: PieceSink): Promise<void> {
+    const message = this.#message
     return new Promise((resolve, reject) => {
       const settle = (error?: unknown): void => {
         this.#cut = undefined

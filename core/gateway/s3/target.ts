@@ -91,7 +91,19 @@ const noQuery: ReadonlyMap<string, string> = new Map()
 export function parseQuery(rawQuery: string): ReadonlyMap<string, string> {
   if (rawQuery === '') return noQuery
   const query = new Map<string, string>()
-  for (const [name, value] of queryPairs(rawQuery)) if (!query.has(name)) query.set(name, value)
+  let start = 0
+  while (start <= rawQuery.length) {
+    let end = rawQuery.indexOf('&', start)
+    if (end < 0) end = rawQuery.length
+    if (end > start) {
+      const equals = rawQuery.indexOf('=', start)
+      const nameEnd = equals < 0 || equals > end ? end : equals
+      const name = decodeQueryPart(rawQuery.slice(start, nameEnd))
+      if (!query.has(name))
+        query.set(name, nameEnd === end ? '' : decodeQueryPart(rawQuery.slice(nameEnd + 1, end)))
+    }
+    start = end + 1
+  }
   return query
 }
 

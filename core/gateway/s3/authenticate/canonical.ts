@@ -24,15 +24,36 @@ export function canonicalPath(rawPath: string): string {
 
 /** Sorted by name, then value; the parameter `omit` is left out. */
 export function canonicalQuery(rawQuery: string, omit?: string): string {
-  if (rawQuery === '') return ''
+  return joinSorted(
+    queryPairs(rawQuery).map(([name, value]) => [encodeRfc3986(name), encodeRfc3986(value)]),
+    omit,
+  )
+}
+
+const encoded = /^(?:[A-Za-z0-9\-._~&=]|%[0-9A-F]{2})*$/
+
+/**
+ * The same without decoding, for a query that is encoded already; undefined when it visibly is not. A client that escapes
+ * more than it must gets another signature from this form, and then the full form is asked.
+ */
+export function encodedQuery(rawQuery: string, omit?: string): string | undefined {
+  if (!encoded.test(rawQuery)) return undefined
   const pairs: [string, string][] = []
-  for (const [name, value] of queryPairs(rawQuery)) {
-    if (name !== omit) pairs.push([encodeRfc3986(name), encodeRfc3986(value)])
+  for (const part of rawQuery.split('&')) {
+    if (part === '') continue
+    const equals = part.indexOf('=')
+    pairs.push(equals < 0 ? [part, ''] : [part.slice(0, equals), part.slice(equals + 1)])
   }
+  return joinSorted(pairs, omit)
+}
+
+function joinSorted(pairs: [string, string][], omit: string | undefined): string {
   // Encoded text is ASCII, so code-unit order is byte order.
   if (pairs.length > 1) pairs.sort((a, b) => order(a[0], b[0]) || order(a[1], b[1]))
   let text = ''
-  for (const [name, value] of pairs) text += `${text === '' ? '' : '&'}${name}=${value}`
+  for (const [name, value] of pairs) {
+    if (name !== omit) text += `${text === '' ? '' : '&'}${name}=${value}`
+  }
   return text
 }
 

@@ -7,8 +7,23 @@ export interface SigningTime {
 
 const basic = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/
 
+/** Requests of one moment carry one of few times, and a presigned URL always the same one. */
+const recent = new Map<string, SigningTime>()
+const maxRecent = 256
+
 /** Accepts ISO 8601 basic (`20130524T000000Z`) and HTTP dates. Undefined when it is neither. */
 export function parseSigningTime(text: string): SigningTime | undefined {
+  const known = recent.get(text)
+  if (known !== undefined) return known
+  const time = parse(text)
+  if (time !== undefined) {
+    if (recent.size >= maxRecent) recent.clear()
+    recent.set(text, time)
+  }
+  return time
+}
+
+function parse(text: string): SigningTime | undefined {
   const match = basic.exec(text)
   if (match !== null) {
     const [, year, month, day, hour, minute, second] = match.map(Number)
