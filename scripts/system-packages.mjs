@@ -29,16 +29,22 @@ const requirements = {
     { name: 'awscli', present: () => isInstalled('/usr/bin/aws') },
     { name: 'python3-boto3', present: () => pythonImports('boto3') },
     { name: 'python3-pytest', present: () => pythonImports('pytest') },
+    { name: 'python3-requests', present: () => pythonImports('requests') },
     { name: 'rclone', present: () => onPath('rclone') },
     { name: 'restic', present: () => onPath('restic') },
     { name: 's3cmd', present: () => onPath('s3cmd') },
     { name: 'curl', present: () => onPath('curl') },
   ],
   // What ceph/s3-tests imports; its checkout is named by PANDO_S3TESTS_DIR.
-  s3tests: ['pytest_timeout', 'munch', 'requests', 'lxml', 'isodate', 'httplib2', 'pytz'].map((module) => ({
-    name: `python3-${module === 'pytz' ? 'tz' : module.replaceAll('_', '-')}`,
-    present: () => pythonImports(module),
-  })),
+  s3tests: [
+    ['pytest-timeout', 'pytest_timeout'],
+    ['pytest-xdist', 'xdist'],
+    ['munch', 'munch'],
+    ['lxml', 'lxml'],
+    ['isodate', 'isodate'],
+    ['httplib2', 'httplib2'],
+    ['tz', 'pytz'],
+  ].map(([name, module]) => ({ name: `python3-${name}`, present: () => pythonImports(module) })),
   // libFuzzer comes with clang.
   fuzz: [{ name: 'clang', present: () => onPath('clang++') }],
   bench: [

@@ -50,7 +50,9 @@ export interface CommandOutcome {
 }
 
 export interface NodeProcessOptions {
-  /** More environment for the node (configuration). */
+  /** The configuration file; a small chunk store is the default. */
+  readonly config?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+  /** More environment for the node. */
   readonly env?: Readonly<Record<string, string>>
   /** How long a start may take before it counts as failed. */
   readonly startTimeoutMs?: number
@@ -77,6 +79,9 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
   const dataDirectory = await mkdtemp(join(options.parentDirectory ?? tmpdir(), 'pando-node-'))
   const accessKey = 'PANDOTESTROOTKEY0001'
   const secretKey = 'test/secret+key/of/the/root/account/0001'
+  const configFile = join(dataDirectory, 'pando.json')
+  const config = { ...options.config, store: { capacity: '4GiB', ...options.config?.['store'] } }
+  await writeFile(configFile, JSON.stringify(config))
   const log: string[] = []
   let child: ChildProcess | undefined
   let ready: ReadyLine | undefined
@@ -106,7 +111,7 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
     if (child && child.exitCode === null && child.signalCode === null)
       throw new Error('the node runs already')
     const begun = performance.now()
-    const args = [entry, 'up', '--json']
+    const args = [entry, 'up', '--json', '--config', configFile]
     const spawned = options.shellPrelude
       ? spawn('/bin/sh', ['-c', `${options.shellPrelude}; exec "$0" "$@"`, process.execPath, ...args], {
           env: environment(),
