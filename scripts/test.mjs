@@ -23,7 +23,14 @@ await runMain(async () => {
   const reporter = `--test-reporter=${pathToFileURL(join(root, 'scripts/test-report.mjs')).href}`
   return runForeground(
     process.execPath,
-    ['--enable-source-maps', ...runner, reporter, '--test-reporter-destination=stdout', ...files],
+    [
+      '--enable-source-maps',
+      '--expose-gc',
+      ...runner,
+      reporter,
+      '--test-reporter-destination=stdout',
+      ...files,
+    ],
     { cwd: root },
   )
 })
