@@ -1,5 +1,5 @@
 import { StorageError } from '../../contract/errors.ts'
-import { accountExists } from './accounts.ts'
+import { knownAccounts } from './accounts.ts'
 import {
   type AccessControlList,
   type AclOwners,
@@ -95,7 +95,7 @@ async function requestedAcl(context: OperationContext, owners: AclOwners): Promi
   const bucket = bucketOf(context)
   const rules = bucketRules(gateway.catalog)
   if (rules.ownership(bucket) === 'BucketOwnerEnforced') throw aclNotSupported()
-  const known = (id: string) => accountExists(gateway, id)
+  const known = knownAccounts(gateway)
   const headers = readAclHeaders((name) => request.header(name), owners, known)
   const text = await request.body.text(maxAclDocumentBytes)
   if (headers.kind !== 'none' && text !== '') {

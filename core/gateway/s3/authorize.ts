@@ -50,7 +50,9 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   // that is there already has no say in its creation: the catalog answers that it exists.
   if (bucket === undefined || question.action === 's3:CreateBucket') return identity.kind === 'key'
   const rules = bucketRules(gateway.catalog)
-  const block = rules.publicAccessBlock(bucket)
+  const policy = rules.policy(bucket)
+  // Nothing below could say no: the shortest way for whoever administers the region.
+  if (identity.kind === 'key' && identity.root && policy === undefined) return true
   const ownsBucket = identity.kind === 'key' && (identity.root || identity.account === bucket.owner)
   const action = versionedAction(question)
 
@@ -65,7 +67,6 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   }
 
   const effectOf = (asked: string, key: string | undefined, prefix?: string): PolicyEffect => {
-    const policy = rules.policy(bucket)
     if (policy === undefined) return 'none'
     const effect = evaluatePolicy(policy, {
       identity,
@@ -82,9 +83,8 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
       }),
     })
     // RestrictPublicBuckets: a public policy serves the owner's account only.
-    if (effect === 'allow' && block?.restrictPublicBuckets === true && !ownsBucket && isPublicPolicy(policy))
-      return 'none'
-    return effect
+    const restricted = (): boolean => rules.publicAccessBlock(bucket)?.restrictPublicBuckets === true
+    return effect === 'allow' && !ownsBucket && restricted() && isPublicPolicy(policy) ? 'none' : effect
   }
 
   // Listing rights that are asked for on account of a key are asked for the listing of just that key.
@@ -92,10 +92,13 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   const effect = effectOf(action, objectActions.has(action) ? question.key : undefined, listed)
   if (effect === 'deny') return ownsBucket && policyActions.has(action)
 
-  const listsApply = rules.ownership(bucket) !== 'BucketOwnerEnforced'
-  const ignorePublic = block?.ignorePublicAcls === true
-  const bucketGrants = (permission: Permission): boolean =>
-    listsApply && aclGrants(rules.acl(bucket), identity, permission, { ignorePublic })
+  const listsApply = (): boolean => rules.ownership(bucket) !== 'BucketOwnerEnforced'
+  const grants = (acl: AccessControlList, permission: Permission): boolean =>
+    listsApply() &&
+    aclGrants(acl, identity, permission, {
+      ignorePublic: rules.publicAccessBlock(bucket)?.ignorePublicAcls === true,
+    })
+  const bucketGrants = (permission: Permission): boolean => grants(rules.acl(bucket), permission)
 
   // Whether a key exists is a secret of the listing: without the right to list, a missing key is a denial.
   if (readActions.has(action) && question.key !== undefined && existing() === undefined) {
@@ -110,13 +113,14 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   if (objectPermission !== undefined && question.key !== undefined) {
     const record = existing()
     if (record === undefined) return ownsBucket
-    const owner = listsApply ? record.owner : bucket.owner
-    if (identity.kind === 'key' && identity.account === owner) return true
-    return listsApply && aclGrants(objectAcl(record), identity, objectPermission, { ignorePublic })
+    const wroteIt = identity.kind === 'key' && identity.account === record.owner
+    // With enforced ownership everything in the bucket is its owner's, and nothing anybody else's.
+    if (ownsBucket ? wroteIt || !listsApply() : wroteIt && listsApply()) return true
+    return grants(objectAcl(record), objectPermission)
   }
   if (ownsBucket) return true
-  if (ownedObjectActions.has(action) && listsApply && identity.kind === 'key') {
-    return existing()?.owner === identity.account
+  if (ownedObjectActions.has(action) && identity.kind === 'key') {
+    return existing()?.owner === identity.account && listsApply()
   }
   if (uploadActions.has(action)) return startedUpload(gateway, bucket, question)
   const bucketPermission = bucketAclPermissions.get(action)

@@ -1,6 +1,6 @@
 import { StorageError } from '../../contract/errors.ts'
 import type { AccountId, BucketConfigKind, BucketRecord } from '../../contract/object-model.ts'
-import { accountExists } from './accounts.ts'
+import { knownAccounts } from './accounts.ts'
 import { type AclRequest, isPublicAcl, readAclHeaders, serializeAcl } from './acl.ts'
 import { bucketRules, type ObjectOwnership, objectOwnerships } from './bucket-rules.ts'
 import { accessDenied, invalidArgument } from './errors.ts'
@@ -28,9 +28,7 @@ export function newObjectOwnership(
   const ownership = rules.ownership(bucket)
   // What a stranger writes belongs to the owner of the bucket that let him in.
   const writer = identity.kind === 'key' ? identity.account : bucket.owner
-  const request = readAclHeaders(header, { owner: writer, bucketOwner: bucket.owner }, (id) =>
-    accountExists(gateway, id),
-  )
+  const request = readAclHeaders(header, { owner: writer, bucketOwner: bucket.owner }, knownAccounts(gateway))
   if (ownership === 'BucketOwnerEnforced') {
     if (!givesBucketOwnerFullControl(request, bucket.owner)) throw aclNotSupported()
     return { owner: bucket.owner }
@@ -77,7 +75,7 @@ export function newBucketConfigs(
     }
     configs.ownership = text.encode(ownership)
   }
-  const request = readAclHeaders(header, { owner, bucketOwner: owner }, (id) => accountExists(gateway, id))
+  const request = readAclHeaders(header, { owner, bucketOwner: owner }, knownAccounts(gateway))
   if (request.kind === 'none') return configs
   if (ownership === 'BucketOwnerEnforced' && !(request.kind === 'canned' && request.name === 'private')) {
     throw invalidBucketAcl()
