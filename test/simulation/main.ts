@@ -1,0 +1,31 @@
+import { parseArgs } from 'node:util'
+import { simulate as catalog } from './catalog.sim.ts'
+
+/** `npm run simulate -- [name ...] [--seed N] [--steps M] [--runs R]`: runs simulations, from one seed or from many. */
+const simulations: Readonly<Record<string, (seed: number, steps: number) => Promise<object>>> = { catalog }
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seed: { type: 'string' },
+    steps: { type: 'string', default: '2000' },
+    runs: { type: 'string', default: '1' },
+  },
+})
+const firstSeed = values.seed === undefined ? Date.now() % 1_000_000 : Number(values.seed)
+const names = positionals.length > 0 ? positionals : Object.keys(simulations)
+for (const name of names) {
+  const run = simulations[name]
+  if (run === undefined) {
+    console.error(`no simulation is called ${name}; there are: ${Object.keys(simulations).join(', ')}`)
+    process.exit(2)
+  }
+  for (let seed = firstSeed; seed < firstSeed + Number(values.runs); seed++) {
+    try {
+      console.log(name, `seed ${seed}:`, JSON.stringify(await run(seed, Number(values.steps))))
+    } catch (error) {
+      console.error(error)
+      process.exit(1)
+    }
+  }
+}
