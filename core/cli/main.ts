@@ -3,8 +3,11 @@ import { packageVersion } from './package-version.ts'
 import { run } from './program.ts'
 import type { Terminal } from './terminal.ts'
 
-// A closed pipe (`pando bucket list | head -1`) ends the program quietly.
-process.stdout.on('error', () => process.exit(0))
+// A closed pipe (`pando bucket list | head -1`) ends a command quietly. A node goes on: it has said what it had to say.
+process.stdout.on('error', () => {
+  if (!process.argv.includes('up')) process.exit(0)
+})
+process.stderr.on('error', () => undefined)
 
 const terminal: Terminal = {
   out: (text) => void process.stdout.write(text),

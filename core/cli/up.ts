@@ -55,10 +55,15 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
 }
 
 function listenForSignals() {
+  // The terminal that a node was started in is closed: it stops. Without one (nohup, a supervisor) a hang-up means nothing.
+  if (!process.stdin.isTTY) process.on('SIGHUP', () => undefined)
+  const asked = process.stdin.isTTY
+    ? (['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+    : (['SIGTERM', 'SIGINT'] as const)
   let count = 0
   let second: () => void = () => undefined
   const first = new Promise<NodeJS.Signals>((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    for (const signal of asked) {
       process.on(signal, () => {
         count++
         if (count === 1) resolve(signal)

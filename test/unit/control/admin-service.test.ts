@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { connect as connectSocket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -313,6 +314,17 @@ test('an oversized message is refused before it is read', async () => {
   await assert.rejects(rawCall('CreateBucket', message, signedMetadata('CreateBucket', message)), {
     code: status.RESOURCE_EXHAUSTED,
   })
+})
+
+test('bytes that are not gRPC harm nobody', async () => {
+  await new Promise<void>((resolve) => {
+    const socket = connectSocket(server.port, '127.0.0.1')
+    socket.on('error', () => undefined)
+    socket.resume()
+    socket.on('close', () => resolve())
+    socket.end('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(100))
+  })
+  assert.equal((await remote.status()).pid, 42)
 })
 
 test('no node is told apart from a node that refuses', async () => {

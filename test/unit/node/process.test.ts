@@ -294,3 +294,51 @@ async function waitFor(condition: () => Promise<boolean>, timeoutMs = 10_000): P
     await delay(20)
   }
 }
+
+/** Makes a signal do something inside the node that cannot be done from outside. */
+async function withFault(code: string, use: (node: NodeProcess) => Promise<void>): Promise<void> {
+  const scratch = await mkdtemp(join(tmpdir(), 'pando-fault-'))
+  try {
+    const path = join(scratch, 'fault.mjs')
+    await writeFile(path, code)
+    await using node = await startNode({ env: { NODE_OPTIONS: `--import=${path}` } })
+    await use(node)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+test('when the writer of the catalog dies, the node says so and ends: it never stays half alive', async () => {
+  const fault = `
+    import workers from 'node:worker_threads'
+    import { syncBuiltinESMExports } from 'node:module'
+    if (workers.isMainThread) {
+      const { Worker } = workers
+      workers.Worker = class extends Worker {
+        constructor(...args) {
+          super(...args)
+          process.on('SIGUSR2', () => this.terminate())
+        }
+      }
+      syncBuiltinESMExports()
+    }`
+  await withFault(fault, async (node) => {
+    process.kill(node.pid, 'SIGUSR2')
+    await waitFor(async () => !node.running)
+    await assert.rejects(node.stop(), /stopped with code 1,/)
+    assert.match(node.logTail(), /"event":"fatal".*the node can no longer do its work/)
+    // Nothing of it is left: the next start is a normal one.
+    await node.start()
+    assert.equal((await node.command('bucket', 'create', 'first')).code, 0)
+  })
+})
+
+test('an exception that nobody caught is logged and ends the node at once', async () => {
+  const fault = `process.on('SIGUSR2', () => setTimeout(() => { throw new TypeError('a slip of ours') }))`
+  await withFault(fault, async (node) => {
+    process.kill(node.pid, 'SIGUSR2')
+    await waitFor(async () => !node.running)
+    await assert.rejects(node.stop(), /stopped with code 1,/)
+    assert.match(node.logTail(), /"event":"fatal".*a slip of ours/)
+  })
+})

@@ -1,0 +1,236 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { parse } from 'yaml'
+import { exitCodes, exitFor } from '../../../core/cli/exit-codes.ts'
+import { run } from '../../../core/cli/program.ts'
+import { facts, formatTime, ProgressLine, type Terminal, table } from '../../../core/cli/terminal.ts'
+import { StorageError } from '../../../core/contract/errors.ts'
+import { loadConfig } from '../../../core/node/config/load.ts'
+
+let scratch = ''
+before(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'pando-cli-'))
+})
+after(async () => {
+  await rm(scratch, { recursive: true, force: true })
+})
+
+async function pando(...args: string[]) {
+  return pandoWith({}, ...args)
+}
+
+async function pandoWith(environment: Record<string, string>, ...args: string[]) {
+  let out = ''
+  let err = ''
+  const terminal: Terminal = {
+    out: (text) => {
+      out += text
+    },
+    err: (text) => {
+      err += text
+    },
+    isInteractive: false,
+    columns: 80,
+    environment,
+    workingDirectory: scratch,
+  }
+  const code = await run(args, terminal, '1.2.3')
+  return { code, out, err }
+}
+
+test('help and version answer with code 0, and help lists the exit codes', async () => {
+  const help = await pando('--help')
+  assert.equal(help.code, 0)
+  for (const [code, meaning] of Object.values(exitCodes))
+    assert.ok(help.out.includes(`  ${code}  ${meaning}`))
+  assert.deepEqual(await pando('--version'), { code: 0, out: '1.2.3\n', err: '' })
+  assert.deepEqual(await pando('version'), { code: 0, out: '1.2.3\n', err: '' })
+  assert.deepEqual(JSON.parse((await pando('version', '--json')).out), {
+    version: '1.2.3',
+    node: process.version,
+  })
+})
+
+test('what is not a command line is refused with code 2 and what was meant', async () => {
+  const typo = await pando('bukcet', 'list')
+  assert.equal(typo.code, 2)
+  assert.match(typo.err, /Did you mean bucket\?/)
+  assert.equal((await pando('bucket', 'create')).code, 2)
+  assert.equal((await pando('bucket', 'list', '--nope')).code, 2)
+  assert.equal((await pando('status', 'extra', 'words')).code, 2)
+})
+
+test('without a node each command that needs one says how to get one', async () => {
+  for (const args of [
+    ['status'],
+    ['stop'],
+    ['bucket', 'list'],
+    ['bucket', 'create', 'first'],
+    ['key', 'create'],
+    ['debug', 'scan'],
+    ['debug', 'stats'],
+  ]) {
+    const { code, err } = await pando(...args)
+    assert.equal(code, 3, args.join(' '))
+    assert.match(err, /is the node running\? start it with 'pando up'/)
+  }
+})
+
+test('an error with --json is JSON on stdout, with its code and its exit code', async () => {
+  const { code, out } = await pando('status', '--json')
+  const { error, exitCode } = JSON.parse(out)
+  assert.equal(error.code, 'UNAVAILABLE')
+  assert.equal(exitCode, code)
+})
+
+test('TCP without keys is refused before anything is sent', async () => {
+  const { code, err } = await pando('status', '--endpoint', '127.0.0.1:1')
+  assert.equal(code, 4)
+  assert.match(err, /PANDO_ROOT_ACCESS_KEY/)
+})
+
+test('the printed schema is a valid configuration that says the defaults', async () => {
+  const { code, out } = await pando('config', 'schema')
+  assert.equal(code, 0)
+  const printed = loadConfig({ file: { name: 'printed', text: out }, environment: {} })
+  assert.deepEqual(printed, loadConfig({ environment: {} }))
+  for (const line of out.split('\n')) assert.ok(line.length <= 110, line)
+  const schema = JSON.parse((await pando('config', 'schema', '--json')).out)
+  assert.equal(schema.properties.s3.additionalProperties, false)
+})
+
+test('the configuration in force is shown as it would be written', async () => {
+  await writeFile(join(scratch, 'a.yaml'), 's3:\n  listen: 127.0.0.1:1\nlog:\n  level: debug\n')
+  const { out } = await pandoWith({ PANDO_S3_LISTEN: '127.0.0.1:2' }, 'config', 'show', '--config', 'a.yaml')
+  const shown = parse(out)
+  assert.equal(shown.s3.listen, '127.0.0.1:2')
+  assert.equal(shown.log.level, 'debug')
+  assert.deepEqual(loadConfig({ file: { name: 'shown', text: out }, environment: {} }).s3.listen, {
+    host: '127.0.0.1',
+    port: 2,
+  })
+})
+
+test('config validate tells what is wrong and exits with 2', async () => {
+  await writeFile(join(scratch, 'bad.yaml'), 's3:\n  lisen: 127.0.0.1:1\n')
+  const bad = await pando('config', 'validate', 'bad.yaml')
+  assert.equal(bad.code, 2)
+  assert.match(bad.err, /s3\.lisen: unknown key; did you mean 'listen'\?/)
+  await writeFile(join(scratch, 'good.json'), '{"region": "eu-1"}')
+  assert.equal((await pando('config', 'validate', 'good.json')).code, 0)
+  const missing = await pando('config', 'validate', 'missing.yaml')
+  assert.equal(missing.code, 2)
+  assert.match(missing.err, /cannot read the config file/)
+  assert.equal((await pandoWith({ PANDO_CONFIG: 'bad.yaml' }, 'config', 'validate')).code, 2)
+})
+
+test('the doctor looks at this machine and leaves nothing behind', async () => {
+  const data = join(scratch, 'data')
+  const { code, out } = await pando('doctor', '--json', '--data', data)
+  const { ok, checks } = JSON.parse(out) as {
+    ok: boolean
+    checks: { name: string; state: string; found: string }[]
+  }
+  assert.equal(code, ok ? 0 : 7)
+  const names = checks.map(({ name }) => name)
+  for (const name of [
+    'node',
+    'kernel',
+    'io_uring',
+    'compiler',
+    'liburing',
+    'native addon',
+    'data directory',
+    'fsync',
+  ]) {
+    assert.ok(names.includes(name), name)
+  }
+  for (const { name, state, found } of checks) {
+    assert.match(state, /^(ok|warn|fail)$/, name)
+    assert.notEqual(found, '', name)
+  }
+  assert.match(checks.find(({ name }) => name === 'fsync')?.found ?? '', /\d ms in the middle/)
+  const { readdir } = await import('node:fs/promises')
+  assert.deepEqual(
+    (await readdir(scratch)).filter((name) => name.includes('doctor')),
+    [],
+  )
+})
+
+test('a data directory that cannot be written fails the doctor', async () => {
+  await writeFile(join(scratch, 'file'), '')
+  const { code, out } = await pando('doctor', '--data', join(scratch, 'file', 'data'))
+  assert.equal(code, 7)
+  assert.match(out, /^fail {2}data directory/m)
+})
+
+test('a secret is not taken from the command line, and half a pair is refused', async () => {
+  assert.equal((await pando('key', 'create', '--secret-key', 'x')).code, 2)
+  const half = await pando('key', 'create', '--access-key', 'ABC')
+  assert.equal(half.code, 2)
+  assert.match(half.err, /go together/)
+})
+
+test('every exit code is one of the table', () => {
+  const known = new Set<number>(Object.values(exitCodes).map(([code]) => code))
+  assert.equal(known.size, Object.keys(exitCodes).length)
+  for (const code of [
+    'INTERNAL',
+    'UNAUTHENTICATED',
+    'NO_SUCH_BUCKET',
+    'INVALID_CONFIG',
+    'ALREADY_OPEN',
+  ] as const) {
+    assert.ok(known.has(exitFor(new StorageError(code, ''))))
+  }
+  assert.equal(exitFor(new StorageError('UNAVAILABLE', 'the node said so')), 1)
+  assert.equal(exitFor(new StorageError('UNAVAILABLE', '', { details: { unreachable: 'true' } })), 3)
+})
+
+test('tables are aligned and harmless', () => {
+  const text = table(
+    [{ title: 'name' }, { title: 'size', align: 'right' }, { title: 'note' }],
+    [
+      ['a', '1', ''],
+      ['long-name', '1000', 'x\u001b[31m'],
+    ],
+  )
+  assert.equal(text, 'NAME       SIZE  NOTE\na             1\nlong-name  1000  x\\x1b[31m\n')
+  assert.equal(
+    facts([
+      ['a', '1'],
+      ['long', '2'],
+    ]),
+    'a     1\nlong  2\n',
+  )
+  assert.equal(formatTime(0), '1970-01-01 00:00:00Z')
+})
+
+test('progress is shown to a person after a second, and not to a file', async () => {
+  let err = ''
+  const terminal = (isInteractive: boolean): Terminal => ({
+    out: () => undefined,
+    err: (text) => {
+      err += text
+    },
+    isInteractive,
+    columns: 40,
+    environment: {},
+    workingDirectory: '/',
+  })
+  const shown = new ProgressLine(terminal(true))
+  const file = new ProgressLine(terminal(false))
+  shown.update('working', 1, 2)
+  assert.equal(err, '')
+  await new Promise((resolve) => setTimeout(resolve, 1010))
+  file.update('working', 1, 2)
+  assert.equal(err, '')
+  shown.update('working', 1, 2)
+  assert.match(err, /^\rworking {2}\[##########----------\] 50 %/)
+  assert.ok(err.length <= 41)
+  shown.clear()
+  assert.match(err, /\r {2,}\r$/)
+})
