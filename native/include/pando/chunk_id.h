@@ -14,8 +14,8 @@ namespace pando {
 static_assert(std::endian::native == std::endian::little,
               "records and ring entries are little-endian and are read in place");
 
-/// 16 opaque bytes that name an immutable chunk. Ordered bytewise (as memcmp orders), which is the order
-/// of every listing.
+/// 16 opaque bytes that name an immutable chunk. Ordered bytewise (as memcmp orders), which is the
+/// order of every listing.
 struct ChunkId {
   std::array<uint8_t, 16> bytes{};
 

@@ -14,7 +14,8 @@ namespace pando {
 [[nodiscard]] PANDO_EXPORT uint32_t Crc32c(std::span<const std::byte> data, uint32_t crc = 0);
 
 /// The CRC of a + b from those of a and b and the length of b, without touching the bytes.
-[[nodiscard]] PANDO_EXPORT uint32_t Crc32cCombine(uint32_t crc_a, uint32_t crc_b, uint64_t length_b);
+[[nodiscard]] PANDO_EXPORT uint32_t Crc32cCombine(uint32_t crc_a, uint32_t crc_b,
+                                                  uint64_t length_b);
 
 }  // namespace pando
 

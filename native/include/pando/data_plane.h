@@ -1,5 +1,5 @@
-// The door to the native data plane: reactors with their chunk store partitions, and ports through which
-// other threads reach them. See port_layout.h for the memory a port shares.
+// The door to the native data plane: reactors with their chunk store partitions, and ports through
+// which other threads reach them. See port_layout.h for the memory a port shares.
 #ifndef PANDO_DATA_PLANE_H_
 #define PANDO_DATA_PLANE_H_
 
@@ -19,7 +19,8 @@ namespace pando {
 
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarn, kError };
 
-/// Called from reactor threads (one at a time) and from the thread in Open. Must not block or call back.
+/// Called from reactor threads (one at a time) and from the thread in Open. Must not block or call
+/// back.
 using LogSink = std::function<void(LogLevel, std::string_view)>;
 
 enum class Backend : uint8_t {
@@ -41,17 +42,20 @@ struct DataPlaneOptions {
   /// Wraps the back end in one that misbehaves according to `faults`.
   bool faulty = false;
   FaultPlan faults;
-  /// 0 = half of the cores, at least 1. One thread, ring and store partition each. A directory keeps the
-  /// number it was created with: asking for another one is answered with a log line, not an error.
+  /// 0 = half of the cores, at least 1. One thread, ring and store partition each. A directory
+  /// keeps the number it was created with: asking for another one is answered with a log line, not
+  /// an error.
   uint32_t reactors = 0;
   WaitMode wait = WaitMode::kAdaptive;
-  /// Pin reactor i to core i. Off by default: a machine shared with a JavaScript thread fares better so.
+  /// Pin reactor i to core i. Off by default: a machine shared with a JavaScript thread fares
+  /// better so.
   bool pin = false;
   /// Read cache over all partitions.
   uint64_t cache_bytes = 64ULL << 20U;
-  /// Largest size of all partition files together; rounded down to whole 64 MiB segments, at least 8 a
-  /// partition. Files grow towards it one pre-written segment at a time, ahead of need. May be raised
-  /// between runs; a value below what is already grown is answered with a log line and the grown size.
+  /// Largest size of all partition files together; rounded down to whole 64 MiB segments, at least
+  /// 8 a partition. Files grow towards it one pre-written segment at a time, ahead of need. May be
+  /// raised between runs; a value below what is already grown is answered with a log line and the
+  /// grown size.
   uint64_t capacity_bytes = 16ULL << 30U;
   /// Segments to pre-write ahead of need in the background, a partition.
   uint32_t grow_ahead_segments = 2;
@@ -63,8 +67,8 @@ struct PortOptions {
   uint32_t cq_entries = 2048;  // power of two, at least sq_entries
   /// Rounded up to 4 KiB; at most 2 GiB - 4 KiB so that offsets stay small integers in JavaScript.
   uint64_t slab_bytes = 64ULL << 20U;
-  /// Rings the consumer. Runs on a reactor thread, at most once per burst (see `armed`); must not block.
-  /// Not called after Close has returned.
+  /// Rings the consumer. Runs on a reactor thread, at most once per burst (see `armed`); must not
+  /// block. Not called after Close has returned.
   std::function<void()> doorbell;
 };
 
@@ -84,9 +88,10 @@ class PANDO_EXPORT Port {
   /// Wakes the reactor. Thread safe and cheap; a needless call is harmless.
   virtual void Kick() = 0;
 
-  /// Takes no more submissions, answers queued ones with CANCELLED, lets the ones in flight finish (puts
-  /// become durable), then returns; their completions are in the CQ. No doorbell rings afterwards. A
-  /// second call returns at once. Safe from any thread except a reactor's (so: not from the doorbell).
+  /// Takes no more submissions, answers queued ones with CANCELLED, lets the ones in flight finish
+  /// (puts become durable), then returns; their completions are in the CQ. No doorbell rings
+  /// afterwards. A second call returns at once. Safe from any thread except a reactor's (so: not
+  /// from the doorbell).
   virtual void Close() = 0;
 
  protected:
@@ -99,23 +104,23 @@ class PANDO_EXPORT DataPlane {
   DataPlane(const DataPlane&) = delete;
   DataPlane& operator=(const DataPlane&) = delete;
 
-  /// Opens or creates the directory, replays its logs and starts the reactors. Blocks for the length of
-  /// the recovery (bounded by the checkpoint interval), so call it off the JavaScript thread.
-  /// Errors: INVALID_ARGUMENT (options; a store of an unknown format version), CONFLICT (another process
-  /// has the directory open), INSUFFICIENT_STORAGE (no room for the first segments), IO_ERROR,
-  /// CORRUPT_CHUNK (no readable superblock).
+  /// Opens or creates the directory, replays its logs and starts the reactors. Blocks for the
+  /// length of the recovery (bounded by the checkpoint interval), so call it off the JavaScript
+  /// thread. Errors: INVALID_ARGUMENT (options; a store of an unknown format version), CONFLICT
+  /// (another process has the directory open), INSUFFICIENT_STORAGE (no room for the first
+  /// segments), IO_ERROR, CORRUPT_CHUNK (no readable superblock).
   [[nodiscard]] static Result<std::unique_ptr<DataPlane>> Open(DataPlaneOptions options);
 
-  /// Errors: INVALID_ARGUMENT, CLOSED, OVERLOADED (64 ports are open), INSUFFICIENT_STORAGE (no memory).
-  /// REQUIRES: the Port is destroyed before the DataPlane.
+  /// Errors: INVALID_ARGUMENT, CLOSED, OVERLOADED (64 ports are open), INSUFFICIENT_STORAGE (no
+  /// memory). REQUIRES: the Port is destroyed before the DataPlane.
   [[nodiscard]] virtual Result<std::unique_ptr<Port>> OpenPort(PortOptions options) = 0;
 
   /// Back end in use after probing: "uring", "posix" or "memory".
   [[nodiscard]] virtual std::string_view backend() const = 0;
   [[nodiscard]] virtual uint32_t partitions() const = 0;
 
-  /// Closes open ports, writes a checkpoint and stops the reactors. Error: the checkpoint could not be
-  /// written (nothing is lost; the next start replays more). A second call returns the same.
+  /// Closes open ports, writes a checkpoint and stops the reactors. Error: the checkpoint could not
+  /// be written (nothing is lost; the next start replays more). A second call returns the same.
   [[nodiscard]] virtual Status Close() = 0;
 
  protected:

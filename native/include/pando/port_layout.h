@@ -8,25 +8,29 @@
 //
 // Head and tail words are free-running u32 counters (they wrap at 2^32); the slot of counter n is
 // n & (entries - 1). Queue length = (tail - head) mod 2^32. Use Atomics.load/store/exchange on an
-// Int32Array over the region: V8 makes them sequentially consistent, which the protocol below needs.
+// Int32Array over the region: V8 makes them sequentially consistent, which the protocol below
+// needs.
 //
 // Submitting (producer = JavaScript):
 //   1. if tail - Atomics.load(sq_head) == sq_entries: full, wait for completions;
-//   2. write the entry with plain stores; Atomics.store(sq_tail, tail + 1)  (once per burst is best);
+//   2. write the entry with plain stores; Atomics.store(sq_tail, tail + 1)  (once per burst is
+//   best);
 //   3. if Atomics.load(sleeping) == 1: call Port::Kick().
-//   The reactor sets sleeping = 1 and then looks at sq_tail again before it sleeps, so a submission is
-//   seen by one side or the other.
+//   The reactor sets sleeping = 1 and then looks at sq_tail again before it sleeps, so a submission
+//   is seen by one side or the other.
 //
 // Completing (consumer = JavaScript, in the doorbell's event):
-//   1. head..Atomics.load(cq_tail): handle entries (at most 1024 a turn), Atomics.store(cq_head, n);
+//   1. head..Atomics.load(cq_tail): handle entries (at most 1024 a turn), Atomics.store(cq_head,
+//   n);
 //   2. drained: Atomics.store(armed, 1), then look at cq_tail AGAIN; if it moved: store armed = 0
 //      and go to 1. (The reactor publishes cq_tail first and exchanges armed afterwards.)
-//   3. if sq_head != sq_tail and Atomics.load(sleeping) == 1: Kick() (the reactor had stopped taking
+//   3. if sq_head != sq_tail and Atomics.load(sleeping) == 1: Kick() (the reactor had stopped
+//   taking
 //      entries because the completion queue had no room; see below).
 //   The doorbell callback runs at most once per armed -> disarmed transition, i.e. once per burst.
 //
-// The reactor takes a submission only while in-flight + unread completions < cq_entries, so a completion
-// always finds room and nothing is dropped.
+// The reactor takes a submission only while in-flight + unread completions < cq_entries, so a
+// completion always finds room and nothing is dropped.
 #ifndef PANDO_PORT_LAYOUT_H_
 #define PANDO_PORT_LAYOUT_H_
 
@@ -58,13 +62,13 @@ struct PortControl {
   ControlWord armed;     // offset 320, JavaScript stores 1, reactor exchanges to 0 and rings
   ControlWord closed;    // offset 384, 1 once the port takes no more submissions
   // offset 448: constants, written before the port is handed out
-  alignas(64) uint32_t magic = kPortMagic;              // 448
-  uint32_t layout_version = kPortLayoutVersion;         // 452
-  uint32_t sq_entries = 0;                              // 456
-  uint32_t cq_entries = 0;                              // 460
-  uint32_t sq_offset = 0;                               // 464, bytes from the start of the region
-  uint32_t cq_offset = 0;                               // 468
-  uint64_t slab_bytes = 0;                              // 472
+  alignas(64) uint32_t magic = kPortMagic;       // 448
+  uint32_t layout_version = kPortLayoutVersion;  // 452
+  uint32_t sq_entries = 0;                       // 456
+  uint32_t cq_entries = 0;                       // 460
+  uint32_t sq_offset = 0;                        // 464, bytes from the start of the region
+  uint32_t cq_offset = 0;                        // 468
+  uint64_t slab_bytes = 0;                       // 472
 };
 static_assert(sizeof(std::atomic<uint32_t>) == 4 && std::atomic<uint32_t>::is_always_lock_free);
 static_assert(offsetof(PortControl, sq_head) == 0);
@@ -80,24 +84,26 @@ inline constexpr size_t kPortControlBytes = 4096;
 static_assert(sizeof(PortControl) <= kPortControlBytes);
 
 enum class PortOp : uint8_t {
-  kNop = 0,      // completes OK; for tests and latency probes
-  kPut = 1,      // id, slab_offset, length (1..4 MiB). OK only when durable. CQ.crc32c = of the payload
-  kGet = 2,      // id, chunk_offset, length -> slab_offset. CQ.length = bytes, CQ.chunk_length = whole
-  kHas = 3,      // id. OK or CHUNK_NOT_FOUND; CQ.chunk_length, CQ.crc32c
-  kDelete = 4,   // id. OK when durable, CHUNK_NOT_FOUND if there was none
-  kList = 5,     // from id (inclusive), length = record limit -> ListRecord[] at slab_offset
-                 //   CQ.length = records, CQ.value = 1 when more follow (continue at CQ.id)
-  kStats = 6,    // -> StoreStats at slab_offset; CQ.length = sizeof(StoreStats)
-  kScrub = 7,    // position, budget_bytes, length = finding limit -> ScrubFinding[] at slab_offset
-                 //   CQ.length = findings, CQ.value = next position, 0 = the whole store was covered
-  kSync = 8,     // OK when every earlier put and delete of this port has been settled
-  kCollect = 9,  // hint: reclaim space now; CQ.value = segments freed by this step (0 = nothing to do)
+  kNop = 0,  // completes OK; for tests and latency probes
+  kPut = 1,  // id, slab_offset, length (1..4 MiB). OK only when durable. CQ.crc32c = of the payload
+  kGet = 2,  // id, chunk_offset, length -> slab_offset. CQ.length = bytes, CQ.chunk_length = whole
+  kHas = 3,  // id. OK or CHUNK_NOT_FOUND; CQ.chunk_length, CQ.crc32c
+  kDelete = 4,  // id. OK when durable, CHUNK_NOT_FOUND if there was none
+  kList = 5,    // from id (inclusive), length = record limit -> ListRecord[] at slab_offset
+                //   CQ.length = records, CQ.value = 1 when more follow (continue at CQ.id)
+  kStats = 6,   // -> StoreStats at slab_offset; CQ.length = sizeof(StoreStats)
+  kScrub = 7,   // position, budget_bytes, length = finding limit -> ScrubFinding[] at slab_offset
+                //   CQ.length = findings, CQ.value = next position, 0 = the whole store was covered
+  kSync = 8,    // OK when every earlier put and delete of this port has been settled
+  kCollect =
+      9,  // hint: reclaim space now; CQ.value = segments freed by this step (0 = nothing to do)
 };
 inline constexpr uint8_t kPortOpCount = 10;
 
 /// kPut: bytes between length and the next 4 KiB boundary of the slab belong to the request and are
-/// zeroed (they reach the disk). kGet: likewise they are scribbled on. A caller therefore owns whole
-/// 4 KiB pages of the slab per request. slab_offset must be a multiple of 4096 for every op that uses it.
+/// zeroed (they reach the disk). kGet: likewise they are scribbled on. A caller therefore owns
+/// whole 4 KiB pages of the slab per request. slab_offset must be a multiple of 4096 for every op
+/// that uses it.
 struct SqEntry {
   uint64_t token;         // offset  0, returned untouched
   uint8_t op;             // offset  8, PortOp
@@ -145,20 +151,21 @@ struct ListRecord {
 static_assert(sizeof(ListRecord) == 32);
 
 enum class FindingKind : uint32_t {
-  kPayload = 1,   // a live chunk's bytes do not match their checksum; id is set
-  kHeader = 2,    // a batch header is unreadable; its live chunks are still served through the index
-  kLostBatch = 3, // found at start-up: an acknowledged batch whose header is gone; its ids are unknown
-  kUnreadable = 4, // the device reported an error for the pages of a live chunk; id is set
+  kPayload = 1,  // a live chunk's bytes do not match their checksum; id is set
+  kHeader = 2,   // a batch header is unreadable; its live chunks are still served through the index
+  kLostBatch =
+      3,  // found at start-up: an acknowledged batch whose header is gone; its ids are unknown
+  kUnreadable = 4,  // the device reported an error for the pages of a live chunk; id is set
 };
 
 /// One scrub finding, 64 bytes.
 struct ScrubFinding {
-  ChunkId id;           // offset  0, zero when unknown
-  uint32_t kind;        // offset 16, FindingKind
-  uint32_t partition;   // offset 20
-  uint32_t segment;     // offset 24
-  uint32_t page;        // offset 28, first 4 KiB page in the segment
-  uint32_t length;      // offset 32, payload bytes, 0 when unknown
+  ChunkId id;                // offset  0, zero when unknown
+  uint32_t kind;             // offset 16, FindingKind
+  uint32_t partition;        // offset 20
+  uint32_t segment;          // offset 24
+  uint32_t page;             // offset 28, first 4 KiB page in the segment
+  uint32_t length;           // offset 32, payload bytes, 0 when unknown
   uint32_t expected_crc32c;  // offset 36
   uint32_t actual_crc32c;    // offset 40
   int32_t os_error;          // offset 44
@@ -166,41 +173,41 @@ struct ScrubFinding {
 };
 static_assert(sizeof(ScrubFinding) == 64);
 
-/// Counters and gauges, u64 each, in this order; new ones are appended. Summed over partitions unless
-/// noted. Bytes are bytes of the device unless noted.
+/// Counters and gauges, u64 each, in this order; new ones are appended. Summed over partitions
+/// unless noted. Bytes are bytes of the device unless noted.
 struct StoreStats {
-  uint64_t chunks;                  //  0 live chunks
-  uint64_t chunk_bytes;             //  1 their payload bytes
-  uint64_t live_bytes;              //  2 what they take on the device (payload, slots, header share)
-  uint64_t capacity_bytes;          //  3 configured
-  uint64_t limit_bytes;             //  4 live_bytes at which puts are refused (92 %)
-  uint64_t grown_bytes;             //  5 pre-written so far
-  uint64_t segments_free;           //  6 pre-written and empty
-  uint64_t segments_used;           //  7
-  uint64_t segments_damaged;        //  8 kept because something in them could not be read
-  uint64_t index_bytes;             //  9 RAM of the index
-  uint64_t cache_bytes;             // 10 RAM of the read cache
-  uint64_t cache_hits;              // 11
-  uint64_t cache_misses;            // 12
-  uint64_t puts;                    // 13 acknowledged
-  uint64_t gets;                    // 14 served
-  uint64_t deletes;                 // 15 acknowledged
-  uint64_t batches;                 // 16 durable batches
-  uint64_t bytes_written;           // 17 to the log, with headers and padding
-  uint64_t bytes_read;              // 18
-  uint64_t bytes_moved;             // 19 payload copied by the collector
-  uint64_t segments_collected;      // 20
-  uint64_t checkpoints;             // 21
-  uint64_t corrupt_reads;           // 22 reads whose checksum failed (never served)
-  uint64_t scrub_findings;          // 23
-  uint64_t recovery_batches;        // 24 replayed at the last start
-  uint64_t recovery_discarded;      // 25 torn, unacknowledged batches cut at the last start
-  uint64_t recovery_lost_batches;   // 26 acknowledged batches found unreadable at the last start
-  uint64_t recovery_us;             // 27
-  uint64_t offline;                 // 28 partitions that stopped writing after a device error
-  uint64_t damaged_chunks;          // 29 live chunks known to be damaged
-  uint64_t partitions;              // 30
-  uint64_t reserved;                // 31
+  uint64_t chunks;                 //  0 live chunks
+  uint64_t chunk_bytes;            //  1 their payload bytes
+  uint64_t live_bytes;             //  2 what they take on the device (payload, slots, header share)
+  uint64_t capacity_bytes;         //  3 configured
+  uint64_t limit_bytes;            //  4 live_bytes at which puts are refused (92 %)
+  uint64_t grown_bytes;            //  5 pre-written so far
+  uint64_t segments_free;          //  6 pre-written and empty
+  uint64_t segments_used;          //  7
+  uint64_t segments_damaged;       //  8 kept because something in them could not be read
+  uint64_t index_bytes;            //  9 RAM of the index
+  uint64_t cache_bytes;            // 10 RAM of the read cache
+  uint64_t cache_hits;             // 11
+  uint64_t cache_misses;           // 12
+  uint64_t puts;                   // 13 acknowledged
+  uint64_t gets;                   // 14 served
+  uint64_t deletes;                // 15 acknowledged
+  uint64_t batches;                // 16 durable batches
+  uint64_t bytes_written;          // 17 to the log, with headers and padding
+  uint64_t bytes_read;             // 18
+  uint64_t bytes_moved;            // 19 payload copied by the collector
+  uint64_t segments_collected;     // 20
+  uint64_t checkpoints;            // 21
+  uint64_t corrupt_reads;          // 22 reads whose checksum failed (never served)
+  uint64_t scrub_findings;         // 23
+  uint64_t recovery_batches;       // 24 replayed at the last start
+  uint64_t recovery_discarded;     // 25 torn, unacknowledged batches cut at the last start
+  uint64_t recovery_lost_batches;  // 26 acknowledged batches found unreadable at the last start
+  uint64_t recovery_us;            // 27
+  uint64_t offline;                // 28 partitions that stopped writing after a device error
+  uint64_t damaged_chunks;         // 29 live chunks known to be damaged
+  uint64_t partitions;             // 30
+  uint64_t reserved;               // 31
 };
 static_assert(sizeof(StoreStats) == 256);
 

@@ -1,6 +1,6 @@
 // Errors are values. No exception crosses a seam of this library; a function that can fail returns
-// Result<T>. The codes carry the names of core/contract/errors.ts; their numbers travel in completion
-// entries (port_layout.h) and therefore never change meaning.
+// Result<T>. The codes carry the names of core/contract/errors.ts; their numbers travel in
+// completion entries (port_layout.h) and therefore never change meaning.
 #ifndef PANDO_RESULT_H_
 #define PANDO_RESULT_H_
 
@@ -38,10 +38,18 @@ inline constexpr uint32_t kErrorCodeCount = 12;
 
 /// The name as in core/contract/errors.ts ("OK", "CHUNK_NOT_FOUND", ...).
 constexpr std::string_view ErrorCodeName(ErrorCode code) {
-  constexpr std::string_view kNames[kErrorCodeCount] = {
-      "OK",        "CHUNK_NOT_FOUND", "CONFLICT",         "CORRUPT_CHUNK", "INSUFFICIENT_STORAGE",
-      "DEVICE_OFFLINE", "IO_ERROR",   "INVALID_ARGUMENT", "OVERLOADED",    "CLOSED",
-      "CANCELLED", "INTERNAL"};
+  constexpr std::string_view kNames[kErrorCodeCount] = {"OK",
+                                                        "CHUNK_NOT_FOUND",
+                                                        "CONFLICT",
+                                                        "CORRUPT_CHUNK",
+                                                        "INSUFFICIENT_STORAGE",
+                                                        "DEVICE_OFFLINE",
+                                                        "IO_ERROR",
+                                                        "INVALID_ARGUMENT",
+                                                        "OVERLOADED",
+                                                        "CLOSED",
+                                                        "CANCELLED",
+                                                        "INTERNAL"};
   const auto index = static_cast<uint32_t>(code);
   return index < kErrorCodeCount ? kNames[index] : std::string_view("INTERNAL");
 }
@@ -55,8 +63,8 @@ struct Error {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                    // NOLINT: implicit by design
-  Result(Error error) : error_(std::move(error)) {}                // NOLINT
+  Result(T value) : value_(std::move(value)) {}      // NOLINT: implicit by design
+  Result(Error error) : error_(std::move(error)) {}  // NOLINT
   Result(ErrorCode code, std::string message) : error_{code, std::move(message)} {}
 
   [[nodiscard]] bool ok() const { return value_.has_value(); }

@@ -1,0 +1,221 @@
+#include "pando/data_plane.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <future>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "block/file_handle.h"
+#include "reactor/reactor.h"
+
+namespace pando {
+namespace {
+
+constexpr uint32_t kMostReactors = 64;
+constexpr size_t kMostPorts = 64;
+constexpr uint32_t kSegmentPages = 16384;
+
+std::string StorePath(const std::string& directory, uint32_t partition) {
+  return directory + "/store-" + std::to_string(partition) + ".pando";
+}
+
+bool Exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+class DataPlaneImpl final : public DataPlane {
+ public:
+  explicit DataPlaneImpl(DataPlaneOptions options) : options_(std::move(options)) {}
+  ~DataPlaneImpl() override { static_cast<void>(Close()); }
+
+  Status Open();
+  [[nodiscard]] Result<std::unique_ptr<Port>> OpenPort(PortOptions options) override;
+  [[nodiscard]] std::string_view backend() const override { return backend_; }
+  [[nodiscard]] uint32_t partitions() const override {
+    return static_cast<uint32_t>(reactors_.size());
+  }
+  [[nodiscard]] Status Close() override;
+
+ private:
+  Status LockDirectory();
+  Result<uint32_t> CountPartitions(bool* create) const;
+  void Log(LogLevel level, const std::string& text) const {
+    if (options_.log) options_.log(level, text);
+  }
+
+  DataPlaneOptions options_;
+  FileHandle lock_;
+  std::vector<std::unique_ptr<Reactor>> reactors_;
+  std::vector<Reactor*> all_;
+  std::string backend_;
+  std::mutex log_mutex_;
+  std::mutex mutex_;  // guards what follows
+  size_t next_home_ = 0;
+  std::shared_ptr<std::atomic<size_t>> open_ports_ = std::make_shared<std::atomic<size_t>>(0);
+  bool closed_ = false;
+  Status close_status_;
+};
+
+Status DataPlaneImpl::LockDirectory() {
+  if (options_.directory.empty()) {
+    return Error{ErrorCode::kInvalidArgument, "no data directory given"};
+  }
+  if (::mkdir(options_.directory.c_str(), 0700) != 0 && errno != EEXIST) {
+    return SystemError("mkdir " + options_.directory, errno);
+  }
+  const std::string path = options_.directory + "/lock";
+  lock_ = FileHandle(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (lock_.get() < 0) return SystemError("open " + path, errno);
+  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return SystemError("flock " + path, errno);
+    char owner[32] = {};
+    const ssize_t n = ::pread(lock_.get(), owner, sizeof owner - 1, 0);
+    std::string who(owner, n > 0 ? static_cast<size_t>(n) : 0);
+    while (!who.empty() && who.back() == '\n') who.pop_back();
+    return Error{ErrorCode::kConflict, "the data directory " + options_.directory +
+                                           " is open in another process" +
+                                           (who.empty() ? "" : " (pid " + who + ")")};
+  }
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(lock_.get(), 0) != 0 ||
+      ::pwrite(lock_.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+    return SystemError("write " + path, errno);
+  }
+  return {};
+}
+
+// A directory keeps the number of partitions that it was made with: chunks are spread by it.
+Result<uint32_t> DataPlaneImpl::CountPartitions(bool* create) const {
+  uint32_t wanted = options_.reactors;
+  if (wanted == 0) wanted = std::max(1U, std::thread::hardware_concurrency() / 2);
+  wanted = std::min(wanted, kMostReactors);
+  *create = true;
+  if (options_.backend == Backend::kMemory) return wanted;
+  uint32_t found = 0;
+  uint32_t highest = 0;
+  for (uint32_t i = 0; i < kMostReactors; ++i) {
+    if (!Exists(StorePath(options_.directory, i))) continue;
+    ++found;
+    highest = i + 1;
+  }
+  if (found == 0) return wanted;
+  *create = false;
+  if (found != highest) {
+    return Error{ErrorCode::kInvalidArgument, "of " + std::to_string(highest) +
+                                                  " partitions only " + std::to_string(found) +
+                                                  " are in " + options_.directory};
+  }
+  if (options_.reactors != 0 && found != wanted) {
+    Log(LogLevel::kWarn, "the store has " + std::to_string(found) + " partitions; asking for " +
+                             std::to_string(wanted) + " reactors has no effect");
+  }
+  return found;
+}
+
+Status DataPlaneImpl::Open() {
+  if (options_.log) {
+    // Reactors log one at a time.
+    options_.log = [this, sink = std::move(options_.log)](LogLevel level, std::string_view text) {
+      const std::lock_guard lock(log_mutex_);
+      sink(level, text);
+    };
+  }
+  if (options_.backend != Backend::kMemory) {
+    const Status locked = LockDirectory();
+    if (!locked.ok()) return locked;
+  }
+  bool create = false;
+  const auto count = CountPartitions(&create);
+  if (!count.ok()) return count.error();
+  StoreOptions store;
+  store.partitions = count.value();
+  store.segment_pages = kSegmentPages;
+  const uint64_t segments =
+      options_.capacity_bytes / (uint64_t{kSegmentPages} * kPageBytes) / count.value();
+  if (segments < 8 || segments > (1U << 24U)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "capacity must be at least 512 MiB and at most 1 PiB a partition"};
+  }
+  store.capacity_segments = static_cast<uint32_t>(segments);
+  store.cache_bytes = options_.cache_bytes / count.value();
+  store.grow_ahead_segments = options_.grow_ahead_segments;
+  store.log = options_.log;
+  store.created_unix_ms =
+      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                std::chrono::system_clock::now().time_since_epoch())
+                                .count());
+  for (uint32_t i = 0; i < count.value(); ++i) {
+    Reactor::Options reactor;
+    reactor.index = i;
+    reactor.count = count.value();
+    reactor.plane = options_;
+    reactor.store = store;
+    reactor.store.partition = i;
+    if (::getrandom(reactor.store.uuid.data(), reactor.store.uuid.size(), 0) !=
+        static_cast<ssize_t>(reactor.store.uuid.size())) {
+      return SystemError("getrandom", errno);
+    }
+    reactor.path = StorePath(options_.directory, i);
+    reactor.create = create;
+    reactors_.push_back(std::make_unique<Reactor>(std::move(reactor)));
+    all_.push_back(reactors_.back().get());
+  }
+  std::vector<std::future<Result<std::string>>> opened;
+  opened.reserve(all_.size());
+  for (Reactor* reactor : all_) opened.push_back(reactor->Start(all_));
+  Status status;
+  for (auto& future : opened) {
+    auto result = future.get();
+    if (result.ok()) {
+      backend_ = std::move(result).value();
+    } else if (status.ok()) {
+      status = result.error();
+    }
+  }
+  return status;
+}
+
+Result<std::unique_ptr<Port>> DataPlaneImpl::OpenPort(PortOptions options) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return Error{ErrorCode::kClosed, "the data plane is closed"};
+  if (*open_ports_ >= kMostPorts) return Error{ErrorCode::kOverloaded, "64 ports are open"};
+  Reactor& home = *all_[next_home_++ % all_.size()];
+  auto port = ReactorPort::Create(home, all_, std::move(options));
+  if (!port.ok()) return port.error();
+  ++*open_ports_;
+  port.value()->OnDestroy([counter = open_ports_] { --*counter; });
+  return std::unique_ptr<Port>(std::move(port).value());
+}
+
+Status DataPlaneImpl::Close() {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return close_status_;
+  closed_ = true;
+  // All ports of all reactors first: a request may be on its way between two of them.
+  for (const auto& reactor : reactors_) reactor->ClosePorts();
+  for (const auto& reactor : reactors_) {
+    const Status status = reactor->Stop();
+    if (!status.ok() && close_status_.ok()) close_status_ = status;
+  }
+  lock_.Reset();
+  return close_status_;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DataPlane>> DataPlane::Open(DataPlaneOptions options) {
+  auto plane = std::make_unique<DataPlaneImpl>(std::move(options));
+  const Status status = plane->Open();
+  if (!status.ok()) return status.error();
+  return std::unique_ptr<DataPlane>(std::move(plane));
+}
+
+}  // namespace pando

@@ -1,0 +1,284 @@
+#include "reactor/reactor.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <utility>
+
+#include "block/faulty_device.h"
+#include "block/file_handle.h"
+#include "block/memory_device.h"
+
+namespace pando {
+namespace {
+
+constexpr uint64_t kSpinUs = 50;
+
+uint64_t MonotonicUs() {
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                   std::chrono::steady_clock::now().time_since_epoch())
+                                   .count());
+}
+
+}  // namespace
+
+Reactor::Reactor(Options options) : options_(std::move(options)) {
+  options_.store.now_us = MonotonicUs;
+  for (uint32_t i = 0; i < options_.count; ++i) {
+    inbox_.push_back(std::make_unique<SpscRing<PortSlot*>>());
+  }
+}
+
+Reactor::~Reactor() {
+  if (thread_.joinable()) thread_.join();
+}
+
+std::future<Result<std::string>> Reactor::Start(const std::vector<Reactor*>& all) {
+  all_ = all;
+  std::promise<Result<std::string>> opened;
+  auto future = opened.get_future();
+  thread_ = std::thread([this, promise = std::move(opened)]() mutable { Run(std::move(promise)); });
+  return future;
+}
+
+void Reactor::ClosePorts() {
+  if (!running_) return;
+  auto done = std::make_shared<std::promise<void>>();
+  Post([this, done] {
+    ports_closed_ = done;
+    for (ReactorPort* port : ports_) BeginClose(port);
+  });
+  done->get_future().wait();
+}
+
+Status Reactor::Stop() {
+  if (thread_.joinable()) {
+    Post([this] { stopping_ = true; });
+    thread_.join();
+  }
+  return close_status_;
+}
+
+void Reactor::Post(std::function<void()> work) {
+  {
+    const std::lock_guard lock(mutex_);
+    posted_.push_back(std::move(work));
+    has_posted_.store(true);
+  }
+  Wake();
+}
+
+void Reactor::Wake() {
+  if (device_) device_->Wake();
+}
+
+void Reactor::BeginClose(ReactorPort* port) {
+  if (!port->closing()) port->BeginClose();
+}
+
+Result<std::unique_ptr<BlockDevice>> Reactor::OpenDevice(const std::string& path, bool create) {
+  const FileDeviceOptions file{path, create, options_.plane.log};
+  if (options_.plane.backend == Backend::kMemory) {
+    const uint64_t bytes = kDataOffset + uint64_t{options_.store.capacity_segments} *
+                                             options_.store.segment_pages * kPageBytes;
+    auto device = MemoryDevice::Open(bytes);
+    if (!device.ok()) return device.error();
+    return std::unique_ptr<BlockDevice>(std::move(device).value());
+  }
+  if (options_.plane.backend == Backend::kUring) {
+    auto device = OpenUringDevice(file);
+    if (device.ok()) return device;
+    if (create) ::unlink(path.c_str());
+    auto fallback = OpenPosixDevice(file);
+    if (fallback.ok() && options_.plane.log) {
+      options_.plane.log(LogLevel::kWarn, "io_uring is not usable here (" + device.error().message +
+                                              "); using pread and pwrite threads");
+    }
+    return fallback;
+  }
+  return OpenPosixDevice(file);
+}
+
+Result<std::string> Reactor::OpenStore() {
+  const bool memory = options_.plane.backend == Backend::kMemory;
+  if (options_.create && !memory) {
+    // Made aside and renamed when whole: a start that was cut off leaves no half store behind.
+    const std::string fresh = options_.path + ".new";
+    ::unlink(fresh.c_str());
+    auto device = OpenDevice(fresh, true);
+    if (!device.ok()) return device.error();
+    const Status made = ChunkStore::Format(*device.value(), options_.store);
+    device.value()->Close();
+    if (!made.ok()) {
+      ::unlink(fresh.c_str());
+      return made.error();
+    }
+    if (std::rename(fresh.c_str(), options_.path.c_str()) != 0) {
+      return SystemError("rename " + fresh, errno);
+    }
+    const FileHandle directory(
+        ::open(options_.plane.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (directory.get() < 0 || ::fsync(directory.get()) != 0) {
+      return SystemError("fsync " + options_.plane.directory, errno);
+    }
+  }
+  auto device = OpenDevice(options_.path, false);
+  if (!device.ok()) return device.error();
+  if (memory) {
+    const Status made = ChunkStore::Format(*device.value(), options_.store);
+    if (!made.ok()) return made.error();
+  }
+  std::string name(device.value()->name());
+  std::unique_ptr<BlockDevice> opened = std::move(device).value();
+  if (options_.plane.faulty) {
+    opened = std::make_unique<FaultyDevice>(std::move(opened), options_.plane.faults);
+  }
+  auto store = ChunkStore::Open(*opened, options_.store);
+  if (!store.ok()) {
+    opened->Close();
+    return store.error();
+  }
+  device_ = std::move(opened);
+  store_ = std::move(store).value();
+  return name;
+}
+
+void Reactor::Run(std::promise<Result<std::string>> opened) {
+  const std::string name = "pando-reactor-" + std::to_string(options_.index);
+  ::pthread_setname_np(::pthread_self(), name.substr(0, 15).c_str());
+  if (options_.plane.pin) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(options_.index % std::max(1U, std::thread::hardware_concurrency()), &cpus);
+    ::pthread_setaffinity_np(::pthread_self(), sizeof cpus, &cpus);
+  }
+  auto result = OpenStore();
+  const bool good = result.ok();
+  running_ = good;
+  opened.set_value(std::move(result));
+  if (!good) return;
+  Loop();
+  close_status_ = store_->Close();
+  store_.reset();
+  device_->Close();
+}
+
+void Reactor::Route(PortSlot* slot, Reactor& target) {
+  if (&target == this) return Execute(slot);
+  target.inbox_[index()]->Push(slot);
+  mail_waits_ = true;
+  if (target.sleeping_.exchange(false)) target.Wake();
+}
+
+void Reactor::Execute(PortSlot* slot) {
+  slot->request.context = slot;
+  slot->request.done = [](StoreRequest* request) {
+    auto* finished = static_cast<PortSlot*>(request->context);
+    finished->target->Deliver(finished);
+  };
+  store_->Submit(&slot->request);
+}
+
+// Back to the reactor whose port asked.
+void Reactor::Deliver(PortSlot* slot) {
+  Reactor& home = slot->port->home();
+  if (&home == this) return slot->port->Completed(slot);
+  home.inbox_[index()]->Push(slot);
+  mail_waits_ = true;
+  if (home.sleeping_.exchange(false)) home.Wake();
+}
+
+size_t Reactor::TakeMail() {
+  size_t count = 0;
+  PortSlot* slot = nullptr;
+  for (const auto& ring : inbox_) {
+    while (ring->Pop(slot)) {
+      ++count;
+      // A slot meets a foreign reactor once: on its way out to be executed, or on its way home.
+      if (slot->target == this) {
+        Execute(slot);
+      } else {
+        slot->port->Completed(slot);
+      }
+    }
+  }
+  if (mail_waits_) {
+    mail_waits_ = false;
+    for (Reactor* other : all_) {
+      if (other != this && !other->inbox_[index()]->Flush()) mail_waits_ = true;
+    }
+  }
+  return count;
+}
+
+size_t Reactor::Turn() {
+  size_t work = 0;
+  if (has_posted_.load()) {
+    std::vector<std::function<void()>> posted;
+    {
+      const std::lock_guard lock(mutex_);
+      posted.swap(posted_);
+      has_posted_.store(false);
+    }
+    for (const auto& function : posted) function();
+    work += posted.size();
+  }
+  work += TakeMail();
+  for (ReactorPort* port : ports_) work += port->Take();
+  work += store_->Poll();
+  work += device_->Poll(0);
+  work += store_->Poll();
+  for (size_t i = 0; i < ports_.size();) {
+    ReactorPort* port = ports_[i];
+    port->RingDoorbell();
+    if (port->closing() && port->quiet()) {
+      ports_.erase(ports_.begin() + static_cast<std::ptrdiff_t>(i));
+      port->FinishClose();  // the port may be gone from here on
+      ++work;
+    } else {
+      ++i;
+    }
+  }
+  if (ports_closed_ != nullptr && ports_.empty()) std::exchange(ports_closed_, {})->set_value();
+  return work;
+}
+
+bool Reactor::HasWork() const {
+  if (has_posted_.load() || mail_waits_) return true;
+  for (const auto& ring : inbox_) {
+    if (!ring->empty()) return true;
+  }
+  return std::any_of(ports_.begin(), ports_.end(),
+                     [](const ReactorPort* port) { return port->CanTake(); });
+}
+
+void Reactor::Loop() {
+  const WaitMode wait = options_.plane.wait;
+  uint64_t idle_since = 0;
+  while (!stopping_) {
+    if (Turn() > 0) {
+      idle_since = 0;
+      continue;
+    }
+    if (wait == WaitMode::kBusy) continue;
+    if (wait == WaitMode::kAdaptive) {
+      const uint64_t now = MonotonicUs();
+      if (idle_since == 0) idle_since = now;
+      if (now - idle_since < kSpinUs) continue;
+    }
+    // Say that we sleep, then look again: whoever publishes looks for this word afterwards.
+    sleeping_.store(true);
+    for (ReactorPort* port : ports_) port->SetSleeping(true);
+    if (!HasWork()) device_->Poll(std::min<uint64_t>(store_->NextTimerUs(), 1000000));
+    sleeping_.store(false);
+    for (ReactorPort* port : ports_) port->SetSleeping(false);
+    idle_since = 0;
+  }
+}
+
+}  // namespace pando

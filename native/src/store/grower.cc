@@ -1,0 +1,63 @@
+#include "store/grower.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace pando {
+
+void Grower::Pump() {
+  if (running_ || partition_.offline || partition_.closing || partition_.ungrown_segments() == 0) {
+    return;
+  }
+  if (partition_.free_segments() >= partition_.options.grow_ahead_segments) return;
+  running_ = true;
+  Spawn(partition_.tasks, Grow());
+}
+
+Task<Status> Grower::Prewrite(BlockDevice& device, uint64_t offset, uint64_t bytes) {
+  const int64_t allocated =
+      co_await DeviceIo(device, BlockRequest::Op::kAllocate, offset, nullptr, bytes);
+  if (allocated < 0) {
+    const bool no_room = allocated == -ENOSPC || allocated == -EFBIG || allocated == -EDQUOT;
+    co_return Error{no_room ? ErrorCode::kInsufficientStorage : ErrorCode::kIoError,
+                    "cannot allocate a segment (errno " + std::to_string(-allocated) + ")"};
+  }
+  if (!device.wants_prewrite()) co_return Status();
+  constexpr uint64_t kStep = 1 << 20;
+  AlignedBuffer zeros(kStep);
+  for (uint64_t done = 0; done < bytes;) {
+    const uint64_t step = std::min(kStep, bytes - done);
+    const int64_t moved =
+        co_await DeviceIo(device, BlockRequest::Op::kWrite, offset + done, zeros.data(), step);
+    if (moved != static_cast<int64_t>(step)) {
+      const bool no_room = moved == -ENOSPC || moved == -EDQUOT;
+      co_return Error{no_room ? ErrorCode::kInsufficientStorage : ErrorCode::kIoError,
+                      "cannot pre-write a segment (result " + std::to_string(moved) + ")"};
+    }
+    done += step;
+  }
+  const int64_t flushed = co_await DeviceIo(device, BlockRequest::Op::kFlush, 0, nullptr, 0);
+  if (flushed < 0) {
+    co_return Error{ErrorCode::kIoError,
+                    "cannot flush a segment (errno " + std::to_string(-flushed) + ")"};
+  }
+  co_return Status();
+}
+
+Task<void> Grower::Grow() {
+  const auto next = static_cast<uint32_t>(partition_.segments.size());
+  const Status status = co_await Prewrite(partition_.device, partition_.OffsetOf(next, 0),
+                                          partition_.segment_bytes());
+  running_ = false;
+  if (status.ok()) {
+    partition_.AddSegment();
+  } else if (status.code() == ErrorCode::kInsufficientStorage) {
+    partition_.full = true;
+    partition_.Log(LogLevel::kWarn,
+                   status.error().message + "; staying at " + std::to_string(next) + " segments");
+  } else {
+    partition_.GoOffline(status.error().message.c_str(), -EIO);
+  }
+}
+
+}  // namespace pando
