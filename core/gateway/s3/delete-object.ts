@@ -45,8 +45,8 @@ function deleteAction(request: S3Request): string {
 
 /** Of one request, as in S3. */
 const maxDeleteItems = 1000
-/** A thousand keys of 1024 bytes, escaped, with room for their elements. */
-const maxDeleteDocumentBytes = 8 * 1024 * 1024
+/** A thousand keys of 1024 bytes with room for their elements. */
+const maxDeleteDocumentBytes = 2 * 1024 * 1024
 
 export const deleteObjects: Operation = {
   name: 'DeleteObjects',

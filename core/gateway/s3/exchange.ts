@@ -103,6 +103,7 @@ export class Exchange {
       try {
         await this.#send(answer)
       } catch (reason) {
+        if (typeof answer.body === 'object' && 'discard' in answer.body) answer.body.discard()
         // A body that could not even begin still gets a proper error.
         if (this.response.headersSent || this.response.destroyed) throw reason
         await this.#send(this.#answerTo(reason))

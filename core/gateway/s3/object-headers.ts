@@ -118,13 +118,16 @@ export function objectHeaders(bucket: BucketRecord, record: ObjectRecord): Recor
     'last-modified': httpDate(record.modifiedMs),
     etag: `"${record.etag}"`,
     'accept-ranges': 'bytes',
-    'content-type': attributes.contentType,
+    'content-type': sendableValue(attributes.contentType),
   }
   const version = shownVersion(bucket, record)
   if (version !== undefined) headers['x-amz-version-id'] = version
-  for (const name in attributes.systemHeaders) headers[name] = attributes.systemHeaders[name] ?? ''
+  for (const name in attributes.systemHeaders) {
+    headers[name] = sendableValue(attributes.systemHeaders[name] ?? '')
+  }
   for (const name in attributes.userMetadata) {
-    headers[metadataPrefix + name] = attributes.userMetadata[name] ?? ''
+    // Forms and replication can bring names that no header has; the rest of the object is still to be read.
+    if (token.test(name)) headers[metadataPrefix + name] = sendableValue(attributes.userMetadata[name] ?? '')
   }
   if (attributes.storageClass !== 'STANDARD') headers['x-amz-storage-class'] = attributes.storageClass
   let tags = 0
@@ -166,11 +169,18 @@ export function overrideHeaders(
   }
 }
 
-/** Header bytes are UTF-8; node takes one character for one byte. Line breaks and other controls would split the head. */
+/** RFC 9110 5.6.2. */
+const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+const sendable = /^[\t\u0020-\u007e\u0080-\u00ff]*$/
+
+/** Text as a header value: bytes are UTF-8, node takes one character for one byte. Controls, which would split the head, go. */
 export function headerText(value: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: exactly these must not get into a header
   return Buffer.from(value.replace(/[\u0000-\u001f\u007f]/g, ' ')).toString('latin1')
 }
+
+/** A value that came in as a header is one already; any other is made one. */
+const sendableValue = (value: string): string => (sendable.test(value) ? value : headerText(value))
 
 let cachedSecond = Number.NaN
 let cachedDate = ''

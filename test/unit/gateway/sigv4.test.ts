@@ -409,3 +409,27 @@ test('times of signatures are dates that exist', () => {
     assert.equal(parseSigningTime(text), undefined, text)
   }
 })
+
+test('header values beyond ASCII verify as the bytes that were sent, whichever way the client encoded them', () => {
+  const authenticate = authenticatorAt(exampleMs)
+  const canonical = `PUT\n/k\n\nhost:h\nx-amz-content-sha256:UNSIGNED-PAYLOAD\nx-amz-date:20130524T000000Z\nx-amz-meta-name:grün\n\nhost;x-amz-content-sha256;x-amz-date;x-amz-meta-name\nUNSIGNED-PAYLOAD`
+  const hmac = (key: string | Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest()
+  const key = ['us-east-1', 's3', 'aws4_request'].reduce(hmac, hmac(`AWS4${secretKey}`, '20130524'))
+  const scope = '20130524/us-east-1/s3/aws4_request'
+  const hash = createHash('sha256').update(canonical).digest('hex')
+  const signature = hmac(key, `AWS4-HMAC-SHA256\n20130524T000000Z\n${scope}\n${hash}`).toString('hex')
+  for (const encoding of ['utf8', 'latin1'] as const) {
+    // What node makes of the bytes on the wire.
+    const received = Buffer.from('grün', encoding).toString('latin1')
+    const { identity } = authenticate(
+      request('PUT', '/k', {
+        host: 'h',
+        'x-amz-content-sha256': 'UNSIGNED-PAYLOAD',
+        'x-amz-date': '20130524T000000Z',
+        'x-amz-meta-name': received,
+        authorization: authorization('host;x-amz-content-sha256;x-amz-date;x-amz-meta-name', signature),
+      }),
+    )
+    assert.equal(identity.kind, 'key', encoding)
+  }
+})

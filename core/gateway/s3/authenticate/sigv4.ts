@@ -274,12 +274,16 @@ function verify(
   const stringToSign = (text: string): string =>
     `${algorithm}\n${time.iso}\n${claim.scope}\n${sha256Hex(text)}`
   const matches = (text: string): boolean => equalHex(hmacSha256(key, stringToSign(text)), claim.signature)
+  // Node hands header bytes on as Latin-1. Clients sign the text; most send it as UTF-8, some as Latin-1.
+  const matchesBytes = (text: string): boolean =>
+    /[\u0080-\u00ff]/.test(text) && matches(Buffer.from(text, 'latin1').toString('utf8'))
   const path = canonicalPath(request.rawPath)
   const quick = encodedQuery(request.rawQuery, omit)
   if (quick !== undefined && matches(attempt(path, quick))) return
   const query = canonicalQuery(request.rawQuery, omit)
   const canonical = attempt(path, query)
   if (query !== quick && matches(canonical)) return
+  if (matchesBytes(canonical)) return
   // The same request in its two other honest spellings: a header sent twice, a path signed as it was sent.
   const repeated = repeatedHeaders(request.rawHeaders)
   if (repeated !== undefined && matches(attempt(path, query, repeated))) return
