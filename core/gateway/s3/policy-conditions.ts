@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net'
-import { compilePattern, matchPattern, type Pattern, type Variables } from './policy-pattern.ts'
+import { compilePattern, lowerCasePattern, matchPattern, type Variables } from './policy-pattern.ts'
 
 /** The values of a request that conditions are evaluated on: lower-case key names, every key with all its values. */
 export interface ConditionContext {
@@ -30,17 +30,11 @@ const string: Comparison = (expected, options) => {
 }
 
 const ignoreCase: Comparison = (expected, options) => {
-  const pattern = lowerCase(compilePattern(expected, { wildcards: false, variables: options.variables }))
+  const pattern = lowerCasePattern(
+    compilePattern(expected, { wildcards: false, variables: options.variables }),
+  )
   return (actual, variables) =>
     matchPattern(pattern, actual.toLowerCase(), (name) => variables(name)?.toLowerCase())
-}
-
-function lowerCase(pattern: Pattern): Pattern {
-  return {
-    tokens: pattern.tokens.map((token) =>
-      token.kind === 'char' ? { kind: 'char', char: token.char.toLowerCase() } : token,
-    ),
-  }
 }
 
 const like: Comparison = (expected, options) => {

@@ -5,7 +5,15 @@
  */
 export interface Pattern {
   readonly tokens: readonly Token[]
+  /** The pattern ready to match, where no variable has to be put in first: nearly always. */
+  readonly fixed: readonly Atom[] | undefined
 }
+
+/** One character, `one` or `many`. */
+type Atom = string | typeof many | typeof one
+
+const many = Symbol('many')
+const one = Symbol('one')
 
 type Token =
   | { readonly kind: 'char'; readonly char: string }
@@ -42,7 +50,21 @@ export function compilePattern(source: string, options: PatternOptions): Pattern
     else tokens.push({ kind: 'char', char })
     index += 1
   }
-  return { tokens }
+  return patternOf(tokens)
+}
+
+function patternOf(tokens: readonly Token[]): Pattern {
+  const fixed = tokens.some((token) => token.kind === 'variable') ? undefined : expand(tokens, noVariables)
+  return { tokens, fixed }
+}
+
+/** The same pattern with its characters in lower case. */
+export function lowerCasePattern(pattern: Pattern): Pattern {
+  return patternOf(
+    pattern.tokens.map((token) =>
+      token.kind === 'char' ? { kind: 'char', char: token.char.toLowerCase() } : token,
+    ),
+  )
 }
 
 function variable(body: string): Token {
@@ -58,7 +80,7 @@ function variable(body: string): Token {
 }
 
 export function matchPattern(pattern: Pattern, text: string, variables: Variables = noVariables): boolean {
-  const tokens = expand(pattern, variables)
+  const tokens = pattern.fixed ?? expand(pattern.tokens, variables)
   if (tokens === undefined) return false
   let position = 0
   let token = 0
@@ -84,12 +106,10 @@ export function matchPattern(pattern: Pattern, text: string, variables: Variable
   return token === tokens.length
 }
 
-const many = Symbol('many')
-const one = Symbol('one')
-
-function expand(pattern: Pattern, variables: Variables): readonly (string | symbol)[] | undefined {
-  const out: (string | symbol)[] = []
-  for (const token of pattern.tokens) {
+/** Undefined when a variable has no value. */
+function expand(tokens: readonly Token[], variables: Variables): readonly Atom[] | undefined {
+  const out: Atom[] = []
+  for (const token of tokens) {
     if (token.kind === 'char') out.push(token.char)
     else if (token.kind === 'many') out.push(many)
     else if (token.kind === 'one') out.push(one)

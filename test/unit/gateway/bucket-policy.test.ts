@@ -237,6 +237,17 @@ test('a policy over 20 KiB is refused before it is parsed', () => {
   assert.throws(() => parseBucketPolicy(text.padEnd(maxPolicyBytes + 1), 'b'), { code: 'MALFORMED_POLICY' })
 })
 
+test('a deeply nested document is refused, not a stack that overflows', () => {
+  const deep = '['.repeat(9000) + ']'.repeat(9000)
+  assert.throws(() => parseBucketPolicy(`{"Statement":${deep}}`, 'b'), { code: 'MALFORMED_POLICY' })
+})
+
+test('a pattern of a thousand stars is matched; a matcher that tries every way would never end', () => {
+  const pattern = compilePattern(`${'*a'.repeat(1023)}*b`, { wildcards: true, variables: false })
+  assert.equal(matchPattern(pattern, 'a'.repeat(1024)), false)
+  assert.equal(matchPattern(pattern, `${'a'.repeat(1023)}b`), true)
+})
+
 test('a document cannot reach the prototypes of the process', () => {
   const text =
     '{"Version":"2012-10-17","Statement":[{"__proto__":{"Effect":"Allow","Principal":"*"},"Action":"*","Resource":"*"}]}'
