@@ -26,6 +26,8 @@ export interface CatalogOptions {
   /** Newest entries kept for followers of the log; 0 (default): none. */
   readonly retainEntries?: number
   readonly limits?: Partial<WriterLimits>
+  /** With less free on the device, only deletes and maintenance are taken (INSUFFICIENT_STORAGE); default 64 MiB. */
+  readonly minFreeBytes?: number
 }
 
 export interface EmbeddedCatalog extends Catalog {
@@ -38,6 +40,8 @@ export interface EmbeddedCatalog extends Catalog {
   pendingEntries(): number
 }
 
+/** Room for the deletes and the collection that give space back. */
+const defaultMinFreeBytes = 64 * 1024 * 1024
 /** A dedupe window (4096) holds what one session may have pending. */
 const defaultLimits: WriterLimits = { maxPendingEntries: 4096, maxPendingBytes: 64 * 1024 * 1024 }
 
@@ -55,7 +59,7 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
   let closed = false
   const follow = new Set<() => void>()
   const writer = await Writer.open(
-    { directory, retainEntries },
+    { directory, retainEntries, minFreeBytes: options.minFreeBytes ?? defaultMinFreeBytes },
     limits,
     () => {
       // Readers keep their snapshot for a turn: without this, a read after an acknowledged write could be older than it.

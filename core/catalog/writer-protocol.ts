@@ -5,6 +5,11 @@
 export interface WriterSettings {
   readonly directory: string
   readonly retainEntries: number
+  /**
+   * With less than this free on the device, changes that add something are refused with INSUFFICIENT_STORAGE; deletes and
+   * maintenance go on. LMDB itself cannot tell a full device from a broken one: a write cut short ends the writer.
+   */
+  readonly minFreeBytes: number
 }
 
 export type ToWriter =

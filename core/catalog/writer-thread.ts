@@ -1,7 +1,9 @@
-import { closeSync, fsyncSync, openSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, statfsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import type { Command } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
+import { decodeEntry } from './entry.ts'
 import { LmdbTables } from './lmdb-tables.ts'
 import { applyEntries, forgetEntries } from './state-machine.ts'
 import {
@@ -31,22 +33,55 @@ const maxBatchBytes = 16 * 1024 * 1024
 const send = (message: FromWriter, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer)
 
 function apply(entries: readonly Uint8Array[]): void {
-  let applied: ReturnType<typeof applyEntries>
-  try {
-    applied = tables.transact((writer) => applyEntries(writer, entries, settings))
-  } catch (error) {
-    if (!isOutOfSpace(error)) throw error
-    // LMDB found no room for its pages and dropped the transaction before it touched the meta page.
-    send({
-      type: 'refused',
-      count: entries.length,
-      code: 'INSUFFICIENT_STORAGE',
-      reason: 'the catalog has no space left on its device',
-    })
-    return
-  }
+  const applied = tables.transact((writer) => applyEntries(writer, entries, settings))
   const answers = joinBytes(applied.map(({ answer }) => answer))
   send({ type: 'applied', position: applied.at(-1)?.position ?? 0, answers }, [answers])
+}
+
+/** What a full device must still allow, or it could never become less full. */
+const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
+  'delete-objects',
+  'delete-bucket',
+  'abort-upload',
+  'collected',
+  'set-access-key-enabled',
+])
+
+const spaceCheckMs = 100
+let spaceCheckedMs = Number.NEGATIVE_INFINITY
+let isSpaceLow = false
+
+function checkSpace(): boolean {
+  const nowMs = performance.now()
+  if (nowMs - spaceCheckedMs >= spaceCheckMs) {
+    const { bavail, bsize } = statfsSync(settings.directory)
+    isSpaceLow = bavail * bsize < settings.minFreeBytes
+    spaceCheckedMs = nowMs
+  }
+  return isSpaceLow
+}
+
+/** Applies what may still be applied and refuses the rest, in order. */
+function applyWithLittleSpace(entries: readonly Uint8Array[]): void {
+  let start = 0
+  while (start < entries.length) {
+    const allowed = isAllowed(entries[start])
+    let end = start + 1
+    while (end < entries.length && isAllowed(entries[end]) === allowed) end++
+    if (allowed) apply(entries.slice(start, end))
+    else
+      send({
+        type: 'refused',
+        count: end - start,
+        code: 'INSUFFICIENT_STORAGE',
+        reason: 'the device of the catalog is full',
+      })
+    start = end
+  }
+}
+
+function isAllowed(entry: Uint8Array | undefined): boolean {
+  return entry !== undefined && alwaysAllowed.has(decodeEntry(entry).command.type)
 }
 
 function syncDirectory(path: string): void {
@@ -58,17 +93,11 @@ function syncDirectory(path: string): void {
   }
 }
 
-function isOutOfSpace(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  const code = 'code' in error ? error.code : undefined
-  return code === 'ENOSPC' || code === 28 || /no space left on device/i.test(error.message)
-}
-
 function serve(first: ToWriter): boolean {
   let entries: Uint8Array[] = []
   let batchBytes = 0
   const flush = (): void => {
-    if (entries.length > 0) apply(entries)
+    if (entries.length > 0) (checkSpace() ? applyWithLittleSpace : apply)(entries)
     entries = []
     batchBytes = 0
   }

@@ -159,7 +159,7 @@ test('when the writer dies, everything pending is rejected, and so is everything
 }, async (t) => {
   const failures: StorageError[] = []
   const writer = await Writer.open(
-    { directory: await temporaryDirectory(t), retainEntries: 0 },
+    { directory: await temporaryDirectory(t), retainEntries: 0, minFreeBytes: 0 },
     { maxPendingEntries: 100, maxPendingBytes: 1e6 },
     () => {},
     (error) => failures.push(error),
@@ -176,4 +176,33 @@ test('when the writer dies, everything pending is rejected, and so is everything
   await assert.rejects(writer.trim(1), hasCode('UNAVAILABLE'))
   assert.equal(failures.length, 1)
   await writer.close()
+})
+
+test('a device that is nearly full takes deletes and nothing new', { timeout: 30_000 }, async (t) => {
+  const directory = await temporaryDirectory(t)
+  const roomy = await openIn(t, directory)
+  const bucket = await roomy.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  await roomy.submit(putCommand(bucket.id, 'old', emptyObject()))
+  await roomy.close()
+  const catalog = await openIn(t, directory, { minFreeBytes: 2 ** 60 })
+  const remove = {
+    type: 'delete-objects',
+    bucketId: bucket.id,
+    items: [{ key: 'old' }],
+    owner: 'root',
+  } as const
+  const results = await Promise.allSettled([
+    catalog.submit(putCommand(bucket.id, 'a', emptyObject())),
+    catalog.submit(putCommand(bucket.id, 'b', emptyObject())),
+    catalog.submit(remove),
+    catalog.submit(putCommand(bucket.id, 'c', emptyObject())),
+  ])
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    ['rejected', 'rejected', 'fulfilled', 'rejected'],
+  )
+  for (const result of results) {
+    if (result.status === 'rejected') assert.ok(hasCode('INSUFFICIENT_STORAGE')(result.reason))
+  }
+  assert.equal(catalog.stats().objects, 0)
 })
