@@ -1,7 +1,6 @@
 import type { ErrorCode } from '../core/contract/errors.ts'
 import { StorageError } from '../core/contract/errors.ts'
 import type { Logger } from '../core/contract/logger.ts'
-import { Gate } from './gate.ts'
 import { RequestRing, type RingRequest } from './request-ring.ts'
 import { RingPair } from './ring-pair.ts'
 
@@ -89,9 +88,9 @@ export class DataPlanePort {
   readonly digests: readonly RequestRing[]
   readonly #addon: NativeAddon
   readonly #handle: NativeHandle
-  readonly #gate = new Gate('data plane')
   readonly #onExit: () => void
   #busyRings = 0
+  #closed = false
   #turnScheduled = false
 
   private constructor(addon: NativeAddon, handle: NativeHandle, regions: NativeRegions) {
@@ -173,8 +172,9 @@ export class DataPlanePort {
 
   /** Waits for what is under way, then gives everything back; views of the slab are empty afterwards. */
   async close(): Promise<void> {
-    if (this.#gate.closed) return
-    await this.#gate.close()
+    if (this.#closed) return
+    this.#closed = true
+    await Promise.all([this.requests, ...this.digests].map((ring) => ring.close()))
     try {
       await this.#addon.close(this.#handle)
     } catch (reason) {

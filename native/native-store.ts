@@ -91,7 +91,7 @@ class NativeStore implements ChunkStore {
     this.#gate.check()
     checkId(id)
     const { bytes } = buffer
-    if (!Number.isInteger(byteLength) || byteLength < 0 || byteLength > bytes.length) {
+    if (!Number.isInteger(byteLength) || byteLength < 1 || byteLength > bytes.length) {
       throw new StorageError('INVALID_ARGUMENT', `cannot store ${byteLength} of ${bytes.length} bytes`)
     }
     // The data plane zeroes the rest of the last page, so a request has its pages for itself.
@@ -118,10 +118,7 @@ class NativeStore implements ChunkStore {
       throw new StorageError('INVALID_ARGUMENT', 'a range begins at 0 or later and is not negative')
     }
     const wanted = Math.min(length, maxChunkBytes)
-    if (wanted === 0 || offset >= maxChunkBytes) {
-      if (!(await this.has(id))) throw new StorageError('CHUNK_NOT_FOUND', 'there is no such chunk')
-      return this.acquire(0, signal)
-    }
+    if (wanted === 0 || offset > maxChunkBytes) return this.#getNothing(id, offset, signal)
     const buffer = await this.#pool.acquire(wanted, signal)
     try {
       const { byteOffset } = buffer.bytes
@@ -143,6 +140,23 @@ class NativeStore implements ChunkStore {
       buffer.release()
       throw reason
     }
+  }
+
+  /** A read of no bytes still tells whether the chunk is there and the offset within it. */
+  async #getNothing(id: ChunkId, offset: number, signal?: AbortSignal): Promise<ChunkBuffer> {
+    const byteLength = await this.#ask(
+      (words, ringBytes, first) => {
+        words[first + 2] = portOps.has
+        ringBytes.set(id, first * 4 + 16)
+      },
+      (words, _ringBytes, first) => words[first + 7] ?? 0,
+      'there is no such chunk',
+    )
+    if (offset > byteLength) {
+      const problem = `offset ${offset} lies behind the end of a chunk of ${byteLength} bytes`
+      throw new StorageError('INVALID_ARGUMENT', problem)
+    }
+    return this.#pool.acquire(0, signal)
   }
 
   async has(id: ChunkId): Promise<boolean> {

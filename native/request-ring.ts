@@ -27,6 +27,8 @@ export class RequestRing {
   #waiting: RingRequest[] = []
   #waitingFrom = 0
   readonly #onBusy: (busy: boolean) => void
+  #closed = false
+  #onIdle: (() => void) | undefined
 
   /** `onBusy` is told when the first request goes under way and when the last one is answered. */
   constructor(rings: RingPair, tokenWord: number, maxUnderWay: number, onBusy: (busy: boolean) => void) {
@@ -47,9 +49,16 @@ export class RequestRing {
   }
 
   submit(request: RingRequest): void {
-    if (this.waiting === 0 && this.#freeCount > 0 && this.#rings.hasRoom) this.#start(request)
+    if (this.#closed) request.fail(new StorageError('CLOSED', 'the data plane is closed'))
+    else if (this.waiting === 0 && this.#freeCount > 0 && this.#rings.hasRoom) this.#start(request)
     else if (this.waiting < maxWaiting) this.#waiting.push(request)
     else request.fail(new StorageError('OVERLOADED', 'too many requests wait for the data plane'))
+  }
+
+  /** Refuses newcomers at once; resolves when everything submitted before has been answered. */
+  async close(): Promise<void> {
+    this.#closed = true
+    if (this.underWay + this.waiting > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve))
   }
 
   /** Settles what has completed and starts what waited; true when another turn is needed. */
@@ -63,6 +72,7 @@ export class RequestRing {
       this.#waiting.splice(0, this.#waitingFrom)
       this.#waitingFrom = 0
     }
+    if (this.#onIdle && this.underWay + this.waiting === 0) this.#onIdle()
     return more
   }
 

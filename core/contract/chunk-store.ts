@@ -14,15 +14,17 @@ export interface ChunkStore {
   acquire(byteLength: number, signal?: AbortSignal): Promise<ChunkBuffer>
 
   /**
-   * Stores the first `byteLength` bytes of the buffer durably. Resolves only once they survive power loss. The buffer
-   * stays the caller's and must not be changed until the promise settles. An id that exists with equal content is a
-   * success without a write; with other content CONFLICT. INSUFFICIENT_STORAGE, DEVICE_OFFLINE, IO_ERROR, CLOSED.
+   * Stores the first `byteLength` bytes (1 to maxChunkBytes) of the buffer durably. Resolves only once they survive
+   * power loss. The buffer stays the caller's and must not be changed until the promise settles; what lies behind
+   * `byteLength` in it may be overwritten. An id that exists with equal content is a success without a write; with
+   * other content CONFLICT. INVALID_ARGUMENT, INSUFFICIENT_STORAGE, DEVICE_OFFLINE, IO_ERROR, CLOSED.
    */
   put(id: ChunkId, buffer: ChunkBuffer, byteLength: number): Promise<void>
 
   /**
    * Reads `length` bytes from `offset`, verified by checksum, into a buffer from the pool that the caller releases; the
-   * buffer's `bytes` is exactly the bytes read (shorter only where the chunk ends). CHUNK_NOT_FOUND, CORRUPT_CHUNK.
+   * buffer's `bytes` is exactly the bytes read (shorter only where the chunk ends). CHUNK_NOT_FOUND, CORRUPT_CHUNK;
+   * INVALID_ARGUMENT when `offset` is greater than the chunk's length.
    */
   get(id: ChunkId, offset: number, length: number, signal?: AbortSignal): Promise<ChunkBuffer>
 

@@ -123,7 +123,7 @@ class ReferenceStore implements ChunkStore {
 
   async put(id: ChunkId, buffer: ChunkBuffer, byteLength: number): Promise<void> {
     const key = checkedKey(id)
-    if (!Number.isInteger(byteLength) || byteLength < 0 || byteLength > buffer.bytes.length) {
+    if (!Number.isInteger(byteLength) || byteLength < 1 || byteLength > buffer.bytes.length) {
       throw new StorageError('INVALID_ARGUMENT', `cannot store ${byteLength} of ${buffer.bytes.length} bytes`)
     }
     await this.#gate.run(async () => {
@@ -181,6 +181,7 @@ class ReferenceStore implements ChunkStore {
     return this.#gate.run(async () => {
       const known = this.#parts.index.get(key)
       if (!known) throw new StorageError('CHUNK_NOT_FOUND', 'there is no such chunk')
+      if (offset > known.byteLength) throw behindTheEnd(offset, known.byteLength)
       const end = Math.min(known.byteLength, offset + length)
       if (offset >= end) return this.#parts.pool.acquire(0, signal)
       const first = Math.floor(offset / blockBytes)
@@ -363,6 +364,13 @@ class ReferenceStore implements ChunkStore {
     for (const segment of append.segments.values()) await segment.close()
     await directory.close()
   }
+}
+
+function behindTheEnd(offset: number, byteLength: number): StorageError {
+  return new StorageError(
+    'INVALID_ARGUMENT',
+    `offset ${offset} lies behind the end of a chunk of ${byteLength} bytes`,
+  )
 }
 
 function checkedKey(id: ChunkId): string {

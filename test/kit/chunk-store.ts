@@ -86,7 +86,6 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
   }
 
   for (const byteLength of [
-    0,
     1,
     63,
     3071,
@@ -129,13 +128,22 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
     }
   })
 
-  law('a read past the end is cut there, and one behind the end is empty', async (store) => {
-    const bytes = pattern(3, 10_000)
-    await putBytes(store, testId(1), bytes)
-    assert.ok((await getBytes(store, testId(1), 9_990, 100)).equals(bytes.subarray(9_990)))
-    assert.equal((await getBytes(store, testId(1), 10_000, 1)).length, 0)
-    assert.equal((await getBytes(store, testId(1), 50_000, 10)).length, 0)
-  })
+  law(
+    'a read past the end is cut there, at the end is empty, and behind it INVALID_ARGUMENT',
+    async (store) => {
+      const bytes = pattern(3, 10_000)
+      await putBytes(store, testId(1), bytes)
+      assert.ok((await getBytes(store, testId(1), 9_990, 100)).equals(bytes.subarray(9_990)))
+      assert.equal((await getBytes(store, testId(1), 10_000, 1)).length, 0)
+      assert.equal((await getBytes(store, testId(1), 10_000, 0)).length, 0)
+      for (const offset of [10_001, 50_000, maxChunkBytes + 1]) {
+        for (const length of [0, 10])
+          await rejectsWith('INVALID_ARGUMENT', getBytes(store, testId(1), offset, length))
+      }
+      await rejectsWith('CHUNK_NOT_FOUND', getBytes(store, testId(2), 0, 0))
+      assert.equal((await store.stats()).poolUsedBytes, 0)
+    },
+  )
 
   law('an unknown chunk is CHUNK_NOT_FOUND, is not had and is not deleted', async (store) => {
     await rejectsWith('CHUNK_NOT_FOUND', getBytes(store, testId(404)))
@@ -159,7 +167,6 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
     await putBytes(store, testId(1), bytes)
     await rejectsWith('CONFLICT', putBytes(store, testId(1), pattern(6, 10_000)))
     await rejectsWith('CONFLICT', putBytes(store, testId(1), bytes.subarray(0, 9_999)))
-    await rejectsWith('CONFLICT', putBytes(store, testId(1), new Uint8Array()))
     assert.ok((await getBytes(store, testId(1))).equals(bytes))
   })
 
@@ -193,7 +200,7 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
 
   law('the list is ascending, pages without gaps, and tells length and CRC-32C', async (store) => {
     const seeds = Array.from({ length: 100 }, (_, seed) => seed)
-    await Promise.all(seeds.map((seed) => putBytes(store, testId(seed), pattern(seed, seed * 50))))
+    await Promise.all(seeds.map((seed) => putBytes(store, testId(seed), pattern(seed, 1 + seed * 50))))
     await store.delete(testId(42))
     const expected = seeds
       .filter((seed) => seed !== 42)
@@ -219,9 +226,9 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
       )
       for (const [index, { byteLength, crc32c }] of listed.entries()) {
         const seed = expected[index]?.seed ?? -1
-        assert.equal(byteLength, seed * 50)
+        assert.equal(byteLength, 1 + seed * 50)
         const digest =
-          store.digestNow(['crc32c'], pattern(seed, seed * 50)).get('crc32c') ?? new Uint8Array(4)
+          store.digestNow(['crc32c'], pattern(seed, 1 + seed * 50)).get('crc32c') ?? new Uint8Array(4)
         assert.equal(crc32c, Buffer.from(digest).readUInt32BE())
       }
     }
@@ -247,6 +254,7 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
     await rejectsWith('INVALID_ARGUMENT', store.put(new Uint8Array(15), buffer, 100))
     await rejectsWith('INVALID_ARGUMENT', store.put(testId(1), buffer, 101))
     await rejectsWith('INVALID_ARGUMENT', store.put(testId(1), buffer, -1))
+    await rejectsWith('INVALID_ARGUMENT', store.put(testId(1), buffer, 0))
     await rejectsWith('INVALID_ARGUMENT', store.get(testId(1), -1, 10))
     await rejectsWith('INVALID_ARGUMENT', store.get(testId(1), 0, -10))
     await rejectsWith('INVALID_ARGUMENT', store.acquire(maxChunkBytes + 1))
@@ -462,12 +470,13 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
   law('hundreds of operations at once each get their own answer', async (store) => {
     const seeds = Array.from({ length: 400 }, (_, seed) => seed)
     await Promise.all(
-      seeds.map((seed) => putBytes(store, testId(seed), pattern(seed, (seed * 997) % 40_000))),
+      seeds.map((seed) => putBytes(store, testId(seed), pattern(seed, 1 + ((seed * 997) % 40_000)))),
     )
     await Promise.all(
       seeds.map(async (seed) => {
         if (seed % 3 === 0) assert.equal(await store.delete(testId(seed)), true)
-        else assert.ok((await getBytes(store, testId(seed))).equals(pattern(seed, (seed * 997) % 40_000)))
+        else
+          assert.ok((await getBytes(store, testId(seed))).equals(pattern(seed, 1 + ((seed * 997) % 40_000))))
       }),
     )
     const had = await Promise.all(seeds.map((seed) => store.has(testId(seed))))
@@ -527,7 +536,7 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
   })
 
   law('a scrub of a sound store finds nothing, and can be aborted', async (store) => {
-    for (let seed = 0; seed < 20; seed++) await putBytes(store, testId(seed), pattern(seed, seed * 9_000))
+    for (let seed = 0; seed < 20; seed++) await putBytes(store, testId(seed), pattern(seed, 1 + seed * 9_000))
     assert.deepEqual(await findings(store), [])
     await rejectsWith('CANCELLED', async () => {
       for await (const _ of store.scrub(AbortSignal.abort())) assert.fail('nothing is wrong')
@@ -537,7 +546,8 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
   durableLaw(
     'what was acknowledged is there after a restart, and what was deleted is not',
     async (store, place) => {
-      for (let seed = 0; seed < 50; seed++) await putBytes(store, testId(seed), pattern(seed, seed * 3_001))
+      for (let seed = 0; seed < 50; seed++)
+        await putBytes(store, testId(seed), pattern(seed, 1 + seed * 3_001))
       for (let seed = 0; seed < 50; seed += 5) await store.delete(testId(seed))
       await putBytes(store, testId(5), pattern(1005, 777))
       const before = await store.list(null, 1000)
@@ -547,7 +557,7 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
       for (let seed = 0; seed < 50; seed++) {
         if (seed === 5) assert.ok((await getBytes(again, testId(seed))).equals(pattern(1005, 777)))
         else if (seed % 5 === 0) assert.equal(await again.has(testId(seed)), false)
-        else assert.ok((await getBytes(again, testId(seed))).equals(pattern(seed, seed * 3_001)))
+        else assert.ok((await getBytes(again, testId(seed))).equals(pattern(seed, 1 + seed * 3_001)))
       }
       await rejectsWith('CONFLICT', putBytes(again, testId(1), pattern(999, 10)))
       const stats = await again.stats()
@@ -576,8 +586,9 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
         await rejectsWith('CORRUPT_CHUNK', getBytes(again, testId(2)))
         await rejectsWith('CORRUPT_CHUNK', getBytes(again, testId(2), flippedAt, 1))
         const found = await findings(again)
-        assert.equal(found.length, 1)
-        assert.equal(hex(found[0]?.id), hex(testId(2)))
+        // A store may add that its own structures around the chunk are damaged, but names no other chunk.
+        const named = found.flatMap(({ id }) => (id ? [hex(id)] : []))
+        assert.deepEqual(named, [hex(testId(2))])
         assert.ok((await again.stats()).corruptChunks >= 1)
         // Deleting and putting it anew heals it.
         await again.delete(testId(2))

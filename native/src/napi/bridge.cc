@@ -289,11 +289,15 @@ void Bridge::OnEnvironmentExit(napi_async_cleanup_hook_handle /*handle*/, void* 
   if (bridge->retired_) return;
   bridge->in_teardown_ = true;
   bridge->CloseNow();
+  napi_handle_scope handles = nullptr;
+  Check(napi_open_handle_scope(bridge->env_, &handles));
   bridge->Detach();
   bridge->digests_.reset();
   bridge->port_.reset();
   bridge->plane_.reset();
+  const napi_env env = bridge->env_;
   bridge->Retire();
+  Check(napi_close_handle_scope(env, handles));
 }
 
 }  // namespace pando::napi

@@ -44,7 +44,7 @@ async function crashRound(
       const [present] = now
       if (now.size > 1) return
       if (present === null) {
-        const byteLength = Math.floor(random() ** 3 * 200_000)
+        const byteLength = 1 + Math.floor(random() ** 3 * 200_000)
         allowed.set(seed, new Set([null, byteLength]))
         await putBytes(store, testId(seed), pattern(byteLength, byteLength))
         allowed.set(seed, new Set([byteLength]))
