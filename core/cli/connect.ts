@@ -6,8 +6,8 @@ import type { AdminClient } from '../control/admin-client.ts'
 import { unreachable } from '../control/unreachable.ts'
 import { loadConfig, rootKeysFrom } from '../node/config/load.ts'
 import type { NodeConfig } from '../node/config/schema.ts'
-import { shortPath } from '../node/directory-lock.ts'
 import { realEnvironment } from '../node/environment.ts'
+import { openSocketDirectory } from '../node/socket-directory.ts'
 import type { Terminal } from './terminal.ts'
 
 /** Options that every command takes. */
@@ -57,10 +57,9 @@ export async function connect(terminal: Terminal, options: GlobalOptions): Promi
   }
   const config = await readConfig(terminal, options)
   const directory = resolve(terminal.workingDirectory, config.data)
-  const socket = join(directory, 'admin.sock')
-  if (!existsSync(socket)) throw noNode(directory)
+  if (!existsSync(join(directory, 'admin.sock'))) throw noNode(directory)
   return connectAdmin({
-    target: { kind: 'socket', path: shortPath(realpathSync(socket)) },
+    target: { kind: 'socket', path: openSocketDirectory(realpathSync(directory)).address('admin.sock') },
     environment: realEnvironment,
   })
 }

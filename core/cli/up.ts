@@ -24,14 +24,18 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
   process.on('uncaughtException', crash)
   process.on('unhandledRejection', crash)
 
-  const signals = listenForSignals()
+  // The first signal stops in order, once there is something to stop; a second one does not wait for anything.
+  const firstSignal = listenForSignals((signal) => {
+    logger.warn({ event: 'stopped' }, 'second signal: stopped at once')
+    log.flush()
+    process.exit(signal === 'SIGINT' ? 130 : 143)
+  })
   const { startNode } = await import('../node/start-node.ts')
-  // A signal during the start waits until there is something to stop in order.
   const node = await startNode({ config, rootKeys, environment: realEnvironment, log: logger, version })
   announce(terminal, node, config.region, options.json === true)
 
   const end = await Promise.race([
-    signals.first.then((signal) => ({ why: signal, failure: undefined })),
+    firstSignal.then((signal) => ({ why: signal, failure: undefined })),
     node.stopRequested.then(() => ({ why: 'admin call', failure: undefined })),
     node.failure.then((failure) => ({ why: 'failure', failure })),
   ])
@@ -40,11 +44,6 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
   } else {
     logger.info({ event: 'stopping', why: end.why }, 'stopping: requests in flight may finish')
   }
-  signals.onSecond(() => {
-    logger.warn({ event: 'stopped' }, 'second signal: stopped at once')
-    log.flush()
-    process.exit(end.why === 'SIGINT' ? 130 : 143)
-  })
   const unclean = await node.stop()
   logger.info({ event: 'stopped', unclean }, 'stopped')
   log.flush()
@@ -54,30 +53,22 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
   return code
 }
 
-function listenForSignals() {
+function listenForSignals(onSecond: (signal: NodeJS.Signals) => void): Promise<NodeJS.Signals> {
   // The terminal that a node was started in is closed: it stops. Without one (nohup, a supervisor) a hang-up means nothing.
-  if (!process.stdin.isTTY) process.on('SIGHUP', () => undefined)
-  const asked = process.stdin.isTTY
-    ? (['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
-    : (['SIGTERM', 'SIGINT'] as const)
+  const isForeground = process.stdin.isTTY === true
+  if (!isForeground) process.on('SIGHUP', () => undefined)
   let count = 0
-  let second: () => void = () => undefined
-  const first = new Promise<NodeJS.Signals>((resolve) => {
-    for (const signal of asked) {
+  return new Promise((resolve) => {
+    for (const signal of isForeground
+      ? (['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+      : (['SIGTERM', 'SIGINT'] as const)) {
       process.on(signal, () => {
         count++
         if (count === 1) resolve(signal)
-        else second()
+        else onSecond(signal)
       })
     }
   })
-  return {
-    first,
-    onSecond(react: () => void): void {
-      second = react
-      if (count > 1) react()
-    },
-  }
 }
 
 function announce(terminal: Terminal, node: RunningNode, region: string, json: boolean): void {

@@ -39,6 +39,9 @@ export interface AdminServerOptions {
 /** No admin message comes near; a larger one is refused before it is read. */
 const maxMessageBytes = 256 * 1024
 
+/** Refused calls are logged at most so often, with their number. */
+const refusalLogMs = 1_000
+
 /** One call, past the door. */
 interface Call {
   readonly message: unknown
@@ -68,6 +71,8 @@ const secretKey = z
 export async function startAdminServer(options: AdminServerOptions): Promise<AdminServer> {
   const { backend, keys, clock, log } = options
   const verifier = createCallVerifier(keys, clock)
+  let refusals = 0
+  let refusalToldMs = Number.NEGATIVE_INFINITY
 
   const unary: Readonly<Record<string, Unary>> = {
     GetStatus: () => backend.status(),
@@ -181,12 +186,22 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
 
   function refusal(method: string, reason: unknown): ServiceError {
     const error = StorageError.from(reason)
-    if (error.code === 'UNAUTHENTICATED') log.warn({ method, reason: error.reason }, 'admin call refused')
+    if (error.code === 'UNAUTHENTICATED') logRefusal(method, error.reason)
     else if (error.code === 'INTERNAL') log.error({ method, err: error }, 'admin call failed')
     const metadata = new Metadata()
     metadata.set('pando-code', error.code)
     const code = status[errorCodes[error.code].grpc as keyof typeof status]
     return Object.assign(new Error(error.reason), { code, details: error.reason, metadata })
+  }
+
+  /** A stranger who knocks a thousand times a second fills no disk with it. */
+  function logRefusal(method: string, reason: string): void {
+    refusals++
+    const now = clock.monotonic()
+    if (now - refusalToldMs < refusalLogMs) return
+    refusalToldMs = now
+    log.warn({ method, reason, refusals }, 'admin calls refused')
+    refusals = 0
   }
 
   async function createKey({ message, nonce }: Call): Promise<unknown> {

@@ -1,6 +1,6 @@
 /**
  * The messages of admin.proto as TypeScript sees them (proto-loader: camel case, 64-bit numbers as numbers, defaults
- * filled in). `test/unit/control/messages.test.ts` holds the two in step.
+ * filled in). `test/unit/control/admin-service.test.ts` sends every field through the wire.
  */
 
 export interface StoreStatsMessage {

@@ -7,6 +7,7 @@ import { StorageError } from '../contract/errors.ts'
 import type { RootKeys } from './config/load.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { writeDurably } from './durable-file.ts'
+import { openSocketDirectory, type SocketDirectory } from './socket-directory.ts'
 
 /** Grows when an older program could misread the directory. */
 const formatVersion = 1
@@ -25,17 +26,21 @@ const rootKeySchema = z.object({ accessKeyId: z.string().min(3), secretKey: z.st
 /** Files that a start that was cut short may have left; with anything else in it, a directory is not ours. */
 const ownNames = new Set(['lock', 'sealing-key', 'root-key.json', 'format.json', 'lost+found'])
 
-export interface DataDirectory extends AsyncDisposable {
+export interface DataDirectory extends Contents, AsyncDisposable {
+  readonly sockets: SocketDirectory
+  /** Gives the lock back; once. */
+  close(): Promise<void>
+}
+
+interface Contents {
   readonly path: string
   readonly catalogPath: string
   readonly chunksPath: string
-  readonly adminSocketPath: string
   /** 32 bytes. */
   readonly sealingKey: Uint8Array
   readonly rootKeys: RootKeys
   /** Where the root keys are from; `generated` only in the run that made them. */
   readonly rootKeysFrom: 'environment' | 'generated' | 'file'
-  close(): Promise<void>
 }
 
 export interface OpenDataDirectory {
@@ -53,20 +58,22 @@ export interface OpenDataDirectory {
 export async function openDataDirectory(options: OpenDataDirectory): Promise<DataDirectory> {
   const path = resolve(options.path)
   await makePrivate(path)
-  const lock = await lockDirectory(path)
+  const sockets = openSocketDirectory(path)
+  let lock: DirectoryLock | undefined
+  const close = async (): Promise<void> => {
+    await lock?.release()
+    sockets.close()
+  }
   try {
-    return await readOrMake(path, lock, options)
+    lock = await lockDirectory(path, sockets)
+    return { ...(await readOrMake(path, options)), sockets, close, [Symbol.asyncDispose]: close }
   } catch (error) {
-    await lock.release()
+    await close()
     throw error
   }
 }
 
-async function readOrMake(
-  path: string,
-  lock: DirectoryLock,
-  options: OpenDataDirectory,
-): Promise<DataDirectory> {
+async function readOrMake(path: string, options: OpenDataDirectory): Promise<Contents> {
   const sealingKeyPath = join(path, 'sealing-key')
   const rootKeyPath = join(path, 'root-key.json')
   const formatPath = join(path, 'format.json')
@@ -110,12 +117,9 @@ async function readOrMake(
     path,
     catalogPath: join(path, 'catalog'),
     chunksPath: join(path, 'chunks'),
-    adminSocketPath: join(path, 'admin.sock'),
     sealingKey,
     rootKeys: keys,
     rootKeysFrom: from,
-    close: () => lock.release(),
-    [Symbol.asyncDispose]: () => lock.release(),
   }
 }
 

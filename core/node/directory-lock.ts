@@ -2,6 +2,7 @@ import { chmod, link, rm, stat } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { StorageError } from '../contract/errors.ts'
+import type { SocketDirectory } from './socket-directory.ts'
 
 /**
  * One process per data directory. Node has no flock, and a pid in a file lies after a crash, a reboot or across containers;
@@ -15,18 +16,19 @@ export interface DirectoryLock {
   release(): Promise<void>
 }
 
-/** ALREADY_OPEN when another process holds it. */
-export async function lockDirectory(directory: string): Promise<DirectoryLock> {
+/** ALREADY_OPEN when another process holds it. `sockets` is of the same directory and outlives the lock. */
+export async function lockDirectory(directory: string, sockets: SocketDirectory): Promise<DirectoryLock> {
   const { dev, ino } = await stat(directory)
   const abstract = process.platform === 'linux' ? await take(`\0pando-${dev}-${ino}`, directory) : undefined
   const path = join(directory, 'lock')
   try {
-    if (await answers(shortPath(path))) throw inUse(directory)
+    if (await answers(sockets.address('lock'))) throw inUse(directory)
     await rm(path, { force: true })
     // Bound under a name of its own and then linked, which fails when somebody else was quicker.
-    const own = `${path}.${process.pid}`
+    const ownName = `lock.${process.pid}`
+    const own = join(directory, ownName)
     await rm(own, { force: true })
-    const server = await take(shortPath(own), directory)
+    const server = await take(sockets.address(ownName), directory)
     try {
       await chmod(own, 0o600)
       await link(own, path)
@@ -50,17 +52,6 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
     if (abstract !== undefined) await close(abstract)
     throw error
   }
-}
-
-/** The address of a unix socket has room for 107 bytes; a longer path goes through the directory's own working path. */
-export function shortPath(path: string): string {
-  if (Buffer.byteLength(path) <= 100) return path
-  const relative = path.startsWith(`${process.cwd()}/`) ? path.slice(process.cwd().length + 1) : path
-  if (Buffer.byteLength(relative) <= 100) return relative
-  throw new StorageError(
-    'INVALID_CONFIG',
-    `the path of the data directory is too long for a unix socket (100 bytes with the file name): ${path}`,
-  )
 }
 
 async function take(address: string, directory: string): Promise<Server> {

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { Logger } from '../contract/logger.ts'
@@ -9,7 +10,6 @@ import type { RootKeys } from './config/load.ts'
 import type { NodeConfig } from './config/schema.ts'
 import { startConsoleServer } from './console-server.ts'
 import { type DataDirectory, openDataDirectory } from './data-directory.ts'
-import { shortPath } from './directory-lock.ts'
 import { bindListener, dialable, listeners } from './listeners.ts'
 import { createNodeAdmin } from './node-admin.ts'
 import { createNodeHealth } from './node-health.ts'
@@ -219,7 +219,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       backend: adminBackend,
       keys: data.rootKeys,
       listen: config.admin.listen,
-      socketPath: shortPath(data.adminSocketPath),
+      socketPath: data.sockets.address('admin.sock'),
       clock,
       log: log.child({ part: 'admin' }),
     }),
@@ -233,7 +233,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const facts: ReadyFacts = {
     s3: s3Endpoint,
     admin: adminEndpoint,
-    adminSocket: data.adminSocketPath,
+    adminSocket: join(data.path, 'admin.sock'),
     console: consoleEndpoint,
     data: data.path,
     store: chunks.kind,

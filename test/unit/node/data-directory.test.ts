@@ -6,10 +6,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { openDataDirectory } from '../../../core/node/data-directory.ts'
-import { lockDirectory } from '../../../core/node/directory-lock.ts'
+import { lockDirectory as lockWith } from '../../../core/node/directory-lock.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
+import { openSocketDirectory } from '../../../core/node/socket-directory.ts'
 
 let scratch = ''
+const lockDirectory = (path: string) => lockWith(path, openSocketDirectory(path))
 beforeEach(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'pando-data-'))
 })
@@ -96,8 +98,9 @@ test('of many openers at once exactly one gets the lock', async () => {
 
 test('the lock of a killed process is free at once', async () => {
   const script = `
-    const { lockDirectory } = await import(${JSON.stringify(new URL('../../../core/node/directory-lock.js', import.meta.url).href)})
-    await lockDirectory(process.argv[1])
+    const { lockDirectory } = await import(${moduleText('directory-lock')})
+    const { openSocketDirectory } = await import(${moduleText('socket-directory')})
+    await lockDirectory(process.argv[1], openSocketDirectory(process.argv[1]))
     console.log('locked')
     setInterval(() => {}, 1000)`
   const child = spawn(process.execPath, ['--input-type=module', '-e', script, scratch], {
@@ -111,6 +114,10 @@ test('the lock of a killed process is free at once', async () => {
   await lock.release()
   assert.deepEqual(await readdir(scratch), [])
 })
+
+function moduleText(name: string): string {
+  return JSON.stringify(new URL(`../../../core/node/${name}.js`, import.meta.url).href)
+}
 
 test('a directory of something else is left alone', async () => {
   const path = join(scratch, 'home')
@@ -181,4 +188,14 @@ test('a damaged root key file is told without showing it', async () => {
     assert.ok(!JSON.stringify([error.message, String(error.cause)]).includes(rootKeys.secretKey))
     return true
   })
+})
+
+test('a directory deeper than the address of a socket is long works as well', async () => {
+  const path = join(scratch, 'deep-'.repeat(20), 'deep-'.repeat(20))
+  const first = await open(path)
+  await assert.rejects(open(path), { code: 'ALREADY_OPEN' })
+  assert.ok(first.sockets.address('admin.sock').length < 108)
+  await first.close()
+  assert.ok(!(await readdir(path)).some((name) => name.startsWith('lock')))
+  await using _ = await open(path)
 })

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { open, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import {
   CreateBucketCommand,
@@ -17,20 +16,9 @@ import { withProgress } from '../../../core/node/with-progress.ts'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
 import { seededBytes } from '../../kit/seeded-bytes.ts'
 
-let scratch = ''
-before(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'pando-maintenance-'))
-})
-after(async () => {
-  await rm(scratch, { recursive: true, force: true })
-})
-
 /** A node on the reference store, whose files are plain enough to be damaged by hand. */
-async function startWith(settings: string): Promise<NodeProcess> {
-  const path = join(scratch, `${Math.floor(performance.now() * 1000)}.yaml`)
-  await writeFile(path, `store:\n  backend: reference\n  pool: 64MiB\n${settings}`)
-  return startNode({ env: { PANDO_CONFIG: path } })
-}
+const startWith = (settings: Record<string, Record<string, unknown>>): Promise<NodeProcess> =>
+  startNode({ config: { ...settings, store: { backend: 'reference', pool: '64MiB' } } })
 
 const s3 = (node: NodeProcess) =>
   new S3Client({
@@ -67,7 +55,7 @@ async function waitFor(condition: () => Promise<boolean>, timeoutMs = 15_000): P
 }
 
 test('what is deleted and overwritten is given back, by the clock and by hand', async () => {
-  await using node = await startWith('maintenance:\n  collectInterval: 200ms\n')
+  await using node = await startWith({ maintenance: { collectInterval: '200ms' } })
   const client = s3(node)
   await client.send(new CreateBucketCommand({ Bucket: 'first' }))
   const put = (key: string, seed: string) =>
@@ -93,7 +81,7 @@ test('what is deleted and overwritten is given back, by the clock and by hand', 
 })
 
 test('orphans of a crash are freed soon after the next start without being asked for', async () => {
-  await using node = await startWith('s3:\n  chunkBytes: 64KiB\n')
+  await using node = await startWith({ s3: { chunkBytes: '64KiB' } })
   const client = s3(node)
   await client.send(new CreateBucketCommand({ Bucket: 'first' }))
   const body = new PassThrough()
@@ -112,7 +100,7 @@ test('orphans of a crash are freed soon after the next start without being asked
 })
 
 test('a flipped bit is never served, and scrub says whose it is; the node stays in service', async () => {
-  await using node = await startWith('')
+  await using node = await startWith({})
   const client = s3(node)
   await client.send(new CreateBucketCommand({ Bucket: 'first' }))
   const content = seededBytes('bits', 0, 300_000)

@@ -342,3 +342,36 @@ test('an exception that nobody caught is logged and ends the node at once', asyn
     assert.match(node.logTail(), /"event":"fatal".*a slip of ours/)
   })
 })
+
+test('a node deep down in the tree starts, is found by the command line and stops', async () => {
+  const parent = await mkdtemp(join(tmpdir(), 'pando-deep-'))
+  try {
+    await using node = await startNode({
+      env: { PANDO_DATA: join(parent, 'deep-'.repeat(20), 'deep-'.repeat(20)) },
+    })
+    assert.equal((await node.command('status')).code, 0)
+    await node.stop()
+  } finally {
+    await rm(parent, { recursive: true, force: true })
+  }
+})
+
+test('two signals during a start end it at once, and the next start is a normal one', async () => {
+  const scratch = await mkdtemp(join(tmpdir(), 'pando-early-'))
+  try {
+    const env = stranger({ PANDO_DATA: join(scratch, 'data'), ...freePorts })
+    const child = spawn(process.execPath, [entry, 'up', '--json'], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    child.stderr.resume()
+    // The key is written early in a start, long after the signals are listened for.
+    await waitFor(async () => existsSync(join(scratch, 'data', 'sealing-key')))
+    child.kill('SIGTERM')
+    child.kill('SIGINT')
+    const [code] = (await once(child, 'exit')) as [number | null]
+    // Between the two the start may have come to its end and stopped in order.
+    assert.ok(code === 130 || code === 143 || code === 0, String(code))
+    await using node = await startNode({ env: { PANDO_DATA: join(scratch, 'data') } })
+    assert.equal((await node.command('status')).code, 0)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+})
