@@ -1,6 +1,7 @@
-// Digests of object bodies, computed together over the same bytes. Own implementations rather than OpenSSL's:
-// inside Node an addon's calls into libcrypto would meet Node's own copy of another version, a static copy would
-// cost 5 MB and a system package, and the six kernels are small. Each is chosen at run time by what the CPU has.
+// Digests of object bodies, computed together over the same bytes. Own implementations rather than
+// OpenSSL's: inside Node an addon's calls into libcrypto would meet Node's own copy of another
+// version, a static copy would cost 5 MB and a system package, and the six kernels are small. Each
+// is chosen at run time by what the CPU has.
 #ifndef PANDO_DIGEST_H_
 #define PANDO_DIGEST_H_
 

@@ -1,6 +1,7 @@
-// Threads that digest bodies out of a port's slab. Each worker has a pair of rings in memory that it shares with one
-// JavaScript thread, laid out like a port's (port_layout.h has the protocol of heads, tails, `sleeping` and `armed`).
-// A stream belongs to one worker for life, so its updates are in order without a lock.
+// Threads that digest bodies out of a port's slab. Each worker has a pair of rings in memory that
+// it shares with one JavaScript thread, laid out like a port's (port_layout.h has the protocol of
+// heads, tails, `sleeping` and `armed`). A stream belongs to one worker for life, so its updates
+// are in order without a lock.
 #ifndef PANDO_DIGEST_WORKERS_H_
 #define PANDO_DIGEST_WORKERS_H_
 
@@ -46,12 +47,14 @@ inline constexpr uint32_t kMaxDigestStreams = 65536;
 
 struct DigestWorkersOptions {
   uint32_t workers = 1;
-  /// Entries of each ring, a power of two. REQUIRES: JavaScript has at most this many requests outstanding at a
-  /// worker (published and their completions not consumed), so completions always find room.
+  /// Entries of each ring, a power of two. REQUIRES: JavaScript has at most this many requests
+  /// outstanding at a worker (published and their completions not consumed), so completions always
+  /// find room.
   uint32_t entries = 256;
   /// The memory that updates point into. Outlives the workers.
   std::span<const std::byte> slab;
-  /// As PortOptions::doorbell: on a worker's thread, at most once a burst, not after Close has returned.
+  /// As PortOptions::doorbell: on a worker's thread, at most once a burst, not after Close has
+  /// returned.
   std::function<void()> doorbell;
 };
 
@@ -63,10 +66,12 @@ class PANDO_EXPORT DigestWorkers {
   DigestWorkers& operator=(const DigestWorkers&) = delete;
 
   [[nodiscard]] uint32_t workers() const;
-  /// [control block, 4096 B][SQ: entries * 32 B][CQ: entries * 128 B] of one worker; mapped until destruction.
+  /// [control block, 4096 B][SQ: entries * 32 B][CQ: entries * 128 B] of one worker; mapped until
+  /// destruction.
   [[nodiscard]] std::span<std::byte> rings(uint32_t worker);
   void Kick(uint32_t worker);
-  /// Lets the entry under way finish, leaves the rest undone, joins the threads. A second call returns at once.
+  /// Lets the entry under way finish, leaves the rest undone, joins the threads. A second call
+  /// returns at once.
   void Close();
 
  private:

@@ -312,7 +312,7 @@ size_t ChunkStore::Drain() {
 }
 
 void ChunkStore::Background() {
-  grower_.Pump();
+  grower_.Pump(writer_.starved());
   collector_.Pump();
   checkpointer_.Pump();
   // Puts wait for space, and there is no more to be had: say so instead of hanging.

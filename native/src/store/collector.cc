@@ -26,7 +26,8 @@ std::optional<uint32_t> Collector::ChooseVictim(bool urgent) const {
   double best_score = -1;
   for (uint32_t i = 0; i < partition_.segments.size(); ++i) {
     const Segment& segment = partition_.segments[i];
-    if (segment.state != SegmentState::kSealed || (segment.flags & kSegmentDamaged) != 0) continue;
+    if (segment.state != SegmentState::kSealed) continue;
+    if ((segment.flags & (kSegmentDamaged | kSegmentBlocked)) != 0) continue;
     if ((segment.flags & kSegmentVictim) != 0) return i;
     const double used = static_cast<double>(segment.live_bytes + segment.tombstones * kSlotBytes) /
                         static_cast<double>(usable);
@@ -48,7 +49,7 @@ void Collector::Pump() {
       !partition_.options.collect_in_background) {
     return;
   }
-  if (exhausted_ && partition_.stats.live_bytes >= exhausted_live_bytes_) return;
+  if (exhausted_ && partition_.stats.puts + partition_.stats.deletes == exhausted_changes_) return;
   exhausted_ = false;
   const bool urgent = partition_.collect_now;
   const uint64_t total = partition_.segments.size() + partition_.ungrown_segments();
@@ -58,7 +59,7 @@ void Collector::Pump() {
   partition_.collect_now = false;
   if (urgent) JudgeProgress();
   if (urgent && !victim) exhausted_ = true;
-  if (exhausted_) exhausted_live_bytes_ = partition_.stats.live_bytes;
+  if (exhausted_) exhausted_changes_ = partition_.stats.puts + partition_.stats.deletes;
   if (exhausted_ || !victim) return;
   running_ = true;
   Spawn(partition_.tasks, RunInBackground(*victim));
@@ -145,7 +146,7 @@ Task<bool> Collector::Collect(uint32_t victim) {
   if (partition_.offline || failed_) co_return false;
   if (partition_.segments[victim].live_chunks > 0) {
     // Something in it cannot be read. It stays as it is, for a repair from another copy.
-    partition_.segments[victim].flags |= kSegmentDamaged;
+    partition_.segments[victim].flags |= kSegmentBlocked;
     partition_.segments[victim].flags &= static_cast<uint8_t>(~kSegmentVictim);
     co_return false;
   }
@@ -190,6 +191,8 @@ Task<bool> Collector::MoveBatch(uint32_t victim, BatchHeader header,
 }
 
 Task<bool> Collector::MoveChunk(IndexEntry entry, uint32_t victim) {
+  const auto before = partition_.index.Find(entry.id);
+  if (!before || before->address != entry.address || before->damaged) co_return false;
   while (gate_.busy(entry.id) && !partition_.offline) co_await partition_.settled.Wait();
   const auto now = partition_.index.Find(entry.id);
   if (partition_.offline || !now || now->address != entry.address || now->damaged) co_return false;
@@ -241,19 +244,20 @@ Task<bool> Collector::MoveChunk(IndexEntry entry, uint32_t victim) {
 
 Task<bool> Collector::CarryDelete(RecordHeader record) {
   while (in_flight_ >= kMaxMoves) co_await partition_.settled.Wait();
-  while (gate_.busy(record.id) && !partition_.offline) co_await partition_.settled.Wait();
   if (partition_.offline || !DeleteIsNeeded(record)) co_return false;
-  gate_.Enter(record.id);
+  // Not through the gate: a put of the same id may be waiting there for the space that we are
+  // winning. A carried delete concerns only what was written before its original, however late it
+  // is carried.
   auto move = std::make_unique<Move>();
   move->collector = this;
   WriteOp& op = move->op;
   op.kind = WriteOp::Kind::kCarry;
   op.record = record;
   op.record.extra_slots = 0;
+  op.record.flags |= kRecordCarried;
   op.context = move.get();
   op.done = [](WriteOp* finished, ErrorCode code) {
     const std::unique_ptr<Move> owned(static_cast<Move*>(finished->context));
-    owned->collector->gate_.Leave(finished->record.id);
     --owned->collector->in_flight_;
     if (code != ErrorCode::kOk) owned->collector->failed_ = true;
   };

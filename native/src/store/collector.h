@@ -50,9 +50,9 @@ class Collector {
   ChangeGate& gate_;
   bool running_ = false;
   bool exhausted_ = false;
-  uint64_t exhausted_live_bytes_ = 0;  // what was live then; less of it, and there is hope again
-  uint32_t fruitless_ = 0;             // victims in a row that won no segment on balance
-  uint32_t most_free_ = 0;             // since the row began
+  uint64_t exhausted_changes_ = 0;  // puts and deletes then; after more of them there is hope again
+  uint32_t fruitless_ = 0;          // victims in a row that won no segment on balance
+  uint32_t most_free_ = 0;          // since the row began
   uint64_t judged_puts_ = 0;
   uint32_t in_flight_ = 0;
   bool failed_ = false;

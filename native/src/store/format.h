@@ -110,6 +110,8 @@ static_assert(offsetof(BatchHeader, checkpoint_id) == 88 && offsetof(BatchHeader
 
 enum class RecordType : uint8_t { kPut = 1, kDelete = 2 };
 inline constexpr uint8_t kRecordMoved = 1;  // kPut: a copy made by the collector
+inline constexpr uint8_t kRecordCarried =
+    2;  // kDelete: a copy; concerns records before origin_sequence
 
 struct RecordHeader {
   uint8_t type = 0;          //  0, RecordType

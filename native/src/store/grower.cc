@@ -5,11 +5,11 @@
 
 namespace pando {
 
-void Grower::Pump() {
+void Grower::Pump(bool urgent) {
   if (running_ || partition_.offline || partition_.closing || partition_.ungrown_segments() == 0) {
     return;
   }
-  if (partition_.free_segments() >= partition_.options.grow_ahead_segments) return;
+  if (!urgent && partition_.free_segments() >= partition_.options.grow_ahead_segments) return;
   running_ = true;
   Spawn(partition_.tasks, Grow());
 }

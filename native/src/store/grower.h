@@ -11,8 +11,8 @@ class Grower {
  public:
   explicit Grower(Partition& partition) : partition_(partition) {}
 
-  /// Starts growing by one segment when fewer than wanted are free.
-  void Pump();
+  /// Starts growing by one segment when fewer than wanted are free, or when puts wait for space.
+  void Pump(bool urgent);
   [[nodiscard]] bool running() const { return running_; }
 
   /// Zeroes the range of one segment, durably. kInsufficientStorage when the device cannot grow.

@@ -47,6 +47,22 @@ uint64_t LogWriter::BatchBytes() const {
   return std::min<uint64_t>(kBatchBytes, uint64_t{partition_.log_pages() - 1} * kPageBytes);
 }
 
+// Deletes must not wait behind puts that wait for space: they are what makes space, and the
+// collector waits for them where they concern what it moves. Its stream may use the last segments,
+// and the order of the log is by sequence, whichever stream carries a record.
+void LogWriter::RerouteDeletes() {
+  Stream& s = streams_[kUserStream];
+  WriteOp* op = s.head;
+  s.head = s.tail = nullptr;
+  s.queue_length = 0;
+  s.queue_bytes = 0;
+  while (op != nullptr) {
+    WriteOp* next = op->next;
+    Enqueue(op->kind == WriteOp::Kind::kDelete ? kMoveStream : kUserStream, op);
+    op = next;
+  }
+}
+
 LogWriter::Batch* LogWriter::FreeBatch() {
   for (const auto& batch : pool_) {
     if (!batch->busy) return batch.get();
@@ -103,11 +119,7 @@ bool LogWriter::EnsureSegment(uint32_t stream, uint32_t pages) {
     const Segment& open = partition_.segments[s.segment];
     if (open.next_page + pages <= partition_.log_pages()) return true;
   }
-  uint32_t reserve = 0;
-  if (stream == kUserStream) {
-    reserve = s.head->kind == WriteOp::Kind::kDelete ? kDeleteReserve : kPutReserve;
-  }
-  const auto fresh = partition_.TakeFreeSegment(reserve);
+  const auto fresh = partition_.TakeFreeSegment(stream == kUserStream ? kPutReserve : 0);
   if (!fresh) {
     partition_.collect_now = true;
     return false;
@@ -141,7 +153,10 @@ bool LogWriter::PumpStream(uint32_t stream) {
   const uint64_t pages = 1 + RoundUp(most, kPageBytes) / kPageBytes;
   PANDO_ASSERT(pages <= partition_.log_pages());
   if (!EnsureSegment(stream, static_cast<uint32_t>(pages))) {
-    if (stream == kUserStream) starved_ = true;
+    if (stream == kUserStream) {
+      RerouteDeletes();
+      starved_ = s.head != nullptr;
+    }
     return false;
   }
   if (stream == kUserStream) starved_ = false;
@@ -358,6 +373,7 @@ void LogWriter::Apply(Batch& batch) {
 }
 
 void LogWriter::FailQueuedPuts(ErrorCode code) {
+  RerouteDeletes();
   Stream& s = streams_[kUserStream];
   WriteOp* op = s.head;
   s.head = s.tail = nullptr;
@@ -366,11 +382,7 @@ void LogWriter::FailQueuedPuts(ErrorCode code) {
   starved_ = false;
   while (op != nullptr) {
     WriteOp* next = op->next;
-    if (op->kind == WriteOp::Kind::kDelete) {
-      Enqueue(kUserStream, op);
-    } else {
-      op->done(op, code);
-    }
+    op->done(op, code);
     op = next;
   }
 }

@@ -106,6 +106,7 @@ class LogWriter {
   void Place(Batch& batch);
   void SealAndSubmit(Batch& batch, uint32_t payload_pages, uint32_t slots, uint8_t flags);
   [[nodiscard]] uint64_t BatchBytes() const;
+  void RerouteDeletes();
   [[nodiscard]] Batch* FreeBatch();
   WriteOp* PopOp(Stream& stream);
   void Finished(Batch& batch);

@@ -25,6 +25,7 @@ void Partition::InsertChunk(const IndexEntry& entry) {
     Segment& before = segments[SegmentOf(*old)];
     before.live_bytes -= ChargeOf(old->length);
     --before.live_chunks;
+    before.flags &= static_cast<uint8_t>(~kSegmentBlocked);
     stats.live_bytes -= ChargeOf(old->length);
     stats.chunk_bytes -= old->length;
     stats.damaged_chunks -= old->damaged ? 1 : 0;
@@ -38,6 +39,7 @@ bool Partition::RemoveChunk(const ChunkId& id) {
   PANDO_ASSERT(segment.live_chunks > 0 && segment.live_bytes >= ChargeOf(old->length));
   segment.live_bytes -= ChargeOf(old->length);
   --segment.live_chunks;
+  segment.flags &= static_cast<uint8_t>(~kSegmentBlocked);
   stats.live_bytes -= ChargeOf(old->length);
   stats.chunk_bytes -= old->length;
   stats.damaged_chunks -= old->damaged ? 1 : 0;

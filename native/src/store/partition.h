@@ -46,6 +46,8 @@ enum class SegmentState : uint8_t {
 inline constexpr uint8_t kSegmentDamaged =
     1;  // something in it cannot be read: never reused blindly
 inline constexpr uint8_t kSegmentVictim = 2;  // its collection has begun
+inline constexpr uint8_t kSegmentBlocked =
+    4;  // holds a chunk that cannot be read, until that one goes
 
 struct Segment {
   uint32_t generation = 0;
@@ -144,9 +146,8 @@ class Partition {
   uint32_t free_count_ = 0;
 };
 
-/// Segments that only the collector and checkpoints may take, and those that deletes may take too.
+/// Segments that puts leave to the collector, to deletes and to checkpoints.
 inline constexpr uint32_t kPutReserve = 4;
-inline constexpr uint32_t kDeleteReserve = 1;
 
 }  // namespace pando
 

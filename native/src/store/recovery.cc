@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_map>
 
 #include "pando/crc32c.h"
 #include "store/checkpointer.h"
@@ -60,11 +61,15 @@ Task<Status> Recovery::Run() {
 }
 
 Task<void> Recovery::LoadTable() {
-  const Superblock& superblock = partition_.superblock;
+  const Superblock superblock = partition_.superblock;
   if (superblock.checkpoint_id != 0) {
     have_checkpoint_ = co_await LoadCheckpoint(partition_);
     if (!have_checkpoint_) {
       partition_.Log(LogLevel::kWarn, "the checkpoint is damaged; replaying the whole log instead");
+      // From here on there is none: its segments are free like others, and no delete is covered by
+      // it.
+      partition_.superblock.checkpoint_segment_count = 0;
+      partition_.superblock.replay_from = 0;
     }
   }
   replay_from_ = have_checkpoint_ ? superblock.replay_from : 0;
@@ -247,6 +252,11 @@ Task<bool> Recovery::EraseDiscarded() {
 }
 
 void Recovery::Replay() {
+  // The sequence of the last put, of the ids for which a carried delete comes by.
+  std::unordered_map<ChunkId, uint64_t, ChunkIdHash> last_put;
+  for (const RecordHeader& record : records_) {
+    if ((record.flags & kRecordCarried) != 0) last_put.try_emplace(record.id, 0);
+  }
   for (const ReplayBatch& batch : batches_) {
     Segment& segment = partition_.segments[batch.segment];
     if (segment.first_sequence == 0) segment.first_sequence = batch.sequence;
@@ -260,10 +270,18 @@ void Recovery::Replay() {
     for (uint32_t i = 0; i < batch.record_count; ++i) {
       const RecordHeader& record = records_[batch.first_record + i];
       if (static_cast<RecordType>(record.type) == RecordType::kDelete) {
-        partition_.index.Erase(record.id);
+        bool applies = true;
+        if ((record.flags & kRecordCarried) != 0) {
+          const uint64_t put = last_put[record.id];
+          // 0: what is there came with the checkpoint, which knew of deletes up to replay_from.
+          applies = put == 0 ? record.origin_sequence > replay_from_ : put < record.origin_sequence;
+        }
+        if (applies) partition_.index.Erase(record.id);
         ++segment.tombstones;
         continue;
       }
+      const auto watched = last_put.find(record.id);
+      if (watched != last_put.end()) watched->second = batch.sequence;
       IndexEntry entry;
       entry.id = record.id;
       entry.crc = record.crc;

@@ -67,6 +67,16 @@ int64_t SimulatedDevice::Execute(BlockRequest& request) {
 }
 
 size_t SimulatedDevice::Poll(uint64_t) {
+  if (off_) {
+    // Whoever still waits learns that nothing happened.
+    std::vector<BlockRequest*> failed;
+    failed.swap(queue_);
+    for (BlockRequest* request : failed) {
+      request->result = -EIO;
+      request->done(request);
+    }
+    return failed.size();
+  }
   if (crashed_) return 0;
   // Some of what is queued, in any order.
   const size_t count = queue_.empty() ? 0 : 1 + random_() % queue_.size();
@@ -98,7 +108,7 @@ void SimulatedDevice::PowerOff() {
   for (const BlockRequest* request : queue_) {
     if (request->op == BlockRequest::Op::kWrite) open.push_back(CopyOf(*request));
   }
-  queue_.clear();
+  crashed_ = off_ = true;
   if (drop_all_) return;
   std::shuffle(open.begin(), open.end(), random_);
   for (const Write& write : open) {

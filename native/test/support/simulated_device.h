@@ -33,7 +33,7 @@ class SimulatedDevice final : public BlockDevice {
   void CrashAtWrite(uint64_t nth) { crash_at_ = nth; }
   [[nodiscard]] bool crashed() const { return crashed_; }
   [[nodiscard]] uint64_t writes() const { return writes_; }
-  /// Drops what is in flight and decides what the medium keeps. REQUIRES: nobody waits any more.
+  /// Decides what the medium keeps of what was not durable. From here on every request fails.
   void PowerOff();
   /// Writes of which only the device's cache knew were lost or kept at random before; with this
   /// they are always lost.
@@ -55,10 +55,10 @@ class SimulatedDevice final : public BlockDevice {
   std::vector<std::byte> current_;  // as the host sees it
   std::vector<Write> cached_;       // finished, not durable
   std::vector<BlockRequest*> queue_;
-  std::vector<Write> lost_power_;  // in flight when the power went
   uint64_t writes_ = 0;
   uint64_t crash_at_ = ~uint64_t{0};
   bool crashed_ = false;
+  bool off_ = false;
   bool drop_all_ = false;
 };
 
