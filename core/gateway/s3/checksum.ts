@@ -50,7 +50,7 @@ export interface DeclaredChecksum {
   readonly value: string | undefined
 }
 
-/** The one checksum that a request declares for its payload, if any. INVALID_REQUEST. */
+/** The one checksum that a request declares for its payload, if any. INVALID_REQUEST, BAD_DIGEST. */
 export function declaredChecksum(headers: Headers): DeclaredChecksum | undefined {
   let found: DeclaredChecksum | undefined
   const add = (checksum: DeclaredChecksum): void => {
@@ -81,7 +81,7 @@ export function declaredChecksum(headers: Headers): DeclaredChecksum | undefined
     const value = headers[name]
     if (algorithm === undefined || typeof value !== 'string') continue
     if (!isChecksumValue(algorithm, value)) {
-      throw new StorageError('INVALID_REQUEST', `Value for ${name} header is invalid.`)
+      throw new StorageError('BAD_DIGEST', `Value for ${name} header is invalid.`)
     }
     add({ algorithm, value })
   }

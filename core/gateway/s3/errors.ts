@@ -26,7 +26,12 @@ export function errorResponse(
   // RFC 9110 15.5.17: how long the object is.
   const size = error.details['ActualObjectSize']
   if (error.code === 'INVALID_RANGE' && size !== undefined) extra['content-range'] = `bytes */${size}`
-  return { status: traits.http, headers: headers === undefined ? extra : { ...headers, ...extra }, body }
+  return {
+    status: traits.http,
+    headers: headers === undefined ? extra : { ...headers, ...extra },
+    body,
+    error: error.code,
+  }
 }
 
 function resourceOf(rawTarget: string): string {

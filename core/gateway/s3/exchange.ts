@@ -208,6 +208,7 @@ export class Exchange {
   async #send(answer: S3Response): Promise<void> {
     const { message, response } = this
     this.#status = answer.status
+    if (answer.error !== undefined) this.#error = answer.error
     const common = ['x-amz-request-id', this.#id, 'x-amz-id-2', 'pando', 'server', 'Pando']
     this.#addCors(common)
     // An answer that comes before the body has been read ends the connection, or the rest of the body would be taken for

@@ -49,7 +49,8 @@ function readObject(context: OperationContext, withBody: boolean): S3Response {
         details: { Key: key, VersionId: formatVersionId(version) },
       })
     }
-    throw noSuchKey(key)
+    // Nothing is there, and no marker either: tools ask for the difference.
+    return errorResponse(noSuchKey(key), request, { 'x-amz-delete-marker': 'false' })
   }
   if (record.deleteMarker) return answerDeleteMarker(context, bucket, record, version !== undefined)
   refuseCustomerKeys(request)

@@ -1,6 +1,7 @@
 import type { Catalog } from '../../contract/catalog.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
+import type { ErrorCode } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type {
   AccountId,
@@ -84,6 +85,8 @@ export interface S3Response {
   readonly headers?: Readonly<Record<string, string | number>>
   /** A string is a document (XML unless content-type says otherwise). A stream is sent with back-pressure. */
   readonly body?: string | Uint8Array | ResponseStream
+  /** Of an error answer: what metrics and logs call it. */
+  readonly error?: ErrorCode
 }
 
 export interface ResponseStream {
