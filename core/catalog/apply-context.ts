@@ -63,7 +63,7 @@ export class ApplyContext implements TableWriter {
     try {
       return change()
     } catch (error) {
-      if (error instanceof StorageError && !this.wrote && error.code !== 'CATALOG_CORRUPT') return error
+      if (error instanceof StorageError && !this.wrote) return error
       if (!this.wrote) throw error
       throw new Error('applying an entry failed after it had written', { cause: error })
     }

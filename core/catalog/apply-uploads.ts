@@ -197,11 +197,10 @@ export function abortUpload(
 export function removeUpload(context: ApplyContext, upload: UploadRecord, kept: ReadonlySet<number>): void {
   const idBytes = idOf(upload)
   const prefix = tableKey(table.part, idBytes)
-  const rows: Uint8Array[] = []
+  const parts: PartRecord[] = []
   const cursor = context.rows(prefix, successor(prefix))
-  while (cursor.next()) rows.push(rowValue(cursor))
-  for (const row of rows) {
-    const part = decodePartRow(row)
+  while (cursor.next()) parts.push(decodePartRow(rowValue(cursor)))
+  for (const part of parts) {
     context.remove(partKey(idBytes, part.number))
     if (!kept.has(part.number)) freeLayout(context, part.layout)
   }

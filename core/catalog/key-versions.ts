@@ -1,4 +1,3 @@
-import { StorageError } from '../contract/errors.ts'
 import type { WriteId } from '../contract/ids.ts'
 import type { BucketRecord, Layout, VersionId } from '../contract/object-model.ts'
 import type { ApplyContext } from './apply-context.ts'
@@ -102,14 +101,21 @@ export class KeyVersions {
     return findVersion(this.context, this.bucket.id, this.keyBytes, version)
   }
 
-  /** Makes `record` the newest version, as the bucket's versioning says. */
+  /**
+   * Makes `record` the newest version, as the bucket's versioning says. Like all changes here it reads every row that it will
+   * free before it writes the first one: a damaged row is this key's error then, and not the end of the writer.
+   */
   insert(record: StoredObject): void {
     const { context } = this
-    const old = context.get(this.currentKey())
-    if (record.isNull && this.bucket.versioning !== 'off') this.removeOldNull()
+    const old = this.place(context.get(this.currentKey()))
+    const oldNull = record.isNull && this.bucket.versioning !== 'off' ? this.olderNull() : undefined
+    if (oldNull !== undefined) {
+      this.removeVersionRow(oldNull.row)
+      this.free(oldNull.record)
+    }
     if (old !== undefined) {
-      if (record.isNull && isNullRow(old)) this.free(old)
-      else this.moveBehind(old)
+      if (record.isNull && isNullRow(old.row)) this.free(old.record)
+      else this.putVersionRow(old.row)
     }
     const row = encodeObjectRow(record)
     if (record.deleteMarker) {
@@ -129,13 +135,14 @@ export class KeyVersions {
   /** Removes one version for good; when it was the newest, the next one becomes it. */
   removeVersion(place: VersionPlace): void {
     const { context } = this
+    const record = decodeObjectRow(this.key, place.row)
     if (place.isCurrent) {
       context.remove(this.currentKey())
       context.meta.counts.objects--
     } else {
       this.removeVersionRow(place.row)
     }
-    this.free(place.row)
+    this.free(record)
     if (this.bucket.versioning !== 'off') this.elect()
   }
 
@@ -160,15 +167,13 @@ export class KeyVersions {
     context.meta.counts.objects++
   }
 
-  private removeOldNull(): void {
-    const place = this.find('null')
-    if (place === undefined || place.isCurrent) return
-    this.removeVersionRow(place.row)
-    this.free(place.row)
+  private place(row: Uint8Array | undefined) {
+    return row === undefined ? undefined : { row, record: decodeObjectRow(this.key, row) }
   }
 
-  private moveBehind(row: Uint8Array): void {
-    this.putVersionRow(row)
+  private olderNull() {
+    const place = this.find('null')
+    return place === undefined || place.isCurrent ? undefined : this.place(place.row)
   }
 
   private putVersionRow(row: Uint8Array): void {
@@ -182,8 +187,7 @@ export class KeyVersions {
     if (isNullRow(row)) this.context.remove(bucketKey(table.nullVersion, this.bucket.id, this.keyBytes))
   }
 
-  private free(row: Uint8Array): void {
-    const record = decodeObjectRow(this.key, row)
+  private free(record: StoredObject): void {
     this.context.meta.counts.versions--
     this.context.meta.counts.liveBytes -= record.byteLength
     freeLayout(this.context, record.layout)
@@ -202,12 +206,8 @@ export function freeLayout(context: ApplyContext, layout: Layout): void {
 export function freeWrite(context: ApplyContext, writeId: WriteId): void {
   const key = tableKey(table.write, writeId)
   const row = context.get(key)
-  if (row === undefined) {
-    throw new StorageError(
-      'CATALOG_CORRUPT',
-      `write ${Buffer.from(writeId).toString('hex')} has no owner row`,
-    )
-  }
+  // It cannot be missing. If it is, the object must still be deletable: its chunks are orphans then, and collected as such.
+  if (row === undefined) return
   context.remove(key)
   context.put(tableKey(table.garbage, writeId), encodeGarbageRow(decodeWriteRow(writeId, row)))
   context.meta.counts.garbageWrites++

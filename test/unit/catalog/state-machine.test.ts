@@ -2,12 +2,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { createDirectCatalog } from '../../../core/catalog/direct-catalog.ts'
-import { table } from '../../../core/catalog/keys.ts'
+import { bucketKey, table } from '../../../core/catalog/keys.ts'
 import { MemoryTables } from '../../../core/catalog/memory-tables.ts'
 import { applyEntries, stateHash } from '../../../core/catalog/state-machine.ts'
 import { rowKey, rowValue, type TableReader } from '../../../core/catalog/tables.ts'
 import { verifyRows } from '../../../core/catalog/verify.ts'
 import type { Command } from '../../../core/contract/catalog.ts'
+import { StorageError } from '../../../core/contract/errors.ts'
+import { emptyObject, putCommand } from '../../kit/catalog-commands.ts'
 import { compareWithModel } from '../../kit/catalog-comparison.ts'
 import { CatalogDriver, type Step, stepKinds } from '../../kit/catalog-driver.ts'
 
@@ -95,4 +97,29 @@ test('the same entries lead to the same state, whatever the batches', () => {
     }),
     { numRuns: 60 },
   )
+})
+
+test('a damaged row is the error of its own key, changes nothing, and harms no other key', () => {
+  const driver = new CatalogDriver(1)
+  const tables = new MemoryTables()
+  const catalog = createDirectCatalog({ tables, environment: driver.environment, regionId: 1 })
+  const { id } = catalog.run({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  catalog.run(putCommand(id, 'damaged', emptyObject()))
+  catalog.run(putCommand(id, 'other', emptyObject()))
+  const rowAt = bucketKey(table.current, id, Buffer.from('damaged'))
+  const row = tables.get(rowAt) ?? new Uint8Array()
+  for (const damage of [row.with(0, 9), row.subarray(0, row.length - 1)]) {
+    tables.transact((writer) => writer.put(rowAt, damage))
+    const before = dataRows(tables)
+    assert.throws(() => catalog.run(putCommand(id, 'damaged', emptyObject())), StorageError)
+    const remove = {
+      type: 'delete-objects',
+      bucketId: id,
+      items: [{ key: 'damaged' }],
+      owner: 'root',
+    } as const
+    assert.ok(catalog.run(remove).outcomes[0]?.error instanceof StorageError)
+    assert.equal(dataRows(tables), before)
+    catalog.run(putCommand(id, 'other', emptyObject()))
+  }
 })
