@@ -87,7 +87,8 @@ export interface CallVerifier {
   ): string
 }
 
-export function createCallVerifier(keys: AdminKeys, clock: Clock): CallVerifier {
+/** `nonceLimit`: nonces remembered in two minutes; calls beyond are refused. */
+export function createCallVerifier(keys: AdminKeys, clock: Clock, nonceLimit = maxNonces): CallVerifier {
   const key = adminKey(keys.secretKey)
   const keyIdDigest = digestOf(keys.accessKeyId)
   // Calls signed before this process began may have been answered by the one before, whose nonces are gone.
@@ -151,7 +152,7 @@ export function createCallVerifier(keys: AdminKeys, clock: Clock): CallVerifier 
     if (current.has(nonce) || previous.has(nonce)) {
       throw new StorageError('UNAUTHENTICATED', 'the call was sent before: a replay')
     }
-    if (current.size >= maxNonces) {
+    if (current.size >= nonceLimit) {
       throw new StorageError('OVERLOADED', 'too many admin calls in two minutes')
     }
     current.add(nonce)
