@@ -150,6 +150,7 @@ void Bridge::HandleBell() {
     if (closing_ != nullptr && close_done_.load()) SettleClose();
     static_cast<void>(napi_close_callback_scope(env_, callbacks));
   }
+  if (retired_) DestroyContext();
   static_cast<void>(napi_close_handle_scope(env_, handles));
 }
 
@@ -274,7 +275,6 @@ void Bridge::Detach() {
 void Bridge::Retire() {
   retired_ = true;
   for (const napi_ref reference : {on_doorbell_, on_log_}) static_cast<void>(napi_delete_reference(env_, reference));
-  static_cast<void>(napi_async_destroy(env_, context_));
   uv_close(AsHandle(bell_), [](uv_handle_s* handle) {
     auto* bridge = static_cast<Bridge*>(uv_handle_get_data(handle));
     const std::shared_ptr<Bridge> last = std::move(bridge->self_);
@@ -282,6 +282,9 @@ void Bridge::Retire() {
     if (bridge->cleanup_ != nullptr) Check(napi_remove_async_cleanup_hook(bridge->cleanup_));
   });
 }
+
+/// Not in Retire: the callback scope that the bell opened stands on the context.
+void Bridge::DestroyContext() { static_cast<void>(napi_async_destroy(env_, context_)); }
 
 void Bridge::OnEnvironmentExit(napi_async_cleanup_hook_handle /*handle*/, void* data) {
   auto* bridge = static_cast<Bridge*>(data);
@@ -297,6 +300,7 @@ void Bridge::OnEnvironmentExit(napi_async_cleanup_hook_handle /*handle*/, void* 
   bridge->plane_.reset();
   const napi_env env = bridge->env_;
   bridge->Retire();
+  bridge->DestroyContext();
   Check(napi_close_handle_scope(env, handles));
 }
 

@@ -69,6 +69,7 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
   /// Detaches the regions from JavaScript, so that a view kept too long is empty and not a dangling pointer.
   void Detach();
   void Retire();
+  void DestroyContext();
   static void OnEnvironmentExit(napi_async_cleanup_hook_handle handle, void* data);
 
   napi_env env_;
