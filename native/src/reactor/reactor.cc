@@ -18,6 +18,8 @@ namespace pando {
 namespace {
 
 constexpr uint64_t kSpinUs = 50;
+constexpr uint32_t kVainSpins = 4;
+constexpr uint32_t kSpinAgain = 32;
 
 uint64_t MonotonicUs() {
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
@@ -260,16 +262,23 @@ bool Reactor::HasWork() const {
 void Reactor::Loop() {
   const WaitMode wait = options_.plane.wait;
   uint64_t idle_since = 0;
+  // Spinning pays only while it is rewarded: on a crowded machine it burns the time slice in which
+  // the answer would come. After a run of vain spins most sleeps are taken at once.
+  uint32_t vain_spins = 0;
+  uint32_t skipped_spins = 0;
   while (!stopping_) {
     if (Turn() > 0) {
+      if (idle_since != 0) vain_spins = 0;
       idle_since = 0;
       continue;
     }
     if (wait == WaitMode::kBusy) continue;
-    if (wait == WaitMode::kAdaptive) {
+    const bool spin = vain_spins < kVainSpins || ++skipped_spins % kSpinAgain == 0;
+    if (wait == WaitMode::kAdaptive && (spin || idle_since != 0)) {
       const uint64_t now = MonotonicUs();
       if (idle_since == 0) idle_since = now;
       if (now - idle_since < kSpinUs) continue;
+      ++vain_spins;
     }
     // Say that we sleep, then look again: whoever publishes looks for this word afterwards.
     sleeping_.store(true);
