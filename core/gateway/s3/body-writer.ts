@@ -23,6 +23,7 @@ import type {
   StoreBodyOptions,
   StoredBody,
 } from './operation.ts'
+import { type WriteBudget, writeBudgetOf } from './write-budget.ts'
 
 /** The largest body of one PUT or part, as in S3: 5 GiB. */
 export const maxBodyBytes = 5 * 1024 ** 3
@@ -40,7 +41,8 @@ export const storeBody: StoreBody = async (gateway, source, options, signal) => 
       return storeInline(gateway, source, declaredBytes, options)
     if (declaredBytes <= maxDigestNowBytes) return storeSmall(gateway, source, declaredBytes, options, signal)
   }
-  return new ChunkedWrite(gateway, source, options, signal).run()
+  const budget = await writeBudgetOf(gateway.chunks)
+  return new ChunkedWrite(gateway, source, options, signal, budget).run()
 }
 
 /** Stores the payload of the request with the digests that its headers declare. Errors of `storeBody`, INVALID_DIGEST. */
@@ -130,12 +132,17 @@ async function storeSmall(
   signal: AbortSignal | undefined,
 ): Promise<StoredBody> {
   const { chunks, writes, config } = gateway
+  const budget = await writeBudgetOf(chunks)
+  budget.chunkBytes(declaredBytes)
   const buffer = await chunks.acquire(declaredBytes, signal)
+  budget.hold(declaredBytes)
   try {
     await fill(source, buffer.bytes, declaredBytes)
   } catch (error) {
     buffer.release()
     throw error
+  } finally {
+    budget.drop(declaredBytes)
   }
   const writeId = writes.begin()
   const stored = new StoredChunks(gateway, writeId, config.chunkBytes)
@@ -178,6 +185,8 @@ class ChunkedWrite {
   readonly #signal: AbortSignal | undefined
   readonly #digest: BodyDigest
   readonly #stored: StoredChunks
+  readonly #budget: WriteBudget
+  readonly #chunkBytes: number
   /** Chunks handed to the store whose buffers are not back yet, oldest first. */
   readonly #inFlight: Promise<void>[] = []
   #buffer: ChunkBuffer | undefined
@@ -194,13 +203,16 @@ class ChunkedWrite {
     source: BodySource,
     options: StoreBodyOptions,
     signal: AbortSignal | undefined,
+    budget: WriteBudget,
   ) {
+    this.#budget = budget
+    this.#chunkBytes = budget.chunkBytes(gateway.config.chunkBytes)
     this.#gateway = gateway
     this.#source = source
     this.#options = options
     this.#signal = signal
     this.#digest = gateway.chunks.digest(algorithmsOf(source, options))
-    this.#stored = new StoredChunks(gateway, gateway.writes.begin(), gateway.config.chunkBytes)
+    this.#stored = new StoredChunks(gateway, gateway.writes.begin(), this.#chunkBytes)
   }
 
   async run(): Promise<StoredBody> {
@@ -219,6 +231,7 @@ class ChunkedWrite {
       this.#ended = true
       this.#digest.abort()
       await Promise.allSettled(this.#updates)
+      if (this.#buffer !== undefined) this.#budget.drop(this.#buffer.bytes.length)
       this.#buffer?.release()
       this.#buffer = undefined
       await Promise.all(this.#inFlight)
@@ -253,7 +266,8 @@ class ChunkedWrite {
   async #takeRest(piece: Uint8Array, start: number): Promise<void> {
     let offset = start
     while (offset < piece.length) {
-      const { chunkBytes, windowBytes } = this.#gateway.config
+      const { windowBytes } = this.#gateway.config
+      const chunkBytes = this.#chunkBytes
       const { declaredBytes } = this.#source
       const want =
         declaredBytes === undefined ? chunkBytes : Math.min(chunkBytes, declaredBytes - this.#length)
@@ -268,6 +282,7 @@ class ChunkedWrite {
         throw new StorageError('CANCELLED', 'the body was given up meanwhile')
       }
       this.#buffer = buffer
+      this.#budget.hold(buffer.bytes.length)
       this.#filled = 0
       this.#digested = 0
       this.#updates = []
@@ -288,6 +303,7 @@ class ChunkedWrite {
     const buffer = this.#buffer
     if (buffer === undefined) return
     this.#buffer = undefined
+    this.#budget.drop(buffer.bytes.length)
     const put = this.#stored.put(buffer, this.#filled)
     if (this.#filled > this.#digested) this.#feedDigest(buffer)
     const flight = Promise.allSettled([put, ...this.#updates]).then((results) => {
