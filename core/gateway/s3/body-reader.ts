@@ -3,6 +3,7 @@ import { StorageError } from '../../contract/errors.ts'
 import { type ChunkId, chunkId, type WriteId } from '../../contract/ids.ts'
 import type { Layout } from '../../contract/object-model.ts'
 import type { BodySource, Gateway, PieceSink, ResponseStream } from './operation.ts'
+import { readBudgetOf } from './read-budget.ts'
 
 /** One read from the chunk store: pieces let the first byte leave early and bound what a slow reader holds. */
 const maxPieceBytes = 1024 * 1024
@@ -14,6 +15,11 @@ interface Piece {
   readonly id: ChunkId
   readonly offset: number
   readonly length: number
+}
+
+interface Entry {
+  readonly piece: Piece
+  readonly reading: Promise<ChunkBuffer>
 }
 
 /**
@@ -76,48 +82,74 @@ export class StoredStream implements ResponseStream, BodySource {
   async send(write: (piece: Uint8Array) => Promise<void>): Promise<void> {
     const { clock } = this.#gateway.environment
     const { windowBytes } = this.#gateway.config
+    const budget = await readBudgetOf(this.#gateway.chunks)
     const abort = new AbortController()
-    const ahead: { readonly piece: Piece; readonly read: Promise<ChunkBuffer> }[] = []
+    const ahead: Entry[] = []
     let aheadBytes = 0
     const pieces = this.#pieces()
-    const readAhead = (bytes: number): void => {
-      while (ahead.length === 0 || aheadBytes + this.#pieceBytes <= bytes) {
-        const next = pieces.next()
-        if (next.done === true) return
-        const piece = next.value
-        const read = this.#gateway.chunks.get(piece.id, piece.offset, piece.length, abort.signal)
-        read.catch(() => undefined)
-        ahead.push({ piece, read })
+    const returned: Piece[] = []
+    const nextPiece = (): Piece | undefined => returned.shift() ?? pieces.next().value
+    const read = (piece: Piece): Entry => {
+      const reading = this.#gateway.chunks.get(piece.id, piece.offset, piece.length, abort.signal)
+      reading.catch(() => undefined)
+      return { piece, reading }
+    }
+    const readAhead = (): void => {
+      while (aheadBytes + this.#pieceBytes <= windowBytes && budget.takeAhead(this.#pieceBytes)) {
+        const piece = nextPiece()
+        budget.give(this.#pieceBytes - (piece?.length ?? 0))
+        if (piece === undefined) return
+        ahead.push(read(piece))
         aheadBytes += piece.length
       }
     }
-    try {
-      // The first piece goes alone: what is not there at all costs one read, and the client gets a proper error.
-      readAhead(0)
-      for (let entry = ahead.shift(); entry !== undefined; entry = ahead.shift()) {
-        const buffer = await entry.read
-        try {
-          if (buffer.bytes.length !== entry.piece.length) {
-            throw new StorageError('CORRUPT_CHUNK', 'a chunk is shorter than its object says')
-          }
-          const startedMs = clock.monotonic()
-          readAhead(windowBytes)
-          await write(buffer.bytes)
-          this.#adapt(clock.monotonic() - startedMs)
-        } finally {
-          aheadBytes -= entry.piece.length
-          buffer.release()
-        }
-        if (ahead.length === 0) readAhead(0)
-      }
-    } finally {
-      abort.abort()
-      for (const { read } of ahead) {
-        read.then(
+    const giveBack = (): void => {
+      for (const { piece, reading } of ahead) {
+        reading.then(
           (buffer) => buffer.release(),
           () => undefined,
         )
+        budget.give(piece.length)
       }
+      returned.unshift(...ahead.splice(0).map(({ piece }) => piece))
+      aheadBytes = 0
+    }
+    try {
+      for (;;) {
+        let entry = ahead.shift()
+        if (entry !== undefined) aheadBytes -= entry.piece.length
+        else {
+          const piece = nextPiece()
+          if (piece === undefined) break
+          await budget.take(piece.length)
+          entry = read(piece)
+        }
+        try {
+          const buffer = await entry.reading
+          const stall = new AbortController()
+          try {
+            if (buffer.bytes.length !== entry.piece.length) {
+              throw new StorageError('CORRUPT_CHUNK', 'a chunk is shorter than its object says')
+            }
+            const startedMs = clock.monotonic()
+            // Only now: what is not there at all costs one read, and the client gets a proper error.
+            readAhead()
+            const writing = write(buffer.bytes)
+            // A reader that has stopped keeps the piece on its way and nothing else.
+            if (ahead.length > 0) clock.sleep(slowPieceMs, stall.signal).then(giveBack, () => undefined)
+            await writing
+            this.#adapt(clock.monotonic() - startedMs)
+          } finally {
+            stall.abort()
+            buffer.release()
+          }
+        } finally {
+          budget.give(entry.piece.length)
+        }
+      }
+    } finally {
+      abort.abort()
+      giveBack()
       this.discard()
     }
   }

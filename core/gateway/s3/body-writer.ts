@@ -46,12 +46,23 @@ export const storeBody: StoreBody = async (gateway, source, options, signal) => 
 }
 
 /** Stores the payload of the request with the digests that its headers declare. Errors of `storeBody`, INVALID_DIGEST. */
-export function storeRequestBody(context: OperationContext): Promise<StoredBody> {
+export async function storeRequestBody(context: OperationContext): Promise<StoredBody> {
   const { request, gateway } = context
+  requireLength(request)
   // A body that is kept in memory waits for nothing that a signal could end, and a signal costs something to make.
   const { declaredBytes } = request.body
   const waits = declaredBytes === undefined || declaredBytes > gateway.config.inlineBytes
   return storeBody(gateway, request.body, bodyOptions(request), waits ? request.signal : undefined)
+}
+
+/**
+ * MISSING_CONTENT_LENGTH when the request says neither how long its body is nor that it is chunked. HTTP reads that as an
+ * empty body; S3 refuses it, because it is what a client sends that lost the body on its way.
+ */
+export function requireLength({ headers }: S3Request): void {
+  if (headers['content-length'] === undefined && headers['transfer-encoding'] === undefined) {
+    throw new StorageError('MISSING_CONTENT_LENGTH', 'You must provide the Content-Length HTTP header.')
+  }
 }
 
 /** What the headers (and the trailers to come) of a request declare about its payload. */

@@ -6,7 +6,7 @@ import {
   type UploadRecord,
 } from '../../contract/object-model.ts'
 import { initiatorOf } from './authorize.ts'
-import { bodyOptions, commitBody, storeBody } from './body-writer.ts'
+import { bodyOptions, commitBody, requireLength, storeBody } from './body-writer.ts'
 import { checksumHeader, verifyDocument } from './checksum.ts'
 import { copyBody, isCopy, resolveCopySource } from './copy-source.ts'
 import { invalidArgument } from './errors.ts'
@@ -82,6 +82,7 @@ const uploadPart: Operation = {
     const number = parsePartNumber(request.query.get('partNumber'))
     const upload = uploadOf(context)
     refuseUnsupportedHeaders(request)
+    requireLength(request)
     const part = await storePart(
       context,
       upload,
