@@ -38,7 +38,6 @@ const requirements = {
   // What ceph/s3-tests imports; its checkout is named by PANDO_S3TESTS_DIR.
   s3tests: [
     ['pytest-timeout', 'pytest_timeout'],
-    ['pytest-xdist', 'xdist'],
     ['munch', 'munch'],
     ['lxml', 'lxml'],
     ['isodate', 'isodate'],

@@ -25,6 +25,8 @@ export interface NodeProcess extends AsyncDisposable {
   readonly store: string
   /** Milliseconds from spawn to the ready line of the last start. */
   readonly startupMs: number
+  /** How much of `startupMs` the process was ready to run and had no processor: other work of the machine. */
+  readonly startupStarvedMs: number
   readonly running: boolean
   /** SIGTERM and wait; rejects when the exit code is not 0 or it takes more than 30 s. */
   stop(): Promise<void>
@@ -73,6 +75,11 @@ const root = resolve(import.meta.dirname, '../../..')
 const entry = join(root, 'dist/core/cli/main.js')
 const logLines = 200
 
+/** A reason to skip what needs the native data plane, else false. `npm test` builds it wherever there is a compiler. */
+export const withoutNative: string | false = existsSync(join(root, 'native/build/release/pando.node'))
+  ? false
+  : 'the native data plane is not built (npm run build)'
+
 /** Starts a node and resolves when it serves. Rejects with the end of its log when it does not. */
 export async function startNode(options: NodeProcessOptions = {}): Promise<NodeProcess> {
   if (!existsSync(entry)) throw new Error(`${entry} is missing: build first (npx tsc -p .)`)
@@ -87,6 +94,7 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
   let ready: ReadyLine | undefined
   let s3Port = 0
   let startupMs = 0
+  let startupStarvedMs = 0
 
   const environment = (): NodeJS.ProcessEnv => ({
     PATH: process.env['PATH'],
@@ -119,6 +127,10 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
         })
       : spawn(process.execPath, args, { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] })
     child = spawned
+    // A test process that ends early must not leave its node behind.
+    const orphaned = (): boolean => spawned.kill('SIGKILL')
+    process.once('exit', orphaned)
+    spawned.once('exit', () => process.off('exit', orphaned))
     createInterface({ input: spawned.stderr }).on('line', (line) => {
       log.push(line)
       if (log.length > logLines) log.shift()
@@ -142,6 +154,7 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
       })
     })
     startupMs = performance.now() - begun
+    startupStarvedMs = await starvedMs(spawned.pid)
     s3Port = Number(new URL(ready.s3).port)
   }
 
@@ -193,6 +206,9 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
     get startupMs() {
       return startupMs
     },
+    get startupStarvedMs() {
+      return startupStarvedMs
+    },
     get running() {
       return child !== undefined && child.exitCode === null && child.signalCode === null
     },
@@ -226,6 +242,12 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
       await rm(dataDirectory, { recursive: true, force: true })
     },
   }
+}
+
+/** Milliseconds that the main thread of a process has waited for a processor (0 where the kernel does not say). */
+async function starvedMs(pid: number | undefined): Promise<number> {
+  const text = await readFile(`/proc/${pid}/schedstat`, 'utf8').catch(() => '')
+  return Number(text.split(' ')[1] ?? 0) / 1e6
 }
 
 function parseReady(line: string): ReadyLine | undefined {

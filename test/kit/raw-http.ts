@@ -8,7 +8,7 @@ export interface RawReply {
   readonly body: string
   /** `Code` of the error document; empty when there is none. */
   readonly code: string
-  /** The service closed the connection (at once, or within 250 ms of the answer). */
+  /** The service closed the connection (at once, or within `closeTimeoutMs` of the answer). */
   readonly closed: boolean
 }
 
@@ -19,6 +19,8 @@ export interface RawOptions {
   readonly end?: boolean
   /** How long to wait for an answer. Default 10 s; reaching it is an error. */
   readonly timeoutMs?: number
+  /** How long after the answer the connection may stay open and still count as closed. Default 250 ms. */
+  readonly closeTimeoutMs?: number
 }
 
 /** Sends the pieces one after another and returns the first answer. */
@@ -29,7 +31,7 @@ export async function exchangeRaw(
   const socket = await openSocket(options)
   try {
     const list = typeof pieces === 'string' || pieces instanceof Uint8Array ? [pieces] : pieces
-    const reply = readReply(socket, options.timeoutMs ?? 10_000)
+    const reply = readReply(socket, options.timeoutMs ?? 10_000, options.closeTimeoutMs ?? 250)
     for (const piece of list) {
       if (socket.destroyed) break
       if (!socket.write(piece)) await drained(socket)
@@ -73,7 +75,7 @@ function drained(socket: Socket): Promise<void> {
   })
 }
 
-function readReply(socket: Socket, timeoutMs: number): Promise<RawReply> {
+function readReply(socket: Socket, timeoutMs: number, closeTimeoutMs: number): Promise<RawReply> {
   return new Promise((resolve, reject) => {
     let received = Buffer.alloc(0)
     let closed = false
@@ -92,7 +94,7 @@ function readReply(socket: Socket, timeoutMs: number): Promise<RawReply> {
     socket.on('data', (piece: Buffer) => {
       received = Buffer.concat([received, piece])
       // Wait a moment more: whether the connection is closed is part of the answer.
-      if (isComplete(received)) setTimeout(finish, 250)
+      if (isComplete(received)) setTimeout(finish, closeTimeoutMs)
     })
     socket.once('close', () => {
       closed = true
