@@ -13,3 +13,6 @@ export function crashBody(number: number): Uint8Array {
 
 export const crashEtag = (number: number): string => etagOf(number)
 export const numberOf = (etag: string): number => Number.parseInt(etag, 16)
+
+/** Every seventh operation deletes, the others put. */
+export const isDelete = (number: number): boolean => number % 7 === 0

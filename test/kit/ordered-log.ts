@@ -32,7 +32,7 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 /** The laws of an ordered log; every implementation obeys them. Logs are opened with room for 1000 entries. */
 export function proveOrderedLog(name: string, test: typeof nodeTest, open: OpenOrderedLog): void {
   const law = (sentence: string, prove: (t: TestContext) => Promise<void>): void => {
-    void test(`${name}: ${sentence}`, { timeout: 60_000 }, prove)
+    void test(`${name}: ${sentence}`, { timeout: 120_000 }, prove)
   }
 
   law('positions are dense, from the one after the last', async (t) => {

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { simulate } from './catalog.sim.ts'
 
 const steps = 1500
-const seeds = Array.from({ length: 40 }, (_, index) => 1 + index)
+const seeds = Array.from({ length: 20 }, (_, index) => 1 + index)
 
 test('the catalog keeps its promises through crashes, retries and clock steps, for every seed', async () => {
   const totals = { operations: 0, commits: 0, crashes: 0, retries: 0, collected: 0 }

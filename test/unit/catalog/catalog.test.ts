@@ -38,7 +38,7 @@ async function openIn(
 const hasCode = (code: string) => (error: unknown) => error instanceof StorageError && error.code === code
 
 test('what was acknowledged is there after a restart, with equal chain and state', {
-  timeout: 30_000,
+  timeout: 120_000,
 }, async (t) => {
   const directory = await temporaryDirectory(t)
   const first = await openIn(t, directory)
@@ -60,7 +60,7 @@ test('what was acknowledged is there after a restart, with equal chain and state
   assert.equal(second.stateHash(), hash)
 })
 
-test('a read is never older than the last acknowledged submit', { timeout: 30_000 }, async (t) => {
+test('a read is never older than the last acknowledged submit', { timeout: 120_000 }, async (t) => {
   const catalog = await openIn(t, await temporaryDirectory(t))
   const bucket = await catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
   for (let round = 0; round < 30; round++) {
@@ -77,7 +77,7 @@ test('a read is never older than the last acknowledged submit', { timeout: 30_00
   }
 })
 
-test('one entry that fails does not undo the others of its batch', { timeout: 30_000 }, async (t) => {
+test('one entry that fails does not undo the others of its batch', { timeout: 120_000 }, async (t) => {
   const catalog = await openIn(t, await temporaryDirectory(t))
   const bucket = await catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
   const results = await Promise.allSettled(
@@ -92,7 +92,7 @@ test('one entry that fails does not undo the others of its batch', { timeout: 30
   assert.equal(catalog.stats().objects, 20)
 })
 
-test('more than may wait is refused as OVERLOADED, and nothing else is', { timeout: 30_000 }, async (t) => {
+test('more than may wait is refused as OVERLOADED, and nothing else is', { timeout: 120_000 }, async (t) => {
   const catalog = await openIn(t, await temporaryDirectory(t), { limits: { maxPendingEntries: 10 } })
   const bucket = await catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
   const results = await Promise.allSettled(
@@ -110,7 +110,7 @@ test('more than may wait is refused as OVERLOADED, and nothing else is', { timeo
   await catalog.submit(putCommand(bucket.id, 'later', emptyObject()))
 })
 
-test('an inline body above the limit is refused', { timeout: 30_000 }, async (t) => {
+test('an inline body above the limit is refused', { timeout: 120_000 }, async (t) => {
   const catalog = await openIn(t, await temporaryDirectory(t), { inlineBytes: 10 })
   const bucket = await catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
   await assert.rejects(
@@ -120,7 +120,7 @@ test('an inline body above the limit is refused', { timeout: 30_000 }, async (t)
 })
 
 test('close answers what was submitted before it and refuses what comes after', {
-  timeout: 30_000,
+  timeout: 120_000,
 }, async (t) => {
   const catalog = await openIn(t, await temporaryDirectory(t))
   const before = catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
@@ -130,7 +130,7 @@ test('close answers what was submitted before it and refuses what comes after', 
   assert.equal((await before).name, 'photos')
 })
 
-test('entries that are none are refused at the log, and harm nothing', { timeout: 30_000 }, async (t) => {
+test('entries that are none are refused at the log, and harm nothing', { timeout: 120_000 }, async (t) => {
   const catalog = await openIn(t, await temporaryDirectory(t))
   await assert.rejects(catalog.log.append(Uint8Array.of(0xc1, 2, 3)), hasCode('CATALOG_CORRUPT'))
   const entry = {
@@ -155,7 +155,7 @@ test('entries that are none are refused at the log, and harm nothing', { timeout
 })
 
 test('when the writer dies, everything pending is rejected, and so is everything later', {
-  timeout: 30_000,
+  timeout: 120_000,
 }, async (t) => {
   const failures: StorageError[] = []
   const writer = await Writer.open(
@@ -178,7 +178,7 @@ test('when the writer dies, everything pending is rejected, and so is everything
   await writer.close()
 })
 
-test('a device that is nearly full takes deletes and nothing new', { timeout: 30_000 }, async (t) => {
+test('a device that is nearly full takes deletes and nothing new', { timeout: 120_000 }, async (t) => {
   const directory = await temporaryDirectory(t)
   const roomy = await openIn(t, directory)
   const bucket = await roomy.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
