@@ -1,9 +1,8 @@
 import { type ChildProcess, execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { freePort, type Peer, startLogged, stop, untilAnswers } from './processes.ts'
+import { freePort, type Peer, startLogged, stop, temporaryFolder, untilAnswers } from './processes.ts'
 import { anonymousBytes, residentBytes } from './resident.ts'
 
 const programs = [
@@ -34,7 +33,7 @@ export function missingCephPrograms(): readonly string[] {
  * a file, one copy of everything (no replication: the most favourable setting for Ceph), logs and usage records off.
  */
 export async function startCeph(): Promise<Peer> {
-  const folder = mkdtempSync(join(tmpdir(), 'pando-bench-ceph-'))
+  const folder = temporaryFolder('pando-bench-ceph-')
   const children: ChildProcess[] = []
   const close = async () => {
     for (const child of children.reverse()) await stop(child)

@@ -1,12 +1,11 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { freePort, type Peer, startLogged, stop, untilAnswers } from './processes.ts'
+import { freePort, type Peer, startLogged, stop, temporaryFolder, untilAnswers } from './processes.ts'
 import { anonymousBytes, residentBytes } from './resident.ts'
 
 /** One node with the default configuration, as `npm start` runs it, on free ports and an empty data directory. */
 export async function startPando(extraEnvironment: NodeJS.ProcessEnv = {}): Promise<Peer> {
-  const folder = mkdtempSync(join(tmpdir(), 'pando-bench-node-'))
+  const folder = temporaryFolder('pando-bench-node-')
   const log = join(folder, 'node.log')
   const port = await freePort()
   const nodeFlags = (process.env['PANDO_BENCH_NODE_FLAGS'] ?? '').split(' ').filter((flag) => flag !== '')

@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 
 /** A server that a benchmark started; disposing of it stops it and removes its data. */
 export interface Peer extends AsyncDisposable {
@@ -13,6 +15,16 @@ export interface Peer extends AsyncDisposable {
   residentBytes(): number
   /** The same without pages of mapped files. */
   anonymousBytes(): number
+}
+
+// A benchmark that is interrupted takes its servers and their data with it: both hang on `exit`.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
+
+/** A new folder that goes away with this process at the latest. */
+export function temporaryFolder(prefix: string): string {
+  const folder = mkdtempSync(join(tmpdir(), prefix))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }))
+  return folder
 }
 
 /** Starts a process whose output goes to `logPath`; it dies with this one's children, never detached. */
