@@ -38,7 +38,8 @@ export function startLogged(
   const child = spawn(command, args, { stdio: ['ignore', log, log], env })
   closeSync(log)
   const kill = () => child.kill('SIGKILL')
-  process.once('exit', kill)
+  // In front of the removal of its folder.
+  process.prependOnceListener('exit', kill)
   child.once('exit', () => process.off('exit', kill))
   return child
 }
