@@ -182,7 +182,7 @@ describe('the edge, byte by byte', () => {
     await wire().send(`GET /${open}/cut HTTP/1.1\r\nhost: h\r\n\r\n`).answered('NoSuchKey')
     // The chunks that had been stored are deleted after the buffers have gone back.
     const left = Math.ceil(20_000_000 / (256 * 1024))
-    for (let waited = 0; waited < 5000 && (await countChunks()) !== left; waited += 20) await delay(20)
+    for (let waited = 0; waited < 30_000 && (await countChunks()) !== left; waited += 20) await delay(20)
     assert.equal(await countChunks(), left)
   })
 
