@@ -103,7 +103,15 @@ class StoreSide {
   [[nodiscard]] std::string backend() const { return std::string(plane_->backend()); }
 
   double Run(const Case& test) {
-    if (test.write) return Drive(test, [this] { return next_id_++; });
+    if (test.write) {
+      const StoreStats before = Stats();
+      const double rate = Drive(test, [this] { return next_id_++; });
+      const StoreStats after = Stats();
+      std::fprintf(stderr, "%s: %.0f op/s, %.1f records a batch\n", test.name, rate,
+                   static_cast<double>(after.puts - before.puts) /
+                       static_cast<double>(after.batches - before.batches));
+      return rate;
+    }
     std::uniform_int_distribution<uint64_t> pick(0, small_.size() - 1);
     return Drive(test, [&] { return small_[pick(random_)]; });
   }

@@ -72,11 +72,10 @@ LogWriter::Batch* LogWriter::FreeBatch() {
 
 bool LogWriter::ShouldSubmit(const Stream& stream, uint32_t most) const {
   if (stream.queue_length == 0 || stream.in_flight >= most) return false;
-  // At once when idle; beside one in flight only with enough to be worth a device command of its
-  // own.
-  if (stream.in_flight == 0) return true;
-  return stream.queue_bytes >= kBatchBytes / 4 || stream.queue_length >= kMaxSlots / 2 ||
-         stream.in_flight * 4 <= stream.queue_length;
+  // At once while little is in flight: waiting would only add to the latency. With more in flight,
+  // a batch must be worth a device command of its own.
+  if (stream.in_flight < 2) return true;
+  return stream.queue_bytes >= kBatchBytes / 4 || stream.queue_length >= 4;
 }
 
 size_t LogWriter::Pump() {
@@ -97,9 +96,16 @@ uint32_t LogWriter::Choose(uint32_t stream, Batch& batch) {
   uint32_t slots = 0;
   uint64_t aligned = 0;
   uint64_t packed = 0;
+  // The queue is spread over the batches that may be in flight: one batch of everything would leave
+  // the device idle while its completion travels to the user and the next requests travel back.
+  constexpr size_t kFewRecords = 8;
+  const uint32_t may_fly = kUserBatches - std::min(s.in_flight, kUserBatches - 1);
+  const size_t most_records =
+      stream == kUserStream ? std::max(kFewRecords, s.queue_length / may_fly) : kMaxSlots;
   while (s.head != nullptr) {
     const RecordShape shape = ShapeOf(s.head->record.length);
     const bool alone = shape.payload_bytes > kAloneBytes;
+    if (batch.ops.size() >= most_records) break;
     if (!batch.ops.empty() && (alone || slots + shape.slots > kMaxSlots ||
                                aligned + packed + shape.payload_bytes > BatchBytes())) {
       break;
