@@ -56,9 +56,13 @@ export async function runSuite(options: SuiteOptions): Promise<readonly PytestCa
   await using node = await startNode()
   const directory = await mkdtemp(join(tmpdir(), 'pando-s3tests-'))
   try {
-    const config = join(directory, 's3tests.conf')
-    await writeFile(config, await configuration(node), { mode: 0o600 })
-    const pytest = (args: readonly string[]): Promise<CommandOutcome> =>
+    // Accounts of its own for each process: some cases count the buckets of theirs.
+    const configure = async (worker: number): Promise<string> => {
+      const path = join(directory, `s3tests-${worker}.conf`)
+      await writeFile(path, await configuration(node, worker), { mode: 0o600 })
+      return path
+    }
+    const pytest = (config: string, args: readonly string[]): Promise<CommandOutcome> =>
       runCommand(
         python,
         ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', `--rootdir=${options.checkout}`, ...args],
@@ -76,7 +80,12 @@ export async function runSuite(options: SuiteOptions): Promise<readonly PytestCa
           },
         },
       )
-    const collected = await pytest(['--collect-only', '-m', portableCoreMarks, 's3tests/functional'])
+    const collected = await pytest(await configure(0), [
+      '--collect-only',
+      '-m',
+      portableCoreMarks,
+      's3tests/functional',
+    ])
     const cases = collected.stdout
       .split('\n')
       .filter(
@@ -92,7 +101,8 @@ export async function runSuite(options: SuiteOptions): Promise<readonly PytestCa
         const report = join(directory, `report-${worker}.xml`)
         // Signals: a case that hangs is reported and the run goes on; the other method ends the process.
         const limits = ['--timeout=120', '--timeout-method=signal']
-        const outcome = await pytest([...limits, '--tb=short', `--junitxml=${report}`, ...share])
+        const config = worker === 0 ? join(directory, 's3tests-0.conf') : await configure(worker)
+        const outcome = await pytest(config, [...limits, '--tb=short', `--junitxml=${report}`, ...share])
         if (!existsSync(report))
           throw new Error(`pytest gave no report\n${outcome.stdout}\n${outcome.stderr}`)
         return parsePytestReport(await readFile(report, 'utf8'))
@@ -106,8 +116,9 @@ export async function runSuite(options: SuiteOptions): Promise<readonly PytestCa
 }
 
 /** Makes the accounts that the suite wants and writes its configuration. */
-async function configuration(node: NodeProcess): Promise<string> {
-  const account = async (name: string): Promise<Account> => {
+async function configuration(node: NodeProcess, worker: number): Promise<string> {
+  const account = async (role: string): Promise<Account> => {
+    const name = `${role}-${worker}`
     const outcome = await node.command('--json', 'key', 'create', name, '--account', name)
     if (outcome.code !== 0) throw new Error(`pando key create failed\n${outcome.stdout}\n${outcome.stderr}`)
     const key = JSON.parse(outcome.stdout) as { accessKeyId: string; secretKey: string }
