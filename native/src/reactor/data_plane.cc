@@ -68,7 +68,12 @@ Status DataPlaneImpl::LockDirectory() {
   if (options_.directory.empty()) {
     return Error{ErrorCode::kInvalidArgument, "no data directory given"};
   }
-  if (::mkdir(options_.directory.c_str(), 0700) != 0 && errno != EEXIST) {
+  if (::mkdir(options_.directory.c_str(), 0700) == 0) {
+    // A store in a directory whose own name is lost with the power is lost too.
+    const std::string parent = options_.directory + "/..";
+    const FileHandle above(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (above.get() < 0 || ::fsync(above.get()) != 0) return SystemError("fsync " + parent, errno);
+  } else if (errno != EEXIST) {
     return SystemError("mkdir " + options_.directory, errno);
   }
   const std::string path = options_.directory + "/lock";

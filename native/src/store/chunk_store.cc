@@ -81,8 +81,13 @@ Result<std::unique_ptr<ChunkStore>> ChunkStore::Open(BlockDevice& device, StoreO
   Recovery recovery(partition, store->writer_);
   const Status recovered = RunToEnd(device, recovery.Run());
   if (!recovered.ok()) return recovered.error();
-  partition.options.capacity_segments = std::max(partition.options.capacity_segments,
-                                                 static_cast<uint32_t>(partition.segments.size()));
+  const auto grown = static_cast<uint32_t>(partition.segments.size());
+  if (grown > partition.options.capacity_segments) {
+    partition.Log(LogLevel::kWarn,
+                  "the store has grown to " + std::to_string(grown) + " segments; a capacity of " +
+                      std::to_string(partition.options.capacity_segments) + " has no effect");
+    partition.options.capacity_segments = grown;
+  }
   if (partition.stats.recovery_lost_batches > 0) {
     // So that the next start neither reads nor reports the same damage as new.
     RunToEnd(device, store->checkpointer_.Write());
@@ -169,8 +174,11 @@ void ChunkStore::Put(StoreRequest* request) {
     if (entry->crc != record.crc || entry->length != request->length) {
       return Complete(request, ErrorCode::kConflict);
     }
-    // A damaged copy is replaced by a good one: that is how a repair arrives.
     if (!entry->damaged) return Complete(request, ErrorCode::kOk);
+    // A damaged copy is replaced by a good one: that is how a repair arrives. The bad one is
+    // deleted first, on the record, so that no replay of the log can take it for the chunk.
+    if (partition_.offline) return Complete(request, ErrorCode::kDeviceOffline);
+    return AppendDelete(request, *entry);
   }
   if (partition_.offline) return Complete(request, ErrorCode::kDeviceOffline);
   const uint64_t charge = ChargeOf(request->length);
@@ -194,12 +202,16 @@ void ChunkStore::Delete(StoreRequest* request) {
   const auto entry = partition_.index.Find(request->id);
   if (!entry) return Complete(request, ErrorCode::kChunkNotFound);
   if (partition_.offline) return Complete(request, ErrorCode::kDeviceOffline);
+  AppendDelete(request, *entry);
+}
+
+void ChunkStore::AppendDelete(StoreRequest* request, const IndexEntry& entry) {
   WriteOp& op = request->write;
   op.record = RecordHeader{};
   op.block_crcs.clear();
   op.record.type = static_cast<uint8_t>(RecordType::kDelete);
   op.record.id = request->id;
-  op.record.source_segment = partition_.SegmentOf(*entry);
+  op.record.source_segment = partition_.SegmentOf(entry);
   op.record.source_generation = partition_.segments[op.record.source_segment].generation;
   op.kind = WriteOp::Kind::kDelete;
   op.payload = nullptr;
@@ -221,6 +233,11 @@ void ChunkStore::Written(StoreRequest* request, ErrorCode code) {
   reserved_bytes_ -= request->charge;
   request->charge = 0;
   gate_.Leave(request->id);
+  if (code == ErrorCode::kOk && request->op == PortOp::kPut &&
+      request->write.kind == WriteOp::Kind::kDelete) {
+    request->hashed = false;  // the damaged copy is gone; now the put itself
+    return Dispatch(request);
+  }
   if (code == ErrorCode::kDeviceOffline) request->os_error = partition_.offline_errno;
   if (code == ErrorCode::kOk) {
     ++(request->op == PortOp::kPut ? partition_.stats.puts : partition_.stats.deletes);

@@ -63,6 +63,7 @@ class ChunkStore {
   Task<void> RunScrub(StoreRequest* request);
   Task<void> RunCollect(StoreRequest* request);
   void Append(StoreRequest* request);
+  void AppendDelete(StoreRequest* request, const IndexEntry& entry);
   void Written(StoreRequest* request, ErrorCode code);
   void Complete(StoreRequest* request, ErrorCode code);
   void Background();

@@ -98,9 +98,13 @@ Task<uint32_t> Collector::CollectOne() {
 
 // A delete may be forgotten once nothing can bring its chunk back: the checkpoint knows of it, and
 // the segment with the dead copy has been reused or freed.
-bool Collector::DeleteIsNeeded(const RecordHeader& record) const {
-  if (partition_.index.Find(record.id))
-    return false;  // written anew since; that record speaks for it
+bool Collector::DeleteIsNeeded(uint32_t victim, const RecordHeader& record) const {
+  // That the id was written anew since does not matter: a later delete of that copy says nothing
+  // about this one. Nor may one be forgotten while a half-collected segment holds copies nobody
+  // keeps book of.
+  for (uint32_t i = 0; i < partition_.segments.size(); ++i) {
+    if (i != victim && (partition_.segments[i].flags & kSegmentVictim) != 0) return true;
+  }
   if (record.origin_sequence > partition_.superblock.replay_from) return true;
   if (record.source_segment >= partition_.segments.size()) return false;
   const Segment& source = partition_.segments[record.source_segment];
@@ -117,7 +121,7 @@ std::vector<RecordHeader> Collector::WantedRecords(uint32_t victim,
   for (const RecordView& view : views) {
     const RecordHeader& record = view.header;
     if (static_cast<RecordType>(record.type) == RecordType::kDelete) {
-      if (DeleteIsNeeded(record)) wanted.push_back(record);
+      if (DeleteIsNeeded(victim, record)) wanted.push_back(record);
       continue;
     }
     const auto entry = partition_.index.Find(record.id);
@@ -147,7 +151,7 @@ Task<bool> Collector::Collect(uint32_t victim) {
   if (partition_.segments[victim].live_chunks > 0) {
     // Something in it cannot be read. It stays as it is, for a repair from another copy.
     partition_.segments[victim].flags |= kSegmentBlocked;
-    partition_.segments[victim].flags &= static_cast<uint8_t>(~kSegmentVictim);
+
     co_return false;
   }
   while (partition_.segments[victim].pins > 0) co_await partition_.unpinned.Wait();
@@ -244,7 +248,7 @@ Task<bool> Collector::MoveChunk(IndexEntry entry, uint32_t victim) {
 
 Task<bool> Collector::CarryDelete(RecordHeader record) {
   while (in_flight_ >= kMaxMoves) co_await partition_.settled.Wait();
-  if (partition_.offline || !DeleteIsNeeded(record)) co_return false;
+  if (partition_.offline) co_return false;
   // Not through the gate: a put of the same id may be waiting there for the space that we are
   // winning. A carried delete concerns only what was written before its original, however late it
   // is carried.

@@ -42,7 +42,7 @@ class Collector {
   Task<bool> CarryDelete(RecordHeader record);
   Task<bool> MoveStragglers(uint32_t victim);
   Task<bool> WriteFreeMarker(uint32_t victim);
-  [[nodiscard]] bool DeleteIsNeeded(const RecordHeader& record) const;
+  [[nodiscard]] bool DeleteIsNeeded(uint32_t victim, const RecordHeader& record) const;
 
   Partition& partition_;
   LogWriter& writer_;

@@ -288,11 +288,19 @@ void Recovery::Replay() {
       entry.length = record.length;
       entry.address = first_unit + record.position;
       entry.header_distance = record.position / (kPageBytes / kSlotBytes);
-      partition_.index.Put(entry);
+      const auto before = partition_.index.Put(entry);
+      // A copy that a move left behind: its segment must be gone before any delete of the chunk may
+      // be forgotten, so its collection is to be finished first.
+      if ((record.flags & kRecordMoved) != 0 && before && before->address != entry.address) {
+        Segment& left = partition_.segments[partition_.SegmentOf(*before)];
+        if (left.state != SegmentState::kFree) left.flags |= kSegmentVictim;
+      }
       if ((record.flags & kRecordMoved) != 0 &&
           record.source_segment < partition_.segments.size()) {
         Segment& source = partition_.segments[record.source_segment];
-        if (source.generation == record.source_generation) source.flags |= kSegmentVictim;
+        if (source.generation == record.source_generation && source.state != SegmentState::kFree) {
+          source.flags |= kSegmentVictim;
+        }
       }
     }
   }
