@@ -202,6 +202,48 @@ TEST_F(ChunkStoreTest, SpaceOfDeletedChunksIsReclaimedAndTheRestStaysWhole) {
   EXPECT_TRUE(harness_->Scrub().empty());
 }
 
+TEST_F(ChunkStoreTest, ReadsUnderWayWhileSegmentsAreCollectedAndReusedAreRight) {
+  std::mt19937_64 random(4);
+  const auto length_of = [](uint64_t number) { return 1 + number * 2654435761U % 30000; };
+  std::vector<uint64_t> live;
+  uint64_t next = 0;
+  uint64_t answered = 0;
+  std::vector<std::unique_ptr<TestRequest>> reads;
+  for (int step = 0; step < 6000; ++step) {
+    if (live.size() < 120) {
+      ASSERT_EQ(harness_->Put(next, length_of(next)), ErrorCode::kOk);
+      live.push_back(next++);
+    }
+    while (reads.size() < 8) {
+      const uint64_t number = live[random() % live.size()];
+      reads.push_back(std::make_unique<TestRequest>(PortOp::kGet, MakeId(number), 40000));
+      reads.back()->number = number;
+      reads.back()->request.length = 40000;
+      harness_->Submit(*reads.back());
+    }
+    if (live.size() >= 120) {
+      const size_t pick = random() % live.size();
+      ASSERT_EQ(harness_->Delete(live[pick]), ErrorCode::kOk);
+      live.erase(live.begin() + static_cast<std::ptrdiff_t>(pick));
+    }
+    std::erase_if(reads, [&](const std::unique_ptr<TestRequest>& read) {
+      if (!read->done) return false;
+      ++answered;
+      const ErrorCode code = read->request.status;
+      EXPECT_TRUE(code == ErrorCode::kOk || code == ErrorCode::kChunkNotFound);
+      if (code == ErrorCode::kOk) {
+        EXPECT_EQ(read->Output(), MakeBytes(read->number, length_of(read->number)));
+      }
+      return true;
+    });
+    ASSERT_FALSE(HasFailure());
+  }
+  harness_->Settle();
+  EXPECT_GT(answered, 5000U);
+  EXPECT_GT(harness_->store().Stats().segments_collected, 50U);
+  EXPECT_EQ(harness_->store().Stats().corrupt_reads, 0U);
+}
+
 TEST_F(ChunkStoreTest, AFullStoreRefusesPutsAndStillTakesDeletes) {
   uint64_t count = 0;
   while (harness_->Put(count, 60000) == ErrorCode::kOk) {
