@@ -16,10 +16,17 @@
 namespace pando {
 namespace {
 
+// Sanitizers make a round many times as long.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kShare = 5;
+#else
+constexpr int kShare = 1;
+#endif
+
 TEST(Format, DecodersSurviveArbitraryBytes) {
   std::mt19937_64 random(20);
   std::vector<std::byte> input(kPageBytes + 1);
-  for (int round = 0; round < 60000; ++round) {
+  for (int round = 0; round < 60000 / kShare; ++round) {
     const size_t length = round % 5 == 0 ? random() % input.size() : input.size();
     // Small numbers are likelier to be plausible fields than random ones.
     for (size_t i = 0; i < length; ++i) {
@@ -81,7 +88,7 @@ TEST(Format, AStoreDamagedAtRandomNeverServesAWrongByte) {
   }
   const Bytes pristine(device.medium().begin(), device.medium().end());
   std::mt19937_64 random(5);
-  for (int round = 0; round < 25; ++round) {
+  for (int round = 0; round < 25 / kShare; ++round) {
     SCOPED_TRACE("round " + std::to_string(round));
     std::copy(pristine.begin(), pristine.end(), device.medium().begin());
     for (uint64_t i = 0; i <= random() % 40; ++i) {
