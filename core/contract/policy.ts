@@ -131,6 +131,10 @@ export interface SelectInput extends PolicyContext {
   readonly byteLength: number
   readonly sloMs: number
   readonly consistency: 'strong' | 'local'
+  /** The candidate in use, -1 = none yet; with `currentForMs` the policy's hysteresis, as state lives in the host. */
+  readonly currentIndex: number
+  /** How long it has been in use; 0 without one. */
+  readonly currentForMs: number
   readonly candidates: readonly TransportCandidate[]
 }
 
