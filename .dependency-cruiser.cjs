@@ -15,5 +15,5 @@ module.exports = {
     { name: 'product-does-not-import-test', severity: 'error', from: { pathNot: '^test/' }, to: { path: '^test/' } },
     { name: 'contract-needs-no-package', severity: 'error', from: { path: '^core/contract/' }, to: { path: 'node_modules' } },
   ],
-  options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, exclude: { path: '(^|/)(dist|build)/' } },
+  options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, exclude: { path: '(^|/)(dist|build|assembly)/' } },
 }
