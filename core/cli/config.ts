@@ -25,6 +25,12 @@ export async function showSchema(terminal: Terminal, options: GlobalOptions): Pr
     const indent = '  '.repeat(depth)
     const name = key.path.split('.').at(-1) ?? ''
     for (const line of wrap(key.description, 100 - 2 * depth)) terminal.out(`${indent}# ${line}\n`)
+    for (const { name: entry, description, type } of key.entryKeys) {
+      const [first = '', ...rest] = wrap(`${entry} (${type}): ${description}`, 96 - 2 * depth)
+      for (const line of [`- ${first}`, ...rest.map((more) => `    ${more}`)]) {
+        terminal.out(`${indent}# ${line}\n`)
+      }
+    }
     if (key.isSection) terminal.out(`${indent}${name}:\n`)
     else terminal.out(`${indent}${name}: ${JSON.stringify(key.defaultValue)}   # ${key.type}\n`)
   }

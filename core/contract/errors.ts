@@ -128,6 +128,8 @@ export type ErrorCode = keyof typeof errorCodes
 export interface StorageErrorOptions extends ErrorOptions {
   /** Elements for the S3 error document beside Code and Message (for example `ArgumentName`). Never a secret. */
   readonly details?: Readonly<Record<string, string>>
+  /** With SLOW_DOWN and the like: when it is worth asking again. */
+  readonly retryAfterMs?: number
 }
 
 export class StorageError extends Error {
@@ -136,12 +138,15 @@ export class StorageError extends Error {
   /** The message without the code in front: what a client is shown. */
   readonly reason: string
   readonly details: Readonly<Record<string, string>>
+  /** When it is worth asking again; undefined: not known. */
+  readonly retryAfterMs: number | undefined
 
   constructor(code: ErrorCode, reason: string, options?: StorageErrorOptions) {
     super(`${code}: ${reason}`, options)
     this.code = code
     this.reason = reason
     this.details = options?.details ?? {}
+    this.retryAfterMs = options?.retryAfterMs
   }
 
   get retryable(): boolean {

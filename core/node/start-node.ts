@@ -3,6 +3,7 @@ import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { Gateway } from '../gateway/s3/operation.ts'
+import type { Qos } from '../qos/open-qos.ts'
 import { createNodeMetrics } from '../telemetry/metrics.ts'
 import { createRequestTelemetry } from '../telemetry/request-telemetry.ts'
 import { isLoopback } from './config/addresses.ts'
@@ -34,6 +35,8 @@ export interface RunningNode {
   readonly stopRequested: Promise<void>
   /** Resolves with the reason when the node can no longer do its work. The owner stops it and ends the process. */
   readonly failure: Promise<StorageError>
+  /** Classes, budgets and what became of requests; its numbers may be changed while the node runs. */
+  readonly qos: Qos
   /** Reverse of the start; resolves with the names of the parts that did not stop cleanly. Idempotent. */
   stop(): Promise<readonly string[]>
 }
@@ -92,6 +95,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     import('../catalog/catalog.ts'),
     import('../catalog/write-registry.ts'),
     import('../control/admin-server.ts'),
+    import('../qos/open-qos.ts'),
   ])
   loading.catch(() => undefined)
 
@@ -119,7 +123,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   )
   parts.push('console', partDeadlineMs, () => consoleServer.close())
 
-  const [gatewayModule, target, addon, catalogModule, registryModule, control] = await loading
+  const [gatewayModule, target, addon, catalogModule, registryModule, control, qosModule] = await loading
 
   const chunks = await addon.openChunkStore({
     directory: data.chunksPath,
@@ -173,7 +177,18 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const maintenance = startMaintenance({ config, catalog, chunks, writes, health, metrics, environment, log })
   parts.push('background work', partDeadlineMs, () => maintenance.stop())
 
-  const s3 = gatewayModule.createS3Server(gateway, { observer: requests })
+  const qos = qosModule.openQos({
+    config: config.qos,
+    environment,
+    log: log.child({ part: 'qos' }),
+    registry: metrics.registry,
+  })
+  parts.push('quality of service', partDeadlineMs, async () => qos.close())
+
+  const s3 = gatewayModule.createS3Server(gateway, {
+    observer: requests,
+    ...(config.qos.enabled ? { admission: qos.admission } : {}),
+  })
   const s3Address = await bindListener(listeners.s3, config.s3.listen, () =>
     s3.listen(config.s3.listen.host, config.s3.listen.port),
   )
@@ -249,6 +264,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     rootKeysFrom: data.rootKeysFrom,
     stopRequested,
     failure,
+    qos,
     stop: () => parts.stop(),
   }
 }

@@ -98,7 +98,9 @@ export function createRequestTelemetry(registry: Registry, log: Logger): Request
       series.count()
       series.observe(event.durationMs / 1000)
       // 5xx is ours to explain, at any level of detail; the rest is for whoever asks.
-      if (event.status >= 500 && event.status !== 501) log.warn(event, 'request failed')
+      // Shedding is neither: it comes in thousands, and has counters of its own.
+      if (event.status >= 500 && event.status !== 501 && event.errorCode !== 'SlowDown')
+        log.warn(event, 'request failed')
       else log.debug(event, 'request')
     },
     inFlight: () => inFlight,

@@ -107,9 +107,7 @@ async function runTrial(t: TestContext, trial: Trial): Promise<void> {
     client.close()
     for (const outcome of await ended) {
       if (outcome.status === 'rejected')
-        throw new Error(`round ${round}: ${messageOf(outcome.reason)}\n${node.logTail()}`, {
-          cause: outcome.reason,
-        })
+        throw new Error(`round ${round}: ${messageOf(outcome.reason)}`, { cause: outcome.reason })
     }
     if (trial.powerLoss) await losePower(trial.powerLoss.journal, random.next)
     await node.start()
@@ -119,8 +117,7 @@ async function runTrial(t: TestContext, trial: Trial): Promise<void> {
     try {
       await verify()
     } catch (reason) {
-      const fate = await node.postMortem()
-      throw new Error(`after kill ${round}: ${messageOf(reason)}\n${fate}`, { cause: reason })
+      throw new Error(`after kill ${round}: ${messageOf(reason)}`, { cause: reason })
     }
   }
 

@@ -1,3 +1,4 @@
+import type { BytePace } from '../../contract/admission.ts'
 import type { ChunkBuffer } from '../../contract/chunk-store.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { type ChunkId, chunkId, type WriteId } from '../../contract/ids.ts'
@@ -51,10 +52,12 @@ type Extents = Extract<Layout, { kind: 'chunks' }>['extents']
 /** A body in the chunk store, read ahead within the request's window. */
 export class StoredStream implements ResponseStream, BodySource {
   readonly byteLength: number
+  pace: BytePace | undefined
   readonly #gateway: Gateway
   readonly #extents: Extents
   readonly #start: number
   readonly #unpin: (() => void)[]
+  #maxPieceBytes = maxPieceBytes
   #pieceBytes = maxPieceBytes
 
   constructor(gateway: Gateway, extents: Extents, start: number, length: number) {
@@ -83,6 +86,9 @@ export class StoredStream implements ResponseStream, BodySource {
     const { clock } = this.#gateway.environment
     const { windowBytes } = this.#gateway.config
     const budget = await readBudgetOf(this.#gateway.chunks)
+    const { pace } = this
+    if (pace !== undefined) this.#maxPieceBytes = Math.min(maxPieceBytes, pace.pieceBytes)
+    this.#pieceBytes = this.#maxPieceBytes
     const abort = new AbortController()
     const ahead: Entry[] = []
     let aheadBytes = 0
@@ -99,6 +105,12 @@ export class StoredStream implements ResponseStream, BodySource {
         const piece = nextPiece()
         budget.give(this.#pieceBytes - (piece?.length ?? 0))
         if (piece === undefined) return
+        // What has to wait for its time is not read yet.
+        if (pace?.tryTake(piece.length) === false) {
+          budget.give(piece.length)
+          returned.unshift(piece)
+          return
+        }
         ahead.push(read(piece))
         aheadBytes += piece.length
       }
@@ -110,6 +122,7 @@ export class StoredStream implements ResponseStream, BodySource {
           () => undefined,
         )
         budget.give(piece.length)
+        pace?.refund(piece.length)
       }
       returned.unshift(...ahead.splice(0).map(({ piece }) => piece))
       aheadBytes = 0
@@ -121,6 +134,9 @@ export class StoredStream implements ResponseStream, BodySource {
         else {
           const piece = nextPiece()
           if (piece === undefined) break
+          // Before the room is taken: a body that is paced holds no memory while it waits.
+          const turn = pace?.take(piece.length)
+          if (turn !== undefined) await turn
           await budget.take(piece.length)
           entry = read(piece)
         }
@@ -155,8 +171,10 @@ export class StoredStream implements ResponseStream, BodySource {
   }
 
   #adapt(tookMs: number): void {
-    if (tookMs > slowPieceMs) this.#pieceBytes = Math.max(minPieceBytes, this.#pieceBytes / 4)
-    else if (tookMs < slowPieceMs / 8) this.#pieceBytes = Math.min(maxPieceBytes, this.#pieceBytes * 2)
+    if (tookMs > slowPieceMs) {
+      this.#pieceBytes = Math.min(this.#maxPieceBytes, Math.max(minPieceBytes, this.#pieceBytes / 4))
+    } else if (tookMs < slowPieceMs / 8)
+      this.#pieceBytes = Math.min(this.#maxPieceBytes, this.#pieceBytes * 2)
   }
 
   *#pieces(): Generator<Piece> {

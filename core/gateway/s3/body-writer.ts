@@ -29,6 +29,8 @@ import { type WriteBudget, writeBudgetOf } from './write-budget.ts'
 export const maxBodyBytes = 5 * 1024 ** 3
 /** The digest is fed in runs of at least this much: less would cost more in calls than it overlaps. */
 const digestRunBytes = 256 * 1024
+/** Chunks smaller than this would cost more to keep than pacing is worth. */
+const minPacedChunkBytes = 64 * 1024
 
 type Digests = ReadonlyMap<DigestAlgorithm, Uint8Array>
 
@@ -217,7 +219,10 @@ class ChunkedWrite {
     budget: WriteBudget,
   ) {
     this.#budget = budget
-    this.#chunkBytes = budget.chunkBytes(gateway.config.chunkBytes)
+    // A body that is paced takes its buffers one after the other, each for as long as its bytes take to come.
+    const { chunkBytes } = gateway.config
+    const paced = Math.max(minPacedChunkBytes, source.pace?.pieceBytes ?? chunkBytes)
+    this.#chunkBytes = budget.chunkBytes(Math.min(chunkBytes, paced))
     this.#gateway = gateway
     this.#source = source
     this.#options = options
@@ -287,6 +292,8 @@ class ChunkedWrite {
         await this.#inFlight[0]
       }
       if (this.#failure !== undefined) throw this.#failure
+      const turn = this.#source.pace?.take(want)
+      if (turn !== undefined) await turn
       const buffer = await this.#gateway.chunks.acquire(want, this.#signal)
       if (this.#ended) {
         buffer.release()

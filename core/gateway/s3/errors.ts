@@ -22,7 +22,7 @@ export function errorResponse(
     `${xmlDeclaration}<Error>${element('Code', traits.s3)}${element('Message', message)}${details}` +
     `${element('Resource', resourceOf(request.rawTarget))}${element('RequestId', request.id)}<HostId>pando</HostId></Error>`
   const extra: Record<string, string | number> = { 'content-type': 'application/xml' }
-  if (traits.http === 503) extra['retry-after'] = 1
+  if (traits.http === 503) extra['retry-after'] = Math.max(1, Math.ceil((error.retryAfterMs ?? 1000) / 1000))
   // RFC 9110 15.5.17: how long the object is.
   const size = error.details['ActualObjectSize']
   if (error.code === 'INVALID_RANGE' && size !== undefined) extra['content-range'] = `bytes */${size}`

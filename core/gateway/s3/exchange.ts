@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { AdmissionTicket } from '../../contract/admission.ts'
 import { type ErrorCode, errorCodes, StorageError } from '../../contract/errors.ts'
 import type { BucketRecord } from '../../contract/object-model.ts'
 import type { RequestEvent } from '../../contract/request-observer.ts'
@@ -6,7 +7,8 @@ import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
 import type { Authorizer } from './authorize.ts'
 import { corsHeaders } from './cors.ts'
 import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
-import type { Gateway, Identity, Operation, OperationContext, S3Response } from './operation.ts'
+import type { Gateway, Identity, Operation, S3Response } from './operation.ts'
+import { operationKind } from './operation-kind.ts'
 import { EdgeRequest } from './request.ts'
 import { SocketBody } from './request-body.ts'
 import { respond } from './respond.ts'
@@ -45,7 +47,7 @@ export class Exchange {
   #operation: Operation | undefined
   #identity: Identity = anonymous
   #bucket: BucketRecord | undefined
-  #release: (() => void) | undefined
+  #ticket: AdmissionTicket | undefined
   #status = 0
   #error: ErrorCode | undefined
   #sentBytes = 0
@@ -90,7 +92,9 @@ export class Exchange {
   /** Never rejects. */
   async run(): Promise<void> {
     const onClose = (): void => {
-      if (!this.response.writableFinished) this.#request?.abandon()
+      if (this.response.writableFinished) return
+      this.#request?.abandon()
+      this.#ticket?.abandon()
     }
     this.response.once('close', onClose)
     try {
@@ -112,13 +116,13 @@ export class Exchange {
       // The answer could not be sent whole: the client must not take it for whole.
       this.#fail(reason)
     } finally {
-      this.#release?.()
+      this.#ticket?.end(this.body?.receivedBytes ?? 0, this.#sentBytes)
       this.#record()
     }
   }
 
   async #handle(): Promise<S3Response> {
-    const { gateway, hooks, route, authenticate } = this.#edge
+    const { gateway, route, authenticate } = this.#edge
     const request = new EdgeRequest(this.#id, this.message, gateway.config.domains)
     this.#request = request
     let routeError: unknown
@@ -140,28 +144,60 @@ export class Exchange {
     const operation = this.#operation
     if (operation === undefined) throw routeError
 
-    const name = request.bucketName
-    if (name !== undefined) {
-      if (!isBucketName(name)) {
-        throw new StorageError('INVALID_BUCKET_NAME', 'The specified bucket is not valid.', {
-          details: { BucketName: name },
-        })
-      }
-      await gateway.catalog.barrier()
-      this.#bucket = gateway.catalog.bucket(name)
-      if (this.#bucket === undefined && operation.bucketOptional !== true) throw noSuchBucket(name)
+    await this.#locate(request, operation)
+    if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
+    const wait = this.#takeTicket(request, operation)
+    if (wait !== undefined) {
+      await wait
+      // While the request waited its bucket may have gone, or the right to it.
+      await this.#locate(request, operation)
+      if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
     }
-    const context: OperationContext = {
+    this.body.pace = this.#ticket?.pace('in')
+    return await operation.handle({
       request,
       identity: this.#identity,
       gateway,
       bucket: this.#bucket,
       log: gateway.log,
       authorize: (action, bucket, key, versionId) => this.#authorize(request, action, bucket, key, versionId),
+    })
+  }
+
+  /** Finds the bucket that the request names. INVALID_BUCKET_NAME, NO_SUCH_BUCKET. */
+  async #locate(request: EdgeRequest, operation: Operation): Promise<void> {
+    const name = request.bucketName
+    if (name === undefined) return
+    if (!isBucketName(name)) {
+      throw new StorageError('INVALID_BUCKET_NAME', 'The specified bucket is not valid.', {
+        details: { BucketName: name },
+      })
     }
-    if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
-    if (hooks.admit !== undefined) this.#release = await hooks.admit(context, operation)
-    return await operation.handle(context)
+    const { catalog } = this.#edge.gateway
+    await catalog.barrier()
+    this.#bucket = catalog.bucket(name)
+    if (this.#bucket === undefined && operation.bucketOptional !== true) throw noSuchBucket(name)
+  }
+
+  /** Asks to be served; a promise when there is a wait. SLOW_DOWN. */
+  #takeTicket(request: EdgeRequest, operation: Operation): Promise<void> | undefined {
+    const identity = this.#identity
+    const kind = operationKind(operation.name)
+    this.#ticket = this.#edge.hooks.admission?.admit({
+      id: this.#id,
+      operation: kind,
+      // How much a read returns is known only when it has looked.
+      byteLength: kind === 'read' ? -1 : (this.body?.declaredBytes ?? -1),
+      tenant: identity.kind === 'key' ? identity.account : 'anonymous',
+      accessKeyId: identity.kind === 'key' ? identity.accessKeyId : undefined,
+      bucket: this.#bucket?.name,
+      key: request.key,
+      header: (name) => request.header(name),
+      isWaitingForClient: () => this.isWaitingForClient(),
+    })
+    // The client may have gone before there was a ticket to give up.
+    if (this.response.destroyed) this.#ticket?.abandon()
+    return this.#ticket?.turn
   }
 
   #authorizeOperation(request: EdgeRequest, operation: Operation): void {
@@ -196,7 +232,7 @@ export class Exchange {
     const error = StorageError.from(reason)
     this.#error = error.code
     const { http } = errorCodes[error.code]
-    if (http >= 500 && error.code !== 'NOT_IMPLEMENTED') {
+    if (http >= 500 && error.code !== 'NOT_IMPLEMENTED' && error.code !== 'SLOW_DOWN') {
       this.#edge.gateway.log.error(
         { err: error, requestId: this.#id, bucket: this.#request?.bucketName, key: this.#request?.key },
         'a request failed',
@@ -218,6 +254,9 @@ export class Exchange {
     if (refused && this.#sendContinue === undefined && typeof answer.body === 'string') {
       await this.#sendAndDrain(answer, common, answer.body)
     } else {
+      if (typeof answer.body === 'object' && 'discard' in answer.body) {
+        answer.body.pace = this.#ticket?.pace('out')
+      }
       this.#sentBytes = await respond(response, answer, common, message.method === 'HEAD')
     }
   }

@@ -1,3 +1,4 @@
+import type { BytePace } from '../../contract/admission.ts'
 import type { Catalog } from '../../contract/catalog.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
@@ -62,6 +63,8 @@ export interface BodySource {
   readonly declaredBytes: number | undefined
   /** Hex SHA-256 that the signature promises for the payload: `storeBody` and `text` verify it; `pump` does not. */
   readonly payloadSha256?: string | undefined
+  /** How fast the bytes may come: asked before memory for them is taken. Absent: as fast as they do. */
+  readonly pace?: BytePace | undefined
   /**
    * Pushes every piece into the sink and resolves after the last; rejects with the sink's error or the precise
    * StorageError (INCOMPLETE_BODY, SIGNATURE_DOES_NOT_MATCH for a chunk, CANCELLED, TIMEOUT).
@@ -91,6 +94,8 @@ export interface S3Response {
 
 export interface ResponseStream {
   readonly byteLength: number
+  /** Set by the edge before `send`: how fast the bytes may go. */
+  pace?: BytePace | undefined
   /**
    * Pushes every piece through `write`, which resolves when the socket has taken the piece (its buffer may be released
    * then) and rejects with CANCELLED when the client has gone. A rejection of `send` cuts the connection: a client

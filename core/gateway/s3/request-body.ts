@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { BytePace } from '../../contract/admission.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { ChunkedDecoder } from './authenticate/aws-chunked.ts'
@@ -14,6 +15,8 @@ export class SocketBody implements RequestBody {
   receivedBytes = 0
   /** Waiting for the client (and not for our own storage). */
   waiting = false
+  /** Set by the edge when the request may start. */
+  pace: BytePace | undefined
   readonly #chunks: ChunkStore
   readonly #message: IncomingMessage
   readonly #decoder: ChunkedDecoder | undefined

@@ -1,22 +1,20 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
+import type { Admission } from '../../contract/admission.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { RequestObserver } from '../../contract/request-observer.ts'
 import { createAuthenticator } from './authenticate/sigv4.ts'
 import { createAuthorizer } from './authorize.ts'
 import { errorResponse } from './errors.ts'
 import { type Edge, Exchange } from './exchange.ts'
-import type { Gateway, Operation, OperationContext } from './operation.ts'
+import type { Gateway } from './operation.ts'
 import { routes } from './operations.ts'
 import { createRouter } from './route.ts'
 
 export interface S3ServerHooks {
   readonly observer?: RequestObserver
-  /**
-   * Asked after authorization and before the operation: resolves when the request may start (its result is called when the
-   * request has ended), rejects with SLOW_DOWN to shed it.
-   */
-  admit?(context: OperationContext, operation: Operation): Promise<() => void>
+  /** Asked after authorization and before the operation: says when the request may start, or sheds it. */
+  readonly admission?: Admission
 }
 
 export interface S3Server {

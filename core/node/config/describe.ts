@@ -10,6 +10,12 @@ export interface ConfigKey {
   readonly defaultValue: unknown
   readonly type: string
   readonly isSection: boolean
+  /** Of a list of mappings: what each entry may have. */
+  readonly entryKeys: readonly {
+    readonly name: string
+    readonly description: string
+    readonly type: string
+  }[]
 }
 
 interface JsonSchema {
@@ -20,6 +26,7 @@ interface JsonSchema {
   readonly const?: unknown
   readonly anyOf?: readonly JsonSchema[]
   readonly properties?: Readonly<Record<string, JsonSchema>>
+  readonly items?: JsonSchema
 }
 
 /** JSON Schema of the file (what may be written, before defaults): for editors and for the key list below. */
@@ -40,6 +47,11 @@ export function configKeys(): readonly ConfigKey[] {
         defaultValue: isSection ? undefined : child.default,
         type: isSection ? 'section' : typeOf(child),
         isSection,
+        entryKeys: Object.entries(child.items?.properties ?? {}).map(([name, entry]) => ({
+          name,
+          description: entry.description ?? '',
+          type: typeOf(entry),
+        })),
       })
       visit(child, path)
     }

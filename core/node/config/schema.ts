@@ -1,48 +1,12 @@
 import { z } from 'zod'
 import { parseListen } from './addresses.ts'
-import { parseDuration, parseSize } from './quantities.ts'
+import { qosSection } from './qos-schema.ts'
+import { duration, size } from './value-schemas.ts'
 
 /**
  * The configuration of a node: one YAML or JSON file. Every key has a description (a test insists), a default, and
  * unknown keys are refused. What the product sees is the output type: sizes in bytes, durations in milliseconds.
  */
-
-const size = (minimum: number, maximum = Number.MAX_SAFE_INTEGER) =>
-  z.union([z.string(), z.number()]).transform((value, context) => {
-    const bytes = parseSize(value)
-    if (bytes === undefined) {
-      context.addIssue({ code: 'custom', message: `'${value}' is not a size; write for example 256MiB` })
-      return z.NEVER
-    }
-    if (bytes < minimum || bytes > maximum) {
-      context.addIssue({
-        code: 'custom',
-        message: `${value} is ${bytes} bytes; it must be between ${minimum} and ${maximum} bytes`,
-      })
-      return z.NEVER
-    }
-    return bytes
-  })
-
-const duration = (minimumMs: number, maximumMs = 10 * 365 * 86_400_000) =>
-  z.union([z.string(), z.number()]).transform((value, context) => {
-    const durationMs = parseDuration(value)
-    if (durationMs === undefined) {
-      context.addIssue({
-        code: 'custom',
-        message: `'${value}' is not a duration; write for example 30s or 14d`,
-      })
-      return z.NEVER
-    }
-    if (durationMs < minimumMs || durationMs > maximumMs) {
-      context.addIssue({
-        code: 'custom',
-        message: `${value} is ${durationMs} ms; it must be between ${minimumMs} and ${maximumMs} ms`,
-      })
-      return z.NEVER
-    }
-    return durationMs
-  })
 
 const listen = z.string().transform((value, context) => {
   const address = parseListen(value)
@@ -202,6 +166,7 @@ export const configSchema = z
       .prefault({})
       .describe('Tunnels to other regions.'),
     store,
+    qos: qosSection,
     maintenance,
     log: z
       .strictObject({

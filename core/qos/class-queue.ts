@@ -1,0 +1,292 @@
+import type { PlannedClass } from '../contract/policy.ts'
+import type { QosClassConfig } from '../contract/qos.ts'
+import { BoundedNames, type NamedState } from './bounded-names.ts'
+import { Gcra } from './gcra.ts'
+import { type HeapElement, IndexedHeap } from './indexed-heap.ts'
+import { LatencyWindow } from './latency-window.ts'
+import { type Turn, TurnList } from './turn.ts'
+
+/** Budgets that a request must find open before it starts. Names the flow in `key`. */
+export interface Gates {
+  readonly key: string
+  /** Pays one for each request. */
+  readonly requests: readonly Gcra[]
+  /** Must not be in debt; paid by the bytes themselves. */
+  readonly bytes: readonly Gcra[]
+}
+
+/** Waiting requests of one tenant that need the same budgets: if the first cannot start, none can. */
+export interface Flow {
+  readonly gates: Gates
+  readonly turns: IndexedHeap<Turn>
+}
+
+export function gateWaitMs({ requests, bytes }: Gates, nowMs: number): number {
+  let wait = 0
+  for (const gcra of requests) wait = Math.max(wait, gcra.waitMs(nowMs))
+  for (const gcra of bytes) wait = Math.max(wait, gcra.waitMs(nowMs))
+  return wait
+}
+
+const earlierTurn = (left: Turn, right: Turn): boolean =>
+  left.priority === right.priority ? left.sequence < right.sequence : left.priority > right.priority
+
+/** The requests of one tenant within one class. */
+export class TenantQueue implements HeapElement, NamedState {
+  heapIndex = -1
+  readonly name: string
+  weight: number
+  readonly flows = new Map<string, Flow>()
+  /** Virtual start time of the next request. */
+  tag = 0
+  /** Among equal tags: who got it first. */
+  order = 0
+  /** In the heap of those whose budgets are used up, until `wakeMs`. */
+  parked = false
+  wakeMs = 0
+  /** In line. */
+  queued = 0
+  /** In line or delayed by a policy. */
+  waiting = 0
+  /** Running or detached. */
+  inFlight = 0
+  lastSeenMs = Number.NEGATIVE_INFINITY
+  admitted = 0
+  shed = 0
+
+  constructor(name: string, weight: number) {
+    this.name = name
+    this.weight = weight
+  }
+
+  isIdle(): boolean {
+    return this.waiting === 0 && this.inFlight === 0
+  }
+
+  /** The request that would be next, of all that may start now; else undefined, and `wakeMs` says when to look again. */
+  head(nowMs: number): Turn | undefined {
+    let best: Turn | undefined
+    let wakeMs = Number.POSITIVE_INFINITY
+    for (const flow of this.flows.values()) {
+      const turn = flow.turns.peek()
+      if (turn === undefined) continue
+      const wait = gateWaitMs(flow.gates, nowMs)
+      if (wait > 0) wakeMs = Math.min(wakeMs, nowMs + wait)
+      else if (best === undefined || earlierTurn(turn, best)) best = turn
+    }
+    this.wakeMs = wakeMs
+    return best
+  }
+}
+
+/**
+ * One class: its tenants take turns by start-time fair queueing (Goyal et al., 1996), so a tenant that asks ten times as
+ * often waits ten times as long and nobody else does. Within a tenant priority decides, then arrival.
+ */
+export class ClassQueue {
+  readonly index: number
+  readonly name: string
+  config: QosClassConfig
+  planned: PlannedClass
+  /** Virtual start time among the classes. */
+  tag = 0
+  /** It could not take its turn for a reason of its own, so it has no claim on what it missed. */
+  blocked = false
+  limit: Gcra | undefined
+  reservation: Gcra | undefined
+  /** Requests per second, beside the limit in cost units. */
+  requests: Gcra | undefined
+  queued = 0
+  /** Of these, those that a policy delayed. */
+  delayed = 0
+  slots = 0
+  inFlight = 0
+  lastSeenMs = Number.NEGATIVE_INFINITY
+  admitted = 0
+  waited = 0
+  shed = 0
+  /** Waiting or delayed, in order of arrival: the first to expire. */
+  readonly waiting = new TurnList()
+  queuedBytes = 0
+  /** Bytes of bodies moved, both ways. */
+  bytes = 0
+  /** How long the queue would take at the pace of the last plan interval. */
+  queueMs = 0
+  readonly latency = new LatencyWindow()
+  readonly tenants: BoundedNames<TenantQueue>
+  #virtualTime = 0
+  #order = 0
+  readonly #ready = new IndexedHeap<TenantQueue>((left, right) =>
+    left.tag === right.tag ? left.order < right.order : left.tag < right.tag,
+  )
+  readonly #parked = new IndexedHeap<TenantQueue>((left, right) => left.wakeMs < right.wakeMs)
+  /** Sum of the weights of tenants that have something queued. */
+  #queuedWeight = 0
+
+  constructor(
+    index: number,
+    name: string,
+    config: QosClassConfig,
+    trackedNames: number,
+    weightOf: (tenant: string) => number,
+  ) {
+    this.index = index
+    this.name = name
+    this.config = config
+    this.planned = config
+    this.tenants = new BoundedNames(trackedNames, (tenant) => new TenantQueue(tenant, weightOf(tenant)))
+  }
+
+  apply(planned: PlannedClass, nowMs: number): void {
+    this.planned = planned
+    this.limit = rate(this.limit, planned.limit, planned.burst, nowMs)
+    this.reservation = rate(this.reservation, planned.reservation, planned.burst, nowMs)
+  }
+
+  /** Until limits of the class as a whole let a request start. */
+  limitWaitMs(nowMs: number): number {
+    return Math.max(this.limit?.waitMs(nowMs) ?? 0, this.requests?.waitMs(nowMs) ?? 0)
+  }
+
+  /** When somebody whose budget is used up may go on. */
+  get wakeMs(): number {
+    return this.#parked.peek()?.wakeMs ?? Number.POSITIVE_INFINITY
+  }
+
+  /** How many requests a tenant may have waiting when the queue is full: its share of it. */
+  fairShare(tenant: TenantQueue): number {
+    const others = this.#queuedWeight - (tenant.queued > 0 ? tenant.weight : 0)
+    return (this.config.queueLimit * tenant.weight) / (others + tenant.weight)
+  }
+
+  add(turn: Turn, gates: Gates, nowMs: number): void {
+    const { tenant } = turn
+    if (tenant.queued === 0) this.#queuedWeight += tenant.weight
+    tenant.queued++
+    let flow = tenant.flows.get(gates.key)
+    const isNewFlow = flow === undefined
+    if (flow === undefined) {
+      flow = { gates, turns: new IndexedHeap(earlierTurn) }
+      tenant.flows.set(gates.key, flow)
+    }
+    turn.flow = flow
+    flow.turns.push(turn)
+    if (tenant.heapIndex < 0) {
+      tenant.order = ++this.#order
+      tenant.tag = Math.max(tenant.tag, this.#virtualTime)
+      this.#ready.push(tenant)
+    } else if (tenant.parked && (isNewFlow || tenant.wakeMs <= nowMs)) this.#unpark(tenant)
+  }
+
+  /** The request whose turn it is, if any may start now. */
+  head(nowMs: number): Turn | undefined {
+    for (let first = this.#parked.peek(); first !== undefined && first.wakeMs <= nowMs; ) {
+      this.#unpark(first)
+      first = this.#parked.peek()
+    }
+    for (;;) {
+      const tenant = this.#ready.peek()
+      if (tenant === undefined) return undefined
+      const turn = tenant.head(nowMs)
+      if (turn !== undefined) return turn
+      this.#ready.remove(tenant)
+      tenant.parked = true
+      this.#parked.push(tenant)
+    }
+  }
+
+  /** Takes a request out that starts now. */
+  take(turn: Turn, nowMs: number): void {
+    const { flow, tenant } = turn
+    for (const gcra of flow?.gates.requests ?? []) gcra.take(1, nowMs)
+    this.#charge(tenant, turn.cost)
+    this.drop(turn)
+    if (tenant.heapIndex >= 0) this.#ready.update(tenant)
+  }
+
+  /** A request that starts without having waited. */
+  pass(turn: Turn, gates: Gates, nowMs: number): void {
+    for (const gcra of gates.requests) gcra.take(1, nowMs)
+    if (turn.tenant.queued === 0) turn.tenant.tag = Math.max(turn.tenant.tag, this.#virtualTime)
+    this.#charge(turn.tenant, turn.cost)
+  }
+
+  /** A request of the tenant came to more than was thought. */
+  charge(tenant: TenantQueue, cost: number): void {
+    const lead = this.#virtualTime + maxLead / tenant.weight
+    tenant.tag = Math.min(tenant.tag + cost / tenant.weight, Math.max(tenant.tag, lead))
+    if (tenant.heapIndex >= 0 && !tenant.parked) this.#ready.update(tenant)
+  }
+
+  /** Takes a waiting request out, for whatever reason. */
+  drop(turn: Turn): void {
+    const { flow, tenant } = turn
+    if (flow === undefined) return
+    turn.flow = undefined
+    flow.turns.remove(turn)
+    if (flow.turns.size === 0) tenant.flows.delete(flow.gates.key)
+    tenant.queued--
+    if (tenant.queued > 0) return
+    this.#queuedWeight = Math.max(0, this.#queuedWeight - tenant.weight)
+    ;(tenant.parked ? this.#parked : this.#ready).remove(tenant)
+    tenant.parked = false
+  }
+
+  /** A late request of the tenant that has most waiting for its weight: whom a full queue pushes out. */
+  victim(): Turn | undefined {
+    let fattest: TenantQueue | undefined
+    for (const heap of [this.#ready, this.#parked]) {
+      for (const tenant of heap) {
+        const share = tenant.queued / tenant.weight
+        if (fattest === undefined || share > fattest.queued / fattest.weight) fattest = tenant
+      }
+    }
+    let last: Turn | undefined
+    for (const flow of fattest?.flows.values() ?? []) {
+      const candidate = flow.turns.last()
+      if (candidate !== undefined && (last === undefined || earlierTurn(last, candidate))) last = candidate
+    }
+    return last
+  }
+
+  reweigh(tenant: TenantQueue, weight: number): void {
+    if (tenant.queued > 0) this.#queuedWeight += weight - tenant.weight
+    tenant.weight = weight
+  }
+
+  /** Budgets have changed: everybody's wait is looked at anew. */
+  wakeAll(): void {
+    for (let first = this.#parked.peek(); first !== undefined; first = this.#parked.peek()) {
+      this.#unpark(first)
+    }
+  }
+
+  #unpark(tenant: TenantQueue): void {
+    this.#parked.remove(tenant)
+    tenant.parked = false
+    // Time spent without a budget is no credit against the others.
+    tenant.tag = Math.max(tenant.tag, this.#virtualTime)
+    this.#ready.push(tenant)
+  }
+
+  #charge(tenant: TenantQueue, cost: number): void {
+    this.#virtualTime = Math.max(this.#virtualTime, tenant.tag)
+    tenant.tag += cost / tenant.weight
+    tenant.order = ++this.#order
+  }
+}
+
+/** Cost units by which a tenant can run ahead of the others before the rest is forgiven. */
+const maxLead = 256
+
+/** Burst 0: what 100 ms give. */
+function rate(gcra: Gcra | undefined, perSecond: number, burst: number, nowMs: number): Gcra | undefined {
+  if (!(perSecond > 0)) return undefined
+  const burstMs = burst > 0 ? (burst / perSecond) * 1000 : defaultBurstMs
+  if (gcra === undefined) return new Gcra(perSecond, burstMs)
+  gcra.change(perSecond, burstMs, nowMs)
+  return gcra
+}
+
+/** Over 10 s it lets a limit be passed by 1 %. */
+export const defaultBurstMs = 100

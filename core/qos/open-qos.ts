@@ -1,0 +1,175 @@
+import type { Admission } from '../contract/admission.ts'
+import type { Environment } from '../contract/clock.ts'
+import { StorageError } from '../contract/errors.ts'
+import type { Logger } from '../contract/logger.ts'
+import type { PolicyDecisions } from '../contract/policy.ts'
+import type { PlanSink, PolicyTables, QosConfig, QosInspection, QosStatus } from '../contract/qos.ts'
+import type { Registry } from '../telemetry/metrics.ts'
+import { type BudgetKind, BudgetTable } from './budget-table.ts'
+import { ClassQueue } from './class-queue.ts'
+import { checkQosConfig, classConfig, classNames, policyTables } from './class-table.ts'
+import { DecisionLog } from './decision-log.ts'
+import { createFallbackDecisions } from './fallback-decisions.ts'
+import { nameMatcher } from './name-pattern.ts'
+import { PlanDistributor } from './plan-distributor.ts'
+import { registerQosMetrics } from './qos-metrics.ts'
+import { createRequestAdmission } from './request-admission.ts'
+import { RequestFacts } from './request-facts.ts'
+import { compileRules } from './request-rules.ts'
+import { Scheduler } from './scheduler.ts'
+
+/** The hooks that QoS asks. */
+export type QosDecisions = Pick<PolicyDecisions, 'classify' | 'admit' | 'plan'>
+
+export interface Qos {
+  readonly admission: Admission
+  readonly inspection: QosInspection
+  /** What stands when no policy decides: the policy host builds on it. */
+  readonly fallback: QosDecisions
+  /** Names behind the indexes that policies are shown, for `pando_init`. */
+  tables(): PolicyTables
+  /** From now on these decide. */
+  decideBy(decisions: QosDecisions): void
+  /** A further scheduler gets the plans, the current one at once; the result takes it out again. */
+  addPlanSink(sink: PlanSink): () => void
+  /**
+   * New numbers while requests run: weights, limits, budgets, rules, queues. INVALID_CONFIG leaves the old ones in force;
+   * classes can be added and removed only by a restart, since policies and the data plane know them by index.
+   */
+  reconfigure(config: QosConfig): void
+  /** Rejects whoever waits and stops planning. */
+  close(): void
+}
+
+export interface QosParts {
+  readonly config: QosConfig
+  readonly environment: Environment
+  readonly log: Logger
+  readonly registry?: Registry
+}
+
+/** INVALID_CONFIG. */
+export function openQos({ config: given, environment, log, registry }: QosParts): Qos {
+  checkQosConfig(given)
+  const { clock } = environment
+  let config = given
+  let rules = compileRules(given)
+  let weightOf = weights(given)
+  const names = classNames(given)
+  const classes = names.map((name, index) => {
+    return new ClassQueue(index, name, classConfig(given, name), given.trackedNames, (tenant) =>
+      weightOf(tenant),
+    )
+  })
+  const scheduler = new Scheduler(clock, classes, given.concurrency)
+  const table = (kind: BudgetKind): BudgetTable => new BudgetTable(kind, given.budgets, given.trackedNames)
+  const budgets = {
+    tenant: table('tenant'),
+    accessKey: table('accessKey'),
+    bucket: table('bucket'),
+    class: table('class'),
+  }
+  const adoptClassBudgets = (): void => {
+    for (const queue of classes) queue.requests = budgets.class.of(queue.name, clock.monotonic())?.requests
+  }
+  adoptClassBudgets()
+  const fallback = createFallbackDecisions(() => names.indexOf(config.defaultClass))
+  let decisions: QosDecisions = fallback
+  const facts = new RequestFacts(environment)
+  facts.configure(policyTables(given), given.attributes)
+  const decisionLog = new DecisionLog(given.explainRequests)
+  const distributor = new PlanDistributor({
+    environment,
+    log,
+    classes,
+    decisions: () => decisions,
+    intervalMs: () => config.planInterval,
+  })
+  distributor.add(scheduler)
+  void distributor.run()
+  const onWaited = registry === undefined ? () => undefined : registerQosMetrics(registry, scheduler, classes)
+
+  function status(): QosStatus {
+    const now = clock.monotonic()
+    return {
+      concurrencyLimit: scheduler.limit.value,
+      competing: scheduler.isShared(now),
+      inFlight: classes.reduce((sum, queue) => sum + queue.inFlight, 0),
+      planEpoch: distributor.plan.epoch,
+      planPolicy: distributor.plan.policy,
+      classes: classes.map((queue) => ({
+        name: queue.name,
+        planned: queue.planned,
+        admitted: queue.admitted,
+        delayed: queue.waited,
+        shed: queue.shed,
+        queued: queue.queued,
+        inFlight: queue.inFlight,
+        p50Ms: queue.latency.p50Ms(now),
+        p99Ms: queue.latency.p99Ms(now),
+      })),
+    }
+  }
+
+  return {
+    admission: createRequestAdmission({
+      environment,
+      classes,
+      scheduler,
+      facts,
+      log: decisionLog,
+      budgets,
+      config: () => config,
+      rules: () => rules,
+      decisions: () => decisions,
+      onWaited,
+    }),
+    inspection: {
+      explain: (requestId) => decisionLog.find(requestId),
+      recent: (count) => decisionLog.recent(count),
+      status,
+    },
+    fallback,
+    tables: () => policyTables(config),
+    decideBy(next) {
+      decisions = next
+      distributor.refresh()
+    },
+    addPlanSink: (sink) => distributor.add(sink),
+    reconfigure(next) {
+      checkQosConfig(next)
+      if (classNames(next).join() !== names.join()) {
+        throw new StorageError(
+          'INVALID_CONFIG',
+          'qos.classes: classes are added and removed by a restart only',
+        )
+      }
+      const now = clock.monotonic()
+      config = next
+      rules = compileRules(next)
+      weightOf = weights(next)
+      for (const queue of classes) {
+        queue.config = classConfig(next, queue.name)
+        for (const tenant of queue.tenants.states()) queue.reweigh(tenant, weightOf(tenant.name))
+      }
+      for (const budget of Object.values(budgets)) budget.reconfigure(next.budgets, now)
+      adoptClassBudgets()
+      facts.configure(policyTables(next), next.attributes)
+      distributor.refresh()
+      scheduler.configure(next.concurrency)
+    },
+    close() {
+      distributor.stop()
+      scheduler.close()
+    },
+  }
+}
+
+function weights(config: QosConfig): (tenant: string) => number {
+  const rows = Object.entries(config.tenantWeights)
+  const exact = new Map(rows.filter(([name]) => !name.includes('*')))
+  const patterns = rows.flatMap(([name, weight]) =>
+    name.includes('*') ? [{ matches: nameMatcher(name), weight }] : [],
+  )
+  return (tenant) => exact.get(tenant) ?? patterns.find(({ matches }) => matches(tenant))?.weight ?? 1
+}

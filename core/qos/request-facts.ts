@@ -1,0 +1,116 @@
+import type { AdmissionRequest } from '../contract/admission.ts'
+import type { Environment } from '../contract/clock.ts'
+import type { AdmitInput, ClassifyInput, RequestOperation } from '../contract/policy.ts'
+import type { PolicyTables } from '../contract/qos.ts'
+
+/**
+ * What policies are shown of a request. One object is used for all requests, since inputs are read during the call only;
+ * what costs something to compute is computed when it is asked for.
+ */
+export class RequestFacts implements ClassifyInput, AdmitInput {
+  nowMs = 0
+  readonly deadlineMs = 0
+  seed = 0
+  tenant = 0
+  bucket = 0
+  operation: RequestOperation = 'other'
+  byteLength = 0
+  key = ''
+  readonly attributes = new Uint32Array(maxAttributes)
+  classIndex = 0
+  tokens = 0
+  tokenWaitMs = 0
+  queueDepth = 0
+  inFlight = 0
+  concurrencyLimit = 0
+  p50Ms = 0
+  p99Ms = 0
+  sloMs = 0
+  utilisation = 0
+  readonly #environment: Environment
+  readonly #random = new Uint32Array(256)
+  #drawn = 256
+  #tenants = new Map<string, number>()
+  #buckets = new Map<string, number>()
+  #attributeNames: readonly string[] = []
+  #request: AdmissionRequest | undefined
+
+  constructor(environment: Environment) {
+    this.#environment = environment
+  }
+
+  configure(tables: PolicyTables, attributes: readonly string[]): void {
+    this.#tenants = new Map(tables.tenants.map((name, index) => [name, index]))
+    this.#buckets = new Map(tables.buckets.map((name, index) => [name, index]))
+    this.#attributeNames = attributes.slice(0, maxAttributes)
+    this.attributes.fill(0)
+  }
+
+  /** From now on the facts are about this request. */
+  describe(request: AdmissionRequest): void {
+    this.#request = request
+    this.nowMs = this.#environment.clock.now()
+    this.seed = this.#draw()
+    this.operation = request.operation
+    this.byteLength = request.byteLength
+    this.key = request.key ?? ''
+    this.tenant = this.#tenants.size > 1 ? (this.#tenants.get(request.tenant) ?? 0) : 0
+    this.bucket =
+      this.#buckets.size > 1 && request.bucket !== undefined ? (this.#buckets.get(request.bucket) ?? 0) : 0
+    for (let index = 0; index < this.#attributeNames.length; index++) {
+      this.attributes[index] = attributeHash(request, this.#attributeNames[index] ?? '')
+    }
+  }
+
+  /** Two FNV-1a hashes of who asks for what, so the retries of a request have the same. */
+  get requestHash(): bigint {
+    const request = this.#request
+    if (request === undefined) return 0n
+    const text = `${request.operation}\0${request.tenant}\0${request.bucket ?? ''}\0${request.key ?? ''}`
+    return (BigInt(fnv1a(text, 0x9747b28c)) << 32n) | BigInt(fnv1a(text))
+  }
+
+  #draw(): number {
+    if (this.#drawn === this.#random.length) {
+      this.#environment.randomness.fill(new Uint8Array(this.#random.buffer))
+      this.#drawn = 0
+    }
+    return this.#random[this.#drawn++] ?? 0
+  }
+}
+
+const maxAttributes = 8
+/** What is hashed of a name, a value or a key at most: the cost of a request has a bound. */
+const maxHashedUnits = 512
+
+function attributeHash(request: AdmissionRequest, name: string): number {
+  const value =
+    name === 'tenant'
+      ? request.tenant
+      : name === 'access-key'
+        ? request.accessKeyId
+        : name === 'bucket'
+          ? request.bucket
+          : request.header(name)
+  return value === undefined ? 0 : fnv1a(`${name}=${value}`)
+}
+
+/** FNV-1a, 32 bits, over UTF-8. */
+export function fnv1a(text: string, basis = 0x811c9dc5): number {
+  let hash = basis
+  const end = Math.min(text.length, maxHashedUnits)
+  for (let index = 0; index < end; index++) {
+    const unit = text.charCodeAt(index)
+    if (unit > 0x7f) return fnv1aBytes(utf8.encode(text.slice(0, maxHashedUnits)), basis)
+    hash = Math.imul(hash ^ unit, 0x01000193)
+  }
+  return hash >>> 0
+}
+
+function fnv1aBytes(bytes: Uint8Array, basis: number): number {
+  let hash = basis
+  for (const byte of bytes) hash = Math.imul(hash ^ byte, 0x01000193)
+  return hash >>> 0
+}
+
+const utf8 = new TextEncoder()

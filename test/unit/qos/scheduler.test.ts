@@ -1,0 +1,220 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import type { AdmissionTicket } from '../../../core/contract/admission.ts'
+import { StorageError } from '../../../core/contract/errors.ts'
+import { FakeClock } from '../../kit/fake-clock.ts'
+import { openTestQos, requestOf } from '../../kit/qos-bench.ts'
+import { seededRandom } from '../../kit/random.ts'
+
+const seeds = Number(process.env['PANDO_QOS_HISTORIES'] ?? 60)
+const firstSeed = Number(process.env['PANDO_SEED'] ?? 1)
+
+interface Held {
+  readonly ticket: AdmissionTicket
+  state: 'waiting' | 'running' | 'refused'
+}
+
+test('random histories: no slot leaks, nobody is forgotten, limits of every kind hold', async () => {
+  for (let seed = firstSeed; seed < firstSeed + seeds; seed++) await history(seed)
+})
+
+async function history(seed: number): Promise<void> {
+  const again = `PANDO_SEED=${seed} PANDO_QOS_HISTORIES=1`
+  const random = seededRandom(seed)
+  const clock = new FakeClock()
+  const limit = 1 + random.below(6)
+  const queueLimit = 5 + random.below(30)
+  const qos = openTestQos(clock, {
+    concurrency: { limit },
+    classes: {
+      interactive: { queueLimit, queueTimeout: '3s' },
+      bulk: { queueLimit, queueTimeout: '3s', limit: 20 + random.below(100), reservation: random.below(20) },
+    },
+    rules: [{ class: 'bulk', bucket: 'bulk' }],
+    budgets: [
+      { tenant: 't1', requests: 20 },
+      { bucket: 'slow', requests: 30 },
+    ],
+  })
+  // A policy that does what it likes.
+  qos.decideBy({
+    ...qos.fallback,
+    admit: () => {
+      const verdict = random.pick(['admit', 'admit', 'admit', 'delay', 'shed'] as const)
+      return { policy: 'mood', reason: 0, verdict, delayMs: random.below(200) }
+    },
+  })
+  const held = new Set<Held>()
+  const check = (): void => {
+    const { classes, inFlight } = qos.inspection.status()
+    const running = [...held].filter(({ state }) => state === 'running').length
+    assert.equal(inFlight, running, `in flight; ${again}`)
+    for (const { queued, name } of classes)
+      assert.ok(queued <= queueLimit || queued === 0, `${name}; ${again}`)
+    const waiting = [...held].filter(({ state }) => state === 'waiting').length
+    assert.equal(
+      classes.reduce((sum, each) => sum + each.queued, 0),
+      waiting,
+      `waiting; ${again}`,
+    )
+  }
+  for (let step = 0; step < 300; step++) {
+    const dice = random.below(10)
+    if (dice < 5) {
+      try {
+        const ticket = qos.admission.admit(
+          requestOf(`t${random.below(4)}`, {
+            bucket: random.pick(['plain', 'slow', 'bulk']),
+            isWaitingForClient: () => seed % 3 === 0,
+          }),
+        )
+        const one: Held = { ticket, state: ticket.turn === undefined ? 'running' : 'waiting' }
+        held.add(one)
+        ticket.turn?.then(
+          () => {
+            one.state = 'running'
+          },
+          () => {
+            one.state = 'refused'
+          },
+        )
+      } catch (error) {
+        assert.equal(StorageError.from(error).code, 'SLOW_DOWN', again)
+      }
+    } else if (dice < 8) {
+      const one = [...held][random.below(Math.max(1, held.size))]
+      if (one !== undefined) {
+        if (random.below(3) === 0) one.ticket.abandon()
+        one.ticket.end(0, 0)
+        one.ticket.end(0, 0)
+        held.delete(one)
+      }
+    } else if (dice === 8 && random.below(20) === 0) await clock.standStill(60_000)
+    else await clock.advance(random.below(300))
+    await clock.advance(0)
+    check()
+  }
+  // With everybody leaving as soon as they can, all who wait are served or refused in the end.
+  for (let round = 0; round < 200 && held.size > 0; round++) {
+    for (const one of [...held]) {
+      if (one.state === 'waiting') continue
+      one.ticket.end(0, 0)
+      held.delete(one)
+    }
+    await clock.advance(100)
+  }
+  assert.equal(held.size, 0, `somebody was forgotten; ${again}`)
+  check()
+  qos.close()
+  await clock.advance(1000)
+  assert.equal(clock.pending, 0, `a timer is left; ${again}`)
+}
+
+test('a free slot and a waiting request that may start never meet', async () => {
+  const clock = new FakeClock()
+  const qos = openTestQos(clock, { concurrency: { limit: 2 } })
+  const tickets = Array.from({ length: 6 }, (_, index) => qos.admission.admit(requestOf(`t${index % 3}`)))
+  assert.deepEqual(
+    tickets.map(({ turn }) => turn === undefined),
+    [true, true, false, false, false, false],
+  )
+  for (let done = 0; done < 6; done++) {
+    const ticket = tickets.shift()
+    await ticket?.turn
+    ticket?.end(0, 0)
+    assert.equal(qos.inspection.status().inFlight, Math.min(2, tickets.length))
+  }
+  qos.close()
+})
+
+test('whoever hangs up while waiting leaves the queue', async () => {
+  const clock = new FakeClock()
+  const qos = openTestQos(clock, { concurrency: { limit: 1 } })
+  const first = qos.admission.admit(requestOf('a'))
+  const second = qos.admission.admit(requestOf('a'))
+  const third = qos.admission.admit(requestOf('a'))
+  second.abandon()
+  await assert.rejects(async () => second.turn, { code: 'CANCELLED' })
+  first.end(0, 0)
+  await third.turn
+  assert.equal(qos.inspection.status().classes[0]?.queued, 0)
+  second.end(0, 0)
+  third.end(0, 0)
+  assert.equal(qos.inspection.status().inFlight, 0)
+  qos.close()
+})
+
+test('one who has waited for the time-out is shed; a process that stood still does not count', async () => {
+  const clock = new FakeClock()
+  const qos = openTestQos(clock, {
+    concurrency: { limit: 1 },
+    classes: { interactive: { queueTimeout: '2s' } },
+  })
+  const first = qos.admission.admit(requestOf('a'))
+  const second = qos.admission.admit(requestOf('a'))
+  const refused: StorageError[] = []
+  second.turn?.catch((error: StorageError) => {
+    refused.push(error)
+  })
+  await clock.advance(1500)
+  await clock.standStill(3_600_000)
+  assert.equal(refused.length, 0)
+  await clock.advance(700)
+  assert.equal(refused[0]?.code, 'SLOW_DOWN')
+  assert.ok((refused[0]?.retryAfterMs ?? 0) >= 1000)
+  first.end(0, 0)
+  qos.close()
+})
+
+test('a full queue makes room for a tenant that has less than its part of it', async () => {
+  const clock = new FakeClock()
+  const qos = openTestQos(clock, {
+    concurrency: { limit: 1 },
+    classes: { interactive: { queueLimit: 10 } },
+  })
+  const running = qos.admission.admit(requestOf('greedy'))
+  const refused: number[] = []
+  for (let index = 0; index < 10; index++) {
+    qos.admission.admit(requestOf('greedy')).turn?.catch(() => refused.push(index))
+  }
+  assert.throws(() => qos.admission.admit(requestOf('greedy')), { code: 'SLOW_DOWN' })
+  const modest = qos.admission.admit(requestOf('modest'))
+  await clock.advance(0)
+  assert.deepEqual(refused, [9])
+  running.end(0, 0)
+  await modest.turn
+  qos.close()
+})
+
+test('a request that waits for its client lets others go on', async () => {
+  const clock = new FakeClock()
+  const qos = openTestQos(clock, { concurrency: { limit: 1 } })
+  const slow = qos.admission.admit(requestOf('a', { isWaitingForClient: () => true }))
+  const next = qos.admission.admit(requestOf('b'))
+  await clock.advance(250)
+  await next.turn
+  assert.equal(qos.inspection.status().inFlight, 2)
+  slow.end(0, 0)
+  next.end(0, 0)
+  assert.equal(qos.inspection.status().inFlight, 0)
+  qos.close()
+})
+
+test('a stopping node rejects whoever waits and whoever comes', async () => {
+  const clock = new FakeClock()
+  const qos = openTestQos(clock, { concurrency: { limit: 1 } })
+  qos.admission.admit(requestOf('a'))
+  const second = qos.admission.admit(requestOf('a'))
+  qos.close()
+  await assert.rejects(async () => second.turn, { code: 'CLOSED' })
+  assert.throws(() => qos.admission.admit(requestOf('a')), { code: 'CLOSED' })
+})
+
+test('by default one tenant alone is never held up: as many as come are at work', () => {
+  const clock = new FakeClock()
+  const qos = openTestQos(clock)
+  for (let index = 0; index < 5000; index++) {
+    assert.equal(qos.admission.admit(requestOf('root')).turn, undefined)
+  }
+  qos.close()
+})
