@@ -107,7 +107,9 @@ async function runTrial(t: TestContext, trial: Trial): Promise<void> {
     client.close()
     for (const outcome of await ended) {
       if (outcome.status === 'rejected')
-        throw new Error(`round ${round}: ${messageOf(outcome.reason)}`, { cause: outcome.reason })
+        throw new Error(`round ${round}: ${messageOf(outcome.reason)}\n${node.logTail()}`, {
+          cause: outcome.reason,
+        })
     }
     if (trial.powerLoss) await losePower(trial.powerLoss.journal, random.next)
     await node.start()
@@ -117,7 +119,8 @@ async function runTrial(t: TestContext, trial: Trial): Promise<void> {
     try {
       await verify()
     } catch (reason) {
-      throw new Error(`after kill ${round}: ${messageOf(reason)}`, { cause: reason })
+      const fate = await node.postMortem()
+      throw new Error(`after kill ${round}: ${messageOf(reason)}\n${fate}`, { cause: reason })
     }
   }
 

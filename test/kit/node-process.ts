@@ -43,6 +43,11 @@ export interface NodeProcess extends AsyncDisposable {
   resetPeak(): Promise<void>
   /** The last lines that the process wrote to standard error: for failure messages. */
   logTail(): string
+  /**
+   * What became of the process, with the end of its log: for messages about a connection that broke. Waits a moment, since
+   * the reset of a connection is seen before the exit of the process that caused it.
+   */
+  postMortem(): Promise<string>
 }
 
 export interface CommandOutcome {
@@ -237,6 +242,16 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
       await writeFile(`/proc/${child?.pid}/clear_refs`, '5')
     },
     logTail: () => log.join('\n'),
+    async postMortem() {
+      if (!child) return 'the node was never started'
+      const dying = child
+      await Promise.race([exited(dying), new Promise((resolveWait) => setTimeout(resolveWait, 1000))])
+      const alive = dying.exitCode === null && dying.signalCode === null
+      const state = alive
+        ? `the node runs (pid ${dying.pid})`
+        : `the node ended with exit code ${dying.exitCode}, signal ${dying.signalCode}`
+      return `${state}; the end of its log:\n${log.join('\n')}`
+    },
     async [Symbol.asyncDispose]() {
       await kill()
       await rm(dataDirectory, { recursive: true, force: true })

@@ -170,24 +170,29 @@ void ChunkStore::Put(StoreRequest* request) {
   request->out_crc = record.crc;
   request->out_chunk_length = request->length;
   if (gate_.busy(request->id)) return gate_.Park(request);
-  if (const auto entry = partition_.index.Find(request->id)) {
+  const auto entry = partition_.index.Find(request->id);
+  if (entry) {
     if (entry->crc != record.crc || entry->length != request->length) {
       return Complete(request, ErrorCode::kConflict);
     }
     if (!entry->damaged) return Complete(request, ErrorCode::kOk);
-    // A damaged copy is replaced by a good one: that is how a repair arrives. The bad one is
-    // deleted first, on the record, so that no replay of the log can take it for the chunk.
-    if (partition_.offline) return Complete(request, ErrorCode::kDeviceOffline);
-    return AppendDelete(request, *entry);
   }
   if (partition_.offline) return Complete(request, ErrorCode::kDeviceOffline);
-  const uint64_t charge = ChargeOf(request->length);
-  if (partition_.stats.live_bytes + reserved_bytes_ + charge > partition_.limit_bytes()) {
-    partition_.collect_now = true;
-    return Complete(request, ErrorCode::kInsufficientStorage);
+  // A damaged copy is replaced by a good one: that is how a repair arrives. One record does it all,
+  // so that no crash can leave neither; it names the bad copy, so that no replay of the log can
+  // take that one for the chunk later. It takes the space that the bad copy gives back.
+  record.flags = entry ? kRecordRepairs : 0;
+  record.source_segment = entry ? partition_.SegmentOf(*entry) : kNoSegment;
+  record.source_generation = entry ? partition_.segments[record.source_segment].generation : 0;
+  if (!entry) {
+    const uint64_t charge = ChargeOf(request->length);
+    if (partition_.stats.live_bytes + reserved_bytes_ + charge > partition_.limit_bytes()) {
+      partition_.collect_now = true;
+      return Complete(request, ErrorCode::kInsufficientStorage);
+    }
+    reserved_bytes_ += charge;
+    request->charge = charge;
   }
-  reserved_bytes_ += charge;
-  request->charge = charge;
   record.type = static_cast<uint8_t>(RecordType::kPut);
   record.length = request->length;
   record.id = request->id;
@@ -233,11 +238,6 @@ void ChunkStore::Written(StoreRequest* request, ErrorCode code) {
   reserved_bytes_ -= request->charge;
   request->charge = 0;
   gate_.Leave(request->id);
-  if (code == ErrorCode::kOk && request->op == PortOp::kPut &&
-      request->write.kind == WriteOp::Kind::kDelete) {
-    request->hashed = false;  // the damaged copy is gone; now the put itself
-    return Dispatch(request);
-  }
   if (code == ErrorCode::kDeviceOffline) request->os_error = partition_.offline_errno;
   if (code == ErrorCode::kOk) {
     ++(request->op == PortOp::kPut ? partition_.stats.puts : partition_.stats.deletes);

@@ -124,6 +124,16 @@ std::vector<RecordHeader> Collector::WantedRecords(uint32_t victim,
       if (DeleteIsNeeded(victim, record)) wanted.push_back(record);
       continue;
     }
+    if ((record.flags & kRecordRepairs) != 0) {
+      // Whatever becomes of the good copy, the bad one is dead: from here on a delete says so.
+      RecordHeader cover;
+      cover.type = static_cast<uint8_t>(RecordType::kDelete);
+      cover.id = record.id;
+      cover.source_segment = record.source_segment;
+      cover.source_generation = record.source_generation;
+      cover.origin_sequence = batch.header.sequence;
+      if (DeleteIsNeeded(victim, cover)) wanted.push_back(cover);
+    }
     const auto entry = partition_.index.Find(record.id);
     if (entry && entry->address == base + record.position) wanted.push_back(record);
   }

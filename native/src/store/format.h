@@ -112,6 +112,8 @@ enum class RecordType : uint8_t { kPut = 1, kDelete = 2 };
 inline constexpr uint8_t kRecordMoved = 1;  // kPut: a copy made by the collector
 inline constexpr uint8_t kRecordCarried =
     2;  // kDelete: a copy; concerns records before origin_sequence
+/// kPut: takes the place of a damaged copy, which lies in source_segment and is dead from here on.
+inline constexpr uint8_t kRecordRepairs = 4;
 
 struct RecordHeader {
   uint8_t type = 0;          //  0, RecordType
@@ -121,7 +123,7 @@ struct RecordHeader {
   ChunkId id;                //  8
   uint32_t crc = 0;          // 24, CRC32C of the whole payload
   uint32_t position = 0;     // 28, of the payload, in 64-byte units from the batch's first byte
-  uint32_t source_segment = kNoSegment;  // 32, moved: where from; delete: where the dead chunk lies
+  uint32_t source_segment = kNoSegment;  // 32, moved: where from; else: where the dead copy lies
   uint32_t source_generation = 0;        // 36
   uint64_t origin_sequence = 0;          // 40, delete: sequence of the first batch that carried it
   std::array<uint8_t, 16> reserved{};

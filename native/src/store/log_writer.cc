@@ -365,6 +365,7 @@ void LogWriter::Apply(Batch& batch) {
         entry.address = op->address;
         entry.header_distance = op->header_distance;
         partition_.InsertChunk(entry);
+        segment.tombstones += (op->record.flags & kRecordRepairs) != 0 ? 1 : 0;
         break;
       }
       case WriteOp::Kind::kDelete:

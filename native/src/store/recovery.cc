@@ -280,6 +280,7 @@ void Recovery::Replay() {
         ++segment.tombstones;
         continue;
       }
+      if ((record.flags & kRecordRepairs) != 0) ++segment.tombstones;
       const auto watched = last_put.find(record.id);
       if (watched != last_put.end()) watched->second = batch.sequence;
       IndexEntry entry;
