@@ -184,7 +184,7 @@ struct StoreStats {
   uint64_t grown_bytes;            //  5 pre-written so far
   uint64_t segments_free;          //  6 pre-written and empty
   uint64_t segments_used;          //  7
-  uint64_t segments_damaged;       //  8 kept because something in them could not be read
+  uint64_t segments_damaged;       //  8 in which a batch was lost
   uint64_t index_bytes;            //  9 RAM of the index
   uint64_t cache_bytes;            // 10 RAM of the read cache
   uint64_t cache_hits;             // 11

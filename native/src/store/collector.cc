@@ -27,7 +27,7 @@ std::optional<uint32_t> Collector::ChooseVictim(bool urgent) const {
   for (uint32_t i = 0; i < partition_.segments.size(); ++i) {
     const Segment& segment = partition_.segments[i];
     if (segment.state != SegmentState::kSealed) continue;
-    if ((segment.flags & (kSegmentDamaged | kSegmentBlocked)) != 0) continue;
+    if ((segment.flags & kSegmentBlocked) != 0) continue;
     if ((segment.flags & kSegmentVictim) != 0) return i;
     const double used = static_cast<double>(segment.live_bytes + segment.tombstones * kSlotBytes) /
                         static_cast<double>(usable);
@@ -161,14 +161,27 @@ Task<bool> Collector::Collect(uint32_t victim) {
   if (partition_.segments[victim].live_chunks > 0) {
     // Something in it cannot be read. It stays as it is, for a repair from another copy.
     partition_.segments[victim].flags |= kSegmentBlocked;
-
     co_return false;
+  }
+  if ((partition_.segments[victim].flags & kSegmentDamaged) != 0) {
+    // A batch was lost here. Rotten bits are written over; a place that the device cannot read
+    // might not take a write either, and that would cost the whole device.
+    const bool readable = co_await IsReadable(victim);
+    if (partition_.offline) co_return false;
+    if (!readable) {
+      partition_.segments[victim].flags |= kSegmentBlocked;
+      partition_.Log(LogLevel::kWarn, "segment " + std::to_string(victim) +
+                                          " was emptied; the device cannot read all of it, so it "
+                                          "is not used again");
+      co_return false;
+    }
   }
   while (partition_.segments[victim].pins > 0) co_await partition_.unpinned.Wait();
   const bool marked = co_await WriteFreeMarker(victim);
   if (!marked) co_return false;
   while (partition_.segments[victim].pins > 0) co_await partition_.unpinned.Wait();
   partition_.SetFree(victim);
+  partition_.DropFindings(victim);
   ++partition_.stats.segments_collected;
   co_return true;
 }
@@ -291,6 +304,20 @@ Task<bool> Collector::MoveStragglers(uint32_t victim) {
     if (partition_.offline || failed_) co_return false;
     while (in_flight_ >= kMaxMoves / 16) co_await partition_.settled.Wait();
     co_await MoveChunk(entry, victim);
+  }
+  co_return true;
+}
+
+Task<bool> Collector::IsReadable(uint32_t victim) {
+  constexpr uint32_t kPages = 64;
+  AlignedBuffer buffer(size_t{kPages} * kPageBytes);
+  for (uint32_t page = 0; page < partition_.superblock.segment_pages; page += kPages) {
+    const size_t bytes =
+        size_t{std::min(kPages, partition_.superblock.segment_pages - page)} * kPageBytes;
+    const int64_t moved =
+        co_await DeviceIo(partition_.device, BlockRequest::Op::kRead,
+                          partition_.OffsetOf(victim, page), buffer.data(), bytes);
+    if (moved != static_cast<int64_t>(bytes)) co_return false;
   }
   co_return true;
 }

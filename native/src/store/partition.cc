@@ -169,4 +169,9 @@ void Partition::AddFinding(FindingKind kind, uint32_t segment, uint32_t page) {
   start_findings.push_back(finding);
 }
 
+void Partition::DropFindings(uint32_t segment) {
+  std::erase_if(start_findings,
+                [segment](const ScrubFinding& finding) { return finding.segment == segment; });
+}
+
 }  // namespace pando

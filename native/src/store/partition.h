@@ -43,11 +43,11 @@ enum class SegmentState : uint8_t {
   kCheckpoint = 3,
 };
 
-inline constexpr uint8_t kSegmentDamaged =
-    1;  // something in it cannot be read: never reused blindly
-inline constexpr uint8_t kSegmentVictim = 2;  // its collection has begun
+inline constexpr uint8_t kSegmentDamaged = 1;  // a batch in it was lost: nothing is appended, and
+                                               // it is read through before it is used again
+inline constexpr uint8_t kSegmentVictim = 2;   // its collection has begun
 inline constexpr uint8_t kSegmentBlocked =
-    4;  // holds a chunk that cannot be read, until that one goes
+    4;  // holds a chunk that cannot be read, until that one goes; or empty, a place like that
 
 struct Segment {
   uint32_t generation = 0;
@@ -121,6 +121,8 @@ class Partition {
   [[nodiscard]] uint64_t Now() const { return options.now_us(); }
   void Unpin(uint32_t segment);
   void AddFinding(FindingKind kind, uint32_t segment, uint32_t page);
+  /// What was found in a segment ends with it.
+  void DropFindings(uint32_t segment);
 
   BlockDevice& device;
   StoreOptions options;
