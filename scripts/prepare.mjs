@@ -38,6 +38,7 @@ export async function prepare({
     await buildNative({ tests, strict, force })
     if (googleTests) await buildGoogleTests()
     await buildTypeScript({ force })
+    await buildPolicies({ strict, force })
   })
 }
 
@@ -155,6 +156,34 @@ async function buildTypeScript({ force }) {
   })
   copyAssets()
   noteCurrent(stamp, value)
+}
+
+/** The built-in policies. Without them the node serves with decisions in TypeScript, and says so. */
+async function buildPolicies({ strict, force }) {
+  const script = join(root, 'scripts/build-policies.mjs')
+  if (!existsSync(script) || !existsSync(join(root, 'plugins/builtin'))) return
+  const stamp = join(root, 'dist/.policies-stamp')
+  const inputs = [
+    'plugins/abi',
+    'plugins/builtin',
+    'plugins/kit',
+    'plugins/pdk',
+    'asconfig.json',
+    'package-lock.json',
+  ]
+  const value = fingerprintTree(root, inputs, (path) => !path.endsWith('.md'))
+  if (!force && isCurrent(stamp, value)) return
+  rmSync(stamp, { force: true })
+  try {
+    await runStep('Building the built-in policies', process.execPath, [script], {
+      cwd: root,
+      logPath: join(cacheFolder, 'build-policies.log'),
+    })
+    noteCurrent(stamp, value)
+  } catch (error) {
+    if (strict || !(error instanceof SetupError)) throw error
+    warn(`${error.message}\nThe decisions in TypeScript stand in for the built-in policies.`)
+  }
 }
 
 /** Output whose source is gone would still be loaded, and its tests still run. */

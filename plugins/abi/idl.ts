@@ -59,7 +59,7 @@ export interface ItemsSpec extends StructSpec {
 export type ScalarType = 'u8' | 'u16' | 'u32' | 'i32' | 'u64' | 'f64'
 
 /**
- * `number`, `bigint`, `flag` (boolean as bit 0) and `enum` map to the contract's property of that name; `reserved` is zero;
+ * `sample` is what a JSON input that leaves the field out means (0 without). `number`, `bigint`, `flag` (boolean as bit 0) and `enum` map to the contract's property of that name; `reserved` is zero;
  * `framing` is written by the host itself; `array` is a fixed one with its count in another field; `text` is UTF-8 cut to
  * whole characters; `blob` is an {offset, byte length} pair of u32 into the bytes behind.
  */
@@ -70,7 +70,7 @@ export type FieldSpec = {
   /** Minor version that brought it; 0 without. */
   readonly since?: number
 } & (
-  | { readonly kind: 'number'; readonly initial?: number; readonly range?: Range }
+  | { readonly kind: 'number'; readonly initial?: number; readonly range?: Range; readonly sample?: number }
   | { readonly kind: 'bigint' | 'flag' | 'framing' }
   | { readonly kind: 'enum'; readonly values: string }
   | { readonly kind: 'reserved'; readonly length: number }
@@ -97,7 +97,7 @@ const number = (
   type: ScalarType,
   name: string,
   doc: string,
-  more: { initial?: number; range?: Range; since?: number } = {},
+  more: { initial?: number; range?: Range; sample?: number; since?: number } = {},
 ) => ({ kind: 'number', type, name, doc, ...more }) as const
 const u16 = (name: string, doc: string, more = {}) => number('u16', name, doc, more)
 const u32 = (name: string, doc: string, more = {}) => number('u32', name, doc, more)
@@ -141,7 +141,7 @@ export const policyIdl: Idl = {
       framing('u16', 'itemCount', 'items'),
       framing('u32', 'flags', 'zero'),
       u32('seed', '32 random bits, to draw lots with; a replay has the same'),
-      f64('nowMs', 'wall clock, ms since the epoch'),
+      f64('nowMs', 'wall clock, ms since the epoch', { sample: 1_750_000_000_000 }),
       f64('deadlineMs', 'ms since the epoch; 0 = none'),
       { kind: 'bigint', type: 'u64', name: 'requestHash', doc: 'stable over the retries of one request' },
       u32('tenant', 'index into `tenants` of the configuration; 0 = none or unknown'),
@@ -165,8 +165,8 @@ export const policyIdl: Idl = {
           oneOf('RequestOperation', 'operation', 'what most of the traffic is; `other` = mixed'),
           oneOf('Consistency', 'consistency', 'what its reads wait for'),
           reserved('reserved', 'u16'),
-          number('i32', 'currentIndex', 'the candidate in use; -1 = none yet'),
-          f64('byteLength', 'of a typical body; -1 = not known'),
+          number('i32', 'currentIndex', 'the candidate in use; -1 = none yet', { sample: -1 }),
+          f64('byteLength', 'of a typical body; -1 = not known', { sample: -1 }),
           f64('sloMs', 'target of the latency; 0 = none'),
           f64('currentForMs', 'how long the current candidate has been in use; 0 without one'),
         ],
@@ -174,22 +174,24 @@ export const policyIdl: Idl = {
       items: {
         name: 'TransportCandidate',
         property: 'candidates',
-        most: 64,
+        most: 32,
         doc: 'A transport that both ends have and a probe has reached. Measurements are of the last 10 s.',
         fields: [
           oneOf('TransportName', 'transport', 'which'),
           oneOf('TransportState', 'state', 'what the prober says'),
-          number('u8', 'distance', '0 same host, 1 same rack, 2 same zone, 3 same region, 4 another region'),
+          number('u8', 'distance', '0 same host, 1 same rack, 2 same zone, 3 same region, 4 another region', {
+            sample: 3,
+          }),
           reserved('reserved0', 'u8'),
           reserved('reserved1', 'u32'),
-          f64('rttP50Ms', 'round trip, median'),
-          f64('rttP99Ms', 'round trip, 99th percentile'),
-          f64('jitterMs', 'mean difference of neighbouring round trips'),
+          f64('rttP50Ms', 'round trip, median', { sample: 0.2 }),
+          f64('rttP99Ms', 'round trip, 99th percentile', { sample: 0.4 }),
+          f64('jitterMs', 'mean difference of neighbouring round trips', { sample: 0.05 }),
           f64('loss', 'share of probes lost, 0 to 1'),
           f64('bytesPerSecond', 'estimated bandwidth; 0 = not known'),
           f64('costPerGb', 'of traffic, in the unit of the configuration; 0 = free'),
           f64('load', 'share of its capacity in use, 0 to 1'),
-          f64('health', 'share of recent calls that succeeded, 0 to 1'),
+          f64('health', 'share of recent calls that succeeded, 0 to 1', { sample: 1 }),
           f64('inFlight', 'requests'),
         ],
       },
@@ -226,7 +228,7 @@ export const policyIdl: Idl = {
           framing('u8', 'keyLength', 'bytes of keyPrefix that are set'),
           framing('u8', 'keyIsLonger', '1 = the key goes on behind the prefix'),
           reserved('reserved', 'u32'),
-          f64('byteLength', 'of the body; -1 = not known'),
+          f64('byteLength', 'of the body; -1 = not known', { sample: -1 }),
           {
             kind: 'array',
             type: 'u32',
@@ -280,13 +282,14 @@ export const policyIdl: Idl = {
           f64(
             'tokens',
             'left of the tightest budget that applies, in requests, may be below 0; 1e9 = no budget',
+            { sample: 1e9 },
           ),
           f64('tokenWaitMs', 'until that budget has a token again; 0 = it has one'),
           f64('queueDepth', 'requests of the class that wait'),
           f64('inFlight', 'requests of the class under way'),
-          f64('concurrencyLimit', 'requests that may be under way at once'),
-          f64('p50Ms', 'latency of the class over the last seconds, median'),
-          f64('p99Ms', '99th percentile of it'),
+          f64('concurrencyLimit', 'requests that may be under way at once', { sample: 64 }),
+          f64('p50Ms', 'latency of the class over the last seconds, median', { sample: 1 }),
+          f64('p99Ms', '99th percentile of it', { sample: 4 }),
           f64('sloMs', 'target of the class; 0 = none'),
           f64('utilisation', 'of the concurrency limit, 0 to 1'),
         ],
@@ -325,7 +328,7 @@ export const policyIdl: Idl = {
           f64('bytesPerSecond', 'served'),
           f64('p99Ms', 'latency, 99th percentile'),
           f64('sloMs', 'target of it; 0 = none'),
-          f64('weight', 'as configured'),
+          f64('weight', 'as configured', { sample: 1 }),
           f64('reservation', 'as configured, cost units a second'),
           f64('limit', 'as configured, cost units a second; 0 = none'),
         ],
@@ -425,7 +428,8 @@ export const hookStatus = { decided: 0, abstain: 1 } as const
 export const abiBounds = {
   moduleBytes: 1 << 20,
   memoryBytes: 4 << 20,
-  configBytes: 256 << 10,
+  /** More than a policy in AssemblyScript can look through within the fuel of `pando_init`. */
+  configBytes: 32 << 10,
   errorBytes: 1024,
   logLineBytes: 1024,
   manifestBytes: 64 << 10,

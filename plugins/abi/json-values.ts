@@ -1,4 +1,3 @@
-import { z } from 'zod'
 import type {
   AdmitInput,
   ClassifyInput,
@@ -8,11 +7,13 @@ import type {
   SelectInput,
 } from '../../core/contract/policy.ts'
 import { fnv1a32 } from './fnv1a.ts'
+import { type FieldSpec, type HookSpec, policyIdl } from './idl.ts'
 
 /**
  * Inputs and decisions as JSON, for golden vectors, traces and people. 64-bit numbers are texts, an ETag is hex, metadata is
  * the JSON object itself; classes, tenants and buckets may be given by name, attributes as `name=value`. What an input leaves
- * out has a default that is no reason for anything, so that a vector says only what matters.
+ * out has a default that is no reason for anything, so that a vector says only what matters. Read by the IDL, without a
+ * library: authors get this file in their project.
  */
 
 /** The names behind the indexes, as `pando_init` is told. Index 0 of tenants and buckets stands for none. */
@@ -36,148 +37,157 @@ export interface PolicyInputs {
   readonly resolve: ResolveInput
 }
 
-const finite = z.number()
-const unsigned = (bits: number) =>
-  z
-    .int()
-    .min(0)
-    .max(2 ** bits - 1)
-const wide = z
-  .union([z.string().regex(/^\d{1,20}$/, 'a decimal number'), z.int().min(0)])
-  .transform((value) => BigInt.asUintN(64, BigInt(value)))
-const hex = z
-  .string()
-  .regex(/^([0-9a-f]{2}){0,64}$/, 'hex, at most 64 bytes')
-  .transform((text) => new Uint8Array(Buffer.from(text, 'hex')))
-const metadata = z
-  .record(z.string(), z.unknown())
-  .transform((value) => new TextEncoder().encode(JSON.stringify(value)))
-
-/** Not a union: that would only say that neither fits. */
-function index(names: readonly string[], what: string) {
-  return z.unknown().transform((value, context): number => {
-    if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 65_536) return value
-    const at = typeof value === 'string' ? names.indexOf(value) : -1
-    if (at < 0) {
-      const problem =
-        typeof value === 'string' ? `there is no ${what} '${value}'` : `the name or the index of a ${what}`
-      context.addIssue({ code: 'custom', message: problem })
-    }
-    return Math.max(0, at)
-  })
-}
-
-const operation = z.enum(['read', 'write', 'delete', 'list', 'head', 'copy', 'other'])
-
-function inputSchemas(tables: PolicyTables) {
-  const context = {
-    nowMs: finite.default(1_750_000_000_000),
-    deadlineMs: finite.default(0),
-    seed: unsigned(32).default(0),
-    requestHash: wide.default(0n),
-    tenant: index(tables.tenants, 'tenant').default(0),
-    bucket: index(tables.buckets, 'bucket').default(0),
-  }
-  const classIndex = index(tables.classes, 'class')
-  const candidate = z.strictObject({
-    transport: z.enum(['tcp', 'rdma', 'ipoib', 'shm', 'quic']),
-    state: z.enum(['up', 'degraded', 'down']).default('up'),
-    distance: z.int().min(0).max(4).default(3),
-    rttP50Ms: finite.default(0.2),
-    rttP99Ms: finite.default(0.4),
-    jitterMs: finite.default(0.05),
-    loss: finite.default(0),
-    bytesPerSecond: finite.default(0),
-    costPerGb: finite.default(0),
-    load: finite.default(0),
-    health: finite.default(1),
-    inFlight: finite.default(0),
-  })
-  const planClass = z.strictObject({
-    classIndex,
-    backlogRequests: finite.default(0),
-    backlogBytes: finite.default(0),
-    requestsPerSecond: finite.default(0),
-    bytesPerSecond: finite.default(0),
-    p99Ms: finite.default(0),
-    sloMs: finite.default(0),
-    weight: finite.default(1),
-    reservation: finite.default(0),
-    limit: finite.default(0),
-  })
-  const version = z.strictObject({
-    region: unsigned(16),
-    hlc: wide,
-    byteLength: finite.default(0),
-    isDeleteMarker: z.boolean().default(false),
-    etag: hex.default(() => new Uint8Array()),
-    metadata: metadata.default(() => new TextEncoder().encode('{}')),
-  })
-  return {
-    select: z.strictObject({
-      ...context,
-      operation: operation.default('other'),
-      byteLength: finite.default(-1),
-      sloMs: finite.default(0),
-      consistency: z.enum(['strong', 'local']).default('strong'),
-      currentIndex: z.int().min(-1).max(63).default(-1),
-      currentForMs: finite.default(0),
-      candidates: z.array(candidate).min(1).max(64),
-    }),
-    classify: z.strictObject({
-      ...context,
-      operation: operation.default('read'),
-      byteLength: finite.default(-1),
-      key: z.string().max(1024).default(''),
-      attributes: z
-        .array(z.union([unsigned(32), z.string().transform(fnv1a32)]))
-        .max(8)
-        .default([])
-        .transform((values) => Uint32Array.from(values)),
-    }),
-    admit: z.strictObject({
-      ...context,
-      classIndex: classIndex.default(0),
-      operation: operation.default('read'),
-      byteLength: finite.default(0),
-      tokens: finite.default(1e9),
-      tokenWaitMs: finite.default(0),
-      queueDepth: finite.default(0),
-      inFlight: finite.default(0),
-      concurrencyLimit: finite.default(64),
-      p50Ms: finite.default(1),
-      p99Ms: finite.default(4),
-      sloMs: finite.default(0),
-      utilisation: finite.default(0),
-    }),
-    plan: z.strictObject({ ...context, classes: z.array(planClass).min(1).max(64) }),
-    resolve: z.strictObject({ ...context, versions: z.tuple([version, version]) }),
-  }
-}
-
 /** Reads inputs of one set of tables. */
 export interface InputReader {
   /** The input, or what is wrong with it in words. */
   read<H extends PolicyHook>(hook: H, value: unknown): PolicyInputs[H] | { readonly problem: string }
 }
 
+type Json = Readonly<Record<string, unknown>>
+
 export function createInputReader(tables: PolicyTables = defaultTables): InputReader {
-  const schemas = inputSchemas(tables)
   return {
-    read: (hook, value) => {
-      const parsed = schemas[hook].safeParse(value)
-      return parsed.success
-        ? (parsed.data as PolicyInputs[typeof hook])
-        : { problem: describeIssues(parsed.error) }
+    read(hook, value) {
+      const spec = policyIdl.hooks.find(({ name }) => name === hook)
+      if (spec === undefined) return { problem: `there is no hook '${hook}'` }
+      try {
+        return readInput(spec, value, tables) as unknown as PolicyInputs[typeof hook]
+      } catch (error) {
+        if (error instanceof ValueProblem) return { problem: error.message }
+        throw error
+      }
     },
   }
 }
 
-export function describeIssues(error: z.ZodError): string {
-  return error.issues
-    .slice(0, 3)
-    .map(({ path, message }) => `${path.join('.') || 'the value'}: ${message}`)
-    .join('; ')
+class ValueProblem extends Error {}
+
+function readInput({ input, items }: HookSpec, value: unknown, tables: PolicyTables): Json {
+  const fields = [...policyIdl.header.fields, ...input.fields]
+  const read = readStruct(fields, value, tables, '', items ? [items.property] : [])
+  if (items === undefined) return read
+  const list = isRecord(value) ? value[items.property] : undefined
+  const least = items.name === 'ConflictVersion' ? items.most : 1
+  if (!Array.isArray(list) || list.length < least || list.length > items.most)
+    throw new ValueProblem(
+      `${items.property}: a list of ${least === items.most ? '' : `${least} to `}${items.most}`,
+    )
+  const entries = list.map((item, index) =>
+    readStruct(items.fields, item, tables, `${items.property}.${index}.`, []),
+  )
+  return { ...read, [items.property]: entries }
+}
+
+function readStruct(
+  fields: readonly FieldSpec[],
+  value: unknown,
+  tables: PolicyTables,
+  path: string,
+  also: readonly string[],
+): Json {
+  if (!isRecord(value)) throw new ValueProblem(`${path.replace(/\.$/, '') || 'the input'}: not an object`)
+  const crossing = fields.filter(({ kind }) => kind !== 'reserved' && kind !== 'framing')
+  const names = crossing.map(propertyOf)
+  const stranger = Object.keys(value).find((name) => !names.includes(name) && !also.includes(name))
+  if (stranger !== undefined) {
+    throw new ValueProblem(
+      `${path}${stranger}: there is no such field; there are ${[...names, ...also].join(', ')}`,
+    )
+  }
+  return Object.fromEntries(
+    crossing.map((field) => {
+      const name = propertyOf(field)
+      return [name, readField(field, value[name], tables, path + name)]
+    }),
+  )
+}
+
+const propertyOf = (field: FieldSpec) => (field.kind === 'text' ? field.property : field.name)
+
+function readField(field: FieldSpec, value: unknown, tables: PolicyTables, path: string): unknown {
+  const wrong = (wanted: string) => new ValueProblem(`${path}: ${JSON.stringify(value)} is not ${wanted}`)
+  switch (field.kind) {
+    case 'number': {
+      if (value === undefined) return field.sample ?? 0
+      if (typeof value === 'string') return indexOf(field.name, value, tables, path)
+      if (typeof value !== 'number' || !Number.isFinite(value)) throw wrong('a number')
+      if (field.type !== 'f64' && !fits(field.type, value))
+        throw wrong(`a whole number that fits ${field.type}`)
+      return value
+    }
+    case 'bigint': {
+      if (value === undefined) return 0n
+      const isText = typeof value === 'string' && /^\d{1,20}$/.test(value)
+      const isWhole = typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
+      if (!isText && !isWhole) throw wrong('a whole number or its text')
+      return BigInt.asUintN(64, BigInt(value))
+    }
+    case 'flag':
+      if (value !== undefined && typeof value !== 'boolean') throw wrong('true or false')
+      return value === true
+    case 'enum': {
+      const values = policyIdl.enums[field.values]?.values ?? []
+      if (value === undefined && field.values !== 'TransportName') return values[0]
+      if (typeof value !== 'string' || !values.includes(value)) throw wrong(`one of ${values.join(', ')}`)
+      return value
+    }
+    case 'text':
+      if (value === undefined) return ''
+      if (typeof value !== 'string') throw wrong('a text')
+      return value
+    case 'array': {
+      if (value === undefined) return new Uint32Array()
+      if (!Array.isArray(value) || value.length > field.length)
+        throw wrong(`a list of at most ${field.length}`)
+      return Uint32Array.from(value, (item) => {
+        if (typeof item === 'string') return fnv1a32(item)
+        if (typeof item === 'number' && fits('u32', item)) return item
+        throw wrong('a list of name=value or 32-bit numbers')
+      })
+    }
+    case 'blob':
+      return field.name === 'metadata' ? readMetadata(value, wrong) : readHex(value, field.most, wrong)
+    default:
+      return undefined
+  }
+}
+
+const tableNames: Readonly<Record<string, readonly [keyof PolicyTables, string]>> = {
+  classIndex: ['classes', 'class'],
+  tenant: ['tenants', 'tenant'],
+  bucket: ['buckets', 'bucket'],
+}
+
+function indexOf(field: string, name: string, tables: PolicyTables, path: string): number {
+  const table = tableNames[field]
+  if (table === undefined) throw new ValueProblem(`${path}: ${JSON.stringify(name)} is not a number`)
+  const at = tables[table[0]].indexOf(name)
+  if (at < 0) throw new ValueProblem(`${path}: there is no ${table[1]} '${name}'`)
+  return at
+}
+
+function fits(type: string, value: number): boolean {
+  const bits = Number(type.slice(1))
+  const [least, most] = type.startsWith('i') ? [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] : [0, 2 ** bits - 1]
+  return Number.isInteger(value) && value >= least && value <= most
+}
+
+type Wrong = (wanted: string) => ValueProblem
+
+function readMetadata(value: unknown, wrong: Wrong): Uint8Array {
+  if (value !== undefined && !isRecord(value)) throw wrong('an object')
+  return new TextEncoder().encode(JSON.stringify(value ?? {}))
+}
+
+function readHex(value: unknown, most: number, wrong: Wrong): Uint8Array {
+  if (value === undefined) return new Uint8Array()
+  if (typeof value !== 'string' || !/^([0-9a-f]{2})*$/.test(value) || value.length > 2 * most)
+    throw wrong(`lower-case hex of at most ${most} bytes`)
+  return new Uint8Array(Buffer.from(value, 'hex'))
+}
+
+function isRecord(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** What crossed, readable: the reverse of `InputReader.read`, also for decisions. */
@@ -185,7 +195,7 @@ export function toJsonValue(value: unknown): unknown {
   if (typeof value === 'bigint') return value.toString()
   if (value instanceof Uint32Array) return [...value]
   if (Array.isArray(value)) return value.map(toJsonValue)
-  if (typeof value !== 'object' || value === null) return value
+  if (!isRecord(value)) return value
   return Object.fromEntries(
     Object.entries(value).map(([name, field]) => [
       name,

@@ -8,7 +8,7 @@ interface Section {
   readonly content: Uint8Array
 }
 
-const sectionIds = { custom: 0, import: 2, memory: 5, global: 6, export: 7 } as const
+const sectionIds = { custom: 0, import: 2, global: 6, export: 7, start: 8, code: 10 } as const
 const text = new TextEncoder()
 
 /** Throws Error when the bytes are no WebAssembly module. */
@@ -75,6 +75,90 @@ export function withExportedConstant(bytes: Uint8Array, name: string, value: num
       content: exported,
     }),
   )
+}
+
+/**
+ * Takes out a start function that does nothing but set globals to constants, by making these their initial values: this is
+ * what AssemblyScript writes for its allocator. Any other start function stays; a host wants to be told of it.
+ */
+export function withoutTrivialStart(bytes: Uint8Array): Uint8Array {
+  const sections = readSections(bytes)
+  const content = (id: number) => sections.find((section) => section.id === id)?.content
+  const [start, code, globals] = [
+    content(sectionIds.start),
+    content(sectionIds.code),
+    content(sectionIds.global),
+  ]
+  if (start === undefined || code === undefined || globals === undefined) return bytes
+  const imports = content(sectionIds.import)
+  const imported = imports === undefined ? 0 : importedFunctionCount(imports)
+  if (imported === undefined) return bytes
+  const assignments = constantAssignments(functionBody(code, new Cursor(start, 0).unsigned() - imported))
+  const changed = assignments && withInitialValues(globals, assignments)
+  if (changed === undefined) return bytes
+  return writeSections(
+    sections
+      .filter(({ id }) => id !== sectionIds.start)
+      .map((section) => (section.id === sectionIds.global ? { ...section, content: changed } : section)),
+  )
+}
+
+export function hasStartFunction(bytes: Uint8Array): boolean {
+  return readSections(bytes).some(({ id }) => id === sectionIds.start)
+}
+
+/** undefined: it imports something else too. */
+function importedFunctionCount(content: Uint8Array): number | undefined {
+  return importsGlobal(content) ? undefined : new Cursor(content, 0).unsigned()
+}
+
+function functionBody(code: Uint8Array, wanted: number): Uint8Array {
+  const cursor = new Cursor(code, 0)
+  const count = cursor.unsigned()
+  for (let index = 0; index < count; index += 1) {
+    const body = cursor.take(cursor.unsigned())
+    if (index === wanted) return body
+  }
+  throw new Error('the start function is not there')
+}
+
+const opcodes = { end: 0x0b, globalSet: 0x24, i32Const: 0x41 } as const
+
+/** What `(i32.const, global.set)*` sets, by the index of the global; undefined: the function does something else. */
+function constantAssignments(body: Uint8Array): ReadonlyMap<number, Uint8Array> | undefined {
+  const cursor = new Cursor(body, 0)
+  if (cursor.unsigned() !== 0) return undefined
+  const found = new Map<number, Uint8Array>()
+  while (cursor.at < body.length) {
+    const operation = cursor.byte()
+    if (operation === opcodes.end) return cursor.at === body.length ? found : undefined
+    if (operation !== opcodes.i32Const) return undefined
+    const from = cursor.at
+    cursor.skipNumber()
+    const value = body.subarray(from, cursor.at)
+    if (cursor.byte() !== opcodes.globalSet) return undefined
+    found.set(cursor.unsigned(), value)
+  }
+  return undefined
+}
+
+function withInitialValues(
+  globals: Uint8Array,
+  values: ReadonlyMap<number, Uint8Array>,
+): Uint8Array | undefined {
+  const cursor = new Cursor(globals, 0)
+  const count = cursor.unsigned()
+  const parts: Uint8Array[] = [unsigned(count)]
+  for (let index = 0; index < count; index += 1) {
+    const from = cursor.at
+    cursor.at += 2
+    const expression = cursor.at
+    if (!cursor.skipConstant()) return undefined
+    const value = values.get(index)
+    parts.push(globals.subarray(from, value === undefined ? cursor.at : expression))
+    if (value !== undefined) parts.push(Uint8Array.of(opcodes.i32Const), value, Uint8Array.of(opcodes.end))
+  }
+  return concatenate(parts)
 }
 
 /** Names of the exports, in their order. */
@@ -160,6 +244,21 @@ class Cursor {
       if (byte < 0x80) return value
     }
     throw new Error('a number of the module is too long')
+  }
+
+  /** LEB128 of any length and sign. */
+  skipNumber(): void {
+    while (this.byte() >= 0x80);
+  }
+
+  /** A constant expression; false: one that we do not know. */
+  skipConstant(): boolean {
+    const operation = this.byte()
+    if (operation === 0x41 || operation === 0x42 || operation === 0x23) this.skipNumber()
+    else if (operation === 0x43) this.take(4)
+    else if (operation === 0x44) this.take(8)
+    else return false
+    return this.byte() === opcodes.end
   }
 
   take(length: number): Uint8Array {

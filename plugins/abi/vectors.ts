@@ -1,9 +1,9 @@
-import { z } from 'zod'
 import type { PolicyHook } from '../../core/contract/policy.ts'
+import { policyIdl } from './idl.ts'
 import {
   createInputReader,
   defaultTables,
-  describeIssues,
+  type InputReader,
   type PolicyInputs,
   type PolicyTables,
 } from './json-values.ts'
@@ -31,75 +31,97 @@ export type ExpectedDecision =
   | { readonly status: 'refused' | 'abstain' }
   | { readonly status: 'decided'; readonly fields: Readonly<Record<string, unknown>> }
 
-const settings = z.record(z.string(), z.unknown())
-const fileSchema = z.strictObject({
-  $schema: z.string().optional(),
-  settings: settings.default({}),
-  classes: z
-    .array(z.string())
-    .min(1)
-    .max(64)
-    .default([...defaultTables.classes]),
-  tenants: z
-    .array(z.string())
-    .min(1)
-    .max(4096)
-    .default([...defaultTables.tenants]),
-  buckets: z
-    .array(z.string())
-    .min(1)
-    .max(4096)
-    .default([...defaultTables.buckets]),
-  vectors: z
-    .array(
-      z.strictObject({
-        name: z.string().min(1).max(200),
-        hook: z.enum(['select', 'classify', 'admit', 'plan', 'resolve']),
-        settings: settings.optional(),
-        input: z.record(z.string(), z.unknown()).optional(),
-        expect: z.record(z.string(), z.unknown()),
-      }),
-    )
-    .max(10_000),
-})
+type Json = Readonly<Record<string, unknown>>
+
+const fileKeys = ['$schema', 'settings', 'classes', 'tenants', 'buckets', 'vectors']
+const vectorKeys = ['name', 'hook', 'settings', 'input', 'expect']
+const mostVectors = 10_000
 
 /** The vectors in that JSON value, or what is wrong with them in words for their author. */
 export function readVectors(value: unknown): VectorFile | { readonly problem: string } {
-  const parsed = fileSchema.safeParse(value)
-  if (!parsed.success) return { problem: `the vectors are not valid: ${describeIssues(parsed.error)}` }
-  const { settings: common, classes, tenants, buckets, vectors } = parsed.data
-  const tables = { classes, tenants, buckets }
+  const wrong = (text: string) => ({ problem: `the vectors are not valid: ${text}` })
+  if (!isRecord(value)) return wrong('not an object')
+  const stranger = strangerIn(value, fileKeys)
+  if (stranger !== undefined) return wrong(stranger)
+  const { settings: common = {}, vectors } = value
+  if (!isRecord(common)) return wrong('settings: not an object')
+  const tables = {
+    classes: value['classes'] ?? defaultTables.classes,
+    tenants: value['tenants'] ?? defaultTables.tenants,
+    buckets: value['buckets'] ?? defaultTables.buckets,
+  }
+  if (!isTables(tables)) return wrong('classes, tenants and buckets are lists of 1 to 4096 texts')
+  if (!Array.isArray(vectors) || vectors.length > mostVectors)
+    return wrong(`vectors: not a list of at most ${mostVectors}`)
   const reader = createInputReader(tables)
   const read: GoldenVector[] = []
-  for (const vector of vectors) {
-    const { status = 'decided', ...fields } = vector.expect
-    const problem = (text: string) => ({ problem: `vector '${vector.name}': ${text}` })
-    if (status !== 'decided' && status !== 'abstain' && status !== 'refused')
-      return problem("expect.status is not 'decided', 'abstain' or 'refused'")
-    if (status === 'decided' && Object.keys(fields).length === 0) return problem('expect names no field')
-    const input =
-      status === 'refused' && vector.input === undefined
-        ? emptyInput
-        : reader.read(vector.hook, vector.input ?? {})
-    if ('problem' in input) return problem(`input: ${input.problem}`)
-    if (typeof fields['classIndex'] === 'string') {
-      const index = classes.indexOf(fields['classIndex'])
-      if (index < 0) return problem(`expect: there is no class '${fields['classIndex']}'`)
-      fields['classIndex'] = index
+  for (const [index, vector] of vectors.entries()) {
+    const result = readVector(vector, common, tables, reader)
+    if ('problem' in result) {
+      const name: unknown = isRecord(vector) ? vector['name'] : undefined
+      return { problem: `vector ${typeof name === 'string' ? `'${name}'` : index + 1}: ${result.problem}` }
     }
-    read.push({
-      name: vector.name,
-      hook: vector.hook,
-      settings: vector.settings ?? common,
-      input,
-      expect: status === 'decided' ? { status, fields } : { status },
-    })
+    read.push(result)
   }
   return { tables, vectors: read }
 }
 
-/** A vector about a refused configuration asks nothing. */
-const emptyInput = createInputReader().read('admit', {}) as PolicyInputs['admit']
+function readVector(
+  value: unknown,
+  common: Json,
+  tables: PolicyTables,
+  reader: InputReader,
+): GoldenVector | { readonly problem: string } {
+  const wrong = (problem: string) => ({ problem })
+  if (!isRecord(value)) return wrong('not an object')
+  const stranger = strangerIn(value, vectorKeys)
+  if (stranger !== undefined) return wrong(stranger)
+  const { name, hook, settings = common, input = {}, expect } = value
+  if (typeof name !== 'string' || name === '' || name.length > 200)
+    return wrong('name: not a text of 1 to 200 characters')
+  if (!isHook(hook)) return wrong(`hook: not one of ${hookNames.join(', ')}`)
+  if (!isRecord(settings)) return wrong('settings: not an object')
+  if (!isRecord(expect)) return wrong('expect: not an object')
+  const { status = 'decided', ...named } = expect
+  const fields: Record<string, unknown> = named
+  if (status !== 'decided' && status !== 'abstain' && status !== 'refused')
+    return wrong("expect.status is not 'decided', 'abstain' or 'refused'")
+  if (status === 'decided' && Object.keys(fields).length === 0) return wrong('expect names no field')
+  // A vector about a refused configuration asks nothing.
+  const read = status === 'refused' ? reader.read('admit', {}) : reader.read(hook, input)
+  if ('problem' in read) return wrong(`input: ${read.problem}`)
+  if (typeof fields['classIndex'] === 'string') {
+    const index = tables.classes.indexOf(fields['classIndex'])
+    if (index < 0) return wrong(`expect: there is no class '${fields['classIndex']}'`)
+    fields['classIndex'] = index
+  }
+  return { name, hook, settings, input: read, expect: status === 'decided' ? { status, fields } : { status } }
+}
+
+const hookNames = policyIdl.hooks.map(({ name }) => name)
+
+function isHook(value: unknown): value is PolicyHook {
+  return hookNames.some((name) => name === value)
+}
+
+function isRecord(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isTables(tables: Readonly<Record<keyof PolicyTables, unknown>>): tables is PolicyTables {
+  return Object.values(tables).every(
+    (list) =>
+      Array.isArray(list) &&
+      list.length > 0 &&
+      list.length <= 4096 &&
+      list.every((name) => typeof name === 'string'),
+  )
+}
+
+function strangerIn(value: Json, keys: readonly string[]): string | undefined {
+  const stranger = Object.keys(value).find((key) => !keys.includes(key))
+  return stranger === undefined ? undefined : `'${stranger}' is not one of ${keys.join(', ')}`
+}
 
 /** The same for the bytes of the custom section. */
 export function parseVectors(section: Uint8Array): VectorFile | { readonly problem: string } {

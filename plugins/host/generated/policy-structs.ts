@@ -102,7 +102,7 @@ export const outcomes: readonly (ResolveDecision['outcome'])[] = ['first', 'seco
 export const hookShapes: Readonly<
   Record<PolicyHook, { readonly fuel: number; readonly inputBytes: number; readonly outputBytes: number }>
 > = {
-  select: { fuel: 20000, inputBytes: 5216, outputBytes: 24 },
+  select: { fuel: 20000, inputBytes: 2656, outputBytes: 24 },
   classify: { fuel: 5000, inputBytes: 240, outputBytes: 8 },
   admit: { fuel: 5000, inputBytes: 152, outputBytes: 16 },
   plan: { fuel: 100000, inputBytes: 5184, outputBytes: 2056 },
@@ -120,7 +120,7 @@ function outOfRange(field: string, value: number, range: string): string {
 export function writeSelectInput(memory: GuestMemory, input: SelectInput): number {
   const items = input.candidates
   const count = items.length
-  if (count > 64) return -1
+  if (count > 32) return -1
   if (memory.u8.length === 0) memory.refresh()
   const { u8, u16, u32, i32, f64, u64 } = memory
   const at = memory.input
