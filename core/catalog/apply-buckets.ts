@@ -61,22 +61,35 @@ export function deleteBucket(
   if (hasRows(context, bucketKey(table.current, id)) || hasRows(context, bucketKey(table.version, id))) {
     throw new StorageError('BUCKET_NOT_EMPTY', 'the bucket still holds objects, versions or delete markers')
   }
-  // Uploads that nobody finished do not hold a bucket; they go with it.
-  const uploads = bucketKey(table.upload, id)
-  for (const upload of valuesUnder(context, uploads))
-    removeUpload(context, decodeUploadRow(upload), new Set())
+  if (!abortUploads(context, id)) return { deleted: false }
   const configs = bucketKey(table.config, id)
   for (const key of keysUnder(context, configs)) context.remove(key)
   context.remove(bucketNameKey(command.name))
   context.remove(bucketKey(table.bucketById, id))
   context.meta.counts.buckets--
-  return {}
+  return { deleted: true }
 }
 
-function valuesUnder(reader: TableReader, prefix: Uint8Array): Uint8Array[] {
+/** Rows of uploads and parts after which an entry aborts no further upload: the writer's thread serves others meanwhile. */
+const maxAbortedRows = 1000
+
+/** Uploads that nobody finished do not hold a bucket; they go with it. False when there are more than one entry takes. */
+function abortUploads(context: ApplyContext, bucketId: number): boolean {
+  const prefix = bucketKey(table.upload, bucketId)
+  const rows = valuesUnder(context, prefix, maxAbortedRows + 1)
+  let removed = 0
+  for (const row of rows) {
+    if (removed >= maxAbortedRows) return false
+    removed += 1 + removeUpload(context, decodeUploadRow(row), new Set())
+  }
+  return true
+}
+
+function valuesUnder(reader: TableReader, prefix: Uint8Array, limit: number): Uint8Array[] {
   const values: Uint8Array[] = []
   const cursor = reader.rows(prefix, successor(prefix))
-  while (cursor.next()) values.push(rowValue(cursor))
+  while (values.length < limit && cursor.next()) values.push(rowValue(cursor))
+  cursor.close()
   return values
 }
 

@@ -193,8 +193,8 @@ export function abortUpload(
   return {}
 }
 
-/** Removes an upload and its parts; the bodies of all parts but the `kept` ones are freed. */
-export function removeUpload(context: ApplyContext, upload: UploadRecord, kept: ReadonlySet<number>): void {
+/** Removes an upload and its parts, whose number it returns; the bodies of all parts but the `kept` ones are freed. */
+export function removeUpload(context: ApplyContext, upload: UploadRecord, kept: ReadonlySet<number>): number {
   const idBytes = idOf(upload)
   const prefix = tableKey(table.part, idBytes)
   const parts: PartRecord[] = []
@@ -206,4 +206,5 @@ export function removeUpload(context: ApplyContext, upload: UploadRecord, kept: 
   }
   context.remove(uploadKey(upload.bucketId, objectKeyBytes(upload.key), idBytes))
   context.meta.counts.uploads--
+  return parts.length
 }

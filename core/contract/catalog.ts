@@ -125,7 +125,10 @@ export type Command =
       readonly owner: AccountId
       readonly configs?: Readonly<Partial<Record<BucketConfigKind, Uint8Array>>>
     }
-  /** BUCKET_NOT_EMPTY while a version or delete marker is left. Uploads in progress are aborted, as S3 does. */
+  /**
+   * BUCKET_NOT_EMPTY while a version or delete marker is left. Uploads in progress are aborted, as S3 does, a bounded number
+   * with each entry: answers `deleted: false` when more are left, and is to be sent again.
+   */
   | { readonly type: 'delete-bucket'; readonly name: string }
   | {
       readonly type: 'set-versioning'
@@ -213,7 +216,7 @@ export type Command =
 
 interface ResultByType {
   'create-bucket': BucketRecord
-  'delete-bucket': Record<string, never>
+  'delete-bucket': { readonly deleted: boolean }
   'set-versioning': Record<string, never>
   'set-bucket-config': Record<string, never>
   /** versionId is 'null' for unversioned and suspended buckets. */

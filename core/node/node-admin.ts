@@ -90,7 +90,8 @@ export function createNodeAdmin(parts: NodeAdminParts): AdminBackend {
     },
 
     async deleteBucket(name) {
-      await catalog.submit({ type: 'delete-bucket', name })
+      for (let deleted = false; !deleted; )
+        ({ deleted } = await catalog.submit({ type: 'delete-bucket', name }))
     },
 
     async *statBucket(name, signal) {

@@ -69,7 +69,7 @@ export class CatalogModel {
       if (bucket.keys.size > 0) return { error: 'BUCKET_NOT_EMPTY' }
       for (const upload of bucket.uploads.values()) for (const part of upload.parts.values()) this.free(part)
       this.buckets.delete(id)
-      return { value: {} }
+      return { value: { deleted: true } }
     }
     return { error: 'NO_SUCH_BUCKET' }
   }

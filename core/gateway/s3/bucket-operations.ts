@@ -71,7 +71,10 @@ const deleteBucket: Operation = {
   name: 'DeleteBucket',
   action: 's3:DeleteBucket',
   async handle(context) {
-    await context.gateway.catalog.submit({ type: 'delete-bucket', name: bucketOf(context).name })
+    const { catalog } = context.gateway
+    const command = { type: 'delete-bucket', name: bucketOf(context).name } as const
+    // Each round aborts some of the uploads in progress; an object that appears meanwhile ends it with BucketNotEmpty.
+    for (let deleted = false; !deleted; ) ({ deleted } = await catalog.submit(command))
     return { status: 204 }
   },
 }

@@ -8,6 +8,7 @@ import {
   CompleteMultipartUploadCommand,
   CreateBucketCommand,
   CreateMultipartUploadCommand,
+  DeleteBucketCommand,
   GetObjectAttributesCommand,
   GetObjectCommand,
   GetObjectTaggingCommand,
@@ -21,6 +22,7 @@ import {
   UploadPartCopyCommand,
 } from '@aws-sdk/client-s3'
 import { minPartBytes } from '../../../core/gateway/s3/multipart-rules.ts'
+import { plainAttributes } from '../../kit/catalog-commands.ts'
 import { type S3Region, startS3Region } from '../../kit/s3-region.ts'
 
 const rejects = (promise: Promise<unknown>, name: string, status: number) =>
@@ -46,6 +48,25 @@ describe('multipart uploads through the AWS SDK', () => {
     await s3.send(new CreateBucketCommand({ Bucket }))
   })
   after(() => region.close())
+
+  test('a bucket is deleted with all its uploads, however many', async () => {
+    const many = 'abandoned'
+    await s3.send(new CreateBucketCommand({ Bucket: many }))
+    const { id: bucketId } = region.catalog.bucket(many) ?? assert.fail()
+    const creations = Array.from({ length: 1200 }, (_, index) =>
+      region.catalog.submit({
+        type: 'create-upload',
+        bucketId,
+        key: `key-${index}`,
+        owner: 'alice',
+        initiator: 'alice',
+        attributes: plainAttributes,
+      }),
+    )
+    await Promise.all(creations)
+    await s3.send(new DeleteBucketCommand({ Bucket: many }))
+    await rejects(s3.send(new ListMultipartUploadsCommand({ Bucket: many })), 'NoSuchBucket', 404)
+  })
 
   async function start(Key: string, more: object = {}): Promise<string> {
     const { UploadId } = await s3.send(new CreateMultipartUploadCommand({ Bucket, Key, ...more }))
