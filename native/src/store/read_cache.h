@@ -39,7 +39,10 @@ class ReadCache {
   };
   struct KeyHash {
     size_t operator()(const Key& key) const {
-      return key.id.Hash() ^ (uint64_t{key.block} << 32U | key.crc) * 0x9E3779B97F4A7C15ULL;
+      // The ghost takes its place from the low bits and its fingerprint from the high ones, so the block must reach both.
+      uint64_t x = key.id.Hash() + (uint64_t{key.block} << 32U | key.crc) * 0x9E3779B97F4A7C15ULL;
+      x = (x ^ (x >> 32U)) * 0xD6E8FEB86659FD93ULL;
+      return x ^ (x >> 32U);
     }
   };
   struct Entry {
