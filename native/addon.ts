@@ -30,6 +30,8 @@ export interface ChunkStoreOptions {
 const mebibyte = 1024 * 1024
 const defaultPoolBytes = 128 * mebibyte
 const defaultCacheBytes = 256 * mebibyte
+/** What a node's heap may keep for the next bodies: a second's worth of socket reads at full load. */
+const keptFreeBytes = 192 * mebibyte
 const memoryCapacityBytes = 1024 * mebibyte
 
 /**
@@ -65,6 +67,7 @@ export async function openChunkStore(options: ChunkStoreOptions): Promise<ChunkS
     )
     return openReferenceStore(options)
   }
+  addon.keepFreedMemory(keptFreeBytes)
   return openNativeStore(addon, {
     directory,
     log,

@@ -17,6 +17,8 @@ export interface NativeAddon {
   kick(handle: NativeHandle): void
   kickDigest(handle: NativeHandle, worker: number): void
   setReferenced(handle: NativeHandle, referenced: boolean): void
+  /** Freed memory that the process keeps before it gives any back to the system; of the whole process. */
+  keepFreedMemory(bytes: number): void
   digestNow(algorithms: number, bytes: Uint8Array, results: Uint8Array): void
   benchThreadsafeCalls(count: number, callback: (token: number) => void): void
 }

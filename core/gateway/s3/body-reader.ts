@@ -46,6 +46,8 @@ export function openBody(
 }
 
 const noBytes = new Uint8Array(0)
+/** A reason of our own: without one, each abort makes an error with a stack that nobody reads. */
+const over = new StorageError('CANCELLED', 'the body is over')
 
 type Extents = Extract<Layout, { kind: 'chunks' }>['extents']
 
@@ -142,7 +144,7 @@ export class StoredStream implements ResponseStream, BodySource {
         }
         try {
           const buffer = await entry.reading
-          const stall = new AbortController()
+          let stall: AbortController | undefined
           try {
             if (buffer.bytes.length !== entry.piece.length) {
               throw new StorageError('CORRUPT_CHUNK', 'a chunk is shorter than its object says')
@@ -152,11 +154,14 @@ export class StoredStream implements ResponseStream, BodySource {
             readAhead()
             const writing = write(buffer.bytes)
             // A reader that has stopped keeps the piece on its way and nothing else.
-            if (ahead.length > 0) clock.sleep(slowPieceMs, stall.signal).then(giveBack, () => undefined)
+            if (ahead.length > 0) {
+              stall = new AbortController()
+              clock.sleep(slowPieceMs, stall.signal).then(giveBack, () => undefined)
+            }
             await writing
             this.#adapt(clock.monotonic() - startedMs)
           } finally {
-            stall.abort()
+            stall?.abort(over)
             buffer.release()
           }
         } finally {
@@ -164,7 +169,7 @@ export class StoredStream implements ResponseStream, BodySource {
         }
       }
     } finally {
-      abort.abort()
+      if (ahead.length > 0) abort.abort(over)
       giveBack()
       this.discard()
     }

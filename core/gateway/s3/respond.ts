@@ -90,6 +90,7 @@ async function stream(response: ServerResponse, body: ResponseStream, writeHead:
       else response.write(piece, taken)
     })
   })
+  fail = undefined
   if (sent !== body.byteLength) throw new StorageError('INTERNAL', 'a body is shorter than declared')
   if (body.byteLength === 0) {
     writeHead()

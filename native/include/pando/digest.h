@@ -37,6 +37,14 @@ struct DigestResults {
 };
 static_assert(sizeof(DigestResults) == 84 && offsetof(DigestResults, crc64nvme) == 76);
 
+class BodyDigest;
+
+/// The next bytes of one body.
+struct DigestUpdate {
+  BodyDigest* digest;
+  std::span<const std::byte> data;
+};
+
 /// One body. Not thread safe.
 class PANDO_EXPORT BodyDigest {
  public:
@@ -47,11 +55,15 @@ class PANDO_EXPORT BodyDigest {
 
   void Update(std::span<const std::byte> data);
 
+  /// As Update of each, in less time: the MD5 of up to eight bodies is computed side by side. REQUIRES: no digest twice.
+  static void UpdateTogether(std::span<const DigestUpdate> updates);
+
   /// Ends the digest. REQUIRES: not finished before.
   void Finish(DigestResults* results);
 
  private:
   struct State;
+  void UpdateOthers(std::span<const std::byte> piece);
   std::unique_ptr<State> state_;
 };
 

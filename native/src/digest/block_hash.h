@@ -16,6 +16,7 @@ template <typename Hash>
 class BlockHash {
  public:
   static constexpr size_t kResultBytes = Hash::kWords * 4;
+  static constexpr size_t kBlockBytes = 64;
 
   void Update(std::span<const std::byte> data) {
     total_bytes_ += data.size();
@@ -35,6 +36,15 @@ class BlockHash {
     }
     if (!data.empty()) std::memcpy(held_.data(), data.data(), data.size());
     held_bytes_ = data.size();
+  }
+
+  /// Bytes that wait for the rest of their block.
+  [[nodiscard]] size_t held_bytes() const { return held_bytes_; }
+
+  /// Counts `count` blocks as taken; the caller compresses them into the returned state. REQUIRES: held_bytes() == 0.
+  uint32_t* TakeBlocks(size_t count) {
+    total_bytes_ += count * kBlockBytes;
+    return state_.data();
   }
 
   void Finish(uint8_t* result) {
@@ -58,7 +68,6 @@ class BlockHash {
   }
 
  private:
-  static constexpr size_t kBlockBytes = 64;
   std::array<uint32_t, Hash::kWords> state_ = Hash::kInitial;
   std::array<uint8_t, kBlockBytes> held_{};
   size_t held_bytes_ = 0;

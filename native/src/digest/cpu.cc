@@ -20,6 +20,10 @@ const CpuFeatures& CpuFeatures::Get() {
     if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return found;
     constexpr unsigned kShaBit = 1U << 29U;
     found.sha = sse41 && (ebx & kShaBit) != 0;
+    // These ask the compiler's run time, which also looks at what the system saves on a switch of threads (XCR0).
+    __builtin_cpu_init();
+    found.avx2 = __builtin_cpu_supports("avx2") != 0;
+    found.avx512 = found.avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0;
 #endif
     return found;
   }();

@@ -1,9 +1,12 @@
 #include "pando/digest_workers.h"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <new>
 #include <thread>
 #include <utility>
@@ -55,17 +58,108 @@ class DigestWorkers::Worker {
  private:
   static size_t RoundUp(size_t bytes) { return (bytes + kSlabAlignment - 1) / kSlabAlignment * kSlabAlignment; }
 
+  /// A stream's entries in their order, and how far the first of them has come.
+  struct Stream {
+    std::unique_ptr<BodyDigest> digest;
+    std::vector<DigestSqEntry> entries;  // few: a body has a window of its own
+    size_t done_bytes = 0;
+  };
+
   void Run() {
-    uint32_t head = 0;
     while (!stop_.load()) {
-      if (control_->sq_tail.value.load() == head) {
-        Sleep(head);
+      TakeEntries();
+      if (ready_.empty()) {
+        Sleep(head_);
+      } else {
+        Advance();
+      }
+    }
+  }
+
+  /// Moves what JavaScript has submitted to the streams it belongs to: the bodies of one turn are digested together.
+  void TakeEntries() {
+    const uint32_t tail = control_->sq_tail.value.load();
+    if (tail == head_) return;
+    while (head_ != tail) {
+      const DigestSqEntry entry = sq_[head_ & (entries_ - 1)];
+      ++head_;
+      if (entry.stream >= kMaxDigestStreams) {
+        Complete(entry, ErrorCode::kInvalidArgument);
         continue;
       }
-      const DigestSqEntry entry = sq_[head & (entries_ - 1)];
-      control_->sq_head.value.store(++head);
-      Complete(Handle(entry));
+      if (entry.stream >= streams_.size()) streams_.resize(std::bit_ceil(entry.stream + 1));
+      std::vector<DigestSqEntry>& waiting = streams_[entry.stream].entries;
+      if (waiting.empty()) ready_.push_back(entry.stream);
+      waiting.push_back(entry);
     }
+    control_->sq_head.value.store(head_);
+  }
+
+  /// One slice of each of the first streams that have something to do; those with more go to the back.
+  void Advance() {
+    std::array<uint32_t, kTogether> streams;
+    std::array<DigestUpdate, kTogether> updates;
+    size_t count = 0;
+    for (size_t turns = ready_.size(); turns > 0 && count < kTogether; --turns) {
+      const uint32_t stream = ready_.front();
+      ready_.pop_front();
+      const auto slice = NextSlice(streams_[stream]);
+      if (!slice.empty()) {
+        streams[count] = stream;
+        updates[count++] = {streams_[stream].digest.get(), slice};
+      } else if (!streams_[stream].entries.empty()) {
+        ready_.push_back(stream);
+      }
+    }
+    BodyDigest::UpdateTogether(std::span(updates).first(count));
+    for (size_t i = 0; i < count; ++i) {
+      Stream& stream = streams_[streams[i]];
+      stream.done_bytes += updates[i].data.size();
+      if (stream.done_bytes == stream.entries.front().length) EndEntry(stream, ErrorCode::kOk);
+      if (!stream.entries.empty()) ready_.push_back(streams[i]);
+    }
+  }
+
+  /// The next bytes to digest; empty when the first entry was none of an update and is answered.
+  std::span<const std::byte> NextSlice(Stream& stream) {
+    DigestSqEntry& entry = stream.entries.front();
+    if (entry.algorithms != 0) {
+      stream.digest = std::make_unique<BodyDigest>(entry.algorithms);
+      entry.algorithms = 0;
+    }
+    const auto op = static_cast<DigestOp>(entry.op);
+    if (op == DigestOp::kUpdate && stream.digest != nullptr && entry.length > 0 &&
+        entry.slab_offset <= slab_.size() && entry.length <= slab_.size() - entry.slab_offset) {
+      const size_t bytes = std::min(kSliceBytes, entry.length - stream.done_bytes);
+      return slab_.subspan(entry.slab_offset + stream.done_bytes, bytes);
+    }
+    DigestResults results{};
+    const ErrorCode code = ApplyAtOnce(stream, entry, &results);
+    EndEntry(stream, code, results);
+    return {};
+  }
+
+  ErrorCode ApplyAtOnce(Stream& stream, const DigestSqEntry& entry, DigestResults* results) {
+    const auto op = static_cast<DigestOp>(entry.op);
+    if (op == DigestOp::kAbort) {
+      stream.digest.reset();
+      return ErrorCode::kOk;
+    }
+    if (stream.digest == nullptr) return ErrorCode::kInvalidArgument;
+    if (op == DigestOp::kUpdate) {
+      const bool outside = entry.slab_offset > slab_.size() || entry.length > slab_.size() - entry.slab_offset;
+      return outside ? ErrorCode::kInvalidArgument : ErrorCode::kOk;
+    }
+    if (op != DigestOp::kFinish) return ErrorCode::kInvalidArgument;
+    stream.digest->Finish(results);
+    stream.digest.reset();
+    return ErrorCode::kOk;
+  }
+
+  void EndEntry(Stream& stream, ErrorCode code, const DigestResults& results = {}) {
+    Complete(stream.entries.front(), code, results);
+    stream.entries.erase(stream.entries.begin());
+    stream.done_bytes = 0;
   }
 
   void Sleep(uint32_t head) {
@@ -77,44 +171,21 @@ class DigestWorkers::Worker {
     control_->sleeping.value.store(0);
   }
 
-  DigestCqEntry Handle(const DigestSqEntry& entry) {
+  void Complete(const DigestSqEntry& entry, ErrorCode code, const DigestResults& results = {}) {
     DigestCqEntry done{};
     done.token = entry.token;
-    done.status = static_cast<uint32_t>(Apply(entry, &done.results));
-    return done;
-  }
-
-  ErrorCode Apply(const DigestSqEntry& entry, DigestResults* results) {
-    if (entry.stream >= kMaxDigestStreams) return ErrorCode::kInvalidArgument;
-    if (entry.stream >= streams_.size()) streams_.resize(std::bit_ceil(entry.stream + 1));
-    std::unique_ptr<BodyDigest>& stream = streams_[entry.stream];
-    if (entry.algorithms != 0) stream = std::make_unique<BodyDigest>(entry.algorithms);
-    const auto op = static_cast<DigestOp>(entry.op);
-    if (op == DigestOp::kAbort) {
-      stream.reset();
-      return ErrorCode::kOk;
-    }
-    if (stream == nullptr) return ErrorCode::kInvalidArgument;
-    if (op == DigestOp::kUpdate) {
-      if (entry.slab_offset > slab_.size() || entry.length > slab_.size() - entry.slab_offset) {
-        return ErrorCode::kInvalidArgument;
-      }
-      stream->Update(slab_.subspan(entry.slab_offset, entry.length));
-      return ErrorCode::kOk;
-    }
-    if (op != DigestOp::kFinish) return ErrorCode::kInvalidArgument;
-    stream->Finish(results);
-    stream.reset();
-    return ErrorCode::kOk;
-  }
-
-  void Complete(const DigestCqEntry& done) {
+    done.status = static_cast<uint32_t>(code);
+    done.results = results;
     const uint32_t tail = cq_tail_++;
     PANDO_ASSERT(tail - control_->cq_head.value.load() < entries_);
     cq_[tail & (entries_ - 1)] = done;
     control_->cq_tail.value.store(cq_tail_);
     if (control_->armed.value.exchange(0) == 1) doorbell_();
   }
+
+  /// Bodies that are digested side by side, and how much of each before newcomers may join.
+  static constexpr size_t kTogether = 8;
+  static constexpr size_t kSliceBytes = size_t{32} << 10U;
 
   const uint32_t entries_;
   const std::span<const std::byte> slab_;
@@ -124,8 +195,11 @@ class DigestWorkers::Worker {
   PortControl* control_ = nullptr;
   DigestSqEntry* sq_ = nullptr;
   DigestCqEntry* cq_ = nullptr;
+  uint32_t head_ = 0;
   uint32_t cq_tail_ = 0;
-  std::vector<std::unique_ptr<BodyDigest>> streams_;
+  std::vector<Stream> streams_;
+  /// Streams that have entries, each once, in the order in which they will be served.
+  std::deque<uint32_t> ready_;
   std::atomic<uint32_t> wake_{0};
   std::atomic<bool> stop_{false};
   std::thread thread_;  // last: it uses all of the above

@@ -2,6 +2,7 @@
 // checked them; a wrong type is a bug there and throws.
 #include <node_api.h>
 
+#include <climits>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -9,6 +10,10 @@
 #include "bench.h"
 #include "bridge.h"
 #include "pando/digest.h"
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace pando::napi {
 namespace {
@@ -199,6 +204,23 @@ napi_value DigestNow(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+/// keepFreedMemory(bytes): the C library gives the process's freed memory back to the system only beyond so many bytes at the
+/// end of its heap. Every 64 KiB that Node reads of a body is a fresh allocation; without this each of its pages is faulted
+/// in, zeroed and charged again, which was a third of an upload's system time. A no-op where the C library has no such knob.
+napi_value KeepFreedMemory(napi_env env, napi_callback_info info) {
+  const Arguments<1> args(env, info);
+  Reader read(env);
+  const uint32_t bytes = read.U32(args.values[0]);
+  if (!read.ok() || bytes > INT_MAX) return Refuse(env);
+#if defined(__GLIBC__)
+  // Setting the first fixes the threshold of mmap as well, so that has to be said too.
+  mallopt(M_TRIM_THRESHOLD, static_cast<int>(bytes));
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  mallopt(M_TOP_PAD, 4 << 20);
+#endif
+  return nullptr;
+}
+
 napi_value Initialize(napi_env env, napi_value exports) {
   const napi_property_attributes plain = napi_enumerable;
   napi_value layout_version = nullptr;
@@ -211,6 +233,7 @@ napi_value Initialize(napi_env env, napi_value exports) {
       {"kick", nullptr, Kick, nullptr, nullptr, nullptr, plain, nullptr},
       {"kickDigest", nullptr, KickDigest, nullptr, nullptr, nullptr, plain, nullptr},
       {"setReferenced", nullptr, SetReferenced, nullptr, nullptr, nullptr, plain, nullptr},
+      {"keepFreedMemory", nullptr, KeepFreedMemory, nullptr, nullptr, nullptr, plain, nullptr},
       {"digestNow", nullptr, DigestNow, nullptr, nullptr, nullptr, plain, nullptr},
       {"benchThreadsafeCalls", nullptr, BenchThreadsafeCalls, nullptr, nullptr, nullptr, plain, nullptr},
   };

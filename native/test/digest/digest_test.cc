@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +14,7 @@
 #include "digest/cpu.h"
 #include "digest/crc.h"
 #include "digest/hashes.h"
+#include "digest/md5_lanes.h"
 #include "pando/crc32c.h"
 
 namespace pando {
@@ -141,6 +145,78 @@ TEST(DigestTest, FastKernelsAgreeWithThePortableOnes) {
     ASSERT_EQ(fast2, slow2) << count;
   }
 #endif
+}
+
+using LanesKernel = void (*)(std::span<const digest::Md5Lane>, size_t);
+
+void ExpectLanesAgree(LanesKernel kernel, const char* name) {
+  const auto body = Random(9000, 12);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(body.data());
+  for (size_t lanes = 1; lanes <= digest::kMd5Lanes; ++lanes) {
+    for (size_t count = 0; count < 20; ++count) {
+      std::vector<std::array<uint32_t, 4>> fast(lanes);
+      std::vector<digest::Md5Lane> inputs;
+      for (size_t i = 0; i < lanes; ++i) {
+        fast[i] = {static_cast<uint32_t>(i), 0x9E3779B9U * static_cast<uint32_t>(count + 1), 3, ~0U};
+        inputs.push_back({fast[i].data(), bytes + i * 777});  // wherever the bytes lie
+      }
+      auto slow = fast;
+      kernel(inputs, count);
+      for (size_t i = 0; i < lanes; ++i) {
+        digest::Md5::Compress(slow[i].data(), bytes + i * 777, count);
+        ASSERT_EQ(fast[i], slow[i]) << name << ", lane " << i << " of " << lanes << ", " << count << " blocks";
+      }
+    }
+  }
+}
+
+TEST(DigestTest, Md5SideBySideIsMd5OneByOne) {
+  ExpectLanesAgree(digest::Md5LanesPortable, "portable");
+  ExpectLanesAgree(digest::Md5CompressLanes, "chosen");
+#if defined(__x86_64__)
+  if (!digest::CpuFeatures::Get().avx2) GTEST_SKIP() << "no AVX2 on this machine";
+  ExpectLanesAgree(digest::Md5LanesAvx2, "AVX2");
+  if (!digest::CpuFeatures::Get().avx512) GTEST_SKIP() << "no AVX-512 VL on this machine";
+  ExpectLanesAgree(digest::Md5LanesAvx512, "AVX-512");
+#endif
+}
+
+TEST(DigestTest, BodiesUpdatedTogetherEndAsIfAlone) {
+  const auto body = Random(400'000, 21);
+  uint32_t state = 5;
+  const auto below = [&state](uint32_t limit) {
+    state = state * 1664525U + 1013904223U;
+    return (state >> 8U) % limit;
+  };
+  for (int round = 0; round < 60; ++round) {
+    const size_t bodies = 1 + below(20);
+    std::vector<std::unique_ptr<BodyDigest>> together;
+    std::vector<std::unique_ptr<BodyDigest>> alone;
+    for (size_t i = 0; i < bodies; ++i) {
+      const uint32_t algorithms = below(4) == 0 ? 1 + below(kDigestAll) : uint32_t{kDigestMd5};
+      together.push_back(std::make_unique<BodyDigest>(algorithms));
+      alone.push_back(std::make_unique<BodyDigest>(algorithms));
+    }
+    for (int step = 0; step < 8; ++step) {
+      std::vector<DigestUpdate> updates;
+      for (size_t i = 0; i < bodies; ++i) {
+        if (below(5) == 0) continue;
+        // Empty ones, ones within a block, and whole runs.
+        const size_t length = below(3) == 0 ? below(130) : below(40'000);
+        const auto piece = std::span<const std::byte>(body).subspan(below(300'000), length);
+        updates.push_back({together[i].get(), piece});
+        alone[i]->Update(piece);
+      }
+      BodyDigest::UpdateTogether(updates);
+    }
+    for (size_t i = 0; i < bodies; ++i) {
+      DigestResults left;
+      DigestResults right;
+      together[i]->Finish(&left);
+      alone[i]->Finish(&right);
+      ASSERT_EQ(std::memcmp(&left, &right, sizeof left), 0) << "round " << round << ", body " << i;
+    }
+  }
 }
 
 }  // namespace
