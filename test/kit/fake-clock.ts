@@ -1,11 +1,21 @@
 import type { Clock, Environment } from '../../core/contract/clock.ts'
+import { type HeapElement, IndexedHeap } from '../../core/qos/indexed-heap.ts'
 import { seededRandom } from './random.ts'
+
+interface Timer extends HeapElement {
+  readonly atMs: number
+  readonly order: number
+  readonly fire: () => void
+}
 
 /** A clock that goes only when it is told to. Timers fire in their order, and what they cause happens before the next. */
 export class FakeClock implements Clock {
   #monotonicMs: number
   #wallMs = 1_700_000_000_000
-  readonly #timers = new Set<{ readonly atMs: number; readonly fire: () => void }>()
+  #made = 0
+  readonly #timers = new IndexedHeap<Timer>((left, right) =>
+    left.atMs === right.atMs ? left.order < right.order : left.atMs < right.atMs,
+  )
 
   constructor(monotonicMs = 1000) {
     this.#monotonicMs = monotonicMs
@@ -25,16 +35,17 @@ export class FakeClock implements Clock {
         reject(signal.reason)
         return
       }
-      const timer = { atMs: this.#monotonicMs + delayMs, fire: resolve }
-      this.#timers.add(timer)
-      signal?.addEventListener(
-        'abort',
-        () => {
-          this.#timers.delete(timer)
-          reject(signal.reason)
-        },
-        { once: true },
-      )
+      const onAbort = (): void => {
+        this.#timers.remove(timer)
+        reject(signal?.reason)
+      }
+      const fire = (): void => {
+        signal?.removeEventListener('abort', onAbort)
+        resolve()
+      }
+      const timer: Timer = { heapIndex: -1, order: this.#made++, atMs: this.#monotonicMs + delayMs, fire }
+      this.#timers.push(timer)
+      signal?.addEventListener('abort', onAbort, { once: true })
     })
   }
 
@@ -46,14 +57,12 @@ export class FakeClock implements Clock {
   async advance(byMs: number): Promise<void> {
     const untilMs = this.#monotonicMs + byMs
     await settle()
-    for (;;) {
-      let next: { readonly atMs: number; readonly fire: () => void } | undefined
-      for (const timer of this.#timers) if (next === undefined || timer.atMs < next.atMs) next = timer
-      if (next === undefined || next.atMs > untilMs) break
-      this.#timers.delete(next)
+    for (let next = this.#timers.peek(); next !== undefined && next.atMs <= untilMs; ) {
+      this.#timers.remove(next)
       this.#to(Math.max(next.atMs, this.#monotonicMs))
       next.fire()
       await settle()
+      next = this.#timers.peek()
     }
     this.#to(untilMs)
     await settle()

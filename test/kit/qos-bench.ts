@@ -101,10 +101,8 @@ export function runClient(
           ticket.end(0, 0)
         }
         const now = clock.monotonic()
-        if (began >= fromMs && now <= untilMs) {
-          report.completed++
-          report.latenciesMs.push(now - began)
-        }
+        if (now >= fromMs && now <= untilMs) report.completed++
+        if (began >= fromMs && now <= untilMs) report.latenciesMs.push(now - began)
       } catch {
         report.shed++
         await clock.sleep(100)
