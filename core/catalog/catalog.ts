@@ -3,11 +3,13 @@ import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
 import { type Logger, silentLogger } from '../contract/logger.ts'
 import type { OrderedLog, Position } from '../contract/ordered-log.ts'
+import type { PolicyDeployment } from '../contract/policy-deployment.ts'
 import { encodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { checkEntry } from './entry-schema.ts'
 import { LmdbTables } from './lmdb-tables.ts'
 import { LocalLog } from './local-log.ts'
 import { readMeta } from './meta.ts'
+import { readDeployment, readEpoch } from './policy-rows.ts'
 import { createReads } from './reader.ts'
 import { decodeResult } from './result.ts'
 import { stateHash } from './state-machine.ts'
@@ -36,6 +38,11 @@ export interface EmbeddedCatalog extends Catalog {
   checkpoint(): { readonly position: Position; readonly chain: Uint8Array }
   /** Hash over all rows: reads everything. For tests and `pando debug`. */
   stateHash(): string
+  /**
+   * Called after the commit that brought a new deployment of policies, before its `submit` resolves. Several in one commit are
+   * one call, with the last of them. Returns how to stop.
+   */
+  onPolicyDeployment(listener: (deployment: PolicyDeployment) => void): () => void
   /** Entries waiting for their commit: a gauge. */
   pendingEntries(): number
 }
@@ -65,6 +72,7 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
       // Readers keep their snapshot for a turn: without this, a read after an acknowledged write could be older than it.
       tables?.refresh()
       for (const wake of follow) wake()
+      tellDeployment()
     },
     (error) => {
       // Its last commit may have become durable without an answer: what readers see now decides, also for the orphan scan.
@@ -84,6 +92,16 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
     await writer.close()
     await tables.close()
     throw error
+  }
+  const policyListeners = new Set<(deployment: PolicyDeployment) => void>()
+  let toldEpoch = readEpoch(reader)
+  function tellDeployment(): void {
+    if (policyListeners.size === 0) return
+    const epoch = readEpoch(reader)
+    if (epoch === toldEpoch) return
+    toldEpoch = epoch
+    const deployment = readDeployment(reader)
+    for (const listener of policyListeners) listener(deployment)
   }
   const session = environment.randomness.fill(new Uint8Array(sessionBytes))
   let sequence = 0
@@ -126,6 +144,11 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
       return { position, chain }
     },
     stateHash: () => stateHash(reader),
+    onPolicyDeployment(listener) {
+      if (policyListeners.size === 0) toldEpoch = readEpoch(reader)
+      policyListeners.add(listener)
+      return () => policyListeners.delete(listener)
+    },
     pendingEntries: () => writer.pendingEntries,
 
     async close() {

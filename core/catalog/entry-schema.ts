@@ -1,8 +1,10 @@
 import { z } from 'zod'
+import type { Command } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
 import { maxChunkBytes, writeIdBytes } from '../contract/ids.ts'
 import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { versionIdBytes } from './hybrid-time.ts'
+import { policyLimits } from './policy-rows.ts'
 
 /** What an entry from outside must look like before it may enter the log: applying trusts it. */
 const bytes = z.instanceof(Uint8Array)
@@ -68,6 +70,50 @@ const object = z.strictObject({
 
 const key = { bucketId, key: text }
 const upload = { ...key, uploadId: text }
+
+const digest = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in lower-case hex')
+const hexOf = (length: number) =>
+  z
+    .string()
+    .length(length * 2)
+    .regex(/^[0-9a-f]*$/, 'lower-case hex')
+const policyName = z
+  .string()
+  .regex(/^[a-z][a-z0-9-]{0,62}$/, 'lower-case letters, digits and dashes, at most 63')
+
+const policyVersion = z.strictObject({
+  digest,
+  percent: z.int().min(0).max(100),
+  config: text.max(policyLimits.configChars),
+  sinceMs: count,
+})
+
+const deployment = z
+  .strictObject({
+    epoch: count,
+    policies: z
+      .array(
+        z.strictObject({
+          name: policyName,
+          versions: z
+            .array(policyVersion)
+            .max(policyLimits.versions)
+            .refine(sharesAddUp, 'the shares of the versions must add up to 100'),
+          history: z.array(policyVersion).max(policyLimits.history),
+        }),
+      )
+      .max(policyLimits.policies),
+  })
+  .refine(
+    ({ policies }) => new Set(policies.map(({ name }) => name)).size === policies.length,
+    'a policy is named once',
+  )
+
+/** None = out of service. A lone version with share 0 runs in the shadow while nothing else serves. */
+function sharesAddUp(versions: readonly { readonly percent: number }[]): boolean {
+  const sum = versions.reduce((total, { percent }) => total + percent, 0)
+  return versions.length < 2 || sum === 100
+}
 
 const command = z.discriminatedUnion('type', [
   z.strictObject({
@@ -144,7 +190,30 @@ const command = z.discriminatedUnion('type', [
     accessKeyId: text.min(1).max(256),
     enabled: z.boolean(),
   }),
+  z.strictObject({
+    type: z.literal('put-policy-package'),
+    digest,
+    content: z.strictObject({
+      wasm: bytes.refine(
+        ({ length }) => length > 0 && length <= policyLimits.moduleBytes,
+        `a module has 1 to ${policyLimits.moduleBytes} bytes`,
+      ),
+      signature: z.strictObject({ publicKey: hexOf(32), signature: hexOf(64) }).optional(),
+    }),
+  }),
+  z.strictObject({ type: z.literal('deploy-policies'), deployment }),
 ])
+
+/**
+ * The same for a command that this process is about to propose, where its parts come from an operator or a stranger's file.
+ * INVALID_ARGUMENT.
+ */
+export function checkCommand(proposed: Command): void {
+  const checked = command.safeParse(proposed)
+  if (checked.success) return
+  const [issue] = checked.error.issues
+  throw new StorageError('INVALID_ARGUMENT', `${issue?.path.join('.')}: ${issue?.message}`)
+}
 
 const entrySchema = z.strictObject({
   session: bytesOf(sessionBytes),

@@ -31,6 +31,12 @@ export const table = {
   accessKey: 0x0f,
   /** [position] -> entry */
   log: 0x10,
+  /** [digest] -> what is known of a policy package */
+  policyPackage: 0x11,
+  /** [digest] -> its module */
+  policyModule: 0x12,
+  /** [00] -> epoch, [01] -> deployment */
+  policyDeployment: 0x13,
 } as const
 
 /** LMDB's own limit with 4 KiB pages, as lmdb-js builds it. */

@@ -9,6 +9,7 @@ import { after, bucketKey, encodeText, maxObjectKeyBytes, successor, table, tabl
 import { listObjects, listUploads, listVersions } from './listing.ts'
 import { readMeta } from './meta.ts'
 import { decodeObjectRow } from './object-row.ts'
+import { readDeployment, readPackage, readPackageRows } from './policy-rows.ts'
 import {
   decodeAccessKeyRow,
   decodeBucketRow,
@@ -69,6 +70,14 @@ export function createReads(tables: Tables): CatalogReads {
       while (cursor.next()) keys.push(decodeAccessKeyRow(rowValue(cursor)))
       return keys
     },
+
+    policyDeployment: () => readDeployment(reader),
+    policyPackage: (digest) => readPackage(reader, digest),
+    policyPackages: () =>
+      readPackageRows(reader).map(({ position, signature, ...record }) => ({
+        ...record,
+        ...(signature === undefined ? {} : { signedBy: signature.publicKey }),
+      })),
 
     writeOwner(writeId) {
       const row = reader.get(tableKey(table.write, writeId))

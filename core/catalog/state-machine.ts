@@ -6,10 +6,11 @@ import { createBucket, deleteBucket, setBucketConfig, setVersioning } from './ap
 import { ApplyContext } from './apply-context.ts'
 import { collected, putAccessKey, setAccessKeyEnabled } from './apply-maintenance.ts'
 import { deleteObjects, putObject, setObjectAcl, setObjectTags } from './apply-objects.ts'
+import { deployPolicies, putPolicyPackage } from './apply-policies.ts'
 import { abortUpload, completeUpload, createUpload, putPart } from './apply-uploads.ts'
 import { findAnswer, rememberAnswer } from './dedupe.ts'
 import { decodeEntry } from './entry.ts'
-import { numberKey, successor, table } from './keys.ts'
+import { numberKey, table } from './keys.ts'
 import { readMeta, writeMeta } from './meta.ts'
 import { encodeFailure, encodeSuccess } from './result.ts'
 import { rowKey, type TableWriter } from './tables.ts'
@@ -106,6 +107,10 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return putAccessKey(context, command)
     case 'set-access-key-enabled':
       return setAccessKeyEnabled(context, command)
+    case 'put-policy-package':
+      return putPolicyPackage(context, command)
+    case 'deploy-policies':
+      return deployPolicies(context, command)
     default:
       return unknownCommand(command)
   }
@@ -120,14 +125,19 @@ function unknownCommand(command: never): never {
 export function stateHash(writer: Pick<TableWriter, 'rows'>): string {
   const hash = createHash('sha256')
   const length = Buffer.alloc(4)
-  const cursor = writer.rows(Uint8Array.of(0), successor(Uint8Array.of(table.accessKey)))
-  while (cursor.next()) {
-    for (const part of [
-      cursor.keyBytes.subarray(cursor.keyStart, cursor.keyEnd),
-      cursor.valueBytes.subarray(0, cursor.valueEnd),
-    ]) {
-      length.writeUInt32BE(part.length)
-      hash.update(length).update(part)
+  for (const [start, end] of [
+    [0, table.log],
+    [table.log + 1, table.policyDeployment + 1],
+  ] as const) {
+    const cursor = writer.rows(Uint8Array.of(start), Uint8Array.of(end))
+    while (cursor.next()) {
+      for (const part of [
+        cursor.keyBytes.subarray(cursor.keyStart, cursor.keyEnd),
+        cursor.valueBytes.subarray(0, cursor.valueEnd),
+      ]) {
+        length.writeUInt32BE(part.length)
+        hash.update(length).update(part)
+      }
     }
   }
   return hash.digest('hex')

@@ -3,6 +3,15 @@ import { bucketKey, successor, table, tableKey, unescapeKey, versionKey } from '
 import { readMeta } from './meta.ts'
 import { decodeObjectRow, type StoredObject } from './object-row.ts'
 import {
+  namedDigests,
+  policyLimits,
+  policyModuleKey,
+  readDeployment,
+  readEpoch,
+  readPackageRows,
+  sha256,
+} from './policy-rows.ts'
+import {
   decodePartRow,
   decodeUploadRow,
   decodeWriteRow,
@@ -54,6 +63,7 @@ class RowCheck {
     this.checkNullVersions()
     this.checkUploads()
     this.checkBodies()
+    this.checkPolicies()
     const { counts } = readMeta(this.reader)
     for (const [name, count] of Object.entries(this.counted)) {
       const known = counts[name as keyof typeof counts]
@@ -160,6 +170,32 @@ class RowCheck {
         this.problems.push(`an upload has the impossible id ${uploadId}`)
       this.refer(part.layout, { bucketId: 0, key: uploadId, part: String(part.number) })
     }
+  }
+
+  private checkPolicies(): void {
+    const rows = readPackageRows(this.reader)
+    for (const { digest, byteLength } of rows) {
+      const wasm = this.reader.get(policyModuleKey(digest))
+      if (wasm === undefined) this.problems.push(`policy package ${digest} has no module`)
+      else if (sha256(wasm) !== digest)
+        this.problems.push(`the module of policy package ${digest} is another`)
+      else if (wasm.length !== byteLength)
+        this.problems.push(`policy package ${digest} does not tell its module's length`)
+    }
+    const known = new Set(rows.map(({ digest }) => digest))
+    for (const { key } of this.rows(table.policyModule)) {
+      if (!known.has(hex(key.subarray(1)))) this.problems.push(`a policy module has no package: ${hex(key)}`)
+    }
+    const deployment = readDeployment(this.reader)
+    if (deployment.epoch !== readEpoch(this.reader))
+      this.problems.push('the epoch of policies is not that of their deployment')
+    const named = namedDigests(deployment)
+    for (const digest of named) {
+      if (!known.has(digest)) this.problems.push(`policy package ${digest} is deployed and not there`)
+    }
+    const spare = rows.filter(({ digest }) => !named.has(digest)).length
+    if (spare > policyLimits.sparePackages)
+      this.problems.push(`${spare} policy packages are kept for nothing`)
   }
 
   private checkBodies(): void {

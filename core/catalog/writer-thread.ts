@@ -45,6 +45,8 @@ const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
   'abort-upload',
   'collected',
   'set-access-key-enabled',
+  // A policy that makes a full device worse can be taken back. The record replaces its predecessor and is bounded.
+  'deploy-policies',
 ])
 
 const spaceCheckMs = 100

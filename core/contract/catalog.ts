@@ -15,6 +15,7 @@ import type {
   VersionId,
   VersioningState,
 } from './object-model.ts'
+import type { PolicyDeployment, PolicyPackage } from './policy-deployment.ts'
 
 /**
  * The catalog as the gateway sees it: commands in, records out. A command becomes one entry of the ordered log; its
@@ -52,6 +53,12 @@ export interface Catalog {
   accessKey(accessKeyId: string): AccessKeyRecord | undefined
   accessKeys(): readonly AccessKeyRecord[]
 
+  /** Epoch 0 before the first one. */
+  policyDeployment(): PolicyDeployment
+  policyPackage(digest: string): PolicyPackage | undefined
+  /** Ascending by digest. */
+  policyPackages(): readonly PolicyPackageRecord[]
+
   /** Who owns a write: for repair, scrub reports and the orphan scan. */
   writeOwner(writeId: WriteId): WriteOwner | undefined
   /** Writes whose chunks may be freed, ascending by write id (the first begun first), behind `after`. */
@@ -71,6 +78,15 @@ export interface WriteOwner {
   readonly partNumber?: number
   readonly chunkBytes: number
   readonly byteLength: number
+}
+
+/** A policy package without its module. */
+export interface PolicyPackageRecord {
+  readonly digest: string
+  readonly byteLength: number
+  readonly pushedMs: number
+  /** Public key in hex, when it is signed. Whether the signature is good is not the catalog's to say. */
+  readonly signedBy?: string
 }
 
 export interface GarbageRecord {
@@ -213,6 +229,16 @@ export type Command =
   | { readonly type: 'collected'; readonly writeIds: readonly WriteId[] }
   | { readonly type: 'put-access-key'; readonly record: AccessKeyRecord }
   | { readonly type: 'set-access-key-enabled'; readonly accessKeyId: string; readonly enabled: boolean }
+  /**
+   * Keeps a module under its SHA-256 (BAD_DIGEST when it is another's); again is the same. Packages that no deployment names
+   * are kept as long as they are among the last 16 pushed.
+   */
+  | { readonly type: 'put-policy-package'; readonly digest: string; readonly content: PolicyPackage }
+  /**
+   * What serves from this entry on. CONFLICT unless its epoch follows the one in force; POLICY_NOT_FOUND when it names a digest
+   * that is not here.
+   */
+  | { readonly type: 'deploy-policies'; readonly deployment: PolicyDeployment }
 
 interface ResultByType {
   'create-bucket': BucketRecord
@@ -231,6 +257,8 @@ interface ResultByType {
   collected: Record<string, never>
   'put-access-key': Record<string, never>
   'set-access-key-enabled': Record<string, never>
+  'put-policy-package': Record<string, never>
+  'deploy-policies': Record<string, never>
 }
 
 export type CommandResult<C extends Command> = ResultByType[C['type']]

@@ -119,6 +119,13 @@ export const errorCodes = {
   UNSUPPORTED_FORMAT: row(500, 'InternalError', 'FAILED_PRECONDITION'),
   ALREADY_OPEN: row(503, 'ServiceUnavailable', 'FAILED_PRECONDITION'),
 
+  // Policies
+  /** A module, its signature or its configuration was not let in; the message says at which stage and why. */
+  POLICY_REFUSED: row(400, 'InvalidArgument', 'FAILED_PRECONDITION'),
+  POLICY_NOT_FOUND: row(404, 'NoSuchConfiguration', 'NOT_FOUND'),
+  /** It failed while it served, and waits out its time. */
+  POLICY_QUARANTINED: row(409, 'OperationAborted', 'FAILED_PRECONDITION', true),
+
   // Configuration
   INVALID_CONFIG: row(400, 'InvalidArgument', 'INVALID_ARGUMENT'),
 } as const satisfies Record<string, ErrorTraits>

@@ -43,6 +43,12 @@ export function compareWithModel(catalog: CatalogReads, model: CatalogModel): vo
     live.sort(),
     'what must be kept',
   )
+  assert.deepEqual(catalog.policyDeployment(), model.deployment)
+  assert.deepEqual(
+    catalog.policyPackages().map(({ digest }) => digest),
+    model.packages.toSorted(),
+  )
+  for (const digest of model.packages) assert.equal(catalog.policyPackage(digest)?.wasm.length, 5)
 }
 
 function compareKey(

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
+import { sha256 } from '../../core/catalog/policy-rows.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
 import type { Command, Preconditions } from '../../core/contract/catalog.ts'
 import type { Environment } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { VersionId } from '../../core/contract/object-model.ts'
+import type { PolicyDeployment } from '../../core/contract/policy-deployment.ts'
 import {
   chunkedObject,
   emptyObject,
@@ -70,6 +72,9 @@ export const stepKinds = [
   'complete-again',
   'abort',
   'collect',
+  'push-policy',
+  'push-policy',
+  'deploy-policies',
 ] as const
 
 const bucketNames = ['alpha', 'beta']
@@ -133,6 +138,29 @@ export class CatalogDriver {
           settle,
         }
       }
+      case 'push-policy': {
+        // More modules than are kept for nothing.
+        const wasm = Uint8Array.of(0, 0x61, 0x73, 0x6d, step.pick % 40)
+        const digest = sha256(wasm)
+        const isWrong = step.condition % 9 === 0
+        return {
+          command: {
+            type: 'put-policy-package',
+            digest: isWrong ? sha256(Uint8Array.of(1)) : digest,
+            content: { wasm },
+          },
+          expected: isWrong ? { error: 'BAD_DIGEST' } : this.model.pushPolicy(digest),
+          settle,
+        }
+      }
+      case 'deploy-policies': {
+        const deployment = this.makeDeployment(step)
+        return {
+          command: { type: 'deploy-policies', deployment },
+          expected: this.model.deployPolicies(deployment),
+          settle,
+        }
+      }
       default:
         return this.planUpload(step, bucketId, bucket, key)
     }
@@ -169,6 +197,28 @@ export class CatalogDriver {
     }
     const expected = this.model.put(command)
     return { command, expected, settle: (value: unknown) => this.learn(bucketId, key, value) }
+  }
+
+  private makeDeployment(step: Step): PolicyDeployment {
+    const { epoch } = this.model.deployment
+    const version = (digest: string, percent: number) => ({ digest, percent, config: '{}', sinceMs: 1 })
+    const pushed = this.model.packages
+    const chosen = pushed.filter((_, index) => (index + step.pick) % 3 === 0).slice(0, 4)
+    const [first, ...rest] =
+      step.condition % 7 === 0 ? [sha256(Uint8Array.of(2)), ...chosen] : [...chosen, ...pushed.slice(-1)]
+    return {
+      epoch: epoch + (step.condition % 5 === 0 ? step.key : 1),
+      policies:
+        first === undefined
+          ? []
+          : [
+              {
+                name: 'one',
+                versions: [version(first, 100)],
+                history: rest.map((digest) => version(digest, 100)),
+              },
+            ],
+    }
   }
 
   private learn(bucketId: number, key: string, value: unknown): void {

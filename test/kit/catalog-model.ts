@@ -1,6 +1,7 @@
 import type { Command, DeleteItem, Preconditions } from '../../core/contract/catalog.ts'
 import type { ErrorCode } from '../../core/contract/errors.ts'
 import type { VersioningState } from '../../core/contract/object-model.ts'
+import type { PolicyDeployment } from '../../core/contract/policy-deployment.ts'
 
 /**
  * What S3 says the catalog does, told as simply as possible: arrays and maps, everything copied. Version ids are taken from the
@@ -48,6 +49,9 @@ export class CatalogModel {
   readonly buckets = new Map<number, ModelBucket>()
   /** Writes in the chunk store that may be freed. */
   readonly garbage = new Set<string>()
+  /** Digests of policy packages, in the order in which they were pushed last. */
+  packages: readonly string[] = []
+  deployment: PolicyDeployment = { epoch: 0, policies: [] }
   private lastBucketId = 0
 
   private free(body: { readonly writeIds: readonly string[]; readonly inline?: boolean }): void {
@@ -215,6 +219,29 @@ export class CatalogModel {
     return { value: {} }
   }
 
+  pushPolicy(digest: string): ModelAnswer {
+    this.packages = [...this.packages.filter((known) => known !== digest), digest]
+    this.forgetPackages()
+    return { value: {} }
+  }
+
+  deployPolicies(deployment: PolicyDeployment): ModelAnswer {
+    if (deployment.epoch !== this.deployment.epoch + 1) return { error: 'CONFLICT' }
+    if (digestsOf(deployment).some((digest) => !this.packages.includes(digest))) {
+      return { error: 'POLICY_NOT_FOUND' }
+    }
+    this.deployment = deployment
+    this.forgetPackages()
+    return { value: {} }
+  }
+
+  /** The last 16 that are not named, and all that are. */
+  private forgetPackages(): void {
+    const named = digestsOf(this.deployment)
+    const spare = this.packages.filter((digest) => !named.includes(digest)).slice(-16)
+    this.packages = this.packages.filter((digest) => named.includes(digest) || spare.includes(digest))
+  }
+
   abortUpload(command: Of<'abort-upload'>): ModelAnswer {
     const bucket = this.buckets.get(command.bucketId)
     if (bucket === undefined) return { error: 'NO_SUCH_BUCKET' }
@@ -224,6 +251,10 @@ export class CatalogModel {
     bucket.uploads.delete(command.uploadId)
     return { value: {} }
   }
+}
+
+function digestsOf({ policies }: PolicyDeployment): readonly string[] {
+  return policies.flatMap(({ versions, history }) => [...versions, ...history].map(({ digest }) => digest))
 }
 
 function writeError(
