@@ -113,7 +113,8 @@ export interface PolicyStore {
   /** What this node has applied of the log. */
   deployment(): PolicyDeployment
   /**
-   * Makes `next` the region's deployment. `next.epoch` must be the epoch it was made from plus 1.
+   * Makes `next` the region's deployment. `next.epoch` must be the epoch it was made from plus 1. Resolves when this node has
+   * applied it and the listeners have been called.
    * @throws StorageError CONFLICT when another change came first: read, decide and try again
    */
   deploy(next: PolicyDeployment): Promise<void>

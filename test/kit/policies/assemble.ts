@@ -1,5 +1,5 @@
 import loadWabt from 'wabt'
-import { appendCustomSection } from '../../../plugins/host/wasm/custom-section.ts'
+import { withCustomSections } from '../../../plugins/abi/module-file.ts'
 
 const wabt = await loadWabt()
 
@@ -45,7 +45,8 @@ export interface PolicyText {
   readonly memory?: string
   readonly abi?: number
   readonly manifest?: Readonly<Record<string, unknown>>
-  readonly vectors?: readonly unknown[]
+  /** As in a vectors file. */
+  readonly vectors?: Readonly<Record<string, unknown>>
 }
 
 /** A policy in WebAssembly text, with everything around the hooks that the ABI asks for. */
@@ -70,10 +71,12 @@ export function policyModule(policy: PolicyText = {}): Uint8Array<ArrayBuffer> {
   const { name = 'test-policy', version = '1.0.0' } = policy
   const manifest = { name, version, hooks: Object.keys(hooks), ...policy.manifest }
   const bytes = (json: unknown) => new TextEncoder().encode(JSON.stringify(json))
-  const withManifest = appendCustomSection(module, 'pando.manifest', bytes(manifest))
-  return policy.vectors === undefined
-    ? withManifest
-    : appendCustomSection(withManifest, 'pando.vectors', bytes(policy.vectors))
+  return Uint8Array.from(
+    withCustomSections(module, {
+      'pando.manifest': bytes(manifest),
+      ...(policy.vectors === undefined ? {} : { 'pando.vectors': bytes(policy.vectors) }),
+    }),
+  )
 }
 
 /** Bodies that decide: admit everything, shed everything, and the first candidate. */

@@ -1,0 +1,127 @@
+import type { PolicyHook } from '../../core/contract/policy.ts'
+import { GuestMemory } from '../abi/guest-memory.ts'
+import { abiBounds } from '../abi/idl.ts'
+import { hookShapes } from './generated/policy-structs.ts'
+import { hookExport } from './hook-names.ts'
+import { exportFuel, exportRefuel, gateName } from './wasm/meter-module.ts'
+
+/** A module that has been examined, metered and compiled: what instances are made of. */
+export interface CompiledPolicy {
+  readonly module: WebAssembly.Module
+  readonly hooks: readonly PolicyHook[]
+}
+
+/** One hook of one instance: the call through its gate, and the regions that were allocated for it. */
+export interface HookPort {
+  readonly memory: GuestMemory
+  readonly call: (inPtr: number, inLen: number, outPtr: number, outLen: number, fuel: number) => number
+  readonly outputBytes: number
+  readonly fuel: number
+  /** What the last call left; below 0 it ran out. */
+  readonly fuelLeft: () => number
+}
+
+export interface GuestInstance {
+  readonly ports: Readonly<Partial<Record<PolicyHook, HookPort>>>
+}
+
+/** A guest's own line: level 0 debug to 3 error. */
+export type GuestLog = (level: number, text: string) => void
+
+type Exported = (...values: number[]) => number
+
+/** Says no to its configuration, or does something that no policy may do while it is set up. */
+export class InitialisationRefused extends Error {
+  override readonly name = 'InitialisationRefused'
+}
+
+const encoder = new TextEncoder()
+const decoder = new TextDecoder()
+/** A guest that logs in a loop costs the host a comparison for each line beyond. */
+const logLinesPerInstance = 100
+
+/**
+ * Instantiates, allocates the regions once, and hands over the configuration. Bounded by fuel, not by time: see
+ * `runWithin` for the first instance of a stranger's module.
+ * @throws InitialisationRefused with the policy's own message; WebAssembly.RuntimeError, RangeError when it traps
+ */
+export function createGuest(policy: CompiledPolicy, configuration: string, log: GuestLog): GuestInstance {
+  let memory: WebAssembly.Memory | undefined
+  let logLines = 0
+  const { exports } = new WebAssembly.Instance(policy.module, {
+    pando1: {
+      log: (level: number, pointer: number, length: number) => {
+        if (memory === undefined || ++logLines > logLinesPerInstance) return
+        log(level, readText(memory, pointer, length, abiBounds.logLineBytes))
+      },
+    },
+  })
+  // Types were checked when the module was examined.
+  memory = exports['memory'] as WebAssembly.Memory
+  const exported = (name: string) => exports[name] as Exported
+  const refuel = exported(exportRefuel)
+  refuel(abiBounds.initialiseFuel)
+  const allocate = (bytes: number) => {
+    const address = exported('pando_alloc')(bytes) >>> 0
+    if (address === 0) throw new InitialisationRefused(`pando_alloc(${bytes}) gave no memory`)
+    return address
+  }
+  const regions = policy.hooks.map((hook) => ({
+    hook,
+    input: { address: allocate(hookShapes[hook].inputBytes), byteLength: hookShapes[hook].inputBytes },
+    output: { address: allocate(hookShapes[hook].outputBytes), byteLength: hookShapes[hook].outputBytes },
+  }))
+  initialise(exports, memory, allocate, configuration)
+  const fuelLeft = exported(exportFuel)
+  const ports = regions.map(({ hook, input, output }): [PolicyHook, HookPort] => [
+    hook,
+    {
+      memory: new GuestMemory(exports['memory'] as WebAssembly.Memory, { input, output }),
+      call: exported(gateName(hookExport(hook))),
+      outputBytes: hookShapes[hook].outputBytes,
+      fuel: hookShapes[hook].fuel,
+      fuelLeft,
+    },
+  ])
+  return { ports: Object.fromEntries(ports) }
+}
+
+function initialise(
+  exports: WebAssembly.Exports,
+  memory: WebAssembly.Memory,
+  allocate: (bytes: number) => number,
+  configuration: string,
+): void {
+  const exported = (name: string) => exports[name] as Exported | undefined
+  const bytes = encoder.encode(configuration)
+  if (bytes.length > abiBounds.configBytes) {
+    throw new InitialisationRefused(
+      `the configuration has ${bytes.length} bytes, more than ${abiBounds.configBytes}`,
+    )
+  }
+  const address = allocate(bytes.length)
+  if (address + bytes.length > memory.buffer.byteLength) {
+    throw new InitialisationRefused(`pando_alloc(${bytes.length}) gave memory that there is not`)
+  }
+  new Uint8Array(memory.buffer).set(bytes, address)
+  const status = exported('pando_init')?.(address, bytes.length) ?? 0
+  if (status === 0) return
+  const pointer = exported('pando_error_ptr')?.()
+  const length = exported('pando_error_len')?.()
+  const message =
+    pointer === undefined || length === undefined
+      ? ''
+      : readText(memory, pointer, length, abiBounds.errorBytes)
+  throw new InitialisationRefused(
+    `pando_init refused the configuration (${status})${message === '' ? ', and gave no reason' : `: ${message}`}`,
+  )
+}
+
+/** A guest's text, wherever it says it is: what is outside its memory is cut off. */
+function readText(memory: WebAssembly.Memory, pointer: number, length: number, most: number): string {
+  const start = pointer >>> 0
+  const end = Math.min(start + Math.min(length >>> 0, most), memory.buffer.byteLength)
+  if (start >= end) return ''
+  // Control characters of a stranger do not reach a terminal.
+  return decoder.decode(new Uint8Array(memory.buffer, start, end - start)).replace(/\p{Cc}/gu, ' ')
+}

@@ -1,0 +1,93 @@
+import type { PolicyHook } from '../../core/contract/policy.ts'
+import type { CallFault } from './hook-runner.ts'
+import type { HookCounters } from './policy-counters.ts'
+
+/** Calls before a rate says anything, and calls after which it starts anew. */
+const rateCallsLeast = 1_000
+const rateCallsMost = 10_000
+const trapRateMost = 0.001
+/** A policy that does nothing but trap need not do so a thousand times. */
+const trapsInARowMost = 5
+/** Samples that a comparison of times needs: 256 kept ones, so each verdict is over fresh ones. */
+const comparedSamples = 256
+const slowerMost = 2
+/** Below this a difference is the clock's and the collector's, not the policy's. */
+const slowerByNsLeast = 5_000
+/** Verdicts in a row: one pause of the machine is no reason to roll back. */
+const slowVerdicts = 2
+
+/**
+ * Whether a version may go on serving: any invalid output, more than 0.1 % of at least 1000 calls trapped, five traps in a row,
+ * or twice the time of the version before it (99th percentile, twice in a row).
+ */
+export class PolicyHealth {
+  readonly #counters: readonly HookCounters[]
+  #baselineNs: ((at: number) => number) | undefined
+  #windowCalls = 0
+  #windowTraps = 0
+  #trapsInARow = 0
+  #decisionsAtLastTrap = -1
+  readonly #judged: number[]
+  readonly #slow: number[]
+
+  constructor(counters: readonly HookCounters[]) {
+    this.#counters = counters
+    this.#judged = counters.map(() => 0)
+    this.#slow = counters.map(() => 0)
+  }
+
+  /** What it is compared with from now on: the same hooks of the version that it follows. ns; 0 = nothing to compare with. */
+  compareWith(baselineNs: ((at: number) => number) | undefined): void {
+    this.#baselineNs = baselineNs
+  }
+
+  /** After a fault: why the version must not serve any more. */
+  noteFault(hook: PolicyHook, fault: CallFault): string | undefined {
+    if (fault.kind === 'invalid-output') return `invalid output of ${hook}: ${fault.message}`
+    if (fault.kind === 'error') return undefined
+    const decisions = this.#sum('decisions') + this.#sum('abstentions')
+    this.#trapsInARow = decisions === this.#decisionsAtLastTrap ? this.#trapsInARow + 1 : 1
+    this.#decisionsAtLastTrap = decisions
+    if (this.#trapsInARow >= trapsInARowMost) {
+      return `${hook} trapped ${trapsInARowMost} times in a row: ${fault.message}`
+    }
+    return this.check(fault.message)
+  }
+
+  /** At a sample, and after a trap. */
+  check(lastTrap = ''): string | undefined {
+    const calls = this.#sum('calls') - this.#windowCalls
+    const traps = this.#sum('traps') - this.#windowTraps
+    if (calls >= rateCallsLeast && traps > calls * trapRateMost) {
+      return `${traps} of ${calls} calls trapped, more than ${trapRateMost * 100} %${lastTrap === '' ? '' : `: ${lastTrap}`}`
+    }
+    if (calls >= rateCallsMost) {
+      this.#windowCalls += calls
+      this.#windowTraps += traps
+    }
+    return this.#checkTimes()
+  }
+
+  #checkTimes(): string | undefined {
+    for (const [at, counters] of this.#counters.entries()) {
+      const samples = counters.get('samples')
+      if (samples - (this.#judged[at] ?? 0) < comparedSamples) continue
+      this.#judged[at] = samples
+      const before = this.#baselineNs?.(at) ?? 0
+      const now = counters.p99Ns()
+      const isSlow = before > 0 && now > before * slowerMost && now - before > slowerByNsLeast
+      const times = isSlow ? (this.#slow[at] ?? 0) + 1 : 0
+      this.#slow[at] = times
+      if (times >= slowVerdicts) {
+        return `decisions take ${Math.round(now)} ns (p99), more than twice the ${Math.round(before)} ns of the version before`
+      }
+    }
+    return undefined
+  }
+
+  #sum(name: 'calls' | 'traps' | 'decisions' | 'abstentions'): number {
+    let total = 0
+    for (const counters of this.#counters) total += counters.get(name)
+    return total
+  }
+}

@@ -1,0 +1,192 @@
+import type { PolicyHook } from '../../core/contract/policy.ts'
+import type { PolicyManifest, VectorResult } from '../../core/contract/policy-deployment.ts'
+import { createInputReader, type PolicyInputs, type PolicyTables, toJsonValue } from '../abi/json-values.ts'
+import {
+  differenceFrom,
+  type GoldenVector,
+  initConfiguration,
+  parseVectors,
+  type VectorFile,
+} from '../abi/vectors.ts'
+import {
+  type CompiledPolicy,
+  createGuest,
+  type GuestInstance,
+  InitialisationRefused,
+} from './guest-instance.ts'
+import { ask, type CallFault, createRunner, type HookRunner } from './hook-runner.ts'
+import { probeInputs } from './probe-inputs.ts'
+
+/** A version that does not do what its author or the host expects. */
+export class SelfTestFailed extends Error {
+  override readonly name = 'SelfTestFailed'
+}
+
+interface Answer {
+  readonly status: 'decided' | 'abstain' | 'refused'
+  readonly decision: unknown
+  readonly fuel: number
+}
+
+/** Asks one instance and throws where a request would have seen a fault. */
+class Examination {
+  readonly #runners = new Map<PolicyHook, HookRunner>()
+  readonly #instance: GuestInstance
+  readonly #classCount: number
+  #fault: CallFault | undefined
+
+  constructor(instance: GuestInstance, classCount: number) {
+    this.#instance = instance
+    this.#classCount = classCount
+  }
+
+  ask<H extends PolicyHook>(hook: H, input: PolicyInputs[H]): Answer {
+    const port = this.#instance.ports[hook]
+    if (port === undefined) throw new SelfTestFailed(`the policy has no hook ${hook}`)
+    const runner = this.#runner(hook)
+    runner.port = port
+    this.#fault = undefined
+    const decision = ask(runner, input as PolicyInputs[PolicyHook])
+    const fault = this.#lastFault()
+    // A policy may say that it cannot judge an extreme input; a vector then differs from what its author expects.
+    if (fault !== undefined && fault.kind !== 'error')
+      throw new SelfTestFailed(`${hook}: ${describeFault(fault)}`)
+    return {
+      status: decision === undefined ? 'abstain' : 'decided',
+      decision: withoutOrigin(decision),
+      fuel: port.fuel - port.fuelLeft(),
+    }
+  }
+
+  #lastFault(): CallFault | undefined {
+    return this.#fault
+  }
+
+  #runner(hook: PolicyHook): HookRunner {
+    const known = this.#runners.get(hook)
+    if (known !== undefined) return known
+    const runner = createRunner<PolicyHook>(hook, 'self-test', this.#classCount, {
+      monotonic: () => 0,
+      onSample: () => undefined,
+      onFault: (_, fault) => {
+        this.#fault = fault
+      },
+    })
+    this.#runners.set(hook, runner)
+    return runner
+  }
+}
+
+export function describeFault(fault: CallFault): string {
+  switch (fault.kind) {
+    case 'trap':
+      return `it trapped: ${fault.message}`
+    case 'invalid-output':
+      return `its output is not valid: ${fault.message}`
+    case 'error':
+      return `it says that it failed (status ${fault.status})`
+  }
+}
+
+function withoutOrigin(decision: object | undefined): unknown {
+  if (decision === undefined) return undefined
+  const { policy, ...rest } = { policy: '', ...decision }
+  return toJsonValue(rest)
+}
+
+/** The vectors of the package; none = an empty file. @throws SelfTestFailed when they cannot be read */
+export function readPackageVectors(section: Uint8Array | undefined): VectorFile | undefined {
+  if (section === undefined) return undefined
+  const file = parseVectors(section)
+  if ('problem' in file) throw new SelfTestFailed(file.problem)
+  return file
+}
+
+/** Runs the author's vectors, each configuration in an instance of its own. Does not throw for a vector that fails. */
+export function runVectors(
+  policy: CompiledPolicy,
+  manifest: PolicyManifest,
+  file: VectorFile,
+): readonly VectorResult[] {
+  const examinations = new Map<string, Examination | string>()
+  const examinationOf = (vector: GoldenVector) => {
+    const configuration = initConfiguration(vector.settings, file.tables)
+    const known = examinations.get(configuration)
+    if (known !== undefined) return known
+    const made = examine(policy, configuration, file.tables)
+    examinations.set(configuration, made)
+    return made
+  }
+  return file.vectors.map((vector) => {
+    const { name, hook } = vector
+    try {
+      const examination = examinationOf(vector)
+      if (typeof examination === 'string') {
+        const difference = differenceFrom(vector.expect, 'refused', undefined)
+        return {
+          name,
+          hook,
+          fuel: 0,
+          ...(difference === undefined ? {} : { difference: `${difference}: ${examination}` }),
+        }
+      }
+      const { status, decision, fuel } = examination.ask(hook, vector.input)
+      const most = manifest.fuel[hook]
+      const difference =
+        differenceFrom(vector.expect, status, decision) ??
+        (most !== undefined && fuel > most
+          ? `it burnt ${fuel} fuel, the manifest promises at most ${most}`
+          : undefined)
+      return { name, hook, fuel, ...(difference === undefined ? {} : { difference }) }
+    } catch (reason) {
+      // The instance may have trapped: the next vector gets a new one.
+      examinations.delete(initConfiguration(vector.settings, file.tables))
+      return { name, hook, fuel: 0, difference: reason instanceof Error ? reason.message : String(reason) }
+    }
+  })
+}
+
+/** The message, when the configuration is refused. */
+function examine(policy: CompiledPolicy, configuration: string, tables: PolicyTables): Examination | string {
+  try {
+    return new Examination(
+      createGuest(policy, configuration, () => undefined),
+      tables.classes.length,
+    )
+  } catch (reason) {
+    if (reason instanceof InitialisationRefused) return reason.message
+    throw reason
+  }
+}
+
+/**
+ * The host's own questions: ordinary and extreme inputs for each hook, asked of two instances, forwards and backwards. Any trap
+ * or invalid output fails; so does a decision that depends on what was asked before, because a policy that keeps state replays
+ * differently, and two nodes with it decide differently.
+ * @throws SelfTestFailed
+ */
+export function probePolicy(
+  policy: CompiledPolicy,
+  first: GuestInstance,
+  second: GuestInstance,
+  tables: PolicyTables,
+): void {
+  const reader = createInputReader(tables)
+  for (const hook of policy.hooks) {
+    const inputs = probeInputs(hook, reader, tables)
+    const forwards = new Examination(first, tables.classes.length)
+    const backwards = new Examination(second, tables.classes.length)
+    const answer = ({ status, decision }: Answer) => JSON.stringify([status, decision])
+    const there = inputs.map((input) => answer(forwards.ask(hook, input)))
+    const back = inputs
+      .toReversed()
+      .map((input) => answer(backwards.ask(hook, input)))
+      .reverse()
+    const at = there.findIndex((text, index) => text !== back[index])
+    if (at >= 0) {
+      throw new SelfTestFailed(
+        `${hook} answered the same input with ${there[at]} and ${back[at]}: a policy must not keep state from call to call`,
+      )
+    }
+  }
+}
