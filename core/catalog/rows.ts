@@ -1,3 +1,4 @@
+import { decodeBase32Hex, encodeBase32Hex } from '../contract/base32hex.ts'
 import type { GarbageRecord, WriteOwner } from '../contract/catalog.ts'
 import { writeIdBytes } from '../contract/ids.ts'
 import type {
@@ -7,7 +8,6 @@ import type {
   PartRecord,
   UploadRecord,
 } from '../contract/object-model.ts'
-import { decodeBase32Hex, encodeBase32Hex } from './base32hex.ts'
 import { bytesOf, pack, unpack } from './encoding.ts'
 import { packLayout, unpackLayout } from './object-row.ts'
 

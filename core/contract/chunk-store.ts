@@ -87,8 +87,8 @@ export interface BodyDigest {
   abort(): void
 }
 
-export interface ChunkStoreStats {
-  readonly backend: string
+/** What is shown of a store: by metrics, by the admin service, by the command. One list for all of them. */
+export interface ChunkStoreGauges {
   readonly chunkCount: number
   /** Bytes of live chunk payload. */
   readonly liveBytes: number
@@ -106,4 +106,8 @@ export interface ChunkStoreStats {
   readonly corruptChunks: number
   /** False once a write or flush has failed: reads go on, writes are refused until the node is restarted. */
   readonly online: boolean
+}
+
+export interface ChunkStoreStats extends ChunkStoreGauges {
+  readonly backend: string
 }

@@ -1,34 +1,10 @@
+import type { CatalogStats } from '../contract/catalog.ts'
+import type { ChunkStoreGauges } from '../contract/chunk-store.ts'
+
 /**
  * The messages of admin.proto as TypeScript sees them (proto-loader: camel case, 64-bit numbers as numbers, defaults
  * filled in). `test/unit/control/admin-service.test.ts` sends every field through the wire.
  */
-
-export interface StoreStatsMessage {
-  readonly chunkCount: number
-  readonly liveBytes: number
-  readonly staleBytes: number
-  readonly capacityBytes: number
-  readonly freeBytes: number
-  readonly indexBytes: number
-  readonly cacheBytes: number
-  readonly cacheHits: number
-  readonly cacheMisses: number
-  readonly poolUsedBytes: number
-  readonly poolBytes: number
-  readonly corruptChunks: number
-  readonly online: boolean
-}
-
-export interface CatalogStatsMessage {
-  readonly buckets: number
-  readonly objects: number
-  readonly versions: number
-  readonly uploads: number
-  readonly liveBytes: number
-  readonly garbageWrites: number
-  readonly position: number
-  readonly bytesOnDisk: number
-}
 
 export type NodeState = 'starting' | 'ready' | 'degraded' | 'stopping'
 
@@ -47,13 +23,13 @@ export interface StatusReply {
   readonly storeKind: string
   readonly storeBackend: string
   readonly requestsInFlight: number
-  readonly store: StoreStatsMessage
-  readonly catalog: CatalogStatsMessage
+  readonly store: ChunkStoreGauges
+  readonly catalog: CatalogStats
 }
 
 export interface StatsReply {
-  readonly store: StoreStatsMessage
-  readonly catalog: CatalogStatsMessage
+  readonly store: ChunkStoreGauges
+  readonly catalog: CatalogStats
   readonly process: {
     readonly residentBytes: number
     readonly heapUsedBytes: number

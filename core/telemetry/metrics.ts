@@ -1,36 +1,11 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { CatalogStats } from '../contract/catalog.ts'
+import type { ChunkStoreGauges } from '../contract/chunk-store.ts'
 
 /** What is read at the moment of a scrape, from the parts that own it. */
 export interface GaugeSources {
-  store?(): Promise<StoreGauges>
-  catalog?(): CatalogGauges
-}
-
-export interface StoreGauges {
-  readonly chunkCount: number
-  readonly liveBytes: number
-  readonly staleBytes: number
-  readonly capacityBytes: number
-  readonly freeBytes: number
-  readonly indexBytes: number
-  readonly cacheBytes: number
-  readonly cacheHits: number
-  readonly cacheMisses: number
-  readonly poolUsedBytes: number
-  readonly poolBytes: number
-  readonly corruptChunks: number
-  readonly online: boolean
-}
-
-export interface CatalogGauges {
-  readonly buckets: number
-  readonly objects: number
-  readonly versions: number
-  readonly uploads: number
-  readonly liveBytes: number
-  readonly garbageWrites: number
-  readonly position: number
-  readonly bytesOnDisk: number
+  store?(): Promise<ChunkStoreGauges>
+  catalog?(): CatalogStats
 }
 
 /** Counters of the work in the background. */
@@ -61,7 +36,7 @@ export function createNodeMetrics(sources: GaugeSources, version: string): NodeM
     registers: [registry],
   }).set({ version, node_version: process.version }, 1)
 
-  const storeGauges = gauges<StoreGauges>(registry, 'pando_store', {
+  const storeGauges = gauges<ChunkStoreGauges>(registry, 'pando_store', {
     chunkCount: ['chunks', 'Live chunks.'],
     liveBytes: ['live_bytes', 'Bytes of live chunk payload.'],
     staleBytes: ['stale_bytes', 'Bytes on the device that collection could give back.'],
@@ -76,7 +51,7 @@ export function createNodeMetrics(sources: GaugeSources, version: string): NodeM
     corruptChunks: ['corrupt_chunks', 'Chunks known to be damaged; each needs attention.'],
     online: ['online', '1 while the store takes writes; 0 after a failed write or flush, until a restart.'],
   })
-  const catalogGauges = gauges<CatalogGauges>(registry, 'pando_catalog', {
+  const catalogGauges = gauges<CatalogStats>(registry, 'pando_catalog', {
     buckets: ['buckets', 'Buckets.'],
     objects: ['objects', 'Current objects.'],
     versions: ['versions', 'Versions of objects, delete markers included.'],

@@ -174,6 +174,13 @@ describe('objects through the AWS SDK, over the real catalog and the reference s
       'BadDigest',
       400,
     )
+    for (const ChecksumSHA256 of ['bad', 'YmFk', '!'.repeat(44)]) {
+      await rejects(
+        s3.send(new PutObjectCommand({ Bucket, Key: 'bad', Body, ChecksumSHA256 })),
+        'BadDigest',
+        400,
+      )
+    }
     await rejects(
       s3.send(new PutObjectCommand({ Bucket, Key: 'bad', Body, ContentMD5: 'rL0Y20xC+Fzt72VPzMSk2A==' })),
       'BadDigest',
