@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander'
 import { StorageError } from '../contract/errors.ts'
 import { advice, type GlobalOptions } from './connect.ts'
 import { exitCodes, exitFor } from './exit-codes.ts'
+import { addPolicyCommands } from './policy-commands.ts'
 import type { Terminal } from './terminal.ts'
 
 /** What a command gets: options of its own merged with the global ones. */
@@ -116,6 +117,8 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     .command('stats')
     .description('numbers of the store, the catalog and the process')
     .action(action(async () => (await import('./debug.ts')).stats))
+
+  addPolicyCommands(program, action)
 
   const config = program.command('config').description('the configuration file')
   config

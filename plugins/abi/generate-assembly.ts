@@ -1,5 +1,5 @@
 import { banner } from './generate-host.ts'
-import type { FieldSpec } from './idl.ts'
+import type { FieldSpec } from './idl-language.ts'
 import { type Layout, type PlacedField, type PlacedStruct, pascal, scalarBytes } from './layout.ts'
 
 /**

@@ -1,6 +1,6 @@
 import { banner } from './generate-host.ts'
-import type { ScalarType } from './idl.ts'
 import { abiNames } from './idl.ts'
+import type { ScalarType } from './idl-language.ts'
 import { initialValue, type Layout, type PlacedStruct, screaming } from './layout.ts'
 
 /** The structs for C and everything that reads C headers. Needs no library: `clang --target=wasm32 -nostdlib`. */

@@ -1,4 +1,5 @@
-import { abiBounds, abiNames, type FieldSpec } from './idl.ts'
+import { abiBounds, abiNames } from './idl.ts'
+import type { FieldSpec } from './idl-language.ts'
 import { initialValue, type Layout, type PlacedStruct } from './layout.ts'
 
 /** STRUCTS.md: the ABI for people who write a policy in a language that we ship no kit for. */

@@ -1,4 +1,4 @@
-import type { EnumSpec, FieldSpec, ScalarType } from './idl.ts'
+import type { EnumSpec, FieldSpec, ScalarType } from './idl-language.ts'
 import {
   initialValue,
   type Layout,

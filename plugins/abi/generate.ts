@@ -2,7 +2,8 @@ import { generateAssembly } from './generate-assembly.ts'
 import { generateC } from './generate-c.ts'
 import { generateDocs } from './generate-docs.ts'
 import { generateHost } from './generate-host.ts'
-import { type Idl, policyIdl } from './idl.ts'
+import { policyIdl } from './idl.ts'
+import type { Idl } from './idl-language.ts'
 import { type Layout, placeStructs } from './layout.ts'
 
 /** What is written from the IDL, by path in the repository. */

@@ -7,7 +7,8 @@ import type {
   SelectInput,
 } from '../../core/contract/policy.ts'
 import { fnv1a32 } from './fnv1a.ts'
-import { type FieldSpec, type HookSpec, policyIdl } from './idl.ts'
+import { policyIdl } from './idl.ts'
+import type { FieldSpec, HookSpec } from './idl-language.ts'
 
 /**
  * Inputs and decisions as JSON, for golden vectors, traces and people. 64-bit numbers are texts, an ETag is hex, metadata is

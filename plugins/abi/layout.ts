@@ -1,4 +1,4 @@
-import type { FieldSpec, HookSpec, Idl, ItemsSpec, ScalarType, StructSpec } from './idl.ts'
+import type { FieldSpec, HookSpec, Idl, ItemsSpec, ScalarType, StructSpec } from './idl-language.ts'
 
 /** Where everything lies: offsets and sizes in bytes. */
 export interface PlacedField {

@@ -4,14 +4,12 @@ import { parseModule } from '../host/wasm/parse-module.ts'
 
 /** A policy that is ready to be instantiated, and how its fuel is handled. */
 export interface MeteredPolicy {
-  readonly module: WebAssembly.Module
   /** Places where fuel is charged. */
   readonly fuelSites: number
   refuel(instance: Pick<WebAssembly.Instance, 'exports'>, fuel: number): void
   /** Below 0 = it has run out. */
   fuelLeft(instance: Pick<WebAssembly.Instance, 'exports'>): number
-  /** What a debug build imports beside the log; a host would refuse it. */
-  debugImports?(memory: () => WebAssembly.Memory | undefined): WebAssembly.Imports
+  instantiate(imports: WebAssembly.Imports): Pick<WebAssembly.Instance, 'exports'>
 }
 
 /**
@@ -21,24 +19,39 @@ export interface MeteredPolicy {
 export function meteredPolicy(bytes: Uint8Array): MeteredPolicy {
   if (!WebAssembly.validate(bytes)) throw new Error('this is not a valid WebAssembly module')
   const { bytes: metered, sites } = meterModule(parseModule(bytes), { startFuel: abiBounds.initialiseFuel })
-  const call = (instance: Pick<WebAssembly.Instance, 'exports'>, name: string, ...args: number[]): number => {
-    const found = instance.exports[name]
-    return typeof found === 'function' ? Number((found as (...all: number[]) => unknown)(...args)) : 0
-  }
+  const module = new WebAssembly.Module(metered)
   return {
-    module: new WebAssembly.Module(metered),
+    instantiate: (imports) => new WebAssembly.Instance(module, imports),
     fuelSites: sites,
-    refuel: (instance, fuel) => void call(instance, exportRefuel, fuel),
-    fuelLeft: (instance) => call(instance, exportFuel),
+    refuel: ({ exports }, fuel) => {
+      ;(exports[exportRefuel] as (fuel: number) => void)(fuel)
+    },
+    fuelLeft: ({ exports }) => (exports[exportFuel] as () => number)(),
   }
 }
 
-/** Without fuel: an endless loop is endless. For debug builds, whose imports the host's pass refuses. */
-export function plainPolicy(bytes: Uint8Array<ArrayBuffer>): MeteredPolicy {
+/** What of `@assemblyscript/loader` is used. */
+interface AssemblyScriptLoader {
+  instantiateSync(
+    module: WebAssembly.Module,
+    imports: WebAssembly.Imports,
+  ): { readonly exports: WebAssembly.Instance['exports'] }
+}
+
+/**
+ * A debug build: a failed assertion tells its message, its file and its line, which the loader reads out of the guest's
+ * strings. Without fuel, so an endless loop is endless; a host would refuse the import that this needs.
+ */
+export async function debugPolicy(bytes: Uint8Array<ArrayBuffer>): Promise<MeteredPolicy> {
+  const loader = (await import('@assemblyscript/loader')) as unknown as AssemblyScriptLoader
+  const module = new WebAssembly.Module(bytes)
+  let unspent = 0
   return {
-    module: new WebAssembly.Module(bytes),
+    instantiate: (imports) => loader.instantiateSync(module, imports),
     fuelSites: 0,
-    refuel: () => undefined,
-    fuelLeft: () => 0,
+    refuel: (_, fuel) => {
+      unspent = fuel
+    },
+    fuelLeft: () => unspent,
   }
 }

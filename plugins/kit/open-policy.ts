@@ -52,7 +52,9 @@ export class PolicyInstance {
   readonly hooks: readonly PolicyHook[]
   readonly #memory: GuestMemory
   readonly #policy: MeteredPolicy
+  readonly #instance: Pick<WebAssembly.Instance, 'exports'>
   readonly #exports: Readonly<Record<string, WebAssembly.Exported>>
+  readonly #calls: Readonly<Partial<Record<PolicyHook, Export>>>
   readonly #classCount: number
 
   /**
@@ -67,17 +69,18 @@ export class PolicyInstance {
       const length = Math.min(byteLength >>> 0, abiBounds.logLineBytes)
       options.onLog?.(level, textAt(memory, address, length))
     }
-    const instance = new WebAssembly.Instance(policy.module, {
-      [abiNames.importModule]: { [abiNames.log]: log },
-      ...policy.debugImports?.(() => memory),
-    })
+    const instance = policy.instantiate({ [abiNames.importModule]: { [abiNames.log]: log } })
     this.#policy = policy
+    this.#instance = instance
     this.#exports = instance.exports
     this.#classCount = tables.classes.length
     memory = instance.exports['memory'] as WebAssembly.Memory
     this.hooks = policyIdl.hooks
       .map(({ name }) => name)
       .filter((name) => `${abiNames.hookPrefix}${name}` in instance.exports)
+    this.#calls = Object.fromEntries(
+      this.hooks.map((hook) => [hook, instance.exports[`${abiNames.hookPrefix}${hook}`] as Export]),
+    )
     const shapes = this.hooks.map((hook) => hookShapes[hook])
     const inputBytes = Math.max(64, ...shapes.map((shape) => shape.inputBytes))
     const outputBytes = Math.max(64, ...shapes.map((shape) => shape.outputBytes))
@@ -106,7 +109,7 @@ export class PolicyInstance {
     const inputBytes = this.#write(hook, input)
     if (inputBytes < 0) return { status: 'failed', problem: 'the input does not fit its region', fuel: 0 }
     const { fuel: budget, outputBytes } = hookShapes[hook]
-    this.#policy.refuel({ exports: this.#exports }, budget)
+    this.#policy.refuel(this.#instance, budget)
     let status: number
     try {
       status = this.#call(
@@ -117,12 +120,12 @@ export class PolicyInstance {
         outputBytes,
       )
     } catch (error) {
-      const left = this.#policy.fuelLeft({ exports: this.#exports })
+      const left = this.#policy.fuelLeft(this.#instance)
       const why =
         left < 0 ? `it ran out of fuel (${budget})` : error instanceof Error ? error.message : String(error)
       return { status: 'failed', problem: `trap: ${why}`, fuel: budget - Math.max(0, left) }
     }
-    const fuel = budget - this.#policy.fuelLeft({ exports: this.#exports })
+    const fuel = budget - this.#policy.fuelLeft(this.#instance)
     if (status === hookStatus.abstain) return { status: 'abstain', fuel }
     if (status !== hookStatus.decided) {
       const words =
@@ -133,6 +136,16 @@ export class PolicyInstance {
     return typeof read === 'string'
       ? { status: 'failed', problem: `the decision is not valid: ${read}`, fuel }
       : { status: 'decided', decision: read, fuel }
+  }
+
+  /** The bare call for benchmarks: input in, call, decision checked, nothing made of it. */
+  time(hook: PolicyHook, input: PolicyInputs[PolicyHook]): void {
+    const inputBytes = this.#write(hook, input)
+    const { fuel, outputBytes } = hookShapes[hook]
+    const { input: from, output: to } = this.#memory
+    this.#policy.refuel(this.#instance, fuel)
+    this.#calls[hook]?.(from, inputBytes, to, outputBytes)
+    readers[hook].read(this.#memory, input, this.#classCount)
   }
 
   #write(hook: PolicyHook, input: PolicyInputs[PolicyHook]): number {
@@ -153,9 +166,8 @@ export class PolicyInstance {
 
   #read(hook: PolicyHook, input: PolicyInputs[PolicyHook]): string | Readonly<Record<string, unknown>> {
     const memory = this.#memory
-    const into = { select, classify, admit, plan, resolve }
-    const problem = into[hook].read(memory, input, this.#classCount)
-    return problem ?? withoutPolicy(into[hook].result)
+    const problem = readers[hook].read(memory, input, this.#classCount)
+    return problem ?? withoutPolicy(readers[hook].result)
   }
 
   #call(name: string, ...args: number[]): number {
@@ -208,3 +220,5 @@ const resolve = {
   read: (memory: GuestMemory, _input: Input, _classCount: number) =>
     readResolveDecision(memory, resolve.result),
 }
+
+const readers = { select, classify, admit, plan, resolve }
