@@ -7,6 +7,7 @@ import { pathToFileURL } from 'node:url'
 import { listFiles } from './fingerprint.mjs'
 import { prepare, root } from './prepare.mjs'
 import { runForeground, runMain, SetupError } from './terminal.mjs'
+import { openTestFolder } from './test-folder.mjs'
 
 const suites = ['unit', 'conformance', 'simulation', 'native', 'e2e']
 // A test that needs longer says so itself; this one catches a hang.
@@ -21,6 +22,7 @@ await runMain(async () => {
   if (files.length === 0) throw new SetupError('there are no tests')
   const runner = ['--test', `--test-concurrency=${availableParallelism()}`, `--test-timeout=${timeoutMs}`]
   const reporter = `--test-reporter=${pathToFileURL(join(root, 'scripts/test-report.mjs')).href}`
+  const folder = openTestFolder()
   return runForeground(
     process.execPath,
     [
@@ -31,8 +33,8 @@ await runMain(async () => {
       '--test-reporter-destination=stdout',
       ...files,
     ],
-    { cwd: root },
-  )
+    { cwd: root, env: { ...process.env, TMPDIR: folder.path } },
+  ).finally(() => folder.close())
 })
 
 /** The compiled test files of a suite, or the one of a source (or compiled) file. */

@@ -198,15 +198,15 @@ suite('kill -9 under mixed load: nothing acknowledged is lost, changed or half t
     }, async (t) => {
       const directory = await mkdtemp(join(tmpdir(), 'pando-power-'))
       const library = buildPowerLossShim(resolve(import.meta.dirname, '../../../test/kit/power-loss/shim.c'))
+      const journal = `${directory}.journal`
       try {
-        const journal = `${directory}.journal`
         await runTrial(t, {
           backend,
           kills: Math.ceil(kills / 3),
           powerLoss: { library, journal, directory },
         })
-        await rm(journal, { force: true })
       } finally {
+        await rm(journal, { force: true })
         await rm(directory, { recursive: true, force: true })
         await rm(library, { force: true })
       }
