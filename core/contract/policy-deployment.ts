@@ -88,7 +88,7 @@ export interface PolicyDeployment {
 
 export interface DeployedPolicy {
   readonly name: string
-  /** One version, or two whose shares add up to 100; one with share 0 runs in the shadow. */
+  /** One version, or two, the newer one last, whose shares add up to 100; one with share 0 runs in the shadow. */
   readonly versions: readonly DeployedVersion[]
   /** What served before, newest first, at most 10: where a rollback goes. */
   readonly history: readonly DeployedVersion[]

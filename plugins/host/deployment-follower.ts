@@ -97,14 +97,14 @@ export class DeploymentFollower {
     const tables = this.#tables
     const known = this.find(identity)
     if (known !== undefined && known.tripped === undefined && known.parts.tables === tables) return known
-    const parts = await loader.load(await store.getPackage(identity.digest), identity, tables)
-    const version = new PolicyVersion(parts, {
+    const loaded = await loader.load(await store.getPackage(identity.digest), identity, tables)
+    const { manifest } = loaded.parts
+    const version = new PolicyVersion(loaded, {
       monotonic: () => clock.monotonic(),
       budget: loader.budget,
-      log: (level, text) => loader.log(parts.manifest, level, text),
+      log: (level, text) => loader.log(manifest, level, text),
       ...events,
     })
-    version.warm()
     this.#loaded.set(keyOf(identity), version)
     return version
   }
@@ -214,7 +214,7 @@ export class DeploymentFollower {
       used.add(version)
       if (version.stage === stage) return
       version.stage = stage
-      if (before !== undefined) version.follow(before, this.#options.clock.monotonic())
+      if (before !== undefined) version.follow(before, this.#options.clock.monotonic(), stage === 'canary')
     }
     for (const { stable, canary, shadow, previous } of policies) {
       place(stable, 'active', previous)

@@ -19,9 +19,9 @@ export function findPolicy(deployment: PolicyDeployment, name: string): Deployed
   return deployment.policies.find((policy) => policy.name === name)
 }
 
-/** Serves the most: 100 % of a policy with one version. Shadows do not serve. */
+/** The one that a canary is measured against: the older one, which serves. Shadows do not serve. */
 export function mainVersion(policy: DeployedPolicy | undefined): DeployedVersion | undefined {
-  return policy?.versions.filter(({ percent }) => percent > 0).toSorted((a, b) => b.percent - a.percent)[0]
+  return policy?.versions.find(({ percent }) => percent > 0)
 }
 
 /**
@@ -36,8 +36,8 @@ export function withVersion(
 ): PolicyDeployment {
   const policy = findPolicy(deployment, name) ?? { name, versions: [], history: [] }
   const others = policy.versions.filter((other) => !sameVersion(other, version) && other.percent > 0)
-  // The one that serves the most goes on; another canary that was under way ends here.
-  const main = others.toSorted((a, b) => b.percent - a.percent)[0]
+  // The older one goes on; another canary that was under way ends here.
+  const [main] = others
   const isAll = version.percent === 100
   const versions =
     isAll || main === undefined ? [version] : [{ ...main, percent: 100 - version.percent }, version]

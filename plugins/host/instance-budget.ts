@@ -6,8 +6,8 @@ import type { Clock } from '../../core/contract/clock.ts'
  * Every instance reserves about 10 GB of address space until the collector finds it dead, and a process can hold some 12,900
  * of them; the memory behind it is small, so the collector sees no reason to hurry. These bounds give it one.
  */
-const collectAt = 500
-const refuseAt = 2_000
+const collectAt = 1_500
+const refuseAt = 4_000
 const waitMs = 50
 const waits = 40
 

@@ -11,12 +11,12 @@ import { abiBounds } from '../abi/idl.ts'
 import type { PolicyTables } from '../abi/json-values.ts'
 import { initConfiguration } from '../abi/vectors.ts'
 import { type ExaminedModule, examineModule } from './examine-module.ts'
-import { type CompiledPolicy, createGuest, type GuestInstance } from './guest-instance.ts'
+import { type CompiledPolicy, createGuest } from './guest-instance.ts'
 import { hookExport } from './hook-names.ts'
 import { InstanceBudget } from './instance-budget.ts'
 import { PolicyLoadFailure } from './load-failure.ts'
 import { vectorsSection } from './manifest.ts'
-import type { VersionIdentity, VersionParts } from './policy-version.ts'
+import type { LoadedVersion, VersionIdentity } from './policy-version.ts'
 import { runWithin } from './run-within.ts'
 import { probePolicy, readPackageVectors, runVectors, SelfTestFailed } from './self-test.ts'
 import { checkKeyAllows, digestOf, type PolicyTrust, verifySignature } from './trust.ts'
@@ -38,7 +38,14 @@ interface PreparedModule {
   readonly examined: ExaminedModule
   readonly compiled: CompiledPolicy
   readonly fuelSites: number
+  /** Results of the package's vectors, once they have run. */
+  vectors?: readonly VectorResult[]
+  /** It has been initialised here before: from then on the fuel alone bounds it. */
+  wasInitialised: boolean
 }
+
+/** Lets the requests that have arrived go first: the stages of a load are ends of promises, which would go before them. */
+const letRequestsPass = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 /** Takes packages through the stages of a load, one after the other, and remembers compiled modules by digest. */
 export class PolicyLoader {
@@ -59,14 +66,15 @@ export class PolicyLoader {
     content: PolicyPackage | undefined,
     identity: VersionIdentity,
     tables: PolicyTables,
-  ): Promise<VersionParts> {
+  ): Promise<LoadedVersion> {
     if (content === undefined) {
       throw new PolicyLoadFailure('fetched', `the package ${identity.digest.slice(0, 12)} is not here`)
     }
     const key = await this.#verify(content, identity.digest)
-    const { examined, compiled } = await this.#prepare(content, identity.digest, key)
-    const { instance, configuration } = await this.#initialise(compiled, examined.manifest, identity, tables)
-    return { ...identity, manifest: examined.manifest, compiled, tables, configuration, instance }
+    const prepared = await this.#prepare(content, identity.digest, key)
+    const { instances, configuration } = await this.#initialise(prepared, identity.config, tables)
+    const { examined, compiled } = prepared
+    return { parts: { ...identity, manifest: examined.manifest, compiled, tables, configuration }, instances }
   }
 
   /** Everything that can be said of a package; what stops it is in `failure`. */
@@ -96,7 +104,7 @@ export class PolicyLoader {
       }
       const vectors = await PolicyLoadFailure.during('self-tested', () => runPackageVectors(prepared))
       found = { ...found, vectors }
-      await this.#initialise(prepared.compiled, manifest, { digest, config }, tables)
+      await this.#initialise(prepared, config, tables)
       return found
     } catch (reason) {
       return { ...found, failure: PolicyLoadFailure.from(reason, 'fetched').failure }
@@ -128,6 +136,7 @@ export class PolicyLoader {
     const wasm = content.wasm.slice()
     const examined = await PolicyLoadFailure.during('validated', () => examineModule(wasm))
     await PolicyLoadFailure.during('verified', () => checkKey(key, examined))
+    await letRequestsPass()
     const metered = await PolicyLoadFailure.during('metered', () =>
       meterModule(examined.parsed, {
         startFuel: examined.manifest.start ? abiBounds.initialiseFuel : 0,
@@ -135,7 +144,8 @@ export class PolicyLoader {
       }),
     )
     const module = await PolicyLoadFailure.during('compiled', () => WebAssembly.compile(metered.bytes))
-    const prepared = { examined, compiled: { module, hooks: examined.hooks }, fuelSites: metered.sites }
+    const compiled = { module, hooks: examined.hooks }
+    const prepared = { examined, compiled, fuelSites: metered.sites, wasInitialised: false }
     this.#prepared.set(digest, prepared)
     for (const oldest of this.#prepared.keys()) {
       if (this.#prepared.size <= compiledMost) break
@@ -144,31 +154,36 @@ export class PolicyLoader {
     return prepared
   }
 
-  /** The stages `initialised` and `self-tested`. */
+  /** The stages `initialised` and `self-tested`: two instances, which answer the same questions, the one to serve and its spare. */
   async #initialise(
-    compiled: CompiledPolicy,
-    manifest: PolicyManifest,
-    { config, digest }: VersionIdentity,
+    prepared: PreparedModule,
+    config: string,
     tables: PolicyTables,
-  ): Promise<{ instance: GuestInstance; configuration: string }> {
+  ): Promise<Pick<LoadedVersion, 'instances'> & { readonly configuration: string }> {
+    const { compiled, examined } = prepared
     const configuration = await PolicyLoadFailure.during('initialised', async () => {
       await this.budget.reserve()
+      await letRequestsPass()
       return initConfiguration(readSettings(config), tables)
     })
-    const log = (level: number, text: string) => this.log(manifest, level, text)
+    const make = () =>
+      this.budget.count(
+        createGuest(compiled, configuration, (level, text) => this.log(examined.manifest, level, text)),
+      )
     const instance = await PolicyLoadFailure.during('initialised', () =>
-      this.budget.count(runWithin(initialiseTimeoutMs, () => createGuest(compiled, configuration, log))),
+      prepared.wasInitialised ? make() : runWithin(initialiseTimeoutMs, make),
     )
-    await PolicyLoadFailure.during('self-tested', () => {
-      const prepared = this.#prepared.get(digest)
-      const failed =
-        prepared === undefined ? undefined : runPackageVectors(prepared).find(({ difference }) => difference)
-      if (failed !== undefined)
+    prepared.wasInitialised = true
+    await letRequestsPass()
+    return PolicyLoadFailure.during('self-tested', () => {
+      const failed = runPackageVectors(prepared).find(({ difference }) => difference !== undefined)
+      if (failed !== undefined) {
         throw new SelfTestFailed(`vector '${failed.name}' of ${failed.hook}: ${failed.difference}`)
-      const silent = () => this.budget.count(createGuest(compiled, configuration, () => undefined))
-      probePolicy(compiled, silent(), silent(), tables)
+      }
+      const spare = make()
+      probePolicy(compiled, instance, spare, tables)
+      return { instances: [instance, spare], configuration }
     })
-    return { instance, configuration }
   }
 
   /** A policy's own line. */
@@ -186,9 +201,13 @@ function checkKey(key: TrustedPolicyKey | undefined, { manifest, hooks }: Examin
   if (key !== undefined) checkKeyAllows(key, manifest.name, hooks)
 }
 
-function runPackageVectors({ examined, compiled }: PreparedModule): readonly VectorResult[] {
-  const file = readPackageVectors(examined.parsed.customSections.get(vectorsSection))
-  return file === undefined ? [] : runVectors(compiled, examined.manifest, file)
+function runPackageVectors(prepared: PreparedModule): readonly VectorResult[] {
+  const { examined, compiled } = prepared
+  if (prepared.vectors === undefined) {
+    const file = readPackageVectors(examined.parsed.customSections.get(vectorsSection))
+    prepared.vectors = file === undefined ? [] : runVectors(compiled, examined.manifest, file)
+  }
+  return prepared.vectors
 }
 
 function readSettings(config: string): Readonly<Record<string, unknown>> {

@@ -13,16 +13,25 @@ const comparedSamples = 256
 const slowerMost = 2
 /** Below this a difference is the clock's and the collector's, not the policy's. */
 const slowerByNsLeast = 5_000
+/** What a version must burn more than the one before it, to be to blame for time that passed after that one had stopped. */
+const moreFuelLeast = 1.2
 /** Verdicts in a row: one pause of the machine is no reason to roll back. */
 const slowVerdicts = 2
 
+/** The same hook of the version that it follows. */
+export interface HealthBaseline {
+  readonly counters: HookCounters
+  /** Both are asked at the same time, so that a slow machine slows both. */
+  readonly isLive: boolean
+}
+
 /**
  * Whether a version may go on serving: any invalid output, more than 0.1 % of at least 1000 calls trapped, five traps in a row,
- * or twice the time of the version before it (99th percentile, twice in a row).
+ * or twice the time of the version before it (99th percentile, twice in a row, and not by the machine alone).
  */
 export class PolicyHealth {
   readonly #counters: readonly HookCounters[]
-  #baselineNs: ((at: number) => number) | undefined
+  #baselineOf: ((at: number) => HealthBaseline | undefined) | undefined
   #windowCalls = 0
   #windowTraps = 0
   #trapsInARow = 0
@@ -36,9 +45,9 @@ export class PolicyHealth {
     this.#slow = counters.map(() => 0)
   }
 
-  /** What it is compared with from now on: the same hooks of the version that it follows. ns; 0 = nothing to compare with. */
-  compareWith(baselineNs: ((at: number) => number) | undefined): void {
-    this.#baselineNs = baselineNs
+  /** What each of its hooks is compared with from now on. */
+  compareWith(baselineOf: ((at: number) => HealthBaseline | undefined) | undefined): void {
+    this.#baselineOf = baselineOf
   }
 
   /** After a fault: why the version must not serve any more. */
@@ -73,9 +82,14 @@ export class PolicyHealth {
       const samples = counters.get('samples')
       if (samples - (this.#judged[at] ?? 0) < comparedSamples) continue
       this.#judged[at] = samples
-      const before = this.#baselineNs?.(at) ?? 0
+      const baseline = this.#baselineOf?.(at)
+      const before = baseline?.counters.p99Ns() ?? 0
       const now = counters.p99Ns()
-      const isSlow = before > 0 && now > before * slowerMost && now - before > slowerByNsLeast
+      const isSlow =
+        before > 0 &&
+        now > before * slowerMost &&
+        now - before > slowerByNsLeast &&
+        (baseline?.isLive === true || burnsMore(counters, baseline?.counters))
       const times = isSlow ? (this.#slow[at] ?? 0) + 1 : 0
       this.#slow[at] = times
       if (times >= slowVerdicts) {
@@ -90,4 +104,11 @@ export class PolicyHealth {
     for (const counters of this.#counters) total += counters.get(name)
     return total
   }
+}
+
+/** Fuel is the same on every machine at every load: a version that burns no more than the one before is not what became slow. */
+function burnsMore(counters: HookCounters, before: HookCounters | undefined): boolean {
+  const fuel = (of: HookCounters | undefined) =>
+    of === undefined ? 0 : of.get('sampledFuel') / of.get('samples')
+  return fuel(counters) > fuel(before) * moreFuelLeast
 }

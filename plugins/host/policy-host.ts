@@ -25,7 +25,7 @@ import type { PolicyVersion } from './policy-version.ts'
 import { rollOut } from './rollout.ts'
 import { describeFault } from './self-test.ts'
 import { TraceRecorder } from './trace-recorder.ts'
-import type { PolicyTrust } from './trust.ts'
+import { digestOf, type PolicyTrust } from './trust.ts'
 
 export interface PolicyHostOptions {
   readonly store: PolicyStore
@@ -116,7 +116,13 @@ export class PolicyHost implements PolicyAdministration {
     this.#follower.close()
   }
 
-  inspect(content: PolicyPackage, options: PushOptions = {}): Promise<PolicyInspection> {
+  async inspect(content: PolicyPackage, options: PushOptions = {}): Promise<PolicyInspection> {
+    if (this.#unavailable !== undefined) {
+      const { wasm } = content
+      const failure = { stage: 'initialised', reason: this.#unavailable } as const
+      const nothing = { hooks: [], imports: [], fuelSites: 0, vectors: [], warnings: [] }
+      return { digest: digestOf(wasm), byteLength: wasm.length, ...nothing, failure }
+    }
     return this.#loader.inspect(content, options.config ?? '{}', this.#follower.tables)
   }
 
@@ -173,7 +179,7 @@ export class PolicyHost implements PolicyAdministration {
   rollback(name: string, digest?: string): Promise<PolicyDeployment> {
     return this.#change((deployment) => {
       const policy = findPolicy(deployment, name)
-      const newest = policy?.versions.find(({ percent }) => percent < 50) ?? mainVersion(policy)
+      const newest = policy?.versions.at(-1)
       if (policy === undefined || newest === undefined) {
         throw new StorageError('POLICY_NOT_FOUND', `no version of a policy called ${name} serves`)
       }

@@ -22,8 +22,12 @@ export interface VersionParts extends VersionIdentity {
   readonly tables: PolicyTables
   /** What `pando_init` gets: settings and tables. */
   readonly configuration: string
-  /** Already initialised and tested: the first to serve. */
-  readonly instance: GuestInstance
+}
+
+/** What a load ends with: instances that are initialised and tested, the one to serve and its spare. */
+export interface LoadedVersion {
+  readonly parts: VersionParts
+  readonly instances: readonly [GuestInstance, GuestInstance]
 }
 
 export interface VersionOptions {
@@ -53,7 +57,7 @@ export class PolicyVersion {
   #youngUntilMs = Number.NEGATIVE_INFINITY
   readonly #options: VersionOptions
 
-  constructor(parts: VersionParts, options: VersionOptions) {
+  constructor({ parts, instances }: LoadedVersion, options: VersionOptions) {
     this.parts = parts
     this.#options = options
     const origin = `${parts.manifest.name}@${parts.manifest.version}`
@@ -72,7 +76,9 @@ export class PolicyVersion {
       ]),
     )
     this.health = new PolicyHealth(Object.values(this.runners).map((runner) => runner.counters))
-    this.#adopt(parts.instance)
+    const [first, spare] = instances
+    this.#adopt(first)
+    this.#spare = spare
   }
 
   get origin(): string {
@@ -94,12 +100,13 @@ export class PolicyVersion {
     )
   }
 
-  /** It takes over from `before`: is compared with it, and young. */
-  follow(before: PolicyVersion, nowMs: number): void {
+  /** It takes over from `before`, or shares the requests with it: is compared with it, and young. */
+  follow(before: PolicyVersion, nowMs: number, isLive: boolean): void {
     const { hooks } = this.parts.compiled
     this.health.compareWith((at) => {
       const hook = hooks[at]
-      return hook === undefined ? 0 : (before.runners[hook]?.counters.p99Ns() ?? 0)
+      const counters = hook === undefined ? undefined : before.runners[hook]?.counters
+      return counters === undefined ? undefined : { counters, isLive }
     })
     this.#youngUntilMs = nowMs + youngMs
   }

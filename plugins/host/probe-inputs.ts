@@ -1,4 +1,5 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
+import { policyIdl } from '../abi/idl.ts'
 import type { InputReader, PolicyInputs, PolicyTables } from '../abi/json-values.ts'
 
 /**
@@ -16,6 +17,9 @@ export function probeInputs<H extends PolicyHook>(
     return input
   })
 }
+
+/** As many items as an input may have. */
+const itemsMost = (hook: PolicyHook) => policyIdl.hooks.find(({ name }) => name === hook)?.items?.most ?? 1
 
 type Template = Readonly<Record<string, unknown>>
 
@@ -66,7 +70,7 @@ const templates: Readonly<Record<PolicyHook, (tables: PolicyTables) => readonly 
         ],
       },
       {
-        classes: Array.from({ length: 64 }, (_, at) => ({
+        classes: Array.from({ length: itemsMost('plan') }, (_, at) => ({
           classIndex: at % classes.length,
           weight: at + 1,
           reservation: at * 10,
@@ -101,7 +105,12 @@ const templates: Readonly<Record<PolicyHook, (tables: PolicyTables) => readonly 
         currentIndex: 0,
         currentForMs: 10,
       },
-      { candidates: Array.from({ length: 64 }, () => bad), currentIndex: 63, currentForMs: 1e12, sloMs: 1 },
+      {
+        candidates: Array.from({ length: itemsMost('select') }, () => bad),
+        currentIndex: itemsMost('select') - 1,
+        currentForMs: 1e12,
+        sloMs: 1,
+      },
       {
         candidates: [{ transport: 'ipoib', rttP50Ms: 0, rttP99Ms: 0, bytesPerSecond: 1e12 }],
         byteLength: 5 * 2 ** 40,

@@ -159,6 +159,17 @@ function examine(policy: CompiledPolicy, configuration: string, tables: PolicyTa
   }
 }
 
+/** The same for every load until the names change. */
+const probes = new WeakMap<PolicyTables, Map<PolicyHook, readonly PolicyInputs[PolicyHook][]>>()
+
+function probesOf(hook: PolicyHook, tables: PolicyTables): readonly PolicyInputs[PolicyHook][] {
+  const known = probes.get(tables) ?? new Map<PolicyHook, readonly PolicyInputs[PolicyHook][]>()
+  probes.set(tables, known)
+  const inputs = known.get(hook) ?? probeInputs(hook, createInputReader(tables), tables)
+  known.set(hook, inputs)
+  return inputs
+}
+
 /**
  * The host's own questions: ordinary and extreme inputs for each hook, asked of two instances, forwards and backwards. Any trap
  * or invalid output fails; so does a decision that depends on what was asked before, because a policy that keeps state replays
@@ -171,9 +182,8 @@ export function probePolicy(
   second: GuestInstance,
   tables: PolicyTables,
 ): void {
-  const reader = createInputReader(tables)
   for (const hook of policy.hooks) {
-    const inputs = probeInputs(hook, reader, tables)
+    const inputs = probesOf(hook, tables)
     const forwards = new Examination(first, tables.classes.length)
     const backwards = new Examination(second, tables.classes.length)
     const answer = ({ status, decision }: Answer) => JSON.stringify([status, decision])

@@ -1,11 +1,20 @@
 import { createHash } from 'node:crypto'
-import sodium from 'libsodium-wrappers'
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import {
   type PolicySignature,
   policySignedMessage,
   type TrustedPolicyKey,
 } from '../../core/contract/policy-deployment.ts'
+
+/**
+ * libsodium, because it refuses keys of small order and signatures that are not canonical. Imported when it is needed: it is
+ * WebAssembly, and ends the process at its import where address space is limited. There no policy runs either.
+ */
+async function loadSodium() {
+  const { default: sodium } = await import('libsodium-wrappers')
+  await sodium.ready
+  return sodium
+}
 
 export interface PolicyTrust {
   readonly keys: readonly TrustedPolicyKey[]
@@ -25,7 +34,7 @@ export function digestOf(wasm: Uint8Array): string {
 }
 
 /**
- * Checks the signature. libsodium, because it refuses keys of small order and signatures that are not canonical.
+ * Checks the signature. Returns the key that made it; `undefined` where none is needed.
  * @throws SignatureRefused
  */
 export async function verifySignature(
@@ -44,7 +53,7 @@ export async function verifySignature(
       `the package is signed by ${shortKey(signature.publicKey)}, a key that is not trusted`,
     )
   }
-  await sodium.ready
+  const sodium = await loadSodium()
   const bytes = hexBytes(signature.signature, sodium.crypto_sign_BYTES)
   const publicKey = hexBytes(key.publicKey, sodium.crypto_sign_PUBLICKEYBYTES)
   const isRight =
@@ -80,7 +89,7 @@ export function checkKeyAllows(key: TrustedPolicyKey, name: string, hooks: reado
 
 /** @param secretKey libsodium's 64 bytes (seed and public key) */
 export async function signPolicy(wasm: Uint8Array, secretKey: Uint8Array): Promise<PolicySignature> {
-  await sodium.ready
+  const sodium = await loadSodium()
   return {
     publicKey: sodium.to_hex(secretKey.subarray(32)),
     signature: sodium.to_hex(sodium.crypto_sign_detached(policySignedMessage(digestOf(wasm)), secretKey)),
@@ -89,7 +98,7 @@ export async function signPolicy(wasm: Uint8Array, secretKey: Uint8Array): Promi
 
 /** A new key pair from 32 random bytes. */
 export async function policyKeyPair(seed: Uint8Array): Promise<{ publicKey: string; secretKey: Uint8Array }> {
-  await sodium.ready
+  const sodium = await loadSodium()
   const pair = sodium.crypto_sign_seed_keypair(seed)
   return { publicKey: sodium.to_hex(pair.publicKey), secretKey: pair.privateKey }
 }

@@ -37,8 +37,9 @@ export class MovableClock implements Clock {
         reject(signal?.reason)
       }
       const sleeper = { untilMs, wake }
-      // A node's timer must not keep a test process alive.
-      const timer = setTimeout(wake, Math.min(delayMs, 2 ** 31 - 1)).unref()
+      const timer = setTimeout(wake, Math.min(delayMs, 2 ** 31 - 1))
+      // What waits for a hand to move the clock must not keep a test process alive.
+      if (delayMs > 1_000) timer.unref()
       this.#sleepers.add(sleeper)
       signal?.addEventListener('abort', abort)
     })
