@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "digest/md5_lanes.h"
+
 namespace pando {
 
 class DigestWorkers::Worker {
@@ -63,6 +65,7 @@ class DigestWorkers::Worker {
     std::unique_ptr<BodyDigest> digest;
     std::vector<DigestSqEntry> entries;  // few: a body has a window of its own
     size_t done_bytes = 0;
+    size_t turn_bytes = 0;
   };
 
   void Run() {
@@ -95,12 +98,14 @@ class DigestWorkers::Worker {
     control_->sq_head.value.store(head_);
   }
 
-  /// One slice of each of the first streams that have something to do; those with more go to the back.
+  /// One slice of each of the first streams that have something to do. A stream keeps its place for a turn's worth of bytes:
+  /// of bodies that arrive together the first ends early instead of all ending late, and a long one lets others pass.
   void Advance() {
     std::array<uint32_t, kTogether> streams;
     std::array<DigestUpdate, kTogether> updates;
     size_t count = 0;
-    for (size_t turns = ready_.size(); turns > 0 && count < kTogether; --turns) {
+    const size_t most = BodiesAtOnce(ready_.size());
+    for (size_t turns = ready_.size(); turns > 0 && count < most; --turns) {
       const uint32_t stream = ready_.front();
       ready_.pop_front();
       const auto slice = NextSlice(streams_[stream]);
@@ -112,13 +117,24 @@ class DigestWorkers::Worker {
       }
     }
     BodyDigest::UpdateTogether(std::span(updates).first(count));
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = count; i-- > 0;) {
       Stream& stream = streams_[streams[i]];
       stream.done_bytes += updates[i].data.size();
+      stream.turn_bytes += updates[i].data.size();
       if (stream.done_bytes == stream.entries.front().length) EndEntry(stream, ErrorCode::kOk);
-      if (!stream.entries.empty()) ready_.push_back(streams[i]);
+      if (stream.entries.empty()) {
+        stream.turn_bytes = 0;
+      } else if (stream.turn_bytes < kTurnBytes) {
+        ready_.push_front(streams[i]);
+      } else {
+        stream.turn_bytes = 0;
+        ready_.push_back(streams[i]);
+      }
     }
   }
+
+  /// Two bodies side by side cost what one costs; more only pay together where there is a kernel of eight lanes.
+  static size_t BodiesAtOnce(size_t ready) { return ready > digest::kMd5PairLanes ? kTogether : 2; }
 
   /// The next bytes to digest; empty when the first entry was none of an update and is answered.
   std::span<const std::byte> NextSlice(Stream& stream) {
@@ -186,6 +202,7 @@ class DigestWorkers::Worker {
   /// Bodies that are digested side by side, and how much of each before newcomers may join.
   static constexpr size_t kTogether = 8;
   static constexpr size_t kSliceBytes = size_t{32} << 10U;
+  static constexpr size_t kTurnBytes = size_t{1} << 20U;
 
   const uint32_t entries_;
   const std::span<const std::byte> slab_;

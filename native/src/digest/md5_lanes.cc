@@ -67,7 +67,7 @@ void Md5CompressLanes(std::span<const Md5Lane> lanes, size_t count) {
 #if defined(__x86_64__)
   // A vector register costs the same however many of its lanes have a message; pairs of messages in the plain registers
   // are as fast as half a register of lanes, where vector steps take two cycles (Zen 5).
-  if (lanes.size() > 4 && CpuFeatures::Get().avx512) return Md5LanesAvx512(lanes, count);
+  if (lanes.size() > kMd5PairLanes && CpuFeatures::Get().avx512) return Md5LanesAvx512(lanes, count);
   if (lanes.size() > 6 && CpuFeatures::Get().avx2) return Md5LanesAvx2(lanes, count);
 #endif
   Md5LanesPortable(lanes, count);

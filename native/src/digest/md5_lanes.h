@@ -10,6 +10,8 @@
 namespace pando::digest {
 
 inline constexpr size_t kMd5Lanes = 8;
+/// Up to so many messages are compressed in pairs.
+inline constexpr size_t kMd5PairLanes = 4;
 
 /// One message: its four state words, and where its next blocks of 64 bytes lie.
 struct Md5Lane {
