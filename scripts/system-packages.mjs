@@ -46,6 +46,11 @@ const requirements = {
   ].map(([name, module]) => ({ name: `python3-${name}`, present: () => pythonImports(module) })),
   // libFuzzer comes with clang.
   fuzz: [{ name: 'clang', present: () => onPath('clang++') }],
+  // The policy that is written in C: clang compiles it, lld brings wasm-ld.
+  wasm: [
+    { name: 'clang', present: () => onPath('clang') },
+    { name: 'lld', present: () => onPath('wasm-ld') },
+  ],
   bench: [
     { name: 'wrk', present: () => onPath('wrk') },
     { name: 'fio', present: () => onPath('fio') },

@@ -117,7 +117,7 @@ function tellFindings(
   if (options.json === true) terminal.out(`${JSON.stringify({ ...report, seed })}\n`)
   else {
     for (const { hook, problem, input } of report.findings)
-      terminal.out(`${hook}: ${printable(problem)}\n  ${JSON.stringify(input)}\n`)
+      terminal.out(`${hook}: ${printable(problem)}\n  ${cut(JSON.stringify(input), 400)}\n`)
     terminal.out(`\n${report.findings.length} found; again with --seed ${seed} --rounds 500\n`)
   }
   return exitCodes.findings[0]
@@ -202,7 +202,8 @@ function tellComparison(
   return exitCodes.ok[0]
 }
 
-const shorten = (text: string) => (text.length > 60 ? `${text.slice(0, 59)}…` : text)
+const cut = (text: string, most: number) => (text.length > most ? `${text.slice(0, most - 1)}…` : text)
+const shorten = (text: string) => cut(text, 60)
 
 /** More records would have to be streamed; the recorder keeps far fewer. */
 const mostRecords = 1_000_000

@@ -49,7 +49,9 @@ export function fuzzPolicy(policy: MeteredPolicy, options: FuzzOptions): FuzzRep
       const answer = instance.ask(hook, input)
       calls += 1
       mostFuel[hook] = Math.max(mostFuel[hook] ?? 0, answer.fuel)
-      const problem = problemOf(answer, hook) ?? dependence(policy, options, hook, input, answer, round)
+      const problem =
+        problemOf(answer, hook) ??
+        (random() < 1 / 16 ? dependence(policy, options, hook, input, answer) : undefined)
       if (problem === undefined) continue
       findings.push({ hook, round, problem, input: toJsonValue(input) })
       instance = new PolicyInstance(policy, { settings, tables })
@@ -69,16 +71,14 @@ function problemOf({ status, problem, fuel }: Answer, hook: PolicyHook): string 
   return fuel > budget * 0.9 ? `${fuel} of ${budget} fuel: a little more, and the call is cut off` : undefined
 }
 
-/** A new instance is the judge; one in 16 rounds, as it costs a hundred calls. */
+/** A new instance is the judge; for one call in 16, drawn by lot, as it costs a hundred calls. */
 function dependence(
   policy: MeteredPolicy,
   { settings, tables }: FuzzOptions,
   hook: PolicyHook,
   input: PolicyInputs[PolicyHook],
   answer: Answer,
-  round: number,
 ): string | undefined {
-  if (round % 16 !== 0) return undefined
   const fresh = new PolicyInstance(policy, { settings, tables }).ask(hook, input)
   const [said, says] = [answer, fresh].map(({ status, decision }) => JSON.stringify({ status, decision }))
   return said === says

@@ -119,18 +119,22 @@ export function randomInput<H extends PolicyHook>(
       utilisation: share(),
     }),
     plan: () => ({
-      classes: Array.from({ length: 1 + below(pick([1, 5, 64])) }, () => ({
-        classIndex: below(tables.classes.length),
-        backlogRequests: count(),
-        backlogBytes: count() * 4096,
-        requestsPerSecond: count(),
-        bytesPerSecond: count() * 4096,
-        p99Ms: ms(),
-        sloMs: pick([0, ms()]),
-        weight: pick([0.01, 1, 10, 1000]),
-        reservation: pick([0, 0, count()]),
-        limit: pick([0, 0, count()]),
-      })),
+      classes: Array.from({ length: 1 + below(pick([1, 5, 64])) }, () => {
+        const limit = pick([0, 0, count()])
+        return {
+          classIndex: below(tables.classes.length),
+          backlogRequests: count(),
+          backlogBytes: count() * 4096,
+          requestsPerSecond: count(),
+          bytesPerSecond: count() * 4096,
+          p99Ms: ms(),
+          sloMs: pick([0, ms()]),
+          weight: pick([0.01, 1, 10, 1000]),
+          // A configuration with a reservation above its limit is refused.
+          reservation: Math.min(pick([0, 0, count()]), limit === 0 ? 1e9 : limit),
+          limit,
+        }
+      }),
     }),
     resolve: () => ({
       versions: [0, 1].map(() => ({

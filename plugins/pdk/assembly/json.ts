@@ -68,7 +68,7 @@ export class Json {
     return load<u8>(at) == close ? missing() : changetype<Json>(at)
   }
 
-  /** 0 unless it is a number. Exact for up to 15 digits. */
+  /** 0 unless it is a number. Exact for up to 15 digits and 22 places before or after the point. */
   number(): f64 {
     return this.kind == JsonKind.Number ? readNumber(changetype<usize>(this)) : 0
   }
