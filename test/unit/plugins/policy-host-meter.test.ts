@@ -114,6 +114,23 @@ test('fuel counts what was executed: the entry, each iteration, bulk bytes', () 
   assert.equal(spent('count', 77), spent('count', 77))
 })
 
+test('a call pays for the locals that it makes the engine zero', () => {
+  const { call, refuel, fuel } = metered(
+    assemble(`(module
+      (func $wide (export "wide") (local ${'v128 '.repeat(4_000)}) (drop (v128.any_true (local.get 3_999))))
+      (func (export "narrow") (local v128) (drop (v128.any_true (local.get 0))))
+      (func (export "spin") (loop $l call $wide br $l)))`),
+  )
+  const spent = (name: string) => {
+    refuel(1_000_000)
+    call(name)()
+    return 1_000_000 - fuel()
+  }
+  assert.ok(spent('wide') - spent('narrow') >= 1_900)
+  refuel(20_000)
+  assertOutOfFuel(() => call('spin')())
+})
+
 test('no length and no growth wraps the tank round', () => {
   for (const most of [0xffff_ffff, 0x8000_0000, 0x7fff_ffff]) {
     const { call, refuel, fuel } = metered(
