@@ -22,6 +22,20 @@ const digestBytes: Readonly<Record<DigestAlgorithm, number>> = {
 export const checksumHeader = (algorithm: ChecksumAlgorithm): string =>
   `x-amz-checksum-${algorithm.toLowerCase()}`
 
+/** Of zero bytes, by algorithm. */
+const checksumOfNothing: Readonly<Record<ChecksumAlgorithm, string>> = {
+  CRC32: 'AAAAAA==',
+  CRC32C: 'AAAAAA==',
+  CRC64NVME: 'AAAAAAAAAAA=',
+  SHA1: '2jmj7l5rSw0yVb/vlWAYkK/YBwk=',
+  SHA256: '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=',
+}
+
+export function isChecksumOfNothing(header: string, value: string): boolean {
+  const algorithm = byHeader.get(header)
+  return algorithm !== undefined && checksumOfNothing[algorithm] === value
+}
+
 const byHeader: ReadonlyMap<string, ChecksumAlgorithm> = new Map(
   checksumAlgorithms.map((algorithm) => [checksumHeader(algorithm), algorithm]),
 )

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import { StorageError } from '../../contract/errors.ts'
+import { isChecksumOfNothing } from './checksum.ts'
 import type { RequestBody, S3Request } from './operation.ts'
 import { parseQuery, parseTarget, type Target } from './target.ts'
 
@@ -59,14 +60,16 @@ export class EdgeRequest implements S3Request {
   }
 
   /**
-   * Presigning SDKs move x-amz-* headers into the query; signed there, they count as headers. Not the checksums: an SDK
-   * that presigns without knowing the body puts the checksum of nothing there.
+   * Presigning SDKs move x-amz-* headers into the query; signed there, they count as headers. A checksum there holds whatever
+   * header the bearer of the URL sends; but not the checksum of nothing, which is what an SDK puts there that presigns
+   * without knowing the body.
    */
   adoptQueryHeaders(): void {
     this.presigned = true
     for (const [name, value] of this.query) {
-      if (!name.startsWith('x-amz-') || name.startsWith('x-amz-checksum-')) continue
-      if (name !== 'x-amz-sdk-checksum-algorithm') this.headers[name] ??= value
+      if (!name.startsWith('x-amz-') || name === 'x-amz-sdk-checksum-algorithm') continue
+      if (!name.startsWith('x-amz-checksum-')) this.headers[name] ??= value
+      else if (!isChecksumOfNothing(name, value)) this.headers[name] = value
     }
   }
 
