@@ -27,7 +27,7 @@ export interface FollowerOptions {
   /** Why this machine cannot run policies at all. */
   readonly unavailable: string | undefined
   readonly signal: AbortSignal
-  readonly events: Pick<VersionOptions, 'onTripped' | 'onFault' | 'onSample'>
+  readonly events: Pick<VersionOptions, 'onTripped' | 'onFault' | 'onSample' | 'onTrace'>
 }
 
 const keyOf = ({ digest, config }: VersionIdentity) => `${digest}\n${config}`

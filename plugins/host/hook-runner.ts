@@ -22,8 +22,9 @@ import {
 import type { HookPort } from './guest-instance.ts'
 import { count, HookCounters, sampleEvery } from './policy-counters.ts'
 
-/** Calls of a new version that are all shown by `explain`. */
+/** Calls of a new version that are all shown by `explain`; after them one of so many, as a copy costs more than a call. */
 const firstCalls = 16
+const traceEvery = 1_024
 
 export type PolicyDecisionOf<H extends PolicyHook> = ReturnType<PolicyDecisions[H]>
 
@@ -36,8 +37,10 @@ export type CallFault =
 export interface RunnerEvents {
   /** The instance is not to be used again after a trap; an invalid output may come again. */
   onFault(hook: PolicyHook, fault: CallFault): void
-  /** One call in 64, decided or not, after its time and fuel were counted. */
-  onSample(hook: PolicyHook, input: unknown, decision: unknown): void
+  /** One call in 64, after its time and fuel were counted. */
+  onSample(): void
+  /** One call in 1024, and the first ones: what was asked, and the decision if there was one. */
+  onTrace(hook: PolicyHook, input: unknown, decision: unknown): void
   /** Monotonic ms. */
   monotonic(): number
 }
@@ -122,14 +125,14 @@ function makeAsk<H extends PolicyHook>(
 
 function sampled(runner: HookRunner, startMs: number, input: unknown, decision: unknown): void {
   const { port, events, counters, hook } = runner
-  // The first calls are remembered and not measured: they run code that is not yet compiled.
-  if (counters.get('calls') > firstCalls) {
-    counters.sample(
-      (events.monotonic() - startMs) * 1e6,
-      port === undefined ? 0 : port.fuel - port.fuelLeft(),
-    )
+  const calls = counters.get('calls')
+  // The first calls are shown and not measured: they run code that is not yet compiled.
+  if (calls > firstCalls) {
+    const fuel = port === undefined ? 0 : port.fuel - port.fuelLeft()
+    counters.sample((events.monotonic() - startMs) * 1e6, fuel)
+    events.onSample()
   }
-  events.onSample(hook, input, decision)
+  if (calls <= firstCalls || (calls & (traceEvery - 1)) === 0) events.onTrace(hook, input, decision)
 }
 
 function abstained(runner: HookRunner, isSampled: boolean, startMs: number, input: unknown): undefined {

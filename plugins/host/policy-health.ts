@@ -78,7 +78,8 @@ export class PolicyHealth {
   }
 
   #checkTimes(): string | undefined {
-    for (const [at, counters] of this.#counters.entries()) {
+    for (let at = 0; at < this.#counters.length; at++) {
+      const counters = this.#counters[at] as HookCounters
       const samples = counters.get('samples')
       if (samples - (this.#judged[at] ?? 0) < comparedSamples) continue
       this.#judged[at] = samples

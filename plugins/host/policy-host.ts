@@ -72,7 +72,8 @@ export class PolicyHost implements PolicyAdministration {
       events: {
         onTripped: (version, reason) => this.#onTripped(version, reason),
         onFault: (version, hook, fault) => this.#onFault(version, hook, fault),
-        onSample: (version, hook, input, decision) => this.#onSample(version, hook, input, decision),
+        onSample: (version) => this.#missedTargets(version),
+        onTrace: (version, hook, input, decision) => this.#onTrace(version, hook, input, decision),
       },
     })
   }
@@ -250,7 +251,7 @@ export class PolicyHost implements PolicyAdministration {
     )
   }
 
-  #onSample(version: PolicyVersion, hook: PolicyHook, input: unknown, decision: unknown): void {
+  #onTrace(version: PolicyVersion, hook: PolicyHook, input: unknown, decision: unknown): void {
     const decided = decision as { readonly policy: string; readonly reason: number } | undefined
     this.#trace.record({
       hook,
@@ -261,10 +262,13 @@ export class PolicyHost implements PolicyAdministration {
       epoch: this.#follower.epoch,
       reasonText: decided === undefined ? undefined : version.parts.manifest.reasons[decided.reason],
     })
+  }
+
+  #missedTargets(version: PolicyVersion): string | undefined {
     const { sloGuard, clock } = this.#options
-    if (sloGuard === undefined || !version.isYoung(clock.monotonic())) return
+    if (sloGuard === undefined || !version.isYoung(clock.monotonic())) return undefined
     const missed = sloGuard()
-    if (missed !== undefined) version.trip(`latency targets are missed since it serves: ${missed}`)
+    return missed === undefined ? undefined : `latency targets are missed since it serves: ${missed}`
   }
 
   /** Makes the change on what is deployed now, again when somebody was faster. `undefined` = there is nothing to change. */

@@ -37,7 +37,9 @@ export interface VersionOptions {
   /** Called once, when the version must not serve any more. */
   readonly onTripped: (version: PolicyVersion, reason: string) => void
   readonly onFault: (version: PolicyVersion, hook: PolicyHook, fault: CallFault) => void
-  readonly onSample: (version: PolicyVersion, hook: PolicyHook, input: unknown, decision: unknown) => void
+  /** Now and then: why it must not serve any more, as far as the host knows. */
+  readonly onSample: (version: PolicyVersion) => string | undefined
+  readonly onTrace: (version: PolicyVersion, hook: PolicyHook, input: unknown, decision: unknown) => void
 }
 
 /**
@@ -64,9 +66,11 @@ export class PolicyVersion {
     const events = {
       monotonic: options.monotonic,
       onFault: (hook: PolicyHook, fault: CallFault) => this.#onFault(hook, fault),
-      onSample: (hook: PolicyHook, input: unknown, decision: unknown) => {
-        options.onSample(this, hook, input, decision)
-        this.trip(this.health.check())
+      onSample: () => {
+        this.trip(this.health.check() ?? options.onSample(this))
+      },
+      onTrace: (hook: PolicyHook, input: unknown, decision: unknown) => {
+        options.onTrace(this, hook, input, decision)
       },
     }
     this.runners = Object.fromEntries(

@@ -68,6 +68,7 @@ class Examination {
     const runner = createRunner<PolicyHook>(hook, 'self-test', this.#classCount, {
       monotonic: () => 0,
       onSample: () => undefined,
+      onTrace: () => undefined,
       onFault: (_, fault) => {
         this.#fault = fault
       },

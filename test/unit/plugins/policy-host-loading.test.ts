@@ -5,7 +5,12 @@ import { Worker } from 'node:worker_threads'
 import { StorageError } from '../../../core/contract/errors.ts'
 import type { PolicyStage } from '../../../core/contract/policy-deployment.ts'
 import { withCustomSections } from '../../../plugins/abi/module-file.ts'
+import { examineModule } from '../../../plugins/host/examine-module.ts'
+import { writeSelectInput } from '../../../plugins/host/generated/policy-structs.ts'
+import { createGuest } from '../../../plugins/host/guest-instance.ts'
+import { hookExport } from '../../../plugins/host/hook-names.ts'
 import { digestOf, policyKeyPair, signPolicy } from '../../../plugins/host/trust.ts'
+import { meterModule } from '../../../plugins/host/wasm/meter-module.ts'
 import { admitAll, policyModule, shedAll } from '../../kit/policies/assemble.ts'
 import { admitInput, makeInput, openRegion, selectInput } from '../../kit/policies/policy-region.ts'
 
@@ -298,25 +303,52 @@ test('P4: three thousand reloads: memory and address space stay bounded, no deci
   await region.host.close()
 })
 
-test('P8: a policy that knows fewer fields, and one that asks for a later minor, both work', async () => {
+/** Steps by the lengths of the header: takes the candidate with the smallest median, wherever the items lie. */
+const shortest = `(local $at i32) (local $best f64) (local $n i32) (local $i i32)
+  (local.set $at (i32.add (local.get $in) (i32.load16_u offset=2 (local.get $in))))
+  (local.set $n (i32.load16_u offset=6 (local.get $in)))
+  (local.set $best (f64.const inf))
+  (loop $next
+    (if (f64.lt (f64.load offset=8 (local.get $at)) (local.get $best)) (then
+      (local.set $best (f64.load offset=8 (local.get $at)))
+      (i32.store (local.get $out) (local.get $i))))
+    (local.set $at (i32.add (local.get $at) (i32.load16_u offset=4 (local.get $in))))
+    (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $n))))
+  i32.const 0`
+const threeCandidates = [3, 1, 2].map((rttP50Ms) => ({ transport: 'tcp', rttP50Ms }))
+
+test('P8: a policy that was built for a later minor version runs on this host', async () => {
   const region = await openRegion()
-  // Steps by the lengths of the header: takes the candidate with the smallest median, wherever the items lie.
-  const shortest = `(local $at i32) (local $best f64) (local $n i32) (local $i i32)
-    (local.set $at (i32.add (local.get $in) (i32.load16_u offset=2 (local.get $in))))
-    (local.set $n (i32.load16_u offset=6 (local.get $in)))
-    (local.set $best (f64.const inf))
-    (loop $next
-      (if (f64.lt (f64.load offset=8 (local.get $at)) (local.get $best)) (then
-        (local.set $best (f64.load offset=8 (local.get $at)))
-        (i32.store (local.get $out) (local.get $i))))
-      (local.set $at (i32.add (local.get $at) (i32.load16_u offset=4 (local.get $in))))
-      (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $n))))
-    i32.const 0`
-  // abi 1.7: built for a host of tomorrow; what this host does not know it does not send.
   await region.serve(policyModule({ hooks: { select: shortest }, abi: 0x10007 }))
-  const candidates = [3, 1, 2].map((rttP50Ms) => ({ transport: 'tcp', rttP50Ms }))
-  assert.equal(region.host.decisions.select(selectInput({ candidates })).index, 1)
+  assert.equal(region.host.decisions.select(selectInput({ candidates: threeCandidates })).index, 1)
   await region.host.close()
+})
+
+test('P8: a policy of today reads the structs of a host of tomorrow, which has appended fields', () => {
+  const { parsed, hooks } = examineModule(policyModule({ hooks: { select: shortest } }))
+  const { bytes } = meterModule(parsed, { gates: hooks.map(hookExport) })
+  const { ports } = createGuest({ module: new WebAssembly.Module(bytes), hooks }, '{}', () => undefined)
+  const port = ports.select
+  assert.ok(port)
+  const { memory } = port
+  const length = writeSelectInput(memory, selectInput({ candidates: threeCandidates }))
+  const header = memory.u16[memory.input / 2 + 1] as number
+  const item = memory.u16[memory.input / 2 + 2] as number
+  const today = memory.u8.slice(memory.input, memory.input + length)
+  // 16 bytes more behind the header, 24 behind each item, all of them noise.
+  const [newHeader, newItem] = [header + 16, item + 24]
+  memory.u8.fill(0xa5, memory.input + header, memory.input + newHeader + 3 * newItem)
+  for (let index = 0; index < 3; index++) {
+    const from = header + index * item
+    memory.u8.set(today.subarray(from, from + item), memory.input + newHeader + index * newItem)
+  }
+  memory.u16[memory.input / 2 + 1] = newHeader
+  memory.u16[memory.input / 2 + 2] = newItem
+  assert.equal(
+    port.call(memory.input, newHeader + 3 * newItem, memory.output, port.outputBytes, port.fuel),
+    0,
+  )
+  assert.equal(memory.i32[memory.output / 4], 1)
 })
 
 test('P15: where address space is limited, a process says so clearly and the fallbacks decide', () => {
