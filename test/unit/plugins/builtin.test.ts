@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { PolicyHook } from '../../../core/contract/policy.ts'
+import { createFallbackDecisions } from '../../../core/qos/fallback-decisions.ts'
 import { abiBounds, abiNames } from '../../../plugins/abi/idl.ts'
-import { createInputReader, type PolicyInputs } from '../../../plugins/abi/json-values.ts'
+import { createInputReader, defaultTables, type PolicyInputs } from '../../../plugins/abi/json-values.ts'
 import { customSection } from '../../../plugins/abi/module-file.ts'
 import { initConfiguration, parseVectors } from '../../../plugins/abi/vectors.ts'
 import {
@@ -13,6 +14,7 @@ import {
 import { meteredPolicy } from '../../../plugins/kit/metered-policy.ts'
 import { type OpenOptions, PolicyInstance } from '../../../plugins/kit/open-policy.ts'
 import { runVectors } from '../../../plugins/kit/run-vectors.ts'
+import { randomInput, seededNumbers } from '../../../plugins/kit/sample-inputs.ts'
 
 async function read(name: BuiltinPolicy): Promise<Uint8Array<ArrayBuffer>> {
   const wasm = await readBuiltinPolicy(name)
@@ -89,7 +91,7 @@ test('the largest inputs stay within the fuel of a call', async () => {
     Array.from({ length: 8 }, (_, index) => [`${'k'.repeat(127)}${index}`, 'bulk']),
   )
   const attributes = Object.fromEntries(Array.from({ length: 64 }, (_, index) => [`x-team=${index}`, 'bulk']))
-  const fair = await open('fair', { settings: { prefixes, attributes } })
+  const fair = await open('fair', { settings: { prefixes, attributes, ordinary: 'interactive' } })
   const others = Array.from({ length: 8 }, (_, index) => `x-team=${1000 + index}`)
   const classify = fair.ask('classify', input('classify', { key: 'k'.repeat(1000), attributes: others }))
   assert.equal(classify.status, 'decided', classify.problem)
@@ -125,5 +127,39 @@ test('a configuration that is not valid is refused in words, and names that need
   const fair = await open('fair', { settings })
   const decided = (key: string) => fair.ask('classify', input('classify', { key })).decision?.['classIndex']
   assert.equal(decided('grün/x'), 1)
-  assert.equal(decided('gru'), 0)
+  assert.equal(decided('gru'), undefined)
+})
+
+test('fair plans what the fallback plans while every target is met, and sheds no request that the fallback lets in then', async () => {
+  const fair = await open('fair')
+  const fallback = createFallbackDecisions(() => 0)
+  const random = seededNumbers(11)
+  for (let round = 0; round < 300; round += 1) {
+    const drawn = randomInput('plan', random, defaultTables)
+    const asked = { ...drawn, classes: drawn.classes.map((each) => ({ ...each, p99Ms: 0 })) }
+    const heart = (classes: unknown) =>
+      (classes as { weight: number; reservation: number; limit: number }[]).map(
+        ({ weight, reservation, limit }) => ({
+          weight,
+          reservation,
+          limit,
+        }),
+      )
+    const planned = fair.ask('plan', asked)
+    assert.deepEqual(
+      heart(planned.decision?.['classes']),
+      heart(fallback.plan(asked).classes),
+      planned.problem,
+    )
+
+    const request = {
+      ...randomInput('admit', random, defaultTables),
+      p99Ms: 0,
+      p50Ms: 0,
+      deadlineMs: 0,
+      tokens: 1e9,
+    }
+    assert.equal(fallback.admit(request).verdict, 'admit')
+    assert.equal(fair.ask('admit', request).decision?.['verdict'], 'admit')
+  }
 })

@@ -1,7 +1,8 @@
 /**
  * How requests share the machine.
  *
- * classify: attributes, then beginnings of the key, then the size decide the class.
+ * classify: attributes, then beginnings of the key, then the size decide the class; other requests are left to the region's
+ *   default class, unless `ordinary` names one.
  * admit: budgets hold requests back; when a class misses its target by far while the machine is full, a growing share of its
  *   requests is shed, the least important classes first.
  * plan: the numbers of the configuration, with more weight for classes that miss their target.
@@ -51,6 +52,7 @@ let prefixCount: i32 = 0
 const prefixBytes: usize = 12
 
 let interactive: u16 = 0
+let ordinary: i32 = -1
 let bulk: u16 = 0
 let bulkBytes: f64 = 8388608
 let shedFactor: f64 = 2
@@ -66,6 +68,8 @@ export function pando_init(config: usize, byteLength: i32): i32 {
   interactive = <u16>max(0, settings.classes.indexOfText('interactive'))
   const bulkIndex = settings.classes.indexOfText('bulk')
   bulk = bulkIndex < 0 ? interactive : <u16>bulkIndex
+  const named = settings.text('ordinary')
+  ordinary = named.exists ? classNamed(settings, named, 'ordinary') : -1
   bulkBytes = settings.number('bulkBytes', 8388608, 1, 1e15)
   shedFactor = settings.number('shedFactor', 2, 1, 100)
   shedFrom = settings.number('shedFrom', 0.8, 0, 1)
@@ -147,7 +151,8 @@ export function pando_classify(input: ClassifyInput, _inputBytes: i32, decision:
     }
   }
   if (input.byteLength >= bulkBytes) return decide(decision, bulk, Reason.BySize)
-  return decide(decision, interactive, Reason.Ordinary)
+  // The region's own default class stands, unless the settings name another for ordinary requests.
+  return ordinary < 0 ? Status.Abstain : decide(decision, <u16>ordinary, Reason.Ordinary)
 }
 
 function decide(decision: ClassifyDecision, index: u16, reason: u32): i32 {
