@@ -182,6 +182,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     environment,
     log: log.child({ part: 'qos' }),
     registry: metrics.registry,
+    nextTurn: setImmediate,
   })
   parts.push('quality of service', partDeadlineMs, async () => qos.close())
 

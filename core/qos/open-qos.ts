@@ -16,7 +16,7 @@ import { registerQosMetrics } from './qos-metrics.ts'
 import { createRequestAdmission } from './request-admission.ts'
 import { RequestFacts } from './request-facts.ts'
 import { compileRules } from './request-rules.ts'
-import { Scheduler } from './scheduler.ts'
+import { type NextTurn, Scheduler } from './scheduler.ts'
 
 /** The hooks that QoS asks. */
 export type QosDecisions = Pick<PolicyDecisions, 'classify' | 'admit' | 'plan'>
@@ -46,10 +46,12 @@ export interface QosParts {
   readonly environment: Environment
   readonly log: Logger
   readonly registry?: Registry
+  /** Of a real event loop: `setImmediate`. Without it a slot is free as soon as its request has ended. */
+  readonly nextTurn?: NextTurn
 }
 
 /** INVALID_CONFIG. */
-export function openQos({ config: given, environment, log, registry }: QosParts): Qos {
+export function openQos({ config: given, environment, log, registry, nextTurn }: QosParts): Qos {
   checkQosConfig(given)
   const { clock } = environment
   let config = given
@@ -61,7 +63,7 @@ export function openQos({ config: given, environment, log, registry }: QosParts)
       weightOf(tenant),
     )
   })
-  const scheduler = new Scheduler(clock, classes, given.concurrency)
+  const scheduler = new Scheduler(clock, classes, given.concurrency, nextTurn)
   const table = (kind: BudgetKind): BudgetTable => new BudgetTable(kind, given.budgets, given.trackedNames)
   const budgets = {
     tenant: table('tenant'),

@@ -36,9 +36,18 @@ export class Scheduler implements PlanSink {
   /** Time that the process stood still while requests waited: it does not count against them. */
   #stillMs = 0
   #closed = false
+  readonly #nextTurn: NextTurn | undefined
+  /** Whose requests ended in this turn of the event loop. */
+  #endedThisTurn: ClassQueue[] = []
 
-  constructor(clock: Clock, classes: readonly ClassQueue[], concurrency: QosConcurrency) {
+  constructor(
+    clock: Clock,
+    classes: readonly ClassQueue[],
+    concurrency: QosConcurrency,
+    nextTurn?: NextTurn,
+  ) {
     this.#clock = clock
+    this.#nextTurn = nextTurn
     this.#classes = classes
     this.#fixedLimit = concurrency.limit !== 'auto'
     this.limit = new ConcurrencyLimit(concurrency)
@@ -152,7 +161,8 @@ export class Scheduler implements PlanSink {
       )
     }
     if (state === 'running') {
-      this.#giveSlot(turn)
+      if (this.#fixedLimit || !this.isShared(now)) this.#giveSlot(turn)
+      else this.#giveSlotNextTurn(turn)
       this.limit.sample(turn.operation, turn.byteLength, now - turn.startedMs, turn.slotsAtStart, now)
       classQueue.latency.record(now - turn.enqueuedMs, now)
     }
@@ -322,6 +332,29 @@ export class Scheduler implements PlanSink {
     turn.classQueue.slots--
   }
 
+  /**
+   * A request out of memory begins and ends within one turn of the event loop, so it would never meet another one, and
+   * whoever has most connections would have most of the loop. Its slot counts until the turn is over: so many requests are
+   * served in a turn, in fair order, and the rest waits for the next.
+   */
+  #giveSlotNextTurn(turn: Turn): void {
+    if (this.#nextTurn === undefined) {
+      this.#giveSlot(turn)
+      return
+    }
+    this.#running.remove(turn)
+    if (this.#endedThisTurn.push(turn.classQueue) > 1) return
+    this.#nextTurn(() => {
+      const ended = this.#endedThisTurn
+      this.#endedThisTurn = []
+      for (const classQueue of ended) {
+        this.#slots--
+        classQueue.slots--
+      }
+      this.#pump(this.#clock.monotonic())
+    })
+  }
+
   #detach(turn: Turn): void {
     turn.state = 'detached'
     this.#giveSlot(turn)
@@ -424,6 +457,9 @@ export class Scheduler implements PlanSink {
 
 /** Cost units by which a class can run ahead of the others before the rest is forgiven. */
 const maxLead = 1024
+
+/** Calls back when the event loop has come round: input that was ready has been read, and turned into requests. */
+export type NextTurn = (go: () => void) => void
 
 const stopping = (): StorageError => new StorageError('CLOSED', 'the node is stopping')
 

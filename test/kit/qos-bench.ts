@@ -3,6 +3,7 @@ import { silentLogger } from '../../core/contract/logger.ts'
 import type { QosConfig } from '../../core/contract/qos.ts'
 import { configSchema } from '../../core/node/config/schema.ts'
 import { openQos, type Qos } from '../../core/qos/open-qos.ts'
+import type { NextTurn } from '../../core/qos/scheduler.ts'
 import { type FakeClock, fakeEnvironment } from './fake-clock.ts'
 import type { Random } from './random.ts'
 
@@ -11,8 +12,13 @@ export function qosConfig(section: unknown = {}): QosConfig {
   return configSchema.parse({ qos: section }).qos
 }
 
-export function openTestQos(clock: FakeClock, section: unknown = {}): Qos {
-  return openQos({ config: qosConfig(section), environment: fakeEnvironment(clock), log: silentLogger })
+export function openTestQos(clock: FakeClock, section: unknown = {}, nextTurn?: NextTurn): Qos {
+  return openQos({
+    config: qosConfig(section),
+    environment: fakeEnvironment(clock),
+    log: silentLogger,
+    ...(nextTurn === undefined ? {} : { nextTurn }),
+  })
 }
 
 let requests = 0

@@ -144,14 +144,14 @@ export class Exchange {
     const operation = this.#operation
     if (operation === undefined) throw routeError
 
-    await this.#locate(request, operation)
-    if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
+    if (request.bucketName !== undefined) await gateway.catalog.barrier()
+    this.#enter(request, operation)
     const wait = this.#takeTicket(request, operation)
     if (wait !== undefined) {
       await wait
       // While the request waited its bucket may have gone, or the right to it.
-      await this.#locate(request, operation)
-      if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
+      if (request.bucketName !== undefined) await gateway.catalog.barrier()
+      this.#enter(request, operation)
     }
     this.body.pace = this.#ticket?.pace('in')
     return await operation.handle({
@@ -164,19 +164,19 @@ export class Exchange {
     })
   }
 
-  /** Finds the bucket that the request names. INVALID_BUCKET_NAME, NO_SUCH_BUCKET. */
-  async #locate(request: EdgeRequest, operation: Operation): Promise<void> {
+  /** Finds the bucket that the request names and asks for the right to it. INVALID_BUCKET_NAME, NO_SUCH_BUCKET, ACCESS_DENIED. */
+  #enter(request: EdgeRequest, operation: Operation): void {
     const name = request.bucketName
-    if (name === undefined) return
-    if (!isBucketName(name)) {
-      throw new StorageError('INVALID_BUCKET_NAME', 'The specified bucket is not valid.', {
-        details: { BucketName: name },
-      })
+    if (name !== undefined) {
+      if (!isBucketName(name)) {
+        throw new StorageError('INVALID_BUCKET_NAME', 'The specified bucket is not valid.', {
+          details: { BucketName: name },
+        })
+      }
+      this.#bucket = this.#edge.gateway.catalog.bucket(name)
+      if (this.#bucket === undefined && operation.bucketOptional !== true) throw noSuchBucket(name)
     }
-    const { catalog } = this.#edge.gateway
-    await catalog.barrier()
-    this.#bucket = catalog.bucket(name)
-    if (this.#bucket === undefined && operation.bucketOptional !== true) throw noSuchBucket(name)
+    if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
   }
 
   /** Asks to be served; a promise when there is a wait. SLOW_DOWN. */

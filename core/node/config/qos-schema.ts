@@ -148,7 +148,7 @@ export const qosSection = z
             'Requests at work at the same time; others wait in fair order. auto: found from measured latency, and ' +
               'binding only while several accounts or classes are active.',
           ),
-        minimum: z.int().min(1).max(1_000_000).default(16).describe('Lowest limit that auto may choose.'),
+        minimum: z.int().min(1).max(1_000_000).default(8).describe('Lowest limit that auto may choose.'),
         maximum: z.int().min(1).max(1_000_000).default(4096).describe('Highest limit that auto may choose.'),
       })
       .refine(({ minimum, maximum }) => minimum <= maximum, 'minimum must not be above maximum')

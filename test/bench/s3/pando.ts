@@ -1,15 +1,26 @@
-import { readFileSync, rmSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort, type Peer, startLogged, stop, temporaryFolder, untilAnswers } from './processes.ts'
-import { anonymousBytes, residentBytes } from './resident.ts'
+import { anonymousBytes, cpuSeconds, residentBytes } from './resident.ts'
 
-/** One node with the default configuration, as `npm start` runs it, on free ports and an empty data directory. */
-export async function startPando(extraEnvironment: NodeJS.ProcessEnv = {}): Promise<Peer> {
+export interface PandoPeer extends Peer {
+  /** Processor time used since it started, kernel included. */
+  cpuSeconds(): number
+}
+
+/**
+ * One node with the default configuration, as `npm start` runs it, on free ports and an empty data directory. `config`: the
+ * text of a configuration file.
+ */
+export async function startPando(extraEnvironment: NodeJS.ProcessEnv = {}, config = ''): Promise<PandoPeer> {
   const folder = temporaryFolder('pando-bench-node-')
   const log = join(folder, 'node.log')
   const port = await freePort()
   const nodeFlags = (process.env['PANDO_BENCH_NODE_FLAGS'] ?? '').split(' ').filter((flag) => flag !== '')
-  const child = startLogged(process.execPath, [...nodeFlags, 'dist/core/cli/main.js', 'up'], log, {
+  const configPath = join(folder, 'pando.yaml')
+  writeFileSync(configPath, config)
+  const command = [...nodeFlags, 'dist/core/cli/main.js', 'up', '--config', configPath]
+  const child = startLogged(process.execPath, command, log, {
     ...process.env,
     PANDO_DATA: join(folder, 'data'),
     PANDO_S3_LISTEN: `127.0.0.1:${port}`,
@@ -38,6 +49,7 @@ export async function startPando(extraEnvironment: NodeJS.ProcessEnv = {}): Prom
     secretKey: 'benchsecret-benchsecret',
     residentBytes: () => residentBytes(child.pid),
     anonymousBytes: () => anonymousBytes(child.pid),
+    cpuSeconds: () => cpuSeconds(child.pid),
     [Symbol.asyncDispose]: close,
   }
 }

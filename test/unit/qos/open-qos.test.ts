@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import type { QosPlan } from '../../../core/contract/qos.ts'
+import { FakeClock } from '../../kit/fake-clock.ts'
+import { openTestQos, qosConfig, requestOf } from '../../kit/qos-bench.ts'
+
+test('new numbers hold at once, for those who wait too', async () => {
+  const clock = new FakeClock()
+  const budgets = (requests: number) => ({ budgets: [{ tenant: 'a', requests, burst: '1ms' }] })
+  const qos = openTestQos(clock, budgets(1))
+  qos.admission.admit(requestOf('a')).end(0, 0)
+  const waiting = qos.admission.admit(requestOf('a'))
+  assert.ok(waiting.turn)
+  qos.reconfigure(qosConfig(budgets(1000)))
+  await clock.advance(5)
+  await waiting.turn
+  assert.equal(qos.inspection.status().classes[0]?.queued, 0)
+  qos.close()
+})
+
+test('what is not valid, or needs a restart, leaves the old numbers in force', () => {
+  const qos = openTestQos(new FakeClock(), { classes: { interactive: { weight: 7 } } })
+  for (const section of [{ defaultClass: 'nobody' }, { classes: { mine: {} } }]) {
+    assert.throws(() => qos.reconfigure(qosConfig(section)), { code: 'INVALID_CONFIG' })
+  }
+  assert.equal(qos.inspection.status().classes[0]?.planned.weight, 7)
+  qos.close()
+})
+
+test('a class that is not defined is refused with those that are', () => {
+  assert.throws(() => openTestQos(new FakeClock(), { rules: [{ class: 'bulky' }] }), {
+    message: /rules\.0\.class: there is no class 'bulky'; known: interactive, bulk,/,
+  })
+})
+
+test('schedulers get the plan at once and whenever it changes, within what the operator allows', async () => {
+  const clock = new FakeClock()
+  const qos = openTestQos(clock, { classes: { bulk: { limit: 100 } } })
+  const plans: QosPlan[] = []
+  const remove = qos.addPlanSink({ applyPlan: (plan) => plans.push(plan) })
+  assert.deepEqual(
+    plans[0]?.classes.map(({ name, weight }) => [name, weight]),
+    [
+      ['interactive', 100],
+      ['bulk', 25],
+      ['replication', 20],
+      ['repair', 10],
+      ['background', 5],
+    ],
+  )
+  await clock.advance(5000)
+  assert.equal(plans.length, 1, 'nothing changed, so nothing is said')
+  const wild = { weight: Number.NaN, reservation: -1, limit: 1e9, burst: Number.POSITIVE_INFINITY }
+  qos.decideBy({
+    ...qos.fallback,
+    plan: ({ classes }) => ({ policy: 'wild@1', reason: 0, classes: classes.map(() => wild) }),
+  })
+  assert.equal(plans[1]?.policy, 'wild@1')
+  assert.deepEqual(plans[1]?.classes[1], { name: 'bulk', weight: 25, reservation: 0, limit: 100, burst: 0 })
+  remove()
+  qos.decideBy(qos.fallback)
+  assert.equal(plans.length, 2)
+  qos.close()
+})
+
+test('rules give classes before policies do, and a policy of an unknown class is not followed', () => {
+  const qos = openTestQos(new FakeClock(), {
+    rules: [{ class: 'bulk', bucket: 'logs-*', operations: ['write'], minBytes: '1MiB', priority: 3 }],
+  })
+  qos.decideBy({
+    ...qos.fallback,
+    classify: () => ({ policy: 'p@1', reason: 9, classIndex: 99, priority: 1 }),
+  })
+  const log = requestOf('a', { bucket: 'logs-1', operation: 'write', byteLength: 1 << 20 })
+  qos.admission.admit(log)
+  const small = requestOf('a', { bucket: 'logs-1', operation: 'write', byteLength: 100 })
+  qos.admission.admit(small)
+  const first = qos.inspection.explain(log.id)
+  assert.deepEqual([first?.class, first?.classifiedBy, first?.priority], ['bulk', 'config', 3])
+  const second = qos.inspection.explain(small.id)
+  assert.deepEqual([second?.class, second?.classifiedBy, second?.classifyReason], ['interactive', 'p@1', 9])
+  qos.close()
+})
+
+test('the last requests are remembered, and no more', () => {
+  const qos = openTestQos(new FakeClock(), { explainRequests: 10 })
+  const requests = Array.from({ length: 25 }, () => requestOf('a'))
+  for (const request of requests) qos.admission.admit(request).end(0, 0)
+  assert.equal(qos.inspection.recent(100).length, 10)
+  assert.equal(qos.inspection.recent(1)[0]?.requestId, requests.at(-1)?.id)
+  assert.equal(qos.inspection.explain(requests[0]?.id ?? ''), undefined)
+  assert.equal(qos.inspection.explain(requests[20]?.id ?? '')?.outcome, 'ended')
+  qos.close()
+})
+
+test('policies see the indexes of names that the configuration mentions', () => {
+  const qos = openTestQos(new FakeClock(), {
+    budgets: [
+      { tenant: 'alice', requests: 1 },
+      { tenant: 'team-*', requests: 1 },
+    ],
+    rules: [{ class: 'bulk', bucket: 'logs' }],
+    attributes: ['tenant', 'x-job'],
+  })
+  const seen: unknown[] = []
+  qos.decideBy({
+    ...qos.fallback,
+    classify: (input) => {
+      seen.push([
+        input.tenant,
+        input.bucket,
+        input.attributes[0] !== 0,
+        input.attributes[1],
+        input.requestHash > 0n,
+      ])
+      return qos.fallback.classify(input)
+    },
+  })
+  qos.admission.admit(requestOf('alice'))
+  qos.admission.admit(requestOf('stranger'))
+  assert.deepEqual(qos.tables().tenants, ['', 'alice'])
+  assert.deepEqual(qos.tables().buckets, ['', 'logs'])
+  assert.deepEqual(seen, [
+    [1, 0, true, 0, true],
+    [0, 0, true, 0, true],
+  ])
+  qos.close()
+})
