@@ -7,7 +7,7 @@ import { isMainThread, Worker, workerData } from 'node:worker_threads'
 import type { ChunkStore } from '../../../core/contract/chunk-store.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import { openChunkStore } from '../../../native/addon.ts'
-import { pattern, testId } from '../../kit/chunk-store.ts'
+import { pattern, testId } from '../../kit/chunk-store-place.ts'
 
 type Backend = 'uring' | 'memory'
 const mebibyte = 1024 * 1024

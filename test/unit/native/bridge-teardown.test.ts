@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import { loadAddon, openChunkStore } from '../../../native/addon.ts'
-import { getBytes, pattern, rejectsWith, testId } from '../../kit/chunk-store.ts'
+import { getBytes, pattern, rejectsWith, testId } from '../../kit/chunk-store-place.ts'
 
 const addon = loadAddon()
 const skip = addon instanceof Error && addon.message

@@ -8,7 +8,7 @@ import type { ChunkStore } from '../../../core/contract/chunk-store.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import { loadAddon, openChunkStore } from '../../../native/addon.ts'
-import { getBytes, pattern, testId } from '../../kit/chunk-store.ts'
+import { getBytes, pattern, testId } from '../../kit/chunk-store-place.ts'
 import { seededRandom } from '../../kit/faulty-file-system.ts'
 
 const addon = loadAddon()

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { ChunkStore } from '../../../core/contract/chunk-store.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
 import { openReferenceStore } from '../../../native/reference/reference-store.ts'
-import { getBytes, pattern, putBytes, testId } from '../../kit/chunk-store.ts'
+import { getBytes, pattern, putBytes, testId } from '../../kit/chunk-store-place.ts'
 import { FaultyFileSystem, seededRandom } from '../../kit/faulty-file-system.ts'
 
 const mebibyte = 1024 * 1024

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ChunkStore, ScrubFinding } from '../../../core/contract/chunk-store.ts'
 import { openReferenceStore } from '../../../native/reference/reference-store.ts'
-import { getBytes, pattern, putBytes, rejectsWith, testId } from '../../kit/chunk-store.ts'
+import { getBytes, pattern, putBytes, rejectsWith, testId } from '../../kit/chunk-store-place.ts'
 import { FaultyFileSystem, seededRandom } from '../../kit/faulty-file-system.ts'
 
 const poolBytes = 8 * 1024 * 1024
