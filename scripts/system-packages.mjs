@@ -33,6 +33,7 @@ const requirements = {
     { name: 'rclone', present: () => onPath('rclone') },
     { name: 'restic', present: () => onPath('restic') },
     { name: 's3cmd', present: () => onPath('s3cmd') },
+    { name: 's3fs', present: () => onPath('s3fs') },
     { name: 'curl', present: () => onPath('curl') },
   ],
   // What ceph/s3-tests imports; its checkout is named by PANDO_S3TESTS_DIR.

@@ -85,5 +85,5 @@ export async function digestTree(directory: string): Promise<Record<string, stri
 export function missing(...programs: readonly string[]): string | false {
   const absent = programs.filter((program) => !existsSync(program))
   if (absent.length === 0 || ['true', '1'].includes(process.env['CI'] ?? '')) return false
-  return `not installed: ${absent.join(', ')} (Debian packages: awscli rclone restic s3cmd python3-boto3 python3-pytest)`
+  return `not installed: ${absent.join(', ')} (Debian packages: awscli rclone restic s3cmd s3fs python3-boto3 python3-pytest)`
 }
