@@ -132,6 +132,29 @@ test('without the right to install, the exact command is printed; no compiler me
   assert.equal(strict.status, 1, 'tests must not pass without what they test')
 })
 
+test('policies are built once and again when a source changes; where that fails a start goes on and the tests do not', () => {
+  using checkout = new Checkout()
+  checkout.write('plugins/builtin/one/policy.json', '{}\n')
+  checkout.write('scripts/build-policies.mjs', "console.log('built')\n")
+  const policies = /Building the built-in policies/
+  const first = checkout.run('setup.mjs')
+  succeeded(first)
+  assert.match(first.stderr, policies)
+  assert.doesNotMatch(checkout.run('setup.mjs').stderr, policies)
+  checkout.write('plugins/builtin/one/policy.json', '{"name": "one"}\n')
+  assert.match(checkout.run('setup.mjs').stderr, policies)
+
+  checkout.write('plugins/builtin/one/policy.json', '{"name": "broken"}\n')
+  checkout.write('scripts/build-policies.mjs', "console.error('no such type'); process.exit(1)\n")
+  const start = checkout.run('start.mjs')
+  assert.match(
+    start.stderr,
+    /no such type[\s\S]*The decisions in TypeScript stand in for the built-in policies/,
+  )
+  const strict = checkout.run('setup.mjs')
+  assert.equal(strict.status, 1)
+})
+
 test('as root on Debian, only what is missing is installed, without a question', {
   skip: process.getuid?.() !== 0 && 'not root',
 }, () => {
