@@ -13,9 +13,11 @@ import type {
   SelectInput,
   TransportCandidate,
 } from '../../../core/contract/policy.ts'
+import { fnv1a32 } from '../../../plugins/abi/fnv1a.ts'
+import { defaultTables } from '../../../plugins/abi/json-values.ts'
 
 /**
- * The formulas of the built-in policies in plain TypeScript, with their default settings: what the same decisions cost without a
+ * The formulas of the built-in policies in plain TypeScript: what the same decisions cost without a
  * sandbox. One result object for each hook, as the host does it; the benchmark first checks that both decide alike.
  */
 
@@ -50,6 +52,21 @@ function isShed(input: AdmitInput): boolean {
   return input.seed < Math.min(0.9, 1 - limit / p99) * 4_294_967_296
 }
 
+/** Settings of `fair` that both sides have: rules as a region with some history has them. */
+export const fairSettings = {
+  ordinary: 'interactive',
+  attributes: { 'x-purpose=backup': 'bulk', 'x-purpose=scan': 'background' },
+  prefixes: { 'logs/': 'background', 'backup/': 'bulk', 'photos/2025/': 'bulk', 'tmp/': 'background' },
+} as const
+
+const classIndexOf = (name: string) => defaultTables.classes.indexOf(name)
+const classOfAttribute = new Map(
+  Object.entries(fairSettings.attributes).map(([text, name]) => [fnv1a32(text), classIndexOf(name)]),
+)
+const classOfPrefix = Object.entries(fairSettings.prefixes).map(([prefix, name]) => ({
+  prefix,
+  index: classIndexOf(name),
+}))
 const classified: Mutable<ClassifyDecision> = { ...origin, classIndex: 0, priority: 0 }
 
 function classify(input: ClassifyInput): ClassifyDecision {
@@ -59,10 +76,22 @@ function classify(input: ClassifyInput): ClassifyDecision {
   else if (input.operation === 'list') priority = 112
   else if (input.operation === 'delete') priority = 96
   if (input.deadlineMs > 0 && input.deadlineMs - input.nowMs < 1000) priority += 48
-  const isBulk = input.byteLength >= 8_388_608
   classified.priority = priority
-  classified.classIndex = isBulk ? 1 : 0
-  classified.reason = isBulk ? 3 : 4
+  const { attributes, key } = input
+  for (let at = 0; at < attributes.length; at++) {
+    const index = classOfAttribute.get(attributes[at] as number)
+    if (index !== undefined) return classifyAs(index, 1)
+  }
+  for (let at = 0; at < classOfPrefix.length; at++) {
+    const { prefix, index } = classOfPrefix[at] as (typeof classOfPrefix)[number]
+    if (key.startsWith(prefix)) return classifyAs(index, 2)
+  }
+  return input.byteLength >= 8_388_608 ? classifyAs(1, 3) : classifyAs(0, 4)
+}
+
+function classifyAs(index: number, reason: number): ClassifyDecision {
+  classified.classIndex = index
+  classified.reason = reason
   return classified
 }
 

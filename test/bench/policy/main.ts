@@ -24,7 +24,7 @@ import { assemble, policyModule } from '../../kit/policies/assemble.ts'
 import { testFallbacks } from '../../kit/policies/policy-region.ts'
 import { describeMachine, formatTable, median } from '../machine.ts'
 import { openExtism } from './extism-baseline.ts'
-import { formulas } from './formulas.ts'
+import { fairSettings, formulas } from './formulas.ts'
 
 const { values: options } = parseArgs({
   options: { rounds: { type: 'string', default: '15' }, calls: { type: 'string', default: '200000' } },
@@ -67,7 +67,8 @@ const inputs: { readonly [H in PolicyHook]: readonly PolicyInputs[H][] } = {
   })),
   classify: inputsOf('classify', (index) => ({
     operation: operations[index % 4],
-    key: `photos/2026/${index}/img-000${index}.jpg`,
+    key: `${index % 7 === 0 ? 'backup' : 'photos/2026'}/${index}/img-000${index}.jpg`,
+    attributes: index % 8 === 0 ? ['x-purpose=backup'] : ['x-purpose=none', 'x-tier=hot'],
     byteLength: index % 5 === 0 ? 1e8 : 4096,
   })),
   admit: inputsOf('admit', (index) => ({
@@ -112,8 +113,9 @@ const host = await PolicyHost.open({
 for (const name of ['adaptive', 'fair', 'failover-latest'] as const) {
   const wasm = await readBuiltinPolicy(name)
   if (wasm === undefined) throw new Error(`the built-in policy ${name} is not built: npm run build`)
-  const { digest } = await host.push({ wasm })
-  await host.activate({ name, digest })
+  const config = JSON.stringify(name === 'fair' ? fairSettings : {})
+  const { digest } = await host.push({ wasm }, { config })
+  await host.activate({ name, digest, config })
 }
 
 /** A ratio says something only about things that do the same. */
