@@ -2,13 +2,10 @@ import assert from 'node:assert/strict'
 import { createCollector } from '../../core/catalog/collector.ts'
 import { encodeEntry } from '../../core/catalog/entry.ts'
 import { fullScan } from '../../core/catalog/full-scan.ts'
-import { numberKey, table } from '../../core/catalog/keys.ts'
 import { MemoryTables } from '../../core/catalog/memory-tables.ts'
-import { readMeta } from '../../core/catalog/meta.ts'
 import { createReads } from '../../core/catalog/reader.ts'
 import { decodeResult } from '../../core/catalog/result.ts'
 import { type Applied, applyEntries, stateHash } from '../../core/catalog/state-machine.ts'
-import { rowValue, type TableWriter } from '../../core/catalog/tables.ts'
 import { verifyRows } from '../../core/catalog/verify.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
 import type { Command } from '../../core/contract/catalog.ts'
@@ -31,6 +28,8 @@ import {
   type Operation,
   objectKeyModel,
 } from '../kit/linearizability.ts'
+import { Follower } from './catalog-follower.ts'
+import { Crash, failAfter, isCrash } from './crashing-writer.ts'
 import { SeededRandom } from './seeded-random.ts'
 
 /**
@@ -47,8 +46,6 @@ export interface SimulationReport {
   readonly collected: number
   readonly stateHash: string
 }
-
-class Crash extends Error {}
 
 interface Call {
   readonly key: string
@@ -70,7 +67,7 @@ class World {
   readonly random: SeededRandom
   readonly tables = new MemoryTables()
   readonly reads = createReads(this.tables)
-  readonly follower = new MemoryTables()
+  readonly follower: Follower
   readonly store = new Map<string, number>()
   readonly history: Operation<KeyInput, KeyOutput>[] = []
   readonly report = { operations: 0, commits: 0, crashes: 0, retries: 0, collected: 0 }
@@ -90,6 +87,7 @@ class World {
 
   constructor(seed: number) {
     this.random = new SeededRandom(seed)
+    this.follower = new Follower(this.tables, this.random)
     this.session = this.random.fill(new Uint8Array(8))
     this.registry = this.newRegistry()
   }
@@ -135,7 +133,7 @@ class World {
     const roll = this.random.below(100)
     if (roll < 45) this.clientStep()
     else if (roll < 75) this.commit()
-    else if (roll < 85) this.follow()
+    else if (roll < 85) this.follower.follow()
     else if (roll < 88) this.duplicate()
     else if (roll < 91) this.wallMs += (this.random.chance(0.5) ? -1 : 1) * this.random.below(7_200_000)
     else if (roll < 97) await this.collect(false)
@@ -339,30 +337,6 @@ class World {
     if (waiting.length > 0) this.queue.push(this.random.pick(waiting))
   }
 
-  /** The follower reads the log from where it is and applies it in batches of its own. */
-  private follow(): void {
-    const { position } = readMeta(this.follower)
-    const entries = this.logBehind(position, 1 + this.random.below(8))
-    if (entries.length === 0) return
-    try {
-      this.follower.transact((writer) => {
-        const crashing = this.random.chance(0.2)
-        const target = crashing ? failAfter(writer, this.random.below(entries.length * 6)) : writer
-        applyEntries(target, entries, { retainEntries: 0 })
-        if (crashing) throw new Crash()
-      })
-    } catch (error) {
-      if (!isCrash(error)) throw error
-    }
-  }
-
-  private logBehind(position: number, limit: number): Uint8Array[] {
-    const entries: Uint8Array[] = []
-    const cursor = this.tables.rows(numberKey(table.log, position + 1), Uint8Array.of(table.log + 1))
-    while (entries.length < limit && cursor.next()) entries.push(rowValue(cursor))
-    return entries
-  }
-
   /** The collector; when `dies`, somewhere between the store's deletes and the catalog's entry. */
   private async collect(dies: boolean): Promise<void> {
     let left = dies ? this.random.below(6) : Number.POSITIVE_INFINITY
@@ -439,18 +413,13 @@ class World {
       clock: this.clock,
     })
     await last.collectOrphans()
-    for (;;) {
-      const { position } = readMeta(this.follower)
-      const behind = this.logBehind(position, 100)
-      if (behind.length === 0) break
-      this.follower.transact((writer) => applyEntries(writer, behind, { retainEntries: 0 }))
-    }
+    this.follower.catchUp()
   }
 
   async check(): Promise<void> {
     assert.deepEqual(verifyRows(this.tables), [], 'every body has one owner, every owner its body')
     assert.equal(
-      stateHash(this.follower),
+      stateHash(this.follower.tables),
       stateHash(this.tables),
       'replicas at one position have equal state',
     )
@@ -483,31 +452,6 @@ class World {
 
   hash(): string {
     return stateHash(this.tables)
-  }
-}
-
-/** The state machine wraps what comes out of the middle of an entry. */
-function isCrash(error: unknown): boolean {
-  return error instanceof Crash || (error instanceof Error && isCrash(error.cause))
-}
-
-/** Passes `writes` writes through and crashes at the next. */
-function failAfter(writer: TableWriter, writes: number): TableWriter {
-  let left = writes
-  const spend = (): void => {
-    if (--left < 0) throw new Crash()
-  }
-  return {
-    get: (key) => writer.get(key),
-    rows: (start, end) => writer.rows(start, end),
-    put(key, value) {
-      spend()
-      writer.put(key, value)
-    },
-    remove(key) {
-      spend()
-      writer.remove(key)
-    },
   }
 }
 
