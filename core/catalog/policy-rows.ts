@@ -19,8 +19,6 @@ export const policyLimits = {
 
 /** Of `policyPackage`. */
 export interface PolicyPackageRow extends Omit<PolicyPackageRecord, 'signedBy'> {
-  /** Of the entry that pushed it last. */
-  readonly position: number
   readonly signature?: PolicySignature
 }
 

@@ -74,7 +74,7 @@ export function createReads(tables: Tables): CatalogReads {
     policyDeployment: () => readDeployment(reader),
     policyPackage: (digest) => readPackage(reader, digest),
     policyPackages: () =>
-      readPackageRows(reader).map(({ position, signature, ...record }) => ({
+      readPackageRows(reader).map(({ signature, ...record }) => ({
         ...record,
         ...(signature === undefined ? {} : { signedBy: signature.publicKey }),
       })),

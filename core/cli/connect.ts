@@ -87,6 +87,12 @@ export function advice(error: StorageError): string | undefined {
       return "see 'pando bucket list'"
     case 'NO_SUCH_ACCESS_KEY':
       return "see 'pando key list'"
+    case 'POLICY_NOT_FOUND':
+      return "see 'pando policy list'"
+    case 'POLICY_REFUSED':
+      return "see all that can be told of a module with 'pando policy inspect FILE'"
+    case 'POLICY_QUARANTINED':
+      return "see 'pando policy status'; a new build has a new digest and is not in quarantine"
     default:
       return undefined
   }

@@ -3,6 +3,7 @@ import { StorageError } from '../contract/errors.ts'
 import { advice, type GlobalOptions } from './connect.ts'
 import { exitCodes, exitFor } from './exit-codes.ts'
 import { addPolicyCommands } from './policy-commands.ts'
+import { addPolicyNodeCommands } from './policy-node-commands.ts'
 import type { Terminal } from './terminal.ts'
 
 /** What a command gets: options of its own merged with the global ones. */
@@ -118,7 +119,7 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     .description('numbers of the store, the catalog and the process')
     .action(action(async () => (await import('./debug.ts')).stats))
 
-  addPolicyCommands(program, action)
+  addPolicyNodeCommands(addPolicyCommands(program, action), action)
 
   const config = program.command('config').description('the configuration file')
   config

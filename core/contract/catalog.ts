@@ -85,6 +85,8 @@ export interface PolicyPackageRecord {
   readonly digest: string
   readonly byteLength: number
   readonly pushedMs: number
+  /** Of the log's entry that pushed it last: the order of pushes, whatever clocks say. */
+  readonly position: number
   /** Public key in hex, when it is signed. Whether the signature is good is not the catalog's to say. */
   readonly signedBy?: string
 }

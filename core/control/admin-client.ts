@@ -11,7 +11,8 @@ import type {
   StatsReply,
   StatusReply,
 } from './messages.ts'
-import { type AdminMethod, adminMethods } from './service-definition.ts'
+import { createPolicyClient, type PolicyClient } from './policy-client.ts'
+import { type AdminMethod, adminMethods, policyServiceName } from './service-definition.ts'
 import { unreachable } from './unreachable.ts'
 
 /** Where the admin service is: the socket of a data directory, or an address with the root key. */
@@ -47,11 +48,15 @@ export interface AdminClient extends Disposable {
   scrub(signal?: AbortSignal): AsyncIterable<JobUpdate>
   collect(signal?: AbortSignal): AsyncIterable<JobUpdate>
   stop(): Promise<void>
+  readonly policies: PolicyClient
   close(): void
 }
 
+/** A policy is checked, compiled, started and tested before the node answers, and activations wait for their turn. */
+const policyTimeoutMs = 60_000
+
 export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminClientOptions): AdminClient {
-  const methods = adminMethods()
+  const methods = { ...adminMethods(), ...adminMethods(policyServiceName) }
   const client = new Client(
     target.kind === 'socket' ? `unix:${target.path}` : target.address,
     credentials.createInsecure(),
@@ -72,7 +77,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     return { method, body, metadata, nonce }
   }
 
-  function call<T>(name: string, message: object, nonce?: string): Promise<T> {
+  function call<T>(name: string, message: object, nonce?: string, withinMs = timeoutMs): Promise<T> {
     const { method, body, metadata } = prepare(name, message, nonce)
     return new Promise((resolve, reject) => {
       client.makeUnaryRequest(
@@ -81,7 +86,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
         method.responseDeserialize,
         body,
         metadata,
-        { deadline: environment.clock.now() + timeoutMs },
+        { deadline: environment.clock.now() + withinMs },
         (error, reply) => {
           if (error !== null) reject(toStorageError(error))
           else resolve(reply as T)
@@ -90,7 +95,11 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     })
   }
 
-  async function* stream(name: string, message: object, signal?: AbortSignal): AsyncIterable<JobUpdate> {
+  async function* stream<T = JobUpdate>(
+    name: string,
+    message: object,
+    signal?: AbortSignal,
+  ): AsyncIterable<T> {
     const { method, body, metadata } = prepare(name, message)
     const replies = client.makeServerStreamRequest(
       method.path,
@@ -102,7 +111,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     const cancel = () => replies.cancel()
     signal?.addEventListener('abort', cancel, { once: true })
     try {
-      for await (const update of replies) yield update as JobUpdate
+      for await (const update of replies) yield update as T
     } catch (error) {
       throw toStorageError(error as ServiceError)
     } finally {
@@ -144,6 +153,10 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     async stop() {
       await call('Stop', {})
     },
+    policies: createPolicyClient(
+      (name, message) => call(name, message, undefined, Math.max(timeoutMs, policyTimeoutMs)),
+      stream,
+    ),
     close: () => client.close(),
     [Symbol.dispose]: () => client.close(),
   }

@@ -15,8 +15,10 @@ import { errorCodes, StorageError } from '../contract/errors.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { AdminBackend } from './admin-backend.ts'
 import { type AdminKeys, createCallVerifier, sealForCall, unsealForCall } from './authentication.ts'
-import type { JobUpdate } from './messages.ts'
-import { type ReceivedRequest, serverDefinition } from './service-definition.ts'
+import { type Call, parse, type Streaming, type Unary } from './call.ts'
+import type { PolicyBackend } from './policy-backend.ts'
+import { policyMethods } from './policy-service.ts'
+import { policyServiceName, type ReceivedRequest, serverDefinition } from './service-definition.ts'
 
 export interface AdminServer {
   /** Where TCP callers reach it. */
@@ -28,6 +30,7 @@ export interface AdminServer {
 
 export interface AdminServerOptions {
   readonly backend: AdminBackend
+  readonly policies: PolicyBackend
   readonly keys: AdminKeys
   readonly listen: { readonly host: string; readonly port: number }
   /** Path of the unix socket; already short enough for the kernel. */
@@ -36,22 +39,13 @@ export interface AdminServerOptions {
   readonly log: Logger
 }
 
-/** No admin message comes near; a larger one is refused before it is read. */
-const maxMessageBytes = 256 * 1024
+/** A policy of 1 MiB and what goes with it; a larger message is refused before it is read. */
+const maxMessageBytes = (1024 + 64) * 1024
+/** No other message comes near. */
+const maxPlainMessageBytes = 256 * 1024
 
 /** Refused calls are logged at most so often, with their number. */
 const refusalLogMs = 1_000
-
-/** One call, past the door. */
-interface Call {
-  readonly message: unknown
-  /** Nonce of a signed call; undefined on the local socket, where nothing needs to be sealed. */
-  readonly nonce: string | undefined
-  readonly signal: AbortSignal
-}
-
-type Unary = (call: Call) => Promise<unknown> | unknown
-type Streaming = (call: Call) => AsyncIterable<JobUpdate>
 
 /** Account ids and names of keys: what may stand in a log line and a table. */
 const label = z
@@ -141,10 +135,16 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
       'grpc.max_metadata_size': 8 * 1024,
     })
     const handlers: Record<string, unknown> = {}
-    for (const [name, handle] of Object.entries(unary)) handlers[name] = unaryHandler(name, handle, signed)
-    for (const [name, handle] of Object.entries(streaming))
+    const policies = policyMethods(options.policies)
+    for (const [name, handle] of Object.entries({ ...unary, ...policies.unary })) {
+      handlers[name] = unaryHandler(name, handle, signed)
+    }
+    for (const [name, handle] of Object.entries({ ...streaming, ...policies.streaming })) {
       handlers[name] = streamHandler(name, handle, signed)
-    server.addService(serverDefinition(), handlers as Parameters<Server['addService']>[1])
+    }
+    const implementation = handlers as Parameters<Server['addService']>[1]
+    server.addService(serverDefinition(), implementation)
+    server.addService(serverDefinition(policyServiceName), implementation)
     return server
   }
 
@@ -154,6 +154,9 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
   ): Call {
     const cancelled = new AbortController()
     call.on('cancelled', () => cancelled.abort(new StorageError('CANCELLED', 'the caller went away')))
+    if (call.request.bytes.length > maxPlainMessageBytes && !call.getPath().endsWith('/PushPolicy')) {
+      throw new StorageError('MAX_MESSAGE_LENGTH_EXCEEDED', 'the message is too large')
+    }
     const nonce = signed
       ? verifier.verify(call.getPath(), (name) => textOf(call.metadata, name), call.request.bytes)
       : undefined
@@ -236,15 +239,6 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     if (nonce === undefined) return { key: made.key, secretKey: made.secretKey }
     return { key: made.key, sealedSecretKey: sealForCall(keys, nonce, 'reply', made.secretKey) }
   }
-}
-
-function parse<T>(schema: z.ZodType<T>, message: unknown, at = ''): T {
-  const parsed = schema.safeParse(message)
-  if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]
-  const path = [at, ...(issue?.path ?? [])].filter((part) => part !== '').join('.')
-  // Only the rule is told: a message of the parser could quote a secret.
-  throw new StorageError('INVALID_ARGUMENT', `${path}: ${issue?.message ?? 'not valid'}`)
 }
 
 function textOf(metadata: Metadata, name: string): string | undefined {

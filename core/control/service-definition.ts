@@ -12,24 +12,30 @@ export type AdminMethod = MethodDefinition<unknown, unknown>
 
 /** Fully qualified, without a leading dot. */
 export const adminServiceName = 'pando.admin.v1.Admin'
+export const policyServiceName = 'pando.admin.v1.Policies'
 
 let loaded: PackageDefinition | undefined
 
-/** The service of admin.proto, by method name. Loaded at the first call, because it takes tens of milliseconds. */
-export function adminMethods(): Readonly<Record<string, AdminMethod>> {
-  loaded ??= loadSync(protoPath(), { longs: Number, enums: String, defaults: true, oneofs: true })
-  return loaded[adminServiceName] as unknown as Readonly<Record<string, AdminMethod>>
+/** A service by method name. Loaded at the first call, because it takes tens of milliseconds. */
+export function adminMethods(service = adminServiceName): Readonly<Record<string, AdminMethod>> {
+  loaded ??= loadSync([protoPath('admin.proto'), protoPath('policy.proto')], {
+    longs: Number,
+    enums: String,
+    defaults: true,
+    oneofs: true,
+  })
+  return loaded[service] as unknown as Readonly<Record<string, AdminMethod>>
 }
 
-/** The file stays in the source tree: from dist/core/control it is three up. */
-export function protoPath(): string {
-  return fileURLToPath(new URL('../../../core/control/admin.proto', import.meta.url))
+/** The files stay in the source tree: from dist/core/control it is three up. */
+export function protoPath(file: string): string {
+  return fileURLToPath(new URL(`../../../core/control/${file}`, import.meta.url))
 }
 
 /** For the server: requests keep their bytes, so that a signature can be checked over exactly what arrived. */
-export function serverDefinition(): ServiceDefinition {
+export function serverDefinition(service = adminServiceName): ServiceDefinition {
   const definition: Record<string, MethodDefinition<ReceivedRequest, unknown>> = {}
-  for (const [name, method] of Object.entries(adminMethods())) {
+  for (const [name, method] of Object.entries(adminMethods(service))) {
     definition[name] = {
       ...method,
       requestSerialize: () => {

@@ -96,6 +96,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     import('../catalog/write-registry.ts'),
     import('../control/admin-server.ts'),
     import('../qos/open-qos.ts'),
+    import('./policies/node-policies.ts'),
   ])
   loading.catch(() => undefined)
 
@@ -123,7 +124,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   )
   parts.push('console', partDeadlineMs, () => consoleServer.close())
 
-  const [gatewayModule, target, addon, catalogModule, registryModule, control, qosModule] = await loading
+  const [gatewayModule, target, addon, catalogModule, registryModule, control, qosModule, policiesModule] =
+    await loading
 
   const chunks = await addon.openChunkStore({
     directory: data.chunksPath,
@@ -186,6 +188,18 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   })
   parts.push('quality of service', partDeadlineMs, async () => qos.close())
 
+  const policies = await policiesModule.openNodePolicies({
+    config: config.policies,
+    node: config.node,
+    catalog,
+    qos,
+    classTargetMs: (name) => config.qos.classes[name]?.slo ?? 0,
+    environment,
+    log: log.child({ part: 'policies' }),
+    registry: metrics.registry,
+  })
+  parts.push('policies', partDeadlineMs, () => policies.close())
+
   const s3 = gatewayModule.createS3Server(gateway, {
     observer: requests,
     ...(config.qos.enabled ? { admission: qos.admission } : {}),
@@ -233,6 +247,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const admin = await bindListener(listeners.admin, config.admin.listen, () =>
     control.startAdminServer({
       backend: adminBackend,
+      policies: policies.backend,
       keys: data.rootKeys,
       listen: config.admin.listen,
       socketPath: data.sockets.address('admin.sock'),

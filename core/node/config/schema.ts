@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { parseListen } from './addresses.ts'
+import { policiesSection } from './policies-schema.ts'
 import { qosSection } from './qos-schema.ts'
 import { duration, size } from './value-schemas.ts'
 
@@ -167,6 +168,7 @@ export const configSchema = z
       .describe('Tunnels to other regions.'),
     store,
     qos: qosSection,
+    policies: policiesSection,
     maintenance,
     log: z
       .strictObject({

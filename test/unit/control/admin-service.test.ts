@@ -13,6 +13,7 @@ import { type AdminServer, startAdminServer } from '../../../core/control/admin-
 import { makeNonce, signCall } from '../../../core/control/authentication.ts'
 import { report } from '../../../core/control/jobs.ts'
 import type { JobUpdate, StatusReply } from '../../../core/control/messages.ts'
+import type { PolicyBackend } from '../../../core/control/policy-backend.ts'
 import { adminMethods } from '../../../core/control/service-definition.ts'
 import { isUnreachable } from '../../../core/control/unreachable.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
@@ -135,6 +136,8 @@ before(async () => {
   socketPath = join(scratch, 'admin.sock')
   server = await startAdminServer({
     backend,
+    // Has a test of its own: policy-service.test.ts.
+    policies: {} as PolicyBackend,
     keys,
     listen: { host: '127.0.0.1', port: 0 },
     socketPath,
@@ -310,7 +313,7 @@ test('a readable secret over TCP is refused: it has been on the wire once too of
 })
 
 test('an oversized message is refused before it is read', async () => {
-  const message = { name: 'x'.repeat(300 * 1024), owner: '' }
+  const message = { name: 'x'.repeat(1200 * 1024), owner: '' }
   await assert.rejects(rawCall('CreateBucket', message, signedMetadata('CreateBucket', message)), {
     code: status.RESOURCE_EXHAUSTED,
   })
