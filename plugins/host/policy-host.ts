@@ -92,6 +92,11 @@ export class PolicyHost implements PolicyAdministration {
     return this.#follower.serving
   }
 
+  /** Decisions that no policy made, by hook; grow only. */
+  fallbackCalls(): Readonly<Record<PolicyHook, number>> {
+    return { ...this.#follower.serving.fallbackCalls }
+  }
+
   /** Resolves when everything that the log has brought so far is applied. */
   settled(): Promise<void> {
     return this.#follower.settled()

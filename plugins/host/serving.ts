@@ -59,7 +59,7 @@ export class ServingPolicies implements PolicyDecisions {
   readonly #fallbacks: PolicyFallbacks
   #policies: readonly ServingPolicy[] = []
   #chains: Chains = forEachHook(() => [])
-  readonly fallbackCalls = new Float64Array(5)
+  readonly fallbackCalls = forEachHook(() => 0)
 
   constructor(fallbacks: PolicyFallbacks) {
     this.#fallbacks = fallbacks
@@ -83,31 +83,31 @@ export class ServingPolicies implements PolicyDecisions {
   readonly select = makeDecide<'select'>(
     () => this.#chains.select,
     askSelect,
-    (input) => this.#fall(0, 'select', input),
+    (input) => this.#fall('select', input),
   )
   readonly classify = makeDecide<'classify'>(
     () => this.#chains.classify,
     askClassify,
-    (input) => this.#fall(1, 'classify', input),
+    (input) => this.#fall('classify', input),
   )
   readonly admit = makeDecide<'admit'>(
     () => this.#chains.admit,
     askAdmit,
-    (input) => this.#fall(2, 'admit', input),
+    (input) => this.#fall('admit', input),
   )
   readonly plan = makeDecide<'plan'>(
     () => this.#chains.plan,
     askPlan,
-    (input) => this.#fall(3, 'plan', input),
+    (input) => this.#fall('plan', input),
   )
   readonly resolve = makeDecide<'resolve'>(
     () => this.#chains.resolve,
     askResolve,
-    (input) => this.#fall(4, 'resolve', input),
+    (input) => this.#fall('resolve', input),
   )
 
-  #fall<H extends PolicyHook>(at: number, hook: H, input: PolicyInputs[H]): PolicyDecisionOf<H> {
-    this.fallbackCalls[at] = (this.fallbackCalls[at] as number) + 1
+  #fall<H extends PolicyHook>(hook: H, input: PolicyInputs[H]): PolicyDecisionOf<H> {
+    this.fallbackCalls[hook]++
     const decide = this.#fallbacks[hook] as (input: PolicyInputs[H]) => PolicyDecisionOf<H>
     return decide.call(this.#fallbacks, input)
   }

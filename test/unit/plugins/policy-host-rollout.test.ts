@@ -102,7 +102,7 @@ test('an invalid output of a canary takes it back at once', async () => {
   await region.host.close()
 })
 
-test('P12: quarantine stops restart loops: refused while it lasts, tried again when it ends, twice as long each time', async () => {
+test('P12: a storm of traps ends in quarantine, which stops restart loops: refused while it lasts, tried again when it ends, twice as long each time', async () => {
   const region = await openRegion()
   const digest = await push(region, version('1.0.0', `${whenBad('unreachable')} ${shedAll}`))
   await region.host.activate({ name, digest })

@@ -26,6 +26,7 @@ test('without a policy the fallbacks decide', async () => {
   const { host } = await openRegion()
   assert.equal(host.decisions.admit(admitInput()).policy, 'fallback')
   assert.equal(host.decisions.select(selectInput()).index, 1)
+  assert.deepEqual(host.fallbackCalls(), { select: 1, classify: 0, admit: 1, plan: 0, resolve: 0 })
   await host.close()
 })
 
