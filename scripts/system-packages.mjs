@@ -35,6 +35,8 @@ const requirements = {
     { name: 's3cmd', present: () => onPath('s3cmd') },
     { name: 's3fs', present: () => onPath('s3fs') },
     { name: 'curl', present: () => onPath('curl') },
+    // Load at saturation while policies are reloaded.
+    { name: 'wrk', present: () => onPath('wrk') },
   ],
   // What ceph/s3-tests imports; its checkout is named by PANDO_S3TESTS_DIR.
   s3tests: [
