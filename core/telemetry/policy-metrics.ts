@@ -5,7 +5,11 @@ import { Counter, Gauge, type Registry } from './metrics.ts'
  * What policies do, read from the host at scrape time: nothing is counted twice on the way of a request. Labels are bounded by the
  * host: at most 16 policies, a few versions of each, five hooks, 65 reasons. A version that has retired takes its series along.
  */
-export function registerPolicyMetrics(registry: Registry, status: () => PolicyStatus): void {
+export function registerPolicyMetrics(
+  registry: Registry,
+  status: () => PolicyStatus,
+  fallbackCalls: () => Readonly<Record<string, number>>,
+): void {
   const perHook = (name: string, help: string, read: (counters: PolicyCounters) => number): void => {
     new Counter({
       name: `pando_policy_${name}`,
@@ -56,6 +60,16 @@ export function registerPolicyMetrics(registry: Registry, status: () => PolicySt
       for (const { labels, counters } of rows(status())) {
         for (const [reason, count] of Object.entries(counters.reasons)) this.inc({ ...labels, reason }, count)
       }
+    },
+  })
+  new Counter({
+    name: 'pando_policy_fallback_decisions_total',
+    help: 'Decisions that no policy made, so the built-in rules did.',
+    labelNames: ['hook'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const [hook, count] of Object.entries(fallbackCalls())) this.inc({ hook }, count)
     },
   })
   new Gauge({

@@ -147,6 +147,7 @@ test('what is deployed is deployed after kill -9 and a restart, at the same epoc
   assert.match(metrics, /pando_policy_calls_total\{policy="demo",version="7\.0\.0",[^}]*hook="admit"\} [1-9]/)
   assert.match(metrics, /pando_policy_decisions_total\{policy="demo",[^}]*reason="7"\} [1-9]/)
   assert.match(metrics, /pando_policy_info\{policy="demo",version="7\.0\.0",[^}]*stage="active"\} 100/)
+  assert.match(metrics, /pando_policy_fallback_decisions_total\{hook="admit"\} \d/)
   const explained = await client.send({ method: 'GET' })
   const { stdout } = await node.command('policy', 'explain', String(explained.headers['x-amz-request-id']))
   assert.match(stdout, /Admitted by\s+demo@7\.0\.0: because of 7 \(7\)/)

@@ -30,6 +30,7 @@ import {
 } from '../kit/linearizability.ts'
 import { Follower } from './catalog-follower.ts'
 import { Crash, failAfter, isCrash } from './crashing-writer.ts'
+import { PolicyOperator } from './policy-operator.ts'
 import { SeededRandom } from './seeded-random.ts'
 
 /**
@@ -68,6 +69,7 @@ class World {
   readonly tables = new MemoryTables()
   readonly reads = createReads(this.tables)
   readonly follower: Follower
+  readonly policies: PolicyOperator
   readonly store = new Map<string, number>()
   readonly history: Operation<KeyInput, KeyOutput>[] = []
   readonly report = { operations: 0, commits: 0, crashes: 0, retries: 0, collected: 0 }
@@ -88,6 +90,7 @@ class World {
   constructor(seed: number) {
     this.random = new SeededRandom(seed)
     this.follower = new Follower(this.tables, this.random)
+    this.policies = new PolicyOperator(this.tables, this.random, (command) => this.propose(command))
     this.session = this.random.fill(new Uint8Array(8))
     this.registry = this.newRegistry()
   }
@@ -131,7 +134,8 @@ class World {
     this.nowMs++
     this.wallMs += this.random.below(3)
     const roll = this.random.below(100)
-    if (roll < 45) this.clientStep()
+    if (roll < 42) this.clientStep()
+    else if (roll < 45) this.policies.step()
     else if (roll < 75) this.commit()
     else if (roll < 85) this.follower.follow()
     else if (roll < 88) this.duplicate()

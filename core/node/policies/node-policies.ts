@@ -84,7 +84,11 @@ async function open(parts: NodePoliciesParts, fallbacks: PolicyDecisions): Promi
     sloGuard: () => guard.missed(),
   })
   qos.decideBy(host.decisions)
-  registerPolicyMetrics(parts.registry, () => host.status())
+  registerPolicyMetrics(
+    parts.registry,
+    () => host.status(),
+    () => host.fallbackCalls(),
+  )
   const backend = createPolicyAdmin({ ...parts, host, store, builtin, isSignatureRequired })
   const { watch } = config
   const watching =
