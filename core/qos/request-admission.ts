@@ -33,6 +33,7 @@ export interface AdmissionParts {
 export function createRequestAdmission(parts: AdmissionParts): Admission {
   const { classes, scheduler, facts, log, budgets } = parts
   const { clock } = parts.environment
+  const { onWaited } = parts
 
   function admit(request: AdmissionRequest): AdmissionTicket {
     const now = clock.monotonic()
@@ -63,7 +64,7 @@ export function createRequestAdmission(parts: AdmissionParts): Admission {
       byteLength: request.byteLength,
       cost: costUnits(request.byteLength),
       priority: record.priority,
-      isWaitingForClient: () => request.isWaitingForClient(),
+      request,
     })
     const ticket = new RequestTicket({
       clock,
@@ -72,11 +73,11 @@ export function createRequestAdmission(parts: AdmissionParts): Admission {
       turn,
       budgets: applying,
       record,
-      onWaited: (queuedMs) => parts.onWaited(classQueue, queuedMs),
+      onWaited,
     })
     // A delay that the budgets ask for anyway is the queue's business, which keeps the order.
     const extraMs = verdict === 'delay' && delayMs > facts.tokenWaitMs ? delayMs : 0
-    if (extraMs > 0) turn.reconsider = () => reconsider(request, turn, gates)
+    if (extraMs > 0) turn.reconsider = reconsider
     try {
       scheduler.submit(turn, gates, now, extraMs)
     } catch (error) {
@@ -177,7 +178,9 @@ export function createRequestAdmission(parts: AdmissionParts): Admission {
     return slowDown('its budget is used up', waitMs - classQueue.config.queueTimeout)
   }
 
-  function reconsider(request: AdmissionRequest, turn: Turn, gates: Gates): Reconsidered {
+  function reconsider(turn: Turn): Reconsidered {
+    const { request, gates } = turn
+    if (request === undefined || gates === undefined) return 'admit'
     const now = clock.monotonic()
     facts.describe(request)
     describeLoad(turn.classQueue, gates, now)

@@ -3,6 +3,7 @@ import type { Clock } from '../contract/clock.ts'
 import { costUnits } from '../contract/qos.ts'
 import type { Budget } from './budget-table.ts'
 import { BudgetPace, type PaceOwner } from './byte-pace.ts'
+import type { ClassQueue } from './class-queue.ts'
 import type { Explained } from './decision-log.ts'
 import type { Gcra } from './gcra.ts'
 import type { Scheduler } from './scheduler.ts'
@@ -16,8 +17,8 @@ export interface TicketParts {
   /** Those that apply to the request. */
   readonly budgets: readonly Budget[]
   readonly record: Explained
-  /** Told of every start that was not immediate. */
-  onWaited(queuedMs: number): void
+  /** Told of every start that was not immediate. One for all: a closure of the request would keep it in memory. */
+  onWaited(classQueue: ClassQueue, queuedMs: number): void
 }
 
 export class RequestTicket implements AdmissionTicket, PaceOwner {
@@ -91,6 +92,7 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
     const record = this.#record()
     if (record?.outcome === 'running') record.outcome = 'ended'
     scheduler.end(turn, costUnits(Math.max(bytesIn, bytesOut)))
+    turn.forget()
   }
 
   signal(): AbortSignal {
@@ -109,7 +111,7 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
     const { turn } = this.#parts
     this.#chargeSmallBody()
     const queuedMs = turn.startedMs - turn.enqueuedMs
-    this.#parts.onWaited(queuedMs)
+    this.#parts.onWaited(turn.classQueue, queuedMs)
     const record = this.#record()
     if (record === undefined) return
     record.outcome = 'running'

@@ -295,7 +295,7 @@ export class Scheduler implements PlanSink {
   #reconsider(turn: Turn, nowMs: number): void {
     this.#delayed.remove(turn)
     turn.classQueue.delayed--
-    const verdict = turn.reconsider?.() ?? 'admit'
+    const verdict = turn.reconsider?.(turn) ?? 'admit'
     if (verdict === 'admit') this.#line(turn, nowMs)
     else if ('delayMs' in verdict) this.#delay(turn, verdict.delayMs, nowMs)
     else {
@@ -449,7 +449,7 @@ export class Scheduler implements PlanSink {
       if (heldMs >= maxHoldMs && !this.#fixedLimit) {
         turn.classQueue.latency.record(nowMs - turn.enqueuedMs, nowMs)
         this.#detach(turn)
-      } else if (turn.isWaitingForClient()) this.#detach(turn)
+      } else if (turn.request?.isWaitingForClient() === true) this.#detach(turn)
       turn = next
     }
   }

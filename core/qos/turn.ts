@@ -1,3 +1,4 @@
+import type { AdmissionRequest } from '../contract/admission.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { RequestOperation } from '../contract/policy.ts'
 import type { ClassQueue, Flow, Gates, TenantQueue } from './class-queue.ts'
@@ -17,7 +18,7 @@ export interface TurnOptions {
   readonly byteLength: number
   readonly cost: number
   readonly priority: number
-  isWaitingForClient(): boolean
+  readonly request: AdmissionRequest
 }
 
 /** What a delayed turn is to do when its delay is over. */
@@ -32,7 +33,8 @@ export class Turn implements HeapElement {
   readonly byteLength: number
   readonly cost: number
   readonly priority: number
-  readonly isWaitingForClient: () => boolean
+  /** Until it is over. */
+  request: AdmissionRequest | undefined
   state: TurnState = 'new'
   gates: Gates | undefined
   flow: Flow | undefined
@@ -44,7 +46,7 @@ export class Turn implements HeapElement {
   startedMs = 0
   slotsAtStart = 0
   notBeforeMs = 0
-  reconsider: (() => Reconsidered) | undefined
+  reconsider: ((turn: Turn) => Reconsidered) | undefined
   onStart: (() => void) | undefined
   onRefusal: ((error: StorageError) => void) | undefined
   previous: Turn | undefined
@@ -59,7 +61,7 @@ export class Turn implements HeapElement {
     this.byteLength = options.byteLength
     this.cost = options.cost
     this.priority = options.priority
-    this.isWaitingForClient = options.isWaitingForClient
+    this.request = options.request
   }
 
   /** A promise only for those who wait. REQUIRES: called once, right after a submit that did not start the turn. */
@@ -68,6 +70,16 @@ export class Turn implements HeapElement {
       this.#resolve = resolve
       this.#reject = reject
     })
+  }
+
+  /** Lets go of the request: what is over must not keep it in memory through what is not. */
+  forget(): void {
+    this.request = undefined
+    this.reconsider = undefined
+    this.onStart = undefined
+    this.onRefusal = undefined
+    this.#resolve = undefined
+    this.#reject = undefined
   }
 
   /** REQUIRES: it waits. */

@@ -117,6 +117,7 @@ export class Exchange {
       this.#fail(reason)
     } finally {
       this.#ticket?.end(this.body?.receivedBytes ?? 0, this.#sentBytes)
+      this.#ticket = undefined
       this.#record()
     }
   }

@@ -147,7 +147,8 @@ try {
   )
   console.log(
     `overhead: ${((withQos / without - 1) * 100).toFixed(1)} % of medians, ` +
-      `${((median(ratios) - 1) * 100).toFixed(1)} % as median of ratios`,
+      `${((median(ratios) - 1) * 100).toFixed(1)} % as median of ratios, ` +
+      `${((Math.min(...perRequest.with) / Math.min(...perRequest.without) - 1) * 100).toFixed(1)} % of the least`,
   )
   console.log(JSON.stringify(describeMachine()))
 } finally {
