@@ -40,9 +40,10 @@ export const policiesSection = z
     builtin: z
       .array(z.enum(['adaptive', 'fair', 'tenant-caps', 'failover-latest']))
       .max(4)
-      .default(['adaptive', 'fair', 'tenant-caps', 'failover-latest'])
+      .default(['adaptive', 'tenant-caps', 'fair', 'failover-latest'])
       .describe(
-        'Policies that come with Pando and are asked after all others, until the region deploys its own.',
+        'Policies that come with Pando, in the order in which they are asked, after all others, until the region deploys its ' +
+          'own. `fair` always decides on admission: what is to be heard comes before it.',
       ),
     signatures: z
       .enum(['auto', 'required', 'optional'])

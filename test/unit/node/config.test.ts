@@ -21,6 +21,12 @@ test('without a file everything has a default and listens on loopback only', () 
   assert.equal(config.maintenance.scrubInterval, 14 * 86_400_000)
 })
 
+test('a built-in policy that always decides on admission is asked after those that seldom do', () => {
+  const { builtin } = loadConfig({ environment: {} }).policies
+  assert.ok(builtin.indexOf('tenant-caps') >= 0)
+  assert.ok(builtin.indexOf('tenant-caps') < builtin.indexOf('fair'), `${builtin}`)
+})
+
 test('YAML and JSON say the same thing', () => {
   const yaml = fromText('s3:\n  listen: 127.0.0.1:0\nstore:\n  cache: 64MiB\n  reactors: 2\n')
   const json = fromText('{"s3": {"listen": "127.0.0.1:0"}, "store": {"cache": 67108864, "reactors": 2}}')
