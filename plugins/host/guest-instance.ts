@@ -58,9 +58,22 @@ export function createGuest(policy: CompiledPolicy, configuration: string, log: 
   })
   // Types were checked when the module was examined.
   memory = exports['memory'] as WebAssembly.Memory
+  const fuelLeft = exports[exportFuel] as Exported
+  try {
+    return setUp(policy, exports, configuration)
+  } catch (reason) {
+    if (!(reason instanceof WebAssembly.RuntimeError) || fuelLeft() >= 0) throw reason
+    throw new InitialisationRefused(
+      `it burnt ${abiBounds.initialiseFuel} fuel while it was set up and was stopped: does pando_init end?`,
+      { cause: reason },
+    )
+  }
+}
+
+function setUp(policy: CompiledPolicy, exports: WebAssembly.Exports, configuration: string): GuestInstance {
   const exported = (name: string) => exports[name] as Exported
-  const refuel = exported(exportRefuel)
-  refuel(abiBounds.initialiseFuel)
+  const memory = exports['memory'] as WebAssembly.Memory
+  exported(exportRefuel)(abiBounds.initialiseFuel)
   const allocate = (bytes: number) => {
     const address = exported('pando_alloc')(bytes) >>> 0
     if (address === 0) throw new InitialisationRefused(`pando_alloc(${bytes}) gave no memory`)
@@ -72,15 +85,14 @@ export function createGuest(policy: CompiledPolicy, configuration: string, log: 
     output: { address: allocate(hookShapes[hook].outputBytes), byteLength: hookShapes[hook].outputBytes },
   }))
   initialise(exports, memory, allocate, configuration)
-  const fuelLeft = exported(exportFuel)
   const ports = regions.map(({ hook, input, output }): [PolicyHook, HookPort] => [
     hook,
     {
-      memory: new GuestMemory(exports['memory'] as WebAssembly.Memory, { input, output }),
+      memory: new GuestMemory(memory, { input, output }),
       call: exported(gateName(hookExport(hook))),
       outputBytes: hookShapes[hook].outputBytes,
       fuel: hookShapes[hook].fuel,
-      fuelLeft,
+      fuelLeft: exported(exportFuel) as () => number,
     },
   ])
   return { ports: Object.fromEntries(ports) }
