@@ -285,10 +285,10 @@ TEST_F(ChunkStoreTest, ChunksOfManyBlocksAreCachedFromTheSecondReadOn) {
   harness_->options.cache_bytes = 16 << 20;
   harness_->Open();
   constexpr uint64_t kChunks = 20;
-  for (uint64_t i = 0; i < kChunks; ++i) ASSERT_EQ(harness_->Put(i, 300000), ErrorCode::kOk);
+  for (uint64_t i = 0; i < kChunks; ++i) ASSERT_EQ(harness_->Put(i, 150000), ErrorCode::kOk);
   for (int round = 0; round < 3; ++round) {
     const uint64_t before = harness_->store().Stats().cache_hits;
-    for (uint64_t i = 0; i < kChunks; ++i) ASSERT_TRUE(harness_->IsWhole(i, 300000));
+    for (uint64_t i = 0; i < kChunks; ++i) ASSERT_TRUE(harness_->IsWhole(i, 150000));
     const uint64_t hits = harness_->store().Stats().cache_hits - before;
     // One reading over everything (a scrub, a copy) must not push out what is read again and again. A ghost may lose a
     // block to another one of the same place, rarely.

@@ -19,6 +19,7 @@ class SalvageTest : public testing::Test {
   // Thirty chunks in a few segments; the header of number 10's batch rots before the checkpoint
   // knows of it, so that a restart finds an acknowledged batch unreadable.
   void SetUp() override {
+    harness_.reset();  // it uses the device, which goes next
     auto memory = MemoryDevice::Open(64 << 20);
     ASSERT_TRUE(memory.ok());
     memory_ = memory.value().get();
@@ -130,6 +131,8 @@ TEST_F(SalvageTest, ASegmentWithAPlaceThatTheDeviceCannotReadIsEmptiedButNotUsed
   EXPECT_EQ(harness_->store().Stats().offline, 0U);
   ExpectWhole(10);
   harness_->Close();
+  // The collector at work finds that there is no more to be had, and says so.
+  harness_->options.collect_in_background = true;
   harness_->Open();
   CollectAll();
   uint64_t next = 100;
