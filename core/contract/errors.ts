@@ -119,6 +119,16 @@ export const errorCodes = {
   UNSUPPORTED_FORMAT: row(500, 'InternalError', 'FAILED_PRECONDITION'),
   ALREADY_OPEN: row(503, 'ServiceUnavailable', 'FAILED_PRECONDITION'),
 
+  // Links between nodes (these names are in the C++ enum too)
+  /** Nobody there, or the session ended under the request: whether the peer did the work is not known. */
+  PEER_UNREACHABLE: row(503, 'ServiceUnavailable', 'UNAVAILABLE', true),
+  /** The handshake failed: another key, region, node or protocol version. */
+  PEER_REFUSED: row(503, 'ServiceUnavailable', 'FAILED_PRECONDITION'),
+  /** The peer broke the protocol, or what it sent was damaged on the way. */
+  PROTOCOL_ERROR: row(500, 'InternalError', 'INTERNAL', true),
+  /** A node did not answer another in time. (TIMEOUT is a client that was too slow.) */
+  DEADLINE_EXCEEDED: row(503, 'ServiceUnavailable', 'DEADLINE_EXCEEDED', true),
+
   // Policies
   /** A module, its signature or its configuration was not let in; the message says at which stage and why. */
   POLICY_REFUSED: row(400, 'InvalidArgument', 'FAILED_PRECONDITION'),
