@@ -1,4 +1,6 @@
 import { resolve } from 'node:path'
+import { detectMachine, realMachine } from '../protocol/machine/detect.ts'
+import { describeCapabilities } from '../protocol/machine/report.ts'
 import { connect, type GlobalOptions, readConfig } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
 import { type Check, checkMachine } from './machine-checks.ts'
@@ -8,9 +10,10 @@ import { printable, type Terminal } from './terminal.ts'
 export async function doctor(terminal: Terminal, options: GlobalOptions): Promise<number> {
   const config = await readConfig(terminal, options)
   const checks = await checkMachine(resolve(terminal.workingDirectory, config.data))
-  checks.push(await checkNode(terminal, options))
+  const machine = await detectMachine(realMachine())
+  checks.push(...describeCapabilities(machine), await checkNode(terminal, options))
   const failed = checks.some(({ state }) => state === 'fail')
-  if (options.json === true) terminal.out(`${JSON.stringify({ ok: !failed, checks })}\n`)
+  if (options.json === true) terminal.out(`${JSON.stringify({ ok: !failed, checks, machine })}\n`)
   else {
     const longest = Math.max(...checks.map(({ name }) => name.length))
     for (const { name, state, found, advice } of checks) {

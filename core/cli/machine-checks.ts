@@ -38,10 +38,6 @@ export async function checkMachine(dataDirectory: string): Promise<Check[]> {
     ['direct I/O', () => directIo(dataDirectory)],
     ['fsync', () => fsyncLatency(dataDirectory)],
     ['clock', clockSync],
-    ['hugepages', hugepages],
-    ['RDMA', rdma],
-    ['NVMe', nvme],
-    ['SPDK', spdk],
   ]
   const checks: Check[] = []
   // One after another: fsync latency is measured on a machine that is doing nothing else for us.
@@ -327,46 +323,11 @@ async function clockSync(): Promise<Check> {
   }
 }
 
-async function hugepages(): Promise<Check> {
-  const text = (await readIfThere('/proc/meminfo')) ?? ''
-  const total = Number(/^HugePages_Total:\s+(\d+)/m.exec(text)?.[1] ?? 0)
-  const transparent = /\[(\w+)\]/.exec(
-    (await readIfThere('/sys/kernel/mm/transparent_hugepage/enabled')) ?? '',
-  )?.[1]
-  const found = `${total} reserved, transparent: ${transparent ?? 'unknown'}`
-  // Only SPDK needs reserved ones, and it is optional.
-  return { name: 'hugepages', state: 'ok', found }
-}
-
-async function rdma(): Promise<Check> {
-  const devices = await listIfThere('/sys/class/infiniband')
-  const found = devices.length === 0 ? 'no device: links between nodes use TCP' : devices.join(', ')
-  return { name: 'RDMA', state: 'ok', found }
-}
-
-async function nvme(): Promise<Check> {
-  const devices = (await listIfThere('/sys/class/nvme')).filter((name) => /^nvme\d+$/.test(name))
-  return { name: 'NVMe', state: 'ok', found: devices.length === 0 ? 'no device' : devices.join(', ') }
-}
-
-async function spdk(): Promise<Check> {
-  const version = await firstLineOf('pkg-config', ['--modversion', 'spdk_nvme'])
-  return { name: 'SPDK', state: 'ok', found: version ?? 'not installed (optional)' }
-}
-
 async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8')
   } catch {
     return undefined
-  }
-}
-
-async function listIfThere(path: string): Promise<readonly string[]> {
-  try {
-    return await readdir(path)
-  } catch {
-    return []
   }
 }
 
