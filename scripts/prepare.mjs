@@ -6,7 +6,8 @@ import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { fingerprintFile, fingerprintTree, isCurrent, listFiles, noteCurrent } from './fingerprint.mjs'
-import { ensurePackages } from './system-packages.mjs'
+import { ensureLabKernel } from './lab-kernel.mjs'
+import { ensurePackages, optionalPackages } from './system-packages.mjs'
 import { runStep, SetupError, say, warn } from './terminal.mjs'
 
 /** The checkout. Runs before anything is installed: this folder uses Node's own modules only. */
@@ -33,6 +34,7 @@ export async function prepare({
   checkNode()
   await withSetupLock(async () => {
     if (also.length > 0) await ensurePackages(also, { cacheFolder })
+    if (also.includes('lab')) await ensureLabKernel({ cacheFolder })
     await installNpmPackages()
     if (packagesOnly) return
     await buildNative({ tests, strict, force })
@@ -45,7 +47,11 @@ export async function prepare({
 /** The system packages alone. */
 export async function prepareSystem(wanted) {
   checkNode()
-  const missing = await withSetupLock(() => ensurePackages(wanted, { cacheFolder }))
+  const missing = await withSetupLock(async () => {
+    const names = await ensurePackages(wanted, { cacheFolder })
+    if (wanted.includes('lab')) await ensureLabKernel({ cacheFolder })
+    return names
+  })
   if (missing.length > 0) throw new SetupError(`still missing: ${missing.join(', ')}`)
 }
 
@@ -98,8 +104,9 @@ async function buildNative({ tests, strict, force }) {
     return
   }
   const missing = await ensurePackages(tests ? ['build', 'test'] : ['build'], { cacheFolder })
-  // Without liburing the store uses its posix back end; without the rest there is no native build at all.
-  if (missing.some((name) => name !== 'liburing-dev' && name !== 'libgtest-dev')) {
+  // Without liburing the store uses its posix back end, without the two RDMA libraries there is no rdma transport; without
+  // the rest there is no native build at all.
+  if (missing.some((name) => !optionalPackages.includes(name))) {
     const text =
       'the native data plane cannot be built here; the TypeScript reference store serves instead (correct, slower)'
     if (strict && process.env.PANDO_STORE !== 'reference') throw new SetupError(text)
@@ -125,8 +132,8 @@ async function buildGoogleTests() {
   const stamp = join(root, 'native/build/.tests-stamp')
   const value = fingerprintTree(root, ['native'], (path) => !path.endsWith('.ts') && !path.endsWith('.md'))
   if (isCurrent(stamp, value)) return
-  if ((await ensurePackages(['build', 'test'], { cacheFolder })).some((name) => name !== 'liburing-dev'))
-    return
+  const missing = await ensurePackages(['build', 'test'], { cacheFolder })
+  if (missing.some((name) => name === 'libgtest-dev' || !optionalPackages.includes(name))) return
   const cwd = join(root, 'native')
   const cmake = (title, args) =>
     runStep(title, 'cmake', args, { cwd, logPath: join(cacheFolder, 'build-tests.log') })

@@ -7,6 +7,15 @@ const onPath = (name) =>
   (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, name)))
 const pkgConfigKnows = (module) =>
   spawnSync('pkg-config', ['--exists', module], { stdio: 'ignore' }).status === 0
+// Administrators' tools: a user's path often lacks their folders.
+const hasTool = (name) =>
+  onPath(name) || ['/usr/sbin', '/sbin'].some((folder) => existsSync(join(folder, name)))
+// BusyBox in the guest's first file system has no libraries beside it.
+const isStatic = (name) =>
+  (process.env.PATH ?? '')
+    .split(delimiter)
+    .map((folder) => join(folder, name))
+    .some((path) => existsSync(path) && !readFileSync(path).includes('/lib64/ld-linux'))
 const hasHeader = (name) =>
   existsSync(join('/usr/include', name)) || existsSync(join('/usr/local/include', name))
 // The tests run these two by their full path: whatever a version manager has put on the path is not the package.
@@ -22,6 +31,8 @@ const requirements = {
     { name: 'ninja-build', present: () => onPath('ninja') },
     { name: 'pkg-config', present: () => onPath('pkg-config') },
     { name: 'liburing-dev', present: () => pkgConfigKnows('liburing') },
+    { name: 'libibverbs-dev', present: () => pkgConfigKnows('libibverbs') },
+    { name: 'librdmacm-dev', present: () => pkgConfigKnows('librdmacm') },
   ],
   test: [{ name: 'libgtest-dev', present: () => hasHeader('gtest/gtest.h') }],
   // Real S3 clients, for the end-to-end tests.
@@ -54,6 +65,17 @@ const requirements = {
     { name: 'clang', present: () => onPath('clang') },
     { name: 'lld', present: () => onPath('wasm-ld') },
   ],
+  // The QEMU guest with Soft-RoCE (test/lab); its kernel is fetched by lab-kernel.mjs.
+  lab: [
+    { name: 'qemu-system-x86', present: () => onPath('qemu-system-x86_64') },
+    { name: 'busybox-static', present: () => onPath('busybox') && isStatic('busybox') },
+    { name: 'kmod', present: () => hasTool('depmod') },
+    { name: 'iproute2', present: () => hasTool('ip') && hasTool('rdma') },
+    { name: 'rdma-core', present: () => isInstalled('/usr/lib/udev/rules.d/90-rdma-umad.rules') },
+    { name: 'ibverbs-utils', present: () => onPath('ibv_rc_pingpong') },
+    { name: 'ibverbs-providers', present: () => isInstalled('/etc/libibverbs.d/rxe.driver') },
+    { name: 'xz-utils', present: () => onPath('xz') },
+  ],
   bench: [
     { name: 'wrk', present: () => onPath('wrk') },
     { name: 'fio', present: () => onPath('fio') },
@@ -66,6 +88,9 @@ const requirements = {
 }
 
 export const purposes = Object.keys(requirements)
+
+/** What only makes something optional possible: without these the native build is smaller, not absent. */
+export const optionalPackages = ['liburing-dev', 'libibverbs-dev', 'librdmacm-dev', 'libgtest-dev']
 
 /** Names of the packages that are missing for these purposes. */
 export function missingPackages(wanted) {

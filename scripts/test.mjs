@@ -9,7 +9,7 @@ import { prepare, root } from './prepare.mjs'
 import { runForeground, runMain, SetupError } from './terminal.mjs'
 import { openTestFolder } from './test-folder.mjs'
 
-const suites = ['unit', 'conformance', 'simulation', 'native', 'e2e']
+const suites = ['unit', 'conformance', 'simulation', 'native', 'lab', 'e2e']
 // A test that needs longer says so itself; this one catches a hang.
 const timeoutMs = 600_000
 
