@@ -72,6 +72,10 @@ const statusCodes: readonly ErrorCode[] = [
   'CLOSED',
   'CANCELLED',
   'INTERNAL',
+  'PEER_UNREACHABLE',
+  'PEER_REFUSED',
+  'PROTOCOL_ERROR',
+  'DEADLINE_EXCEEDED',
 ]
 
 export function statusError(status: number, what: string, osError = 0): StorageError {

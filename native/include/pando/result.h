@@ -33,8 +33,12 @@ enum class ErrorCode : uint32_t {
   kClosed = 9,
   kCancelled = 10,
   kInternal = 11,
+  kPeerUnreachable = 12,
+  kPeerRefused = 13,
+  kProtocolError = 14,
+  kDeadlineExceeded = 15,
 };
-inline constexpr uint32_t kErrorCodeCount = 12;
+inline constexpr uint32_t kErrorCodeCount = 16;
 
 /// The name as in core/contract/errors.ts ("OK", "CHUNK_NOT_FOUND", ...).
 constexpr std::string_view ErrorCodeName(ErrorCode code) {
@@ -49,7 +53,11 @@ constexpr std::string_view ErrorCodeName(ErrorCode code) {
                                                         "OVERLOADED",
                                                         "CLOSED",
                                                         "CANCELLED",
-                                                        "INTERNAL"};
+                                                        "INTERNAL",
+                                                        "PEER_UNREACHABLE",
+                                                        "PEER_REFUSED",
+                                                        "PROTOCOL_ERROR",
+                                                        "DEADLINE_EXCEEDED"};
   const auto index = static_cast<uint32_t>(code);
   return index < kErrorCodeCount ? kNames[index] : std::string_view("INTERNAL");
 }
