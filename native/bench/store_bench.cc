@@ -1,12 +1,16 @@
 // The chunk store against fio on the same file system, in interleaved rounds: medians and ratios.
 //   store_bench DIRECTORY [--json FILE] [--rounds N]
-// fio writes with io_uring + O_DIRECT + O_DSYNC over a file laid out before, at the same queue
-// depth and block size; the store writes chunks of that size through a port, each acknowledged when
-// durable.
+// fio writes with io_uring + O_DIRECT + O_DSYNC over a file laid out before, and reads the part of
+// it that is as long as what the store has to read from, at the same queue depth and block size.
+// The store writes chunks of that size, each acknowledged when durable, and is asked in two ways:
+//   store  by the thread that polls it, as fio's one thread submits and reaps: what a reactor's own
+//          work pays, such as a request from another node
+//   port   by another thread, through the rings, as JavaScript asks: with two more wake-ups
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -14,18 +18,24 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "block/block_device.h"
 #include "pando/data_plane.h"
 #include "pando/port_client.h"
+#include "reactor/port.h"
+#include "store/chunk_store.h"
 
 namespace pando {
 namespace {
 
 constexpr uint64_t kDepth = 32;
 constexpr uint64_t kGrown = 5ULL << 30U;
+constexpr uint32_t kSmall = 4096;
 
 struct Case {
   const char* name;
@@ -34,10 +44,10 @@ struct Case {
   uint64_t operations;
 };
 constexpr Case kCases[] = {
-    {"put 4 KiB", true, 4096, 40000},
+    {"put 4 KiB", true, kSmall, 40000},
     {"put 64 KiB", true, 65536, 8000},
     {"put 1 MiB", true, 1 << 20, 768},
-    {"get 4 KiB uncached", false, 4096, 60000},
+    {"get 4 KiB uncached", false, kSmall, 60000},
 };
 
 ChunkId IdOf(uint64_t number) {
@@ -57,19 +67,69 @@ double Seconds() {
   std::exit(1);
 }
 
-class StoreSide {
+// Which chunks there are to be read; the two sides ask one after the other for the same store.
+struct Chunks {
+  std::vector<uint64_t> small;
+  uint64_t next = 0;
+  std::mt19937_64 random{7};
+
+  uint64_t Choose(const Case& test) {
+    if (!test.write) return small[random() % small.size()];
+    if (test.bytes == kSmall) small.push_back(next);
+    return next++;
+  }
+};
+
+void FillRandomly(std::span<std::byte> bytes) {
+  std::mt19937_64 random(1);
+  for (size_t i = 0; i < bytes.size(); i += 8) {
+    const uint64_t value = random();
+    std::memcpy(bytes.data() + i, &value, 8);
+  }
+}
+
+void LogWarnings(LogLevel level, std::string_view text) {
+  if (level >= LogLevel::kWarn) {
+    std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
+  }
+}
+
+void CheckDone(ErrorCode code) {
+  if (code != ErrorCode::kOk) Fail("a request failed: " + std::string(ErrorCodeName(code)));
+}
+
+// Keeps kDepth requests under way. `submit(slot, id)` hands one over, `collect` waits for some and
+// returns the slots of those that are done.
+template <typename Submit, typename Collect>
+double Drive(const Case& test, Chunks& chunks, Submit submit, Collect collect) {
+  std::vector<uint64_t> free(kDepth);
+  for (uint64_t i = 0; i < kDepth; ++i) free[i] = i;
+  uint64_t issued = 0;
+  uint64_t done = 0;
+  const double start = Seconds();
+  while (done < test.operations) {
+    while (issued < test.operations && !free.empty()) {
+      submit(free.back(), IdOf(chunks.Choose(test)));
+      free.pop_back();
+      ++issued;
+    }
+    const size_t before = free.size();
+    collect(free);
+    done += free.size() - before;
+  }
+  return static_cast<double>(test.operations) / (Seconds() - start);
+}
+
+class PortSide {
  public:
-  explicit StoreSide(const std::string& directory) {
+  explicit PortSide(const std::string& directory) {
     DataPlaneOptions options;
     options.directory = directory;
     options.reactors = 1;
     options.cache_bytes = 0;
     options.capacity_bytes = kGrown;
     options.grow_ahead_segments = kGrown >> 26U;
-    options.log = [](LogLevel level, std::string_view text) {
-      if (level >= LogLevel::kWarn)
-        std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
-    };
+    options.log = LogWarnings;
     auto plane = DataPlane::Open(options);
     if (!plane.ok()) Fail(plane.error().message);
     plane_ = std::move(plane).value();
@@ -85,15 +145,11 @@ class StoreSide {
     if (!port.ok()) Fail(port.error().message);
     port_ = std::move(port).value();
     client_ = std::make_unique<PortClient>(*port_);
-    std::mt19937_64 random(1);
-    for (size_t i = 0; i < client_->slab().size(); i += 8) {
-      const uint64_t value = random();
-      std::memcpy(client_->slab().data() + i, &value, 8);
-    }
+    FillRandomly(client_->slab());
     while (Stats().grown_bytes < kGrown) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
 
-  ~StoreSide() {
+  ~PortSide() {
     client_.reset();
     port_.reset();
     plane_.reset();
@@ -102,18 +158,28 @@ class StoreSide {
 
   [[nodiscard]] std::string backend() const { return std::string(plane_->backend()); }
 
-  double Run(const Case& test) {
-    if (test.write) {
-      const StoreStats before = Stats();
-      const double rate = Drive(test, [this] { return next_id_++; });
-      const StoreStats after = Stats();
-      std::fprintf(stderr, "%s: %.0f op/s, %.1f records a batch\n", test.name, rate,
-                   static_cast<double>(after.puts - before.puts) /
-                       static_cast<double>(after.batches - before.batches));
-      return rate;
-    }
-    std::uniform_int_distribution<uint64_t> pick(0, small_.size() - 1);
-    return Drive(test, [&] { return small_[pick(random_)]; });
+  double Run(const Case& test, Chunks& chunks) {
+    bool pushed = false;
+    const auto submit = [&](uint64_t slot, const ChunkId& id) {
+      SqEntry entry = {};
+      entry.op = static_cast<uint8_t>(test.write ? PortOp::kPut : PortOp::kGet);
+      entry.token = slot;
+      entry.id = id;
+      entry.length = test.bytes;
+      entry.slab_offset = slot << 20U;
+      if (!client_->Push(entry)) Fail("queue full");
+      pushed = true;
+    };
+    return Drive(test, chunks, submit, [&](std::vector<uint64_t>& free) {
+      if (std::exchange(pushed, false)) client_->Publish();
+      CqEntry completion;
+      const size_t before = free.size();
+      while (client_->Pop(completion)) {
+        CheckDone(static_cast<ErrorCode>(completion.status));
+        free.push_back(completion.token);
+      }
+      if (free.size() == before && !client_->Arm()) Sleep();
+    });
   }
 
  private:
@@ -136,54 +202,89 @@ class StoreSide {
     return stats;
   }
 
-  template <typename Next>
-  double Drive(const Case& test, Next next) {
-    std::vector<uint64_t> free(kDepth);
-    for (uint64_t i = 0; i < kDepth; ++i) free[i] = i;
-    uint64_t issued = 0;
-    uint64_t done = 0;
-    const double start = Seconds();
-    while (done < test.operations) {
-      bool pushed = false;
-      while (issued < test.operations && !free.empty()) {
-        const uint64_t slot = free.back();
-        free.pop_back();
-        const uint64_t number = next();
-        if (test.write && test.bytes == 4096) small_.push_back(number);
-        SqEntry entry = {};
-        entry.op = static_cast<uint8_t>(test.write ? PortOp::kPut : PortOp::kGet);
-        entry.token = slot;
-        entry.id = IdOf(number);
-        entry.length = test.bytes;
-        entry.slab_offset = slot << 20U;
-        if (!client_->Push(entry)) Fail("queue full");
-        ++issued;
-        pushed = true;
-      }
-      if (pushed) client_->Publish();
-      CqEntry completion;
-      bool popped = false;
-      while (client_->Pop(completion)) {
-        if (completion.status != 0) {
-          Fail("a request failed: " +
-               std::string(ErrorCodeName(static_cast<ErrorCode>(completion.status))));
-        }
-        free.push_back(completion.token);
-        ++done;
-        popped = true;
-      }
-      if (!popped && !client_->Arm()) Sleep();
-    }
-    return static_cast<double>(test.operations) / (Seconds() - start);
-  }
-
   std::unique_ptr<DataPlane> plane_;
   std::unique_ptr<Port> port_;
   std::unique_ptr<PortClient> client_;
-  std::vector<uint64_t> small_;
-  std::mt19937_64 random_{7};
-  uint64_t next_id_ = 0;
   int doorbell_ = -1;
+};
+
+// The store that a data plane has made and left, on this thread.
+class StoreSide {
+ public:
+  explicit StoreSide(const std::string& directory) {
+    if (!slab_.Map(kDepth << 20U)) Fail("no memory");
+    auto device = OpenUringDevice({directory + "/store-0.pando", false, LogWarnings});
+    if (!device.ok()) Fail(device.error().message);
+    device_ = std::move(device).value();
+    StoreOptions options;
+    options.capacity_segments = kGrown >> 26U;
+    options.cache_bytes = 0;
+    options.now_us = [] { return static_cast<uint64_t>(Seconds() * 1e6); };
+    options.log = LogWarnings;
+    auto store = ChunkStore::Open(*device_, options);
+    if (!store.ok()) Fail(store.error().message);
+    store_ = std::move(store).value();
+    FillRandomly(slab_.span());
+  }
+
+  ~StoreSide() {
+    if (!store_->Close().ok()) Fail("the store did not close");
+    store_.reset();
+    device_->Close();
+  }
+
+  double Run(const Case& test, Chunks& chunks) {
+    const StoreStats before = store_->Stats();
+    for (size_t i = 0; i < kDepth; ++i) {
+      slots_[i].number = i;
+      slots_[i].finished = &finished_;
+      slots_[i].request.done = [](StoreRequest* request) {
+        auto* slot = static_cast<Slot*>(request->context);
+        CheckDone(request->status);
+        slot->finished->push_back(slot->number);
+      };
+    }
+    const auto submit = [&](uint64_t slot, const ChunkId& id) {
+      StoreRequest& request = slots_[slot].request;
+      const auto done = request.done;
+      request = StoreRequest{};
+      request.done = done;
+      request.context = &slots_[slot];
+      request.op = test.write ? PortOp::kPut : PortOp::kGet;
+      request.id = id;
+      request.data = slab_.span().data() + (slot << 20U);
+      request.length = test.bytes;
+      store_->Submit(&request);
+    };
+    const double rate = Drive(test, chunks, submit, [&](std::vector<uint64_t>& free) {
+      size_t work = store_->Poll();
+      work += device_->Poll(0);
+      work += store_->Poll();
+      if (work == 0) device_->Poll(std::min<uint64_t>(store_->NextTimerUs(), 1000000));
+      free.insert(free.end(), finished_.begin(), finished_.end());
+      finished_.clear();
+    });
+    if (test.write) {
+      const StoreStats after = store_->Stats();
+      std::fprintf(stderr, "%s: %.0f op/s, %.1f records a batch\n", test.name, rate,
+                   static_cast<double>(after.puts - before.puts) /
+                       static_cast<double>(after.batches - before.batches));
+    }
+    return rate;
+  }
+
+ private:
+  struct Slot {
+    StoreRequest request;
+    uint64_t number = 0;
+    std::vector<uint64_t>* finished = nullptr;
+  };
+
+  Region slab_;
+  std::unique_ptr<BlockDevice> device_;
+  std::unique_ptr<ChunkStore> store_;
+  std::array<Slot, kDepth> slots_;
+  std::vector<uint64_t> finished_;
 };
 
 std::string RunCommand(const std::string& command) {
@@ -198,15 +299,17 @@ std::string RunCommand(const std::string& command) {
 
 std::string FioCommand(const std::string& file, const std::string& more) {
   return "fio --name=bench --filename='" + file +
-         "' --ioengine=io_uring --direct=1 --size=2g --iodepth=32 --output-format=terse "
+         "' --ioengine=io_uring --direct=1 --iodepth=32 --output-format=terse "
          "--terse-version=3 " +
          more + " 2>/dev/null";
 }
 
-double RunFio(const std::string& file, const Case& test) {
+double RunFio(const std::string& file, const Case& test, const Chunks& chunks) {
   std::string more = "--bs=" + std::to_string(test.bytes) +
                      " --io_size=" + std::to_string(test.operations * test.bytes);
-  more += test.write ? " --rw=write --sync=dsync --overwrite=1" : " --rw=randread --norandommap";
+  more += test.write ? " --size=2g --rw=write --sync=dsync --overwrite=1"
+                     : " --rw=randread --norandommap --size=" +
+                           std::to_string(chunks.small.size() * test.bytes);
   std::string line = RunCommand(FioCommand(file, more));
   const size_t column = test.write ? 48 : 7;
   for (size_t i = 0; i < column; ++i) {
@@ -216,6 +319,12 @@ double RunFio(const std::string& file, const Case& test) {
   }
   return std::atof(line.c_str());
 }
+
+struct Rates {
+  std::vector<double> ours;
+  std::vector<double> fio;
+};
+using Ratios = std::array<Rates, std::size(kCases)>;
 
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -241,19 +350,28 @@ int Main(int count, char** arguments) {
   const std::string store_path = directory + "/store-bench";
   const std::string fio_path = directory + "/fio-bench";
   std::filesystem::remove_all(store_path);
-  RunCommand(FioCommand(fio_path, "--rw=write --bs=1m --end_fsync=1"));
+  RunCommand(FioCommand(fio_path, "--rw=write --bs=1m --size=2g --end_fsync=1"));
 
-  std::vector<std::vector<double>> store(std::size(kCases));
-  std::vector<std::vector<double>> fio(std::size(kCases));
+  // For each case of each way: the rate, and fio's right after it.
+  Ratios store;
+  Ratios port;
   std::string backend;
   for (size_t round = 0; round < rounds; ++round) {
+    Chunks chunks;
+    const auto measure = [&](auto& side, Ratios& ratios) {
+      for (size_t i = 0; i < std::size(kCases); ++i) {
+        ratios[i].ours.push_back(side.Run(kCases[i], chunks));
+        ratios[i].fio.push_back(RunFio(fio_path, kCases[i], chunks));
+      }
+    };
+    {
+      PortSide side(store_path);
+      backend = side.backend();
+      measure(side, port);
+    }
     {
       StoreSide side(store_path);
-      backend = side.backend();
-      for (size_t i = 0; i < std::size(kCases); ++i) {
-        store[i].push_back(side.Run(kCases[i]));
-        fio[i].push_back(RunFio(fio_path, kCases[i]));
-      }
+      measure(side, store);
     }
     std::filesystem::remove_all(store_path);
   }
@@ -261,17 +379,22 @@ int Main(int count, char** arguments) {
 
   std::printf("back end %s, queue depth %llu, medians of %zu interleaved rounds\n", backend.c_str(),
               static_cast<unsigned long long>(kDepth), rounds);
-  std::printf("%-20s %14s %14s %8s\n", "", "store op/s", "fio op/s", "ratio");
+  std::printf("%-20s %12s %12s %8s %14s %12s %8s\n", "", "store op/s", "fio op/s", "ratio",
+              "port op/s", "fio op/s", "ratio");
   std::string json = "{\n  \"backend\": \"" + backend + "\",\n  \"depth\": 32,\n  \"cases\": [\n";
   for (size_t i = 0; i < std::size(kCases); ++i) {
-    const double ours = Median(store[i]);
-    const double theirs = Median(fio[i]);
-    std::printf("%-20s %14.0f %14.0f %8.2f\n", kCases[i].name, ours, theirs, ours / theirs);
-    char line[256];
+    const double direct = Median(store[i].ours);
+    const double direct_fio = Median(store[i].fio);
+    const double ported = Median(port[i].ours);
+    const double ported_fio = Median(port[i].fio);
+    std::printf("%-20s %12.0f %12.0f %8.2f %14.0f %12.0f %8.2f\n", kCases[i].name, direct,
+                direct_fio, direct / direct_fio, ported, ported_fio, ported / ported_fio);
+    char line[320];
     std::snprintf(line, sizeof line,
-                  "    {\"name\": \"%s\", \"store\": %.1f, \"fio\": %.1f, \"ratio\": %.3f}%s\n",
-                  kCases[i].name, ours, theirs, ours / theirs,
-                  i + 1 < std::size(kCases) ? "," : "");
+                  "    {\"name\": \"%s\", \"store\": %.1f, \"fio\": %.1f, \"ratio\": %.3f, "
+                  "\"port\": %.1f, \"portFio\": %.1f, \"portRatio\": %.3f}%s\n",
+                  kCases[i].name, direct, direct_fio, direct / direct_fio, ported, ported_fio,
+                  ported / ported_fio, i + 1 < std::size(kCases) ? "," : "");
     json += line;
   }
   json += "  ]\n}\n";

@@ -96,7 +96,7 @@ class LogWriter {
   static constexpr uint32_t kBatchBytes = 256 * 1024;
   static constexpr uint32_t kAloneBytes =
       128 * 1024;  // larger payloads are written from where they are
-  static constexpr uint32_t kUserBatches = 4;
+  static constexpr uint32_t kUserBatches = 8;
   static constexpr uint32_t kMoveBatches = 2;
 
   bool PumpStream(uint32_t stream);
