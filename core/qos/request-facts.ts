@@ -34,6 +34,7 @@ export class RequestFacts implements ClassifyInput, AdmitInput {
   #buckets = new Map<string, number>()
   #attributeNames: readonly string[] = []
   #request: AdmissionRequest | undefined
+  #requestHash: bigint | undefined
 
   constructor(environment: Environment) {
     this.#environment = environment
@@ -49,6 +50,7 @@ export class RequestFacts implements ClassifyInput, AdmitInput {
   /** From now on the facts are about this request. */
   describe(request: AdmissionRequest): void {
     this.#request = request
+    this.#requestHash = undefined
     this.nowMs = this.#environment.clock.now()
     this.seed = this.#draw()
     this.operation = request.operation
@@ -62,8 +64,13 @@ export class RequestFacts implements ClassifyInput, AdmitInput {
     }
   }
 
-  /** Two FNV-1a hashes of who asks for what, so the retries of a request have the same. */
+  /** Two FNV-1a hashes of who asks for what, so the retries of a request have the same. Both hooks of a request ask for it. */
   get requestHash(): bigint {
+    this.#requestHash ??= this.#hash()
+    return this.#requestHash
+  }
+
+  #hash(): bigint {
     const request = this.#request
     if (request === undefined) return 0n
     const text = `${request.operation}\0${request.tenant}\0${request.bucket ?? ''}\0${request.key ?? ''}`

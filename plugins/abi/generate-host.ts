@@ -28,7 +28,7 @@ ${types
   .toSorted()
   .map((name) => `  ${name},\n`)
   .join('')}} from '../../../core/contract/policy.ts'
-import { type GuestMemory, isJsonObject, writeText } from '../../abi/guest-memory.ts'
+import { type GuestMemory, isJsonObject, writeBytes, writeText } from '../../abi/guest-memory.ts'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
@@ -179,8 +179,11 @@ function writeField({ spec, offset }: PlacedField, base: string, from: string): 
       return [
         `const ${spec.name} = ${from}.${spec.name}`,
         `const ${spec.countField} = Math.min(${spec.name}.length, ${spec.length})`,
-        `for (let index = 0; index < ${spec.length}; index += 1) {`,
-        `  ${cell(base, spec.type, offset, ' + index')} = index < ${spec.countField} ? (${spec.name}[index] as number) : 0`,
+        `for (let index = 0; index < ${spec.countField}; index += 1) {`,
+        `  ${cell(base, spec.type, offset, ' + index')} = ${spec.name}[index] as number`,
+        '}',
+        `for (let index = ${spec.countField}; index < ${spec.length}; index += 1) {`,
+        `  ${cell(base, spec.type, offset, ' + index')} = 0`,
         '}',
         `u8[${base} + FIELD_${spec.countField}] = ${spec.countField}`,
       ]
@@ -194,7 +197,7 @@ function writeField({ spec, offset }: PlacedField, base: string, from: string): 
       return [
         `const ${spec.name} = ${from}.${spec.name}`,
         `if (${spec.name}.length > ${spec.most} || blob + ${spec.name}.length > INPUT_BYTES) return -1`,
-        `u8.set(${spec.name}, at + blob)`,
+        `writeBytes(u8, at + blob, ${spec.name})`,
         `${to} = blob`,
         `${cell(base, spec.type, offset + 4)} = ${spec.name}.length`,
         `blob += ${spec.name}.length`,
@@ -213,13 +216,19 @@ function writeInitial({ spec, offset }: PlacedField, base: string): readonly str
     : [`${to} = ${initialValue(spec)}`]
 }
 
-function reader({ spec, output, outputItems, outputBytes }: PlacedHook): string {
-  const name = pascal(spec.name)
+/** What a reader is told besides memory and result. */
+export function readerParameters({ output, outputItems }: PlacedHook): readonly string[] {
   const ranged = JSON.stringify([output.spec.fields, outputItems?.spec.fields])
-  const parameters = [
+  return [
     ...(ranged.includes('"to":"items"') || outputItems ? ['count: number'] : []),
     ...(ranged.includes('"to":"classes"') ? ['classCount: number'] : []),
   ]
+}
+
+function reader(hook: PlacedHook): string {
+  const { spec, output, outputItems, outputBytes } = hook
+  const name = pascal(spec.name)
+  const parameters = readerParameters(hook)
   const lines = output.fields.flatMap((field) =>
     readField(field, 'out', 'decision', output.byteLength, outputBytes),
   )
@@ -230,7 +239,8 @@ function reader({ spec, output, outputItems, outputBytes }: PlacedHook): string 
   const type = outputItems
     ? `Mutable<Omit<${name}Decision, '${outputItems.spec.property}'>> & { ${outputItems.spec.property}: Mutable<${outputItems.spec.name}>[] }`
     : `Mutable<${name}Decision>`
-  const item = outputItems?.fields.map(({ spec: field }) => `${field.name}: 0`).join(', ')
+  // Born as fractions, so that the engine keeps the fields as plain doubles and does not box each number that is read.
+  const item = outputItems?.fields.map(({ spec: field }) => `${field.name}: 0.5`).join(', ')
   return `export type ${name}Result = ${type}
 
 /** To be kept and handed to every read. */
@@ -254,7 +264,8 @@ ${lines.map((line) => `  ${line}\n`).join('')}${
   outputItems
     ? `  const planned = result.${outputItems.spec.property}
   while (planned.length < count) planned.push({ ${item} })
-  planned.length = count
+  // Setting a length is a call into the engine even when nothing changes.
+  if (planned.length !== count) planned.length = count
   for (let index = 0; index < count; index += 1) {
     const item = planned[index] as Mutable<${outputItems.spec.name}>
     const from = out + ${output.byteLength} + index * ${outputItems.byteLength}
@@ -313,7 +324,7 @@ function readField(
     case 'blob':
       return [
         "if (outcome !== 'merge') {",
-        `  delete ${target}.${spec.name}`,
+        `  if (${target}.${spec.name} !== undefined) delete ${target}.${spec.name}`,
         '} else {',
         `  const start = ${raw} as number`,
         `  const length = ${cell(base, spec.type, offset + 4)} as number`,

@@ -78,6 +78,18 @@ export function writeText(bytes: Uint8Array, at: number, capacity: number, text:
   return text.length > capacity ? length + 256 : length
 }
 
+/** Below this a loop is cheaper than the call into the engine that `set` is. */
+const fewBytes = 64
+
+export function writeBytes(bytes: Uint8Array, at: number, from: Uint8Array): void {
+  const { length } = from
+  if (length > fewBytes) {
+    bytes.set(from, at)
+    return
+  }
+  for (let index = 0; index < length; index += 1) bytes[at + index] = from[index] as number
+}
+
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
 /** Whether the bytes are a JSON object in UTF-8. */

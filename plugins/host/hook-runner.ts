@@ -1,6 +1,4 @@
 import type { PolicyDecisions, PolicyHook } from '../../core/contract/policy.ts'
-import type { GuestMemory } from '../abi/guest-memory.ts'
-import { hookStatus } from '../abi/idl.ts'
 import type { PolicyInputs } from '../abi/json-values.ts'
 import {
   createAdmitResult,
@@ -8,16 +6,6 @@ import {
   createPlanResult,
   createResolveResult,
   createSelectResult,
-  readAdmitDecision,
-  readClassifyDecision,
-  readPlanDecision,
-  readResolveDecision,
-  readSelectDecision,
-  writeAdmitInput,
-  writeClassifyInput,
-  writePlanInput,
-  writeResolveInput,
-  writeSelectInput,
 } from './generated/policy-structs.ts'
 import type { HookPort } from './guest-instance.ts'
 import { count, HookCounters, sampleEvery } from './policy-counters.ts'
@@ -50,7 +38,7 @@ export interface HookRunner<H extends PolicyHook = PolicyHook> {
   readonly hook: H
   /** `undefined` while there is no instance: it abstains. */
   port: HookPort | undefined
-  readonly result: PolicyDecisionOf<H> & { policy: string }
+  readonly result: ResultOf<H>
   readonly counters: HookCounters
   readonly classCount: number
   readonly events: RunnerEvents
@@ -64,66 +52,31 @@ const createResults = {
   resolve: createResolveResult,
 }
 
+type ResultOf<H extends PolicyHook> = ReturnType<(typeof createResults)[H]>
+
 export function createRunner<H extends PolicyHook>(
   hook: H,
   policy: string,
   classCount: number,
   events: RunnerEvents,
 ): HookRunner<H> {
-  const result = createResults[hook]() as HookRunner<H>['result']
+  const result = createResults[hook]() as ResultOf<H>
   result.policy = policy
   return { hook, port: undefined, result, counters: new HookCounters(), classCount, events }
 }
 
-type Ask<H extends PolicyHook> = (
+/** Asks one hook of one version. It never throws. `undefined` = no decision: the next in the chain is asked. */
+export type Ask<H extends PolicyHook> = (
   runner: HookRunner<H>,
   input: PolicyInputs[H],
 ) => PolicyDecisionOf<H> | undefined
 
-/**
- * Makes the function that asks one hook; made once for each hook, so that the engine knows what it calls and inlines it. It never
- * throws. `undefined` = no decision: the next in the chain is asked.
- */
-function makeAsk<H extends PolicyHook>(
-  write: (memory: GuestMemory, input: PolicyInputs[H]) => number,
-  read: (memory: GuestMemory, input: PolicyInputs[H], runner: HookRunner<H>) => string | undefined,
-): Ask<H> {
-  return (runner, input) => {
-    const { port, counters } = runner
-    if (port === undefined) return undefined
-    const { values } = counters
-    const calls = (values[count.calls] as number) + 1
-    values[count.calls] = calls
-    const isSampled = (calls & (sampleEvery - 1)) === 0 || calls <= firstCalls
-    const startMs = isSampled ? runner.events.monotonic() : 0
-    try {
-      const { memory } = port
-      const length = write(memory, input)
-      // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
-      if (length < 0) return abstained(runner, isSampled, startMs, input)
-      const status = port.call(memory.input, length, memory.output, port.outputBytes, port.fuel)
-      if (status !== hookStatus.decided) {
-        if (status !== hookStatus.abstain) refused(runner, status)
-        return abstained(runner, isSampled, startMs, input)
-      }
-      const problem = read(memory, input, runner)
-      if (problem !== undefined) {
-        invalid(runner, problem)
-        return undefined
-      }
-    } catch (reason) {
-      trapped(runner, port, reason)
-      return undefined
-    }
-    values[count.decisions] = (values[count.decisions] as number) + 1
-    const { result } = runner
-    counters.countReason(result.reason)
-    if (isSampled) sampled(runner, startMs, input, result)
-    return result
-  }
+/** Whether the time and fuel of this call are taken. */
+export function isSampledCall(calls: number): boolean {
+  return (calls & (sampleEvery - 1)) === 0 || calls <= firstCalls
 }
 
-function sampled(runner: HookRunner, startMs: number, input: unknown, decision: unknown): void {
+export function sampled(runner: HookRunner, startMs: number, input: unknown, decision: unknown): void {
   const { port, events, counters, hook } = runner
   const calls = counters.get('calls')
   // The first calls are shown and not measured: they run code that is not yet compiled.
@@ -135,27 +88,32 @@ function sampled(runner: HookRunner, startMs: number, input: unknown, decision: 
   if (calls <= firstCalls || (calls & (traceEvery - 1)) === 0) events.onTrace(hook, input, decision)
 }
 
-function abstained(runner: HookRunner, isSampled: boolean, startMs: number, input: unknown): undefined {
+export function abstained(
+  runner: HookRunner,
+  isSampled: boolean,
+  startMs: number,
+  input: unknown,
+): undefined {
   const { values } = runner.counters
   values[count.abstentions] = (values[count.abstentions] as number) + 1
   if (isSampled) sampled(runner, startMs, input, undefined)
 }
 
 /** A status that is neither 0 nor 1: below 0 the policy says that it failed, above 1 it speaks no language of ours. */
-function refused(runner: HookRunner, status: number): void {
+export function refused(runner: HookRunner, status: number): void {
   if (status < 0) {
     runner.counters.values[count.errors] = runner.counters.get('errors') + 1
     runner.events.onFault(runner.hook, { kind: 'error', status })
   } else invalid(runner, `status is ${status}, which is neither 0 (decided) nor 1 (abstain) nor below 0`)
 }
 
-function invalid(runner: HookRunner, message: string): void {
+export function invalid(runner: HookRunner, message: string): void {
   runner.counters.values[count.invalidOutputs] = runner.counters.get('invalidOutputs') + 1
   runner.events.onFault(runner.hook, { kind: 'invalid-output', message })
 }
 
 /** The memory of the instance may be half-written: it is not called again. */
-function trapped(runner: HookRunner, port: HookPort, reason: unknown): void {
+export function trapped(runner: HookRunner, port: HookPort, reason: unknown): void {
   runner.port = undefined
   const outOfFuel = port.fuelLeft() < 0
   const { values } = runner.counters
@@ -164,35 +122,4 @@ function trapped(runner: HookRunner, port: HookPort, reason: unknown): void {
   const text = reason instanceof Error ? reason.message : String(reason)
   const message = outOfFuel ? `it burnt its ${port.fuel} fuel and was stopped` : text
   runner.events.onFault(runner.hook, { kind: 'trap', outOfFuel, message })
-}
-
-export const askSelect = makeAsk<'select'>(writeSelectInput, (memory, input, runner) =>
-  readSelectDecision(memory, input.candidates.length, runner.result),
-)
-export const askClassify = makeAsk<'classify'>(writeClassifyInput, (memory, _, runner) =>
-  readClassifyDecision(memory, runner.classCount, runner.result),
-)
-export const askAdmit = makeAsk<'admit'>(writeAdmitInput, (memory, _, runner) =>
-  readAdmitDecision(memory, runner.result),
-)
-export const askPlan = makeAsk<'plan'>(writePlanInput, (memory, input, runner) =>
-  readPlanDecision(memory, input.classes.length, runner.result as ReturnType<typeof createPlanResult>),
-)
-export const askResolve = makeAsk<'resolve'>(writeResolveInput, (memory, _, runner) =>
-  readResolveDecision(memory, runner.result),
-)
-
-/** For the paths that are not hot: tests of a load, vectors, replays. */
-export function ask<H extends PolicyHook>(
-  runner: HookRunner<H>,
-  input: PolicyInputs[H],
-): PolicyDecisionOf<H> | undefined {
-  const asks: { readonly [K in PolicyHook]: Ask<K> } = {
-    select: askSelect,
-    classify: askClassify,
-    admit: askAdmit,
-    plan: askPlan,
-    resolve: askResolve,
-  }
-  return (asks[runner.hook] as Ask<H>)(runner, input)
 }

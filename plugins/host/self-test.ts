@@ -8,14 +8,36 @@ import {
   parseVectors,
   type VectorFile,
 } from '../abi/vectors.ts'
+import { askAdmit, askClassify, askPlan, askResolve, askSelect } from './generated/hook-calls.ts'
 import {
   type CompiledPolicy,
   createGuest,
   type GuestInstance,
   InitialisationRefused,
 } from './guest-instance.ts'
-import { ask, type CallFault, createRunner, type HookRunner } from './hook-runner.ts'
+import {
+  type Ask,
+  type CallFault,
+  createRunner,
+  type HookRunner,
+  type PolicyDecisionOf,
+} from './hook-runner.ts'
 import { probeInputs } from './probe-inputs.ts'
+
+const asks: { readonly [H in PolicyHook]: Ask<H> } = {
+  select: askSelect,
+  classify: askClassify,
+  admit: askAdmit,
+  plan: askPlan,
+  resolve: askResolve,
+}
+
+function ask<H extends PolicyHook>(
+  runner: HookRunner<H>,
+  input: PolicyInputs[H],
+): PolicyDecisionOf<H> | undefined {
+  return (asks[runner.hook] as Ask<H>)(runner, input)
+}
 
 /** A version that does not do what its author or the host expects. */
 export class SelfTestFailed extends Error {

@@ -19,7 +19,7 @@ import type {
   TransportCandidate,
   TransportName,
 } from '../../../core/contract/policy.ts'
-import { type GuestMemory, isJsonObject, writeText } from '../../abi/guest-memory.ts'
+import { type GuestMemory, isJsonObject, writeBytes, writeText } from '../../abi/guest-memory.ts'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
@@ -230,8 +230,11 @@ export function writeClassifyInput(memory: GuestMemory, input: ClassifyInput): n
   f64[(at >>> 3) + 9] = input.byteLength
   const attributes = input.attributes
   const attributeCount = Math.min(attributes.length, 8)
-  for (let index = 0; index < 8; index += 1) {
-    u32[(at >>> 2) + 20 + index] = index < attributeCount ? (attributes[index] as number) : 0
+  for (let index = 0; index < attributeCount; index += 1) {
+    u32[(at >>> 2) + 20 + index] = attributes[index] as number
+  }
+  for (let index = attributeCount; index < 8; index += 1) {
+    u32[(at >>> 2) + 20 + index] = 0
   }
   u8[at + 65] = attributeCount
   const key = writeText(u8, at + 112, 128, input.key)
@@ -413,8 +416,9 @@ export function readPlanDecision(
   const reason = u32[(out >>> 2) + 0] as number
   result.reason = reason
   const planned = result.classes
-  while (planned.length < count) planned.push({ weight: 0, reservation: 0, limit: 0, burst: 0 })
-  planned.length = count
+  while (planned.length < count) planned.push({ weight: 0.5, reservation: 0.5, limit: 0.5, burst: 0.5 })
+  // Setting a length is a call into the engine even when nothing changes.
+  if (planned.length !== count) planned.length = count
   for (let index = 0; index < count; index += 1) {
     const item = planned[index] as Mutable<PlannedClass>
     const from = out + 8 + index * 32
@@ -470,13 +474,13 @@ export function writeResolveInput(memory: GuestMemory, input: ResolveInput): num
     f64[(to >>> 3) + 2] = item.byteLength
     const etag = item.etag
     if (etag.length > 64 || blob + etag.length > 65808) return -1
-    u8.set(etag, at + blob)
+    writeBytes(u8, at + blob, etag)
     u32[(to >>> 2) + 6] = blob
     u32[(to >>> 2) + 7] = etag.length
     blob += etag.length
     const metadata = item.metadata
     if (metadata.length > 65536 || blob + metadata.length > 65808) return -1
-    u8.set(metadata, at + blob)
+    writeBytes(u8, at + blob, metadata)
     u32[(to >>> 2) + 8] = blob
     u32[(to >>> 2) + 9] = metadata.length
     blob += metadata.length
@@ -511,7 +515,7 @@ export function readResolveDecision(
   const reason = u32[(out >>> 2) + 1] as number
   result.reason = reason
   if (outcome !== 'merge') {
-    delete result.metadata
+    if (result.metadata !== undefined) delete result.metadata
   } else {
     const start = u32[(out >>> 2) + 2] as number
     const length = u32[(out >>> 2) + 3] as number

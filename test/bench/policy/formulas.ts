@@ -101,8 +101,9 @@ const plannedAll: Mutable<PlanDecision> = { ...origin, classes: planned }
 function plan(input: PlanInput): PlanDecision {
   let isBoosted = false
   const { classes } = input
-  while (planned.length < classes.length) planned.push({ weight: 0, reservation: 0, limit: 0, burst: 0 })
-  planned.length = classes.length
+  while (planned.length < classes.length)
+    planned.push({ weight: 0.5, reservation: 0.5, limit: 0.5, burst: 0.5 })
+  if (planned.length !== classes.length) planned.length = classes.length
   for (let index = 0; index < classes.length; index++) {
     const now = classes[index] as PlanInput['classes'][number]
     const next = planned[index] as Mutable<PlannedClass>

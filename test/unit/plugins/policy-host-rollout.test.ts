@@ -3,7 +3,7 @@ import test from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { StorageError } from '../../../core/contract/errors.ts'
 import { MemoryPolicyStore } from '../../../plugins/host/memory-policy-store.ts'
-import { canaryBucket } from '../../../plugins/host/serving.ts'
+import { canaryBucket } from '../../../plugins/host/serving-chain.ts'
 import { admitAll, policyModule, shedAll } from '../../kit/policies/assemble.ts'
 import { admitInput, openRegion, type PolicyRegion } from '../../kit/policies/policy-region.ts'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { canaryBucket } from '../../../plugins/host/serving.ts'
+import { canaryBucket } from '../../../plugins/host/serving-chain.ts'
 import { admitAll, policyModule, selectFirst, shedAll } from '../../kit/policies/assemble.ts'
 import {
   admitInput,
