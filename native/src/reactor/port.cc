@@ -16,10 +16,6 @@ namespace {
 constexpr size_t kHugePageBytes = 2 << 20;
 constexpr uint32_t kTakeAtOnce = 256;
 
-bool ConcernsAllPartitions(PortOp op) {
-  return op == PortOp::kList || op == PortOp::kStats || op == PortOp::kCollect;
-}
-
 }  // namespace
 
 Region::~Region() {
@@ -79,7 +75,7 @@ Result<std::unique_ptr<ReactorPort>> ReactorPort::Create(Reactor& home,
   port->slots_.reserve(o.cq_entries);
   for (uint32_t i = 0; i < o.cq_entries; ++i) {
     port->slots_.push_back(std::make_unique<PortSlot>());
-    port->slots_.back()->port = port.get();
+    port->slots_.back()->owner = port.get();
     port->free_.push_back(port->slots_.back().get());
   }
   ReactorPort* raw = port.get();
@@ -209,89 +205,14 @@ void ReactorPort::Execute(const SqEntry& entry) {
     slot->ticket = next_ticket_++;
     tickets_.push_back(false);
   }
-  if (reactors_.size() > 1) {
-    if (ConcernsAllPartitions(request.op)) return FanOut(slot);
-    uint64_t partition = request.id.Hash() % reactors_.size();
-    if (request.op == PortOp::kScrub) {
-      partition = request.position >> 56U;
-      request.position &= (1ULL << 56U) - 1;
-    }
-    slot->target = reactors_[partition];
-  }
-  home_.Route(slot, *slot->target);
-}
-
-void ReactorPort::FanOut(PortSlot* slot) {
-  const StoreRequest& whole = slot->request;
-  slot->parts.clear();
-  slot->parts_left = static_cast<uint32_t>(reactors_.size());
-  size_t bytes = kPageBytes;
-  if (whole.op == PortOp::kList) bytes = size_t{whole.length} * sizeof(ListRecord);
-  for (Reactor* reactor : reactors_) {
-    auto part = std::make_unique<PortSlot>();
-    part->port = this;
-    part->parent = slot;
-    part->target = reactor;
-    part->buffer = std::make_unique<AlignedBuffer>(std::max<size_t>(bytes, kPageBytes));
-    part->request.op = whole.op;
-    part->request.id = whole.id;
-    part->request.length = whole.length;
-    part->request.data = part->buffer->data();
-    slot->parts.push_back(std::move(part));
-  }
-  for (const auto& part : slot->parts) home_.Route(part.get(), *part->target);
-}
-
-// Makes one answer of the partitions' answers.
-void ReactorPort::Join(PortSlot* parent) {
-  StoreRequest& whole = parent->request;
-  whole.status = ErrorCode::kOk;
-  for (const auto& part : parent->parts) {
-    if (part->request.status != ErrorCode::kOk) whole.status = part->request.status;
-  }
-  if (whole.status == ErrorCode::kOk && whole.op == PortOp::kStats) {
-    StoreStats sum = {};
-    auto* totals = reinterpret_cast<uint64_t*>(&sum);
-    for (const auto& part : parent->parts) {
-      for (size_t i = 0; i < sizeof(StoreStats) / 8; ++i) {
-        uint64_t value = 0;
-        std::memcpy(&value, part->buffer->data() + i * 8, 8);
-        totals[i] += value;
-      }
-    }
-    std::memcpy(whole.data, &sum, sizeof sum);
-    whole.out_length = sizeof sum;
-  } else if (whole.status == ErrorCode::kOk && whole.op == PortOp::kCollect) {
-    for (const auto& part : parent->parts) whole.out_value += part->request.out_value;
-  } else if (whole.status == ErrorCode::kOk) {
-    std::vector<ListRecord> all;
-    for (const auto& part : parent->parts) {
-      const auto* records = reinterpret_cast<const ListRecord*>(part->buffer->data());
-      all.insert(all.end(), records, records + part->request.out_length);
-      if (part->request.out_value == 0) continue;
-      // Where a partition stopped, the merged list must stop too: its next id is a candidate like
-      // others.
-      ListRecord next = {};
-      next.id = part->request.out_id;
-      all.push_back(next);
-    }
-    std::sort(all.begin(), all.end(),
-              [](const ListRecord& a, const ListRecord& b) { return a.id < b.id; });
-    const size_t count = std::min<size_t>(all.size(), whole.length);
-    if (count > 0) std::memcpy(whole.data, all.data(), count * sizeof(ListRecord));
-    whole.out_length = static_cast<uint32_t>(count);
-    whole.out_value = all.size() > count ? 1 : 0;
-    if (all.size() > count) whole.out_id = all[count].id;
-  }
-  parent->parts.clear();
-  Completed(parent);
+  RouteToPartition(slot, reactors_);
 }
 
 void ReactorPort::Completed(PortSlot* slot) {
   if (slot->parent != nullptr) {
     PortSlot* parent = slot->parent;
-    if (--parent->parts_left == 0) Join(parent);
-    return;
+    if (!JoinPart(slot)) return;
+    slot = parent;
   }
   const StoreRequest& request = slot->request;
   CqEntry completion = {};

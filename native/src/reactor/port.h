@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "pando/data_plane.h"
-#include "store/store_request.h"
+#include "reactor/port_slot.h"
 
 namespace pando {
 
@@ -36,26 +36,13 @@ class Region {
   bool hugepage_ = false;
 };
 
-/// One submission in flight. Travels to the reactor that owns the partition and back.
-struct PortSlot {
-  StoreRequest request;
-  uint64_t token = 0;
-  ReactorPort* port = nullptr;
-  Reactor* target = nullptr;
-  PortSlot* parent = nullptr;             // of a part of a request that concerns all partitions
-  std::unique_ptr<AlignedBuffer> buffer;  // of a part
-  std::vector<std::unique_ptr<PortSlot>> parts;
-  uint32_t parts_left = 0;
-  uint64_t ticket = 0;  // of a put or delete, for kSync
-};
-
-class ReactorPort final : public Port {
+class ReactorPort final : public Port, public SlotOwner {
  public:
   [[nodiscard]] static Result<std::unique_ptr<ReactorPort>> Create(Reactor& home,
                                                                    const std::vector<Reactor*>& all,
                                                                    PortOptions options);
   ~ReactorPort() override;
-  [[nodiscard]] Reactor& home() { return home_; }
+  [[nodiscard]] Reactor& home() override { return home_; }
   /// Runs when the port is destroyed.
   void OnDestroy(std::function<void()> function) { on_destroy_ = std::move(function); }
 
@@ -71,7 +58,7 @@ class ReactorPort final : public Port {
   size_t Take();
   [[nodiscard]] bool CanTake() const;
   void SetSleeping(bool sleeping);
-  void Completed(PortSlot* slot);
+  void Completed(PortSlot* slot) override;
   /// Rings once if completions were published since the last call and the consumer is armed.
   void RingDoorbell();
   /// Stops taking submissions and cancels the queued ones.
@@ -84,8 +71,6 @@ class ReactorPort final : public Port {
   ReactorPort(Reactor& home, const std::vector<Reactor*>& all, PortOptions options);
   void Execute(const SqEntry& entry);
   [[nodiscard]] bool Valid(const SqEntry& entry) const;
-  void FanOut(PortSlot* slot);
-  void Join(PortSlot* parent);
   void Publish(const CqEntry& entry);
   void Refuse(const SqEntry& entry, ErrorCode code);
   void Settle(uint64_t ticket);

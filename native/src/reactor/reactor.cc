@@ -188,8 +188,8 @@ void Reactor::Execute(PortSlot* slot) {
 
 // Back to the reactor whose port asked.
 void Reactor::Deliver(PortSlot* slot) {
-  Reactor& home = slot->port->home();
-  if (&home == this) return slot->port->Completed(slot);
+  Reactor& home = slot->owner->home();
+  if (&home == this) return slot->owner->Completed(slot);
   home.inbox_[index()]->Push(slot);
   mail_waits_ = true;
   if (home.sleeping_.exchange(false)) home.Wake();
@@ -205,7 +205,7 @@ size_t Reactor::TakeMail() {
       if (slot->target == this) {
         Execute(slot);
       } else {
-        slot->port->Completed(slot);
+        slot->owner->Completed(slot);
       }
     }
   }

@@ -169,6 +169,9 @@ void ChunkStore::Put(StoreRequest* request) {
   RecordHeader& record = request->write.record;
   request->out_crc = record.crc;
   request->out_chunk_length = request->length;
+  if (request->checks_crc && record.crc != request->expected_crc) {
+    return Complete(request, ErrorCode::kProtocolError);
+  }
   if (gate_.busy(request->id)) return gate_.Park(request);
   const auto entry = partition_.index.Find(request->id);
   if (entry) {

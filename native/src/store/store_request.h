@@ -20,6 +20,9 @@ struct StoreRequest {
   uint32_t chunk_offset = 0;
   uint32_t budget_bytes = 0;
   uint64_t position = 0;
+  /// kPut: store it only if this is the payload's CRC, else kProtocolError: it was damaged on its way.
+  bool checks_crc = false;
+  uint32_t expected_crc = 0;
 
   ErrorCode status = ErrorCode::kOk;
   uint32_t out_length = 0;

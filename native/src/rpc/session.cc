@@ -1,0 +1,325 @@
+#include "rpc/session.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "pando/crc32c.h"
+
+namespace pando::rpc {
+namespace {
+
+constexpr uint64_t kFrameTimeoutUs = 60'000'000;
+/// How long a connection that ends may take to send what is queued.
+constexpr uint64_t kFlushUs = 1'000'000;
+
+}  // namespace
+
+Session::Session(SessionHost& host, SessionOptions options, Sender role)
+    : host_(host), options_(std::move(options)), role_(role), hello_in_(kMaxHelloBytes) {
+  for (OutgoingFrame* frame : {&hello_frame_[0], &hello_frame_[1], &goodbye_}) {
+    frame->context = this;
+    frame->done = [](OutgoingFrame* sent) {
+      auto* session = static_cast<Session*>(sent->context);
+      --session->frames_out_;
+      session->Settle();
+    };
+  }
+  begun_us_ = last_heard_us_ = host_.now_us();
+}
+
+Session::~Session() { PANDO_ASSERT(told_ || connection_ == nullptr); }
+
+void Session::Begin(std::unique_ptr<Connection> connection) {
+  connection_ = std::move(connection);
+  if (role_ == Sender::kServer) {
+    state_ = State::kGreeting;
+    step_ = 1;
+  }
+  connection_->Start(*this);
+}
+
+ConnectionStats Session::ConnectionCounters() const {
+  return connection_ != nullptr ? connection_->Stats() : ConnectionStats{};
+}
+
+// ---- The greeting
+
+void Session::OnOpen() {
+  if (state_ != State::kConnecting) return;
+  state_ = State::kGreeting;
+  Nonce nonce;
+  host_.FillNonce(nonce);
+  transcript_.begin = EncodeBegin(nonce, options_.version_min, options_.version_max);
+  step_ = 2;
+  SendHello(1, transcript_.begin);
+}
+
+void Session::SendHello(uint32_t step, std::vector<std::byte> payload) {
+  const size_t slot = step <= 2 ? 0 : 1;
+  hello_payload_[slot] = std::move(payload);
+  Header header;
+  header.op = Op::kHello;
+  header.flags = kFlagPayload;
+  header.offset = step;
+  header.length = static_cast<uint32_t>(hello_payload_[slot].size());
+  header.payload_crc = Crc32c(hello_payload_[slot]);
+  hello_frame_[slot].header = EncodeHeader(header);
+  hello_frame_[slot].payload = hello_payload_[slot];
+  ++frames_out_;
+  connection_->Send(&hello_frame_[slot]);
+}
+
+Landing Session::GreetingHeader(const HeaderBytes& header) {
+  const Sender sender = role_ == Sender::kClient ? Sender::kServer : Sender::kClient;
+  const Decoded frame = DecodeHeader(header, sender);
+  if (frame.fault != Reason::kNone || frame.header.op != Op::kHello ||
+      frame.header.offset != step_) {
+    Refuse(ErrorCode::kPeerRefused, "what answered does not speak the protocol");
+    return {};
+  }
+  hello_ = frame.header;
+  return {Landing::Verdict::kTake, hello_.length, hello_in_.span().first(hello_.length), nullptr};
+}
+
+void Session::GreetingPayload() {
+  const auto payload = hello_in_.span().first(hello_.length);
+  if (Crc32c(payload) != hello_.payload_crc) {
+    return Refuse(ErrorCode::kPeerRefused, "a greeting arrived damaged");
+  }
+  role_ == Sender::kServer ? ServerStep(payload) : ClientStep(payload);
+}
+
+void Session::ServerStep(std::span<const std::byte> payload) {
+  if (step_ == 1) {
+    if (payload.size() < kBeginBytes) return Refuse(ErrorCode::kPeerRefused, "a short greeting");
+    transcript_.begin.assign(payload.begin(), payload.end());
+    Nonce nonce;
+    host_.FillNonce(nonce);
+    transcript_.challenge.assign(nonce.begin(), nonce.end());
+    step_ = 3;
+    return SendHello(2, transcript_.challenge);
+  }
+  const auto client = OpenIntroduction(payload, Sender::kClient, transcript_, options_.identity.key);
+  if (!client) return Refuse(ErrorCode::kPeerRefused, "the peer could not prove itself");
+  peer_ = *client;
+  transcript_.introduction.assign(payload.begin(), payload.end());
+  Introduction own;
+  own.node = options_.identity.node;
+  own.region = options_.identity.region;
+  own.map_epoch = options_.identity.map_epoch;
+  own.max_payload_bytes = kMaxChunkBytes;
+  own.request_credits = options_.request_credits;
+  own.byte_credits = options_.byte_credits;
+  own.version_min = options_.version_min;
+  own.version_max = options_.version_max;
+  // The range of step 1 counts as little as that of step 3: both are under the proof.
+  own.version = ChooseVersion(own.version_min, own.version_max, peer_.version_min, peer_.version_max);
+  if (peer_.region != own.region) {
+    own.refusal = Reason::kWrongRegion;
+  } else if (own.version == 0) {
+    own.refusal = Reason::kBadVersion;
+  } else if (!host_.Admit(*this)) {
+    own.refusal = Reason::kTooManySessions;
+  }
+  if (own.refusal != Reason::kNone) own.version = 0;
+  SendHello(4, EncodeIntroduction(own, Sender::kServer, transcript_, options_.identity.key));
+  if (own.refusal != Reason::kNone) {
+    return End(EndedBy::kUs,
+               Error{ErrorCode::kPeerRefused,
+                     "the peer was refused: " + std::string(ReasonName(own.refusal))},
+               Reason::kNone, true);
+  }
+  version_ = own.version;
+  Introduce();
+}
+
+void Session::ClientStep(std::span<const std::byte> payload) {
+  if (step_ == 2) {
+    if (payload.size() < kChallengeBytes) {
+      return Refuse(ErrorCode::kPeerRefused, "a short greeting");
+    }
+    transcript_.challenge.assign(payload.begin(), payload.end());
+    Introduction own;
+    own.node = options_.identity.node;
+    own.region = options_.identity.region;
+    own.map_epoch = options_.identity.map_epoch;
+    own.max_payload_bytes = kMaxChunkBytes;
+    own.keep_alive_ms = options_.keep_alive_ms;
+    own.version_min = options_.version_min;
+    own.version_max = options_.version_max;
+    const auto payload_3 =
+        EncodeIntroduction(own, Sender::kClient, transcript_, options_.identity.key);
+    SendHello(3, payload_3);
+    transcript_.introduction = payload_3;
+    step_ = 4;
+    return;
+  }
+  const auto server = OpenIntroduction(payload, Sender::kServer, transcript_, options_.identity.key);
+  if (!server) return Refuse(ErrorCode::kPeerRefused, "the peer could not prove itself");
+  if (server->refusal != Reason::kNone) {
+    return Refuse(ErrorCode::kPeerRefused,
+                  "the peer refused: " + std::string(ReasonName(server->refusal)));
+  }
+  if (server->version < options_.version_min || server->version > options_.version_max) {
+    return Refuse(ErrorCode::kPeerRefused, "the peer chose a version that was not offered");
+  }
+  if (server->region != options_.identity.region) {
+    return Refuse(ErrorCode::kPeerRefused, "the peer belongs to another region");
+  }
+  if (options_.expects_node && server->node != options_.expected_node) {
+    return Refuse(ErrorCode::kPeerRefused, "another node answered than was expected");
+  }
+  if (server->request_credits == 0 || server->byte_credits < kMaxChunkBytes ||
+      server->max_payload_bytes < kMaxChunkBytes) {
+    return Refuse(ErrorCode::kPeerRefused, "the peer grants too little");
+  }
+  peer_ = *server;
+  version_ = server->version;
+  Introduce();
+}
+
+void Session::Introduce() {
+  state_ = State::kOpen;
+  transcript_ = {};
+  last_heard_us_ = host_.now_us();
+  Opened();
+}
+
+void Session::Refuse(ErrorCode code, std::string why) {
+  End(EndedBy::kFailure, Error{code, std::move(why)}, Reason::kNone, false);
+}
+
+// ---- Frames
+
+Landing Session::OnHeader(const HeaderBytes& header, const RemoteLanding& landing) {
+  last_heard_us_ = host_.now_us();
+  if (state_ == State::kGreeting) return GreetingHeader(header);
+  if (state_ != State::kOpen) return {};
+  const Sender sender = role_ == Sender::kClient ? Sender::kServer : Sender::kClient;
+  const Decoded frame = DecodeHeader(header, sender, version_);
+  if (frame.fault != Reason::kNone && frame.fault != Reason::kBadOp) return Violation(frame.fault);
+  if (frame.header.op == Op::kHello) return Violation(Reason::kBadOrder);
+  if (frame.header.op == Op::kGoodbye) {
+    GotGoodbye(frame.header.reason);
+    if (state_ != State::kOpen) return {};
+    return {Landing::Verdict::kTake, 0, {}, nullptr};
+  }
+  Landing answer = GotFrame(frame, landing);
+  if (answer.verdict == Landing::Verdict::kTake && answer.bytes > 0 && payloads_coming_++ == 0) {
+    payload_since_us_ = last_heard_us_;
+  }
+  return answer;
+}
+
+void Session::OnPayload(void* token) {
+  last_heard_us_ = host_.now_us();
+  if (state_ == State::kGreeting) return GreetingPayload();
+  if (payloads_coming_ > 0) --payloads_coming_;
+  payload_since_us_ = payloads_coming_ > 0 ? last_heard_us_ : 0;
+  GotPayload(token);
+}
+
+Landing Session::Violation(Reason reason) {
+  End(EndedBy::kFailure,
+      Error{ErrorCode::kProtocolError,
+            "the peer broke the protocol: " + std::string(ReasonName(reason))},
+      reason, true);
+  return {};
+}
+
+// ---- The end
+
+void Session::SendGoodbye(Reason reason) {
+  if (goodbye_sent_ || !connected()) return;
+  goodbye_sent_ = true;
+  Header header;
+  header.op = Op::kGoodbye;
+  header.version = version_;
+  header.reason = reason;
+  goodbye_.header = EncodeHeader(header);
+  ++frames_out_;
+  connection_->Send(&goodbye_);
+}
+
+void Session::End(EndedBy by, Status why, Reason goodbye, bool flush) {
+  if (state_ == State::kEnding || state_ == State::kOver) {
+    if (!flush && connected()) connection_->Close(false);
+    return;
+  }
+  const bool proven = state_ == State::kOpen;
+  ended_by_ = by;
+  end_ = std::move(why);
+  if (proven && goodbye != Reason::kNone) SendGoodbye(goodbye);
+  state_ = State::kEnding;
+  close_by_us_ = host_.now_us() + kFlushUs;
+  connection_->Close(flush);
+}
+
+void Session::Leave(uint32_t grace_ms) {
+  if (state_ == State::kEnding || state_ == State::kOver) return;
+  if (state_ != State::kOpen) return Abort(ErrorCode::kClosed, "the session was closed");
+  const uint64_t by = host_.now_us() + uint64_t{grace_ms} * 1000;
+  if (leave_by_us_ != 0) {
+    leave_by_us_ = std::min(leave_by_us_, by);
+    return;
+  }
+  leave_by_us_ = std::max<uint64_t>(by, 1);
+  BeginLeaving();
+}
+
+void Session::Abort(ErrorCode code, std::string why) {
+  const EndedBy by = code == ErrorCode::kClosed ? EndedBy::kUs : EndedBy::kFailure;
+  End(by, Error{code, std::move(why)}, Reason::kNone, false);
+}
+
+void Session::OnClosed(const Status& why) {
+  closed_ = true;
+  if (state_ == State::kConnecting || state_ == State::kGreeting) {
+    ended_by_ = EndedBy::kFailure;
+    // Who hangs up in the middle of a greeting has not liked our proof.
+    end_ = state_ == State::kGreeting && role_ == Sender::kClient
+               ? Error{ErrorCode::kPeerRefused, "the peer hung up during the greeting"}
+               : Error{ErrorCode::kPeerUnreachable,
+                       why.ok() ? "the connection was closed" : why.error().message};
+  } else if (state_ == State::kOpen) {
+    ended_by_ = EndedBy::kFailure;
+    end_ = Error{ErrorCode::kPeerUnreachable,
+                 why.ok() ? "the peer closed the connection" : why.error().message};
+  }
+  state_ = State::kOver;
+  payloads_coming_ = 0;
+  Failed(end_.ok() ? Error{ErrorCode::kClosed, "the session was closed"} : end_.error());
+  Settle();
+}
+
+void Session::Settle() {
+  if (!closed_ || told_ || frames_out_ > 0 || !quiet()) return;
+  told_ = true;
+  host_.Over(*this);
+}
+
+void Session::Tick() {
+  const uint64_t now = host_.now_us();
+  switch (state_) {
+    case State::kConnecting:
+    case State::kGreeting:
+      if (now - begun_us_ < uint64_t{options_.greeting_ms} * 1000) return;
+      return Refuse(ErrorCode::kPeerUnreachable, "connecting took too long");
+    case State::kOpen:
+      if (payload_since_us_ != 0 && now - payload_since_us_ > kFrameTimeoutUs) {
+        return static_cast<void>(Violation(Reason::kTooSlow));
+      }
+      if (leave_by_us_ != 0 && now >= leave_by_us_) {
+        return Abort(ErrorCode::kClosed, "the session was closed before all was answered");
+      }
+      return TickOpen(now);
+    case State::kEnding:
+      if (now >= close_by_us_) connection_->Close(false);
+      return;
+    case State::kOver:
+      return;
+  }
+}
+
+}  // namespace pando::rpc
