@@ -1,7 +1,9 @@
-// What asking for admission costs: one ticket in this process, and a whole GET of 4 KiB with and without QoS on two nodes in
-// the same run, in processor time, since times on a busy machine mean nothing. Usage: npm run bench -- qos [--rounds N]
+// What asking for admission costs: one ticket in this process, and a whole GET of 4 KiB with and without QoS, in
+// turn on one node (node.ts), in processor time, since times on a busy machine mean nothing. Usage: npm run bench -- qos [--rounds N]
 // [--seconds N]
+import { fork } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
+import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { AdmissionRequest } from '../../../core/contract/admission.ts'
@@ -9,11 +11,11 @@ import { silentLogger } from '../../../core/contract/logger.ts'
 import { openQos, type Qos } from '../../../core/qos/open-qos.ts'
 import { qosConfig } from '../../kit/qos-bench.ts'
 import { describeMachine, formatTable, median } from '../machine.ts'
-import { type PandoPeer, startPando } from '../s3/pando.ts'
 import { prepareBench, workloads } from '../s3/workloads.ts'
+import type { BenchEndpoints, BenchUse, Side } from './node.ts'
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '3' } },
+  options: { rounds: { type: 'string', default: '9' }, seconds: { type: 'string', default: '2' } },
 })
 const rounds = Number(options.rounds)
 const seconds = Number(options.seconds)
@@ -112,46 +114,73 @@ for (const [name, what] of [
 }
 console.log(formatTable(['', 'ticket'], ticketRows))
 
-const workload = workloads.filter(({ name }) => name === 'get-4k')
-const [get] = workload
+const [get] = workloads.filter(({ name }) => name === 'get-4k')
 if (get === undefined || Number.isNaN(sink)) throw new Error('the workload get-4k is gone')
-const peers: Record<'with' | 'without', PandoPeer> = {
-  with: await startPando(),
-  without: await startPando({}, 'qos:\n  enabled: false\n'),
+
+const node = fork('dist/test/bench/qos/node.js')
+const gone = once(node, 'exit').then(() => Promise.reject(new Error('the node of the benchmark has ended')))
+async function hear<Message>(): Promise<Message> {
+  const [message] = await Promise.race([once(node, 'message'), gone])
+  return message
 }
+async function use(): Promise<BenchUse> {
+  const answer = hear<BenchUse>()
+  node.send('use')
+  return answer
+}
+
+const sides = ['without', 'rules', 'policies'] as const
+const titles = { without: 'no QoS', rules: 'QoS by its own rules', policies: 'QoS with the default policies' }
 try {
-  const benches = {
-    with: await prepareBench(peers.with, workload),
-    without: await prepareBench(peers.without, workload),
+  const { urls, accessKeyId: accessKey, secretKey } = await hear<BenchEndpoints>()
+  const bench = async (side: Side) => {
+    const bytes = (): number => 0
+    const peer = {
+      name: side,
+      url: urls[side],
+      accessKey,
+      secretKey,
+      residentBytes: bytes,
+      anonymousBytes: bytes,
+    }
+    return prepareBench({ ...peer, [Symbol.asyncDispose]: async () => undefined }, [get])
   }
-  const perRequest: Record<'with' | 'without', number[]> = { with: [], without: [] }
+  const benches = {
+    without: await bench('without'),
+    rules: await bench('rules'),
+    policies: await bench('policies'),
+  }
+  const perRequest: Record<Side, number[]> = { without: [], rules: [], policies: [] }
   for (let round = 0; round <= rounds; round++) {
-    for (const name of round % 2 === 0 ? (['with', 'without'] as const) : (['without', 'with'] as const)) {
-      const before = peers[name].cpuSeconds()
-      const result = await benches[name].measure(get, round, seconds)
+    for (let turn = 0; turn < sides.length; turn++) {
+      const side = sides[(turn + round) % sides.length] ?? 'without'
+      const before = await use()
+      const { requests } = await benches[side].measure(get, round, seconds)
+      const after = await use()
       // The first round only warms up.
-      if (round > 0) perRequest[name].push(((peers[name].cpuSeconds() - before) / result.requests) * 1e6)
+      if (round > 0) perRequest[side].push((after.cpuUs - before.cpuUs) / requests)
     }
   }
-  const [withQos, without] = [median(perRequest.with), median(perRequest.without)]
-  const ratios = perRequest.with.map((value, index) => value / (perRequest.without[index] ?? value))
-  console.log(`\nprocessor time of a GET of 4 KiB over HTTP (medians of ${rounds} interleaved rounds)`)
-  console.log(
-    formatTable(
-      ['', 'us per request', 'rounds'],
-      [
-        ['without QoS', without.toFixed(1), perRequest.without.map((value) => value.toFixed(1)).join(' ')],
-        ['with QoS', withQos.toFixed(1), perRequest.with.map((value) => value.toFixed(1)).join(' ')],
-      ],
-    ),
-  )
-  console.log(
-    `overhead: ${((withQos / without - 1) * 100).toFixed(1)} % of medians, ` +
-      `${((median(ratios) - 1) * 100).toFixed(1)} % as median of ratios, ` +
-      `${((Math.min(...perRequest.with) / Math.min(...perRequest.without) - 1) * 100).toFixed(1)} % of the least`,
-  )
+  const { deciders } = await use()
+  if (/and (fallback|undefined)/.test(deciders['policies'] ?? 'undefined')) {
+    throw new Error(`the default policies do not decide: ${deciders['policies']}`)
+  }
+  console.log(`\nprocessor time of a GET of 4 KiB over HTTP, ${rounds} rounds of ${seconds} s, one process`)
+  const rows = sides.map((side) => {
+    const ratios = perRequest[side].map((value, round) => value / (perRequest.without[round] ?? value))
+    const share = (ratio: number): string => `${((ratio - 1) * 100).toFixed(1)} %`
+    return [
+      titles[side],
+      median(perRequest[side]).toFixed(1),
+      share(median(perRequest[side]) / median(perRequest.without)),
+      share(median(ratios)),
+      perRequest[side].map((value) => value.toFixed(0)).join(' '),
+    ]
+  })
+  console.log(formatTable(['', 'us, median', 'more', 'median of ratios', 'rounds'], rows))
+  console.log(`decided by ${deciders['policies']}`)
   console.log(JSON.stringify(describeMachine()))
 } finally {
-  await peers.with[Symbol.asyncDispose]()
-  await peers.without[Symbol.asyncDispose]()
+  gone.catch(() => undefined)
+  node.disconnect()
 }
