@@ -6,8 +6,10 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <thread>
 
@@ -278,6 +280,95 @@ TEST_P(DataPlaneTest, ClosingAPortInFlightSettlesEveryRequest) {
     for (const int count : seen) EXPECT_EQ(count, 1);
     EXPECT_LE(rings.load(), 1);
   }
+}
+
+TEST_P(DataPlaneTest, APlanLimitsAClassOnAllPartitionsAndAClosedPortDoesNotWaitForIt) {
+  Open();
+  std::vector<ClassPlan> plan(3);
+  plan[2].limit = 10;
+  ASSERT_TRUE(plane_->SetPlan(plan).ok());
+  auto opened = plane_->OpenPort({});
+  ASSERT_TRUE(opened.ok());
+  auto port = std::move(opened).value();
+  PortClient client(*port);
+  for (uint64_t i = 0; i < 400; ++i) {
+    SqEntry entry = Entry(PortOp::kPut, MakeId(i));
+    entry.qos_class = 2;
+    entry.token = i;
+    entry.length = 4096;
+    entry.slab_offset = i * 4096;
+    ASSERT_TRUE(client.Push(entry));
+  }
+  client.Publish();
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(Put(1000, 4096), ErrorCode::kOk);  // another class
+  uint64_t done = 0;
+  CqEntry completion;
+  while (client.Pop(completion)) ++done;
+  EXPECT_LT(done, 100U);
+  const auto from = std::chrono::steady_clock::now();
+  port->Close();
+  EXPECT_LT(std::chrono::steady_clock::now() - from, std::chrono::seconds(10));
+  while (client.Pop(completion)) {
+    EXPECT_EQ(completion.status, 0U);
+    ++done;
+  }
+  EXPECT_EQ(done, 400U);
+}
+
+TEST_P(DataPlaneTest, PlansAreReplacedUnderLoad) {
+  Open();
+  std::atomic<bool> stop{false};
+  std::thread planner([&] {
+    for (uint32_t i = 0; !stop; ++i) {
+      std::vector<ClassPlan> plan(1 + i % 8);
+      for (size_t at = 0; at < plan.size(); ++at) {
+        plan[at].weight = 1.0 + static_cast<double>((i + at) % 5);
+        plan[at].limit = at == 3 && i % 2 == 0 ? 100000 : 0;
+        plan[at].reservation = at == 1 ? 1000 : 0;
+      }
+      EXPECT_TRUE(plane_->SetPlan(plan).ok());
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+  });
+  for (uint64_t round = 0; round < 20; ++round) {
+    for (uint64_t i = 0; i < 200; ++i) {
+      SqEntry entry = Entry(PortOp::kPut, MakeId(round * 1000 + i));
+      entry.qos_class = static_cast<uint8_t>(i % 10);
+      entry.token = i;
+      entry.length = 4096;
+      entry.slab_offset = i * 4096;
+      ASSERT_TRUE(client_->Push(entry));
+    }
+    client_->Publish();
+    for (uint64_t done = 0; done < 200;) {
+      CqEntry completion;
+      if (!client_->Pop(completion)) {
+        std::this_thread::yield();
+        continue;
+      }
+      EXPECT_EQ(completion.status, 0U);
+      ++done;
+    }
+  }
+  stop = true;
+  planner.join();
+}
+
+TEST_P(DataPlaneTest, APlanThatMeansNothingIsRefused) {
+  Open();
+  EXPECT_EQ(plane_->SetPlan({}).code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(plane_->SetPlan(std::vector<ClassPlan>(65)).code(), ErrorCode::kInvalidArgument);
+  for (const ClassPlan& bad : {ClassPlan{0, 0, 0, 0}, ClassPlan{1, -1, 0, 0}, ClassPlan{1, 0, std::nan(""), 0},
+                               ClassPlan{1, 0, 0, std::numeric_limits<double>::infinity()}}) {
+    EXPECT_EQ(plane_->SetPlan(std::vector{bad}).code(), ErrorCode::kInvalidArgument);
+  }
+  EXPECT_TRUE(plane_->SetPlan(std::vector<ClassPlan>(64)).ok());
+  SqEntry entry = Entry(PortOp::kHas, MakeId(1));
+  entry.qos_class = 64;
+  EXPECT_EQ(Call(entry).status, static_cast<uint32_t>(ErrorCode::kInvalidArgument));
+  EXPECT_TRUE(plane_->Close().ok());
+  EXPECT_EQ(plane_->SetPlan(std::vector<ClassPlan>(1)).code(), ErrorCode::kClosed);
 }
 
 TEST_P(DataPlaneTest, ClosingTheDataPlaneUnderLoadSettlesItsPorts) {

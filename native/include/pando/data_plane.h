@@ -13,6 +13,7 @@
 
 #include "pando/fault_plan.h"
 #include "pando/port_layout.h"
+#include "pando/qos.h"
 #include "pando/result.h"
 
 namespace pando {
@@ -118,6 +119,11 @@ class PANDO_EXPORT DataPlane {
   /// Back end in use after probing: "uring", "posix" or "memory".
   [[nodiscard]] virtual std::string_view backend() const = 0;
   [[nodiscard]] virtual uint32_t partitions() const = 0;
+
+  /// The numbers of all classes of service from now on, in the order of SqEntry::qos_class; each partition gets its part of
+  /// the rates. Thread safe, takes effect on each reactor between two requests. Until the first call there is one class
+  /// without limits. Errors: INVALID_ARGUMENT (none, more than 64, or numbers that mean nothing), CLOSED.
+  [[nodiscard]] virtual Status SetPlan(std::span<const ClassPlan> plan) = 0;
 
   /// Closes open ports, writes a checkpoint and stops the reactors. Error: the checkpoint could not
   /// be written (nothing is lost; the next start replays more). A second call returns the same.

@@ -107,7 +107,7 @@ inline constexpr uint8_t kPortOpCount = 10;
 struct SqEntry {
   uint64_t token;         // offset  0, returned untouched
   uint8_t op;             // offset  8, PortOp
-  uint8_t qos_class;      // offset  9, reserved for the scheduler, 0
+  uint8_t qos_class;      // offset  9, position in the plan (SetPlan), below 64
   uint16_t flags;         // offset 10, must be 0
   uint32_t length;        // offset 12
   ChunkId id;             // offset 16

@@ -42,6 +42,7 @@ class DataPlaneImpl final : public DataPlane {
   [[nodiscard]] uint32_t partitions() const override {
     return static_cast<uint32_t>(reactors_.size());
   }
+  [[nodiscard]] Status SetPlan(std::span<const ClassPlan> plan) override;
   [[nodiscard]] Status Close() override;
 
  private:
@@ -198,6 +199,24 @@ Result<std::unique_ptr<Port>> DataPlaneImpl::OpenPort(PortOptions options) {
   ++*open_ports_;
   port.value()->OnDestroy([counter = open_ports_] { --*counter; });
   return std::unique_ptr<Port>(std::move(port).value());
+}
+
+Status DataPlaneImpl::SetPlan(std::span<const ClassPlan> plan) {
+  if (plan.empty() || plan.size() > kMostQosClasses || !std::all_of(plan.begin(), plan.end(), IsUsablePlan)) {
+    return Error{ErrorCode::kInvalidArgument, "a plan has 1 to 64 classes, with numbers that are finite and not negative"};
+  }
+  const std::lock_guard lock(mutex_);
+  if (closed_) return Error{ErrorCode::kClosed, "the data plane is closed"};
+  // Chunks are spread over the partitions by a hash, so each gets an equal part of the work.
+  const auto parts = static_cast<double>(all_.size());
+  std::vector<ClassPlan> part(plan.begin(), plan.end());
+  for (ClassPlan& numbers : part) {
+    numbers.reservation /= parts;
+    numbers.limit /= parts;
+    numbers.burst /= parts;
+  }
+  for (Reactor* reactor : all_) reactor->Post([reactor, part] { reactor->SetPlan(part); });
+  return {};
 }
 
 Status DataPlaneImpl::Close() {

@@ -137,7 +137,8 @@ size_t ReactorPort::Take() {
 }
 
 bool ReactorPort::Valid(const SqEntry& entry) const {
-  if (entry.op >= kPortOpCount || entry.flags != 0 || entry.qos_class != 0) return false;
+  if (entry.op >= kPortOpCount || entry.flags != 0 || entry.qos_class >= kMostQosClasses)
+    return false;
   uint64_t bytes = 0;
   switch (static_cast<PortOp>(entry.op)) {
     case PortOp::kPut:
@@ -185,6 +186,7 @@ void ReactorPort::Execute(const SqEntry& entry) {
   slot->target = &home_;
   StoreRequest& request = slot->request;
   request.op = static_cast<PortOp>(entry.op);
+  request.qos_class = entry.qos_class;
   request.id = entry.id;
   request.data =
       slab_.span().data() + (entry.slab_offset < options_.slab_bytes ? entry.slab_offset : 0);

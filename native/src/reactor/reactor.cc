@@ -80,7 +80,13 @@ void Reactor::Wake() {
 }
 
 void Reactor::BeginClose(ReactorPort* port) {
-  if (!port->closing()) port->BeginClose();
+  if (port->closing()) return;
+  port->BeginClose();
+  // Whoever closes a port waits for its requests: no limit of a class keeps them while it does.
+  for (Reactor* reactor : all_) {
+    ++reactor->closing_ports_;
+    reactor->Wake();
+  }
 }
 
 Result<std::unique_ptr<BlockDevice>> Reactor::OpenDevice(const std::string& path, bool create) {
@@ -230,6 +236,7 @@ size_t Reactor::Turn() {
     for (const auto& function : posted) function();
     work += posted.size();
   }
+  store_->SetHurried(closing_ports_ > 0);
   work += TakeMail();
   for (ReactorPort* port : ports_) work += port->Take();
   work += store_->Poll();
@@ -240,6 +247,7 @@ size_t Reactor::Turn() {
     port->RingDoorbell();
     if (port->closing() && port->quiet()) {
       ports_.erase(ports_.begin() + static_cast<std::ptrdiff_t>(i));
+      for (Reactor* reactor : all_) --reactor->closing_ports_;
       port->FinishClose();  // the port may be gone from here on
       ++work;
     } else {

@@ -47,6 +47,7 @@ class Reactor {
   // On the reactor's own thread only:
   void AddPort(ReactorPort* port) { ports_.push_back(port); }
   void BeginClose(ReactorPort* port);
+  void SetPlan(const std::vector<ClassPlan>& plan) { store_->SetPlan(plan); }
   /// Hands a slot to the reactor that owns its partition (maybe this one).
   void Route(PortSlot* slot, Reactor& target);
 
@@ -74,6 +75,7 @@ class Reactor {
   std::vector<std::function<void()>> posted_;
   std::atomic<bool> has_posted_{false};
   std::atomic<bool> sleeping_{false};
+  std::atomic<uint32_t> closing_ports_{0};  // of any reactor; written by all
   bool stopping_ = false;                             // reactor thread only
   bool running_ = false;                              // set before Start's future is ready
   std::shared_ptr<std::promise<void>> ports_closed_;  // reactor thread only

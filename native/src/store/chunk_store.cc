@@ -105,7 +105,32 @@ void ChunkStore::Submit(StoreRequest* request) {
   request->out_value = 0;
   request->out_id = request->id;
   request->os_error = 0;
-  Dispatch(request);
+  request->has_turn = false;
+  switch (request->op) {
+    case PortOp::kPut:
+    case PortOp::kGet:
+    case PortOp::kDelete:
+      return TakeTurn(request);
+    default:
+      // Asks nothing of the device, or asks for a turn for each of its steps.
+      return Dispatch(request);
+  }
+}
+
+void ChunkStore::TakeTurn(StoreRequest* request) {
+  QosItem& turn = request->turn;
+  turn.qos_class = request->qos_class;
+  turn.cost = request->op == PortOp::kDelete ? 1 : CostUnits(request->length);
+  turn.context = request;
+  request->store = this;
+  turn.run = [](QosItem* item) {
+    auto* owner = static_cast<StoreRequest*>(item->context);
+    owner->store->Dispatch(owner);
+  };
+  request->has_turn = true;
+  if (partition_.scheduler.Enter(&turn)) return;
+  request->has_turn = false;
+  Complete(request, ErrorCode::kOverloaded);
 }
 
 void ChunkStore::Dispatch(StoreRequest* request) {
@@ -318,6 +343,10 @@ Task<void> ChunkStore::RunCollect(StoreRequest* request) {
 
 void ChunkStore::Complete(StoreRequest* request, ErrorCode code) {
   request->status = code;
+  if (request->has_turn) {
+    request->has_turn = false;
+    partition_.scheduler.Leave(&request->turn);
+  }
   completed_.Push(request);
 }
 
@@ -332,6 +361,8 @@ size_t ChunkStore::Drain() {
 }
 
 void ChunkStore::Background() {
+  // Puts wait for space: what wins it waits for nobody.
+  if (writer_.starved() || partition_.collect_now) partition_.scheduler.Release(kBackgroundClass);
   grower_.Pump(writer_.starved());
   collector_.Pump();
   checkpointer_.Pump();
@@ -348,6 +379,7 @@ size_t ChunkStore::Poll() {
     Dispatch(request);
     ++work;
   }
+  work += partition_.scheduler.Pump();
   Background();
   work += writer_.Pump();
   work += Drain();
@@ -369,10 +401,13 @@ bool ChunkStore::idle() const {
 }
 
 uint64_t ChunkStore::NextTimerUs() const {
-  return writer_.vouched() ? 1000000 : std::max<uint64_t>(partition_.options.vouch_after_us, 1000);
+  const uint64_t vouching =
+      writer_.vouched() ? 1000000 : std::max<uint64_t>(partition_.options.vouch_after_us, 1000);
+  return std::min(vouching, partition_.scheduler.NextTimerUs());
 }
 
 void ChunkStore::Abandon() {
+  partition_.scheduler.SetOpen(true);
   partition_.closing = true;
   if (!partition_.offline) partition_.GoOffline("abandoned", -ECANCELED);
   while (!idle() || partition_.device.in_flight() > 0) {
@@ -385,6 +420,7 @@ void ChunkStore::Abandon() {
 
 Status ChunkStore::Close() {
   if (!open_) return {};
+  partition_.scheduler.SetOpen(true);
   while (requests_ > 0 || !writer_.idle() || gate_.has_ready()) {
     Poll();
     partition_.device.Poll(1000);

@@ -31,6 +31,10 @@ class ChunkStore {
   ChunkStore& operator=(const ChunkStore&) = delete;
 
   void Submit(StoreRequest* request);
+  /// Of the classes of service. See ClassScheduler.
+  void SetPlan(std::span<const ClassPlan> plan) { partition_.scheduler.SetPlan(plan); }
+  /// While it is set, no request waits for the sake of a class.
+  void SetHurried(bool hurried) { partition_.scheduler.SetOpen(hurried); }
   /// Advances everything that needs no device, and delivers what has completed. Returns how much it
   /// did.
   size_t Poll();
@@ -53,6 +57,7 @@ class ChunkStore {
  private:
   ChunkStore(BlockDevice& device, StoreOptions options);
 
+  void TakeTurn(StoreRequest* request);
   void Dispatch(StoreRequest* request);
   void Put(StoreRequest* request);
   void Delete(StoreRequest* request);

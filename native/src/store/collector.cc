@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pando/crc32c.h"
+#include "qos/device_turn.h"
 
 namespace pando {
 namespace {
@@ -187,7 +188,10 @@ Task<bool> Collector::Collect(uint32_t victim) {
 }
 
 struct Collector::Move {
-  Collector* collector = nullptr;
+  explicit Move(Collector& owner, double cost)
+      : collector(&owner), turn(owner.partition_.scheduler, kBackgroundClass, cost) {}
+  Collector* collector;
+  DeviceTurn turn;  // ends with the move
   WriteOp op;
   AlignedBuffer buffer;
 };
@@ -220,12 +224,13 @@ Task<bool> Collector::MoveBatch(uint32_t victim, BatchHeader header,
 Task<bool> Collector::MoveChunk(IndexEntry entry, uint32_t victim) {
   const auto before = partition_.index.Find(entry.id);
   if (!before || before->address != entry.address || before->damaged) co_return false;
+  // Read and written again.
+  auto move = std::make_unique<Move>(*this, 2 * CostUnits(entry.length));
+  co_await move->turn;
   while (gate_.busy(entry.id) && !partition_.offline) co_await partition_.settled.Wait();
   const auto now = partition_.index.Find(entry.id);
   if (partition_.offline || !now || now->address != entry.address || now->damaged) co_return false;
   gate_.Enter(entry.id);
-  auto move = std::make_unique<Move>();
-  move->collector = this;
   move->buffer = AlignedBuffer(RoundUp(entry.length, kPageBytes) + kPageBytes);
   uint32_t actual = 0;
   const ReadResult read = co_await reader_.ReadWhole(entry, move->buffer.data(), &actual);
@@ -275,8 +280,7 @@ Task<bool> Collector::CarryDelete(RecordHeader record) {
   // Not through the gate: a put of the same id may be waiting there for the space that we are
   // winning. A carried delete concerns only what was written before its original, however late it
   // is carried.
-  auto move = std::make_unique<Move>();
-  move->collector = this;
+  auto move = std::make_unique<Move>(*this, 1);
   WriteOp& op = move->op;
   op.kind = WriteOp::Kind::kCarry;
   op.record = record;

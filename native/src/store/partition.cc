@@ -7,7 +7,10 @@
 namespace pando {
 
 Partition::Partition(BlockDevice& block_device, StoreOptions store_options)
-    : device(block_device), options(std::move(store_options)), cache(options.cache_bytes) {}
+    : device(block_device),
+      options(std::move(store_options)),
+      cache(options.cache_bytes),
+      scheduler([this] { return Now(); }) {}
 
 uint32_t Partition::max_chunk_bytes() const {
   return static_cast<uint32_t>(

@@ -12,6 +12,7 @@
 #include "block/block_device.h"
 #include "pando/data_plane.h"
 #include "pando/port_layout.h"
+#include "qos/class_scheduler.h"
 #include "store/format.h"
 #include "store/index.h"
 #include "store/read_cache.h"
@@ -131,6 +132,7 @@ class Partition {
   Index index;
   ReadCache cache;
   StoreStats stats{};
+  ClassScheduler scheduler;  // who may use the device next
   TaskScope tasks;
   WaitQueue unpinned;
   WaitQueue settled;  // woken whenever batches have been applied, and when the device goes offline

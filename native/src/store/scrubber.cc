@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "qos/device_turn.h"
+
 namespace pando {
 
 Task<void> Scrubber::CheckChunk(IndexEntry entry, Step& step) {
@@ -9,7 +11,10 @@ Task<void> Scrubber::CheckChunk(IndexEntry entry, Step& step) {
   ++partition_.segments[segment].pins;
   AlignedBuffer buffer(RoundUp(entry.length, kPageBytes) + kPageBytes);
   uint32_t actual = 0;
+  DeviceTurn turn(partition_.scheduler, kBackgroundClass, CostUnits(entry.length));
+  co_await turn;
   const ReadResult read = co_await reader_.ReadWhole(entry, buffer.data(), &actual);
+  turn.Leave();
   partition_.Unpin(segment);
   if (read.code == ErrorCode::kOk) {
     if (!entry.damaged) co_return;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "pando/port_layout.h"
+#include "qos/class_scheduler.h"
 #include "store/log_writer.h"
 
 namespace pando {
@@ -14,6 +15,7 @@ class ChunkStore;
 /// Submit.
 struct StoreRequest {
   PortOp op = PortOp::kNop;
+  uint8_t qos_class = 0;
   ChunkId id;
   std::byte* data = nullptr;  // payload in or out; page aligned, whole pages (see port_layout.h)
   uint32_t length = 0;        // payload bytes, or record limit
@@ -38,6 +40,8 @@ struct StoreRequest {
   // The store's own.
   ChunkStore* store = nullptr;
   WriteOp write;
+  QosItem turn;
+  bool has_turn = false;
   bool hashed = false;
   uint64_t charge = 0;
   StoreRequest* next = nullptr;
