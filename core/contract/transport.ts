@@ -9,8 +9,9 @@ import type { TransportName } from './policy.ts'
  * (`core/protocol`). Bytes on the wire: `native/RPC.md`. Times are milliseconds, sizes bytes, errors StorageErrors.
  *
  * Every request ends exactly once: with its answer, with an error of the peer's store (the codes of ChunkStore), or with
- * PEER_UNREACHABLE (the session ended under it; whether the peer did the work is not known), PROTOCOL_ERROR (the peer broke
- * the protocol, or what it sent was damaged), DEADLINE_EXCEEDED, CANCELLED (by the signal), CLOSED (by our own `close`).
+ * PEER_UNREACHABLE (the session ended under it; whether the peer did the work is not known), PROTOCOL_ERROR (a side broke
+ * the protocol), IO_ERROR (also: a payload was damaged on its way), DEADLINE_EXCEEDED, CANCELLED (by the signal), CLOSED (by
+ * our own `close`).
  * Chunks are immutable, so each request may be repeated on another session whatever became of it on the first.
  */
 export interface TransportAdapter {
@@ -113,7 +114,7 @@ export interface ConnectOptions {
   readonly buffers: Pick<ChunkStore, 'acquire'>
   /** For connection and handshake together; 5000 unless told. */
   readonly timeoutMs?: number
-  /** Silence after which the peer is asked for a sign of life; twice that without one ends the session. 10 000 unless told. */
+  /** Silence after which the peer is asked for a sign of life; three times that without one ends the session. 10 000 unless told. */
   readonly keepAliveMs?: number
   readonly signal?: AbortSignal
 }
@@ -133,10 +134,22 @@ export interface RequestOptions {
  * order they were made, and are answered in any order. A buffer handed to `put` belongs to the session until the promise
  * settles: then, whatever the outcome, nobody (not a late write of a device either) touches it any more.
  */
-export interface ChunkSession {
+export interface ChunkSession extends ChunkPeer {
   readonly adapterId: string
   readonly kind: TransportName
   readonly peer: PeerIdentity
+  stats(): SessionStats
+  /**
+   * Takes no more requests (CLOSED), lets those under way finish for at most `graceMs` (default 5000), then ends them with
+   * CLOSED. Harmless when repeated. Resolves when everything is given back.
+   */
+  close(graceMs?: number): Promise<void>
+  /** Resolves (never rejects) when the session is over, whoever ended it, after the last request was settled. */
+  readonly ended: Promise<SessionEnd>
+}
+
+/** What can be asked of another node's chunk store: over one session, or over a link that chooses among several. */
+export interface ChunkPeer {
   /** Requests made and not yet settled, those that wait for credits included. */
   readonly inFlight: number
   /** As ChunkStore.put: durable at the peer when it resolves. */
@@ -152,14 +165,6 @@ export interface ChunkSession {
   stat(options?: RequestOptions): Promise<ChunkStoreGauges>
   /** A round trip that touches no store; resolves with its time. */
   ping(options?: RequestOptions): Promise<number>
-  stats(): SessionStats
-  /**
-   * Takes no more requests (CLOSED), lets those under way finish for at most `graceMs` (default 5000), then ends them with
-   * CLOSED. Harmless when repeated. Resolves when everything is given back.
-   */
-  close(graceMs?: number): Promise<void>
-  /** Resolves (never rejects) when the session is over, whoever ended it, after the last request was settled. */
-  readonly ended: Promise<SessionEnd>
 }
 
 export interface SessionEnd {
@@ -195,9 +200,9 @@ export interface ReplicatedGetOptions extends RequestOptions {
   readonly hedgeAfterMs?: number
 }
 
-/** The same chunk at several peers, over one session to each. */
+/** The same chunk at several peers, over one session or link to each. */
 export interface ReplicaSet {
-  readonly sessions: readonly ChunkSession[]
+  readonly sessions: readonly ChunkPeer[]
   /**
    * To all in parallel; resolves as soon as enough are durable (quorum: more than half). Rejects with the first error when
    * enough cannot be reached any more. The buffer is free only when `settled` resolves, in both cases.

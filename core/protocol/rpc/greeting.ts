@@ -1,0 +1,193 @@
+import type { Randomness } from '../../contract/clock.ts'
+import { StorageError } from '../../contract/errors.ts'
+import type { NodeIdentity, PeerIdentity } from '../../contract/transport.ts'
+import {
+  type Crc32c,
+  type FrameHeader,
+  flags,
+  frame,
+  hasPayload,
+  isAnswer,
+  largestHello,
+  largestPayload,
+  ops,
+  ProtocolViolation,
+  protocolVersion,
+  reasonName,
+  reasons,
+} from './frame.ts'
+import type { FrameReader } from './frame-reader.ts'
+import type { FrameWriter } from './frame-writer.ts'
+import {
+  challengeBytes,
+  decodeIntroduction,
+  decodeOpening,
+  encodeIntroduction,
+  encodeOpening,
+  type Introduction,
+  isProved,
+  nonceBytes,
+  prove,
+} from './hello.ts'
+
+export interface GreetingParts {
+  readonly reader: FrameReader
+  readonly writer: FrameWriter
+  readonly crc32c: Crc32c
+  readonly identity: NodeIdentity
+  readonly randomness: Randomness
+  /** What this side speaks; version 1 alone unless told (a test plays older and newer ones). */
+  readonly versions?: { readonly lowest: number; readonly highest: number }
+}
+
+export interface Greeted {
+  readonly peer: PeerIdentity
+  /** The other side's step 3 or 4: its credits, its keep-alive time. */
+  readonly introduction: Introduction
+}
+
+const ownVersions = { lowest: protocolVersion, highest: protocolVersion }
+
+/** Steps 1 to 4 as the client. PEER_REFUSED whenever the other side does not prove itself or does not want us. */
+export async function greetAsClient(
+  parts: GreetingParts & { readonly keepAliveMs: number; readonly peerNodeId: Uint8Array | undefined },
+): Promise<Greeted> {
+  const { identity, randomness, versions = ownVersions } = parts
+  const opening = encodeOpening({
+    nonce: randomness.fill(new Uint8Array(nonceBytes)),
+    lowestVersion: versions.lowest,
+    highestVersion: versions.highest,
+  })
+  await say(parts, 1, opening)
+  const challenge = await hear(parts, 2)
+  if (challenge.length < challengeBytes) throw refused('its challenge is too short')
+  const own = encodeIntroduction({
+    ...ownIntroduction(identity, versions),
+    keepAliveMs: parts.keepAliveMs,
+  })
+  const steps: Uint8Array[] = [opening, challenge, own]
+  prove('client', identity.regionKey, steps)
+  await say(parts, 3, own)
+  const answer = await hear(parts, 4)
+  steps.push(answer)
+  if (!isProved('server', identity.regionKey, steps)) throw refused('it does not know the key of the region')
+  const introduction = decodeIntroduction(answer)
+  if (introduction.refusal !== 0) throw refused(`it says ${reasonName(introduction.refusal)}`)
+  const { chosenVersion } = introduction
+  if (chosenVersion < versions.lowest || chosenVersion > versions.highest) {
+    throw refused(`it chose version ${chosenVersion}`)
+  }
+  if (!isSame(introduction.regionId, identity.regionId)) throw refused('it is of another region')
+  if (parts.peerNodeId !== undefined && !isSame(introduction.nodeId, parts.peerNodeId)) {
+    throw refused('another node is at this address')
+  }
+  if (introduction.requestCredits < 1 || introduction.byteCredits < largestPayload) {
+    throw refused('it grants less than one chunk')
+  }
+  return { peer: peerOf(introduction, chosenVersion), introduction }
+}
+
+export interface ServerGreetingParts extends GreetingParts {
+  readonly requestCredits: number
+  readonly byteCredits: number
+  /** Asked once the peer has proved itself. */
+  readonly hasRoom: () => boolean
+}
+
+/** Steps 1 to 4 as the server. Rejects when there is no session; what the peer may know of it has been sent by then. */
+export async function greetAsServer(parts: ServerGreetingParts): Promise<Greeted> {
+  const { identity, randomness, versions = ownVersions } = parts
+  const opening = await hear(parts, 1)
+  const { lowestVersion, highestVersion } = decodeOpening(opening)
+  const challenge = Buffer.from(randomness.fill(new Uint8Array(challengeBytes)))
+  await say(parts, 2, challenge)
+  const introduced = await hear(parts, 3)
+  const steps: Uint8Array[] = [opening, challenge, introduced]
+  if (!isProved('client', identity.regionKey, steps)) throw refused('a stranger')
+  const introduction = decodeIntroduction(introduced)
+  const version = Math.min(highestVersion, versions.highest)
+  const refusal =
+    version < Math.max(lowestVersion, versions.lowest)
+      ? reasons.badVersion
+      : !isSame(introduction.regionId, identity.regionId)
+        ? reasons.wrongRegion
+        : !parts.hasRoom()
+          ? reasons.tooManySessions
+          : 0
+  const answer = encodeIntroduction({
+    ...ownIntroduction(identity, versions),
+    requestCredits: parts.requestCredits,
+    byteCredits: parts.byteCredits,
+    chosenVersion: refusal === 0 ? version : 0,
+    refusal,
+  })
+  steps.push(answer)
+  prove('server', identity.regionKey, steps)
+  await say(parts, 4, answer)
+  if (refusal !== 0) throw refused(reasonName(refusal))
+  return { peer: peerOf(introduction, version), introduction }
+}
+
+function ownIntroduction(
+  { nodeId, regionId, mapEpoch }: NodeIdentity,
+  versions: { readonly lowest: number; readonly highest: number },
+): Introduction {
+  return {
+    nodeId,
+    regionId,
+    mapEpoch,
+    capabilities: 0,
+    largestPayload,
+    requestCredits: 0,
+    byteCredits: 0,
+    keepAliveMs: 0,
+    chosenVersion: 0,
+    lowestVersion: versions.lowest,
+    highestVersion: versions.highest,
+    refusal: 0,
+  }
+}
+
+/** Capabilities that both have; this version has none. */
+const peerOf = ({ nodeId, regionId, mapEpoch }: Introduction, version: number): PeerIdentity => ({
+  nodeId,
+  regionId,
+  mapEpoch,
+  protocolVersion: version,
+  capabilities: 0,
+})
+
+async function say({ writer, crc32c }: GreetingParts, step: number, payload: Uint8Array): Promise<void> {
+  const header = frame({
+    op: ops.hello,
+    flags: flags.payload,
+    offset: step,
+    length: payload.length,
+    payloadCrc: crc32c(payload),
+  })
+  await writer.send(header, payload)
+}
+
+async function hear({ reader, crc32c }: GreetingParts, step: number): Promise<Buffer> {
+  const header = await reader.header()
+  if (header === undefined) throw refused('it hung up')
+  if (!isGreeting(header) || header.offset !== step) {
+    throw new ProtocolViolation(reasons.badOrder, 'something else than the greeting')
+  }
+  if (header.length > largestHello) throw new ProtocolViolation(reasons.badLength, 'the greeting is too long')
+  const payload = Buffer.alloc(header.length)
+  await reader.payload(payload)
+  if (crc32c(payload) !== header.payloadCrc) {
+    throw new ProtocolViolation(reasons.damaged, 'the greeting was damaged')
+  }
+  return payload
+}
+
+const isGreeting = (header: FrameHeader): boolean =>
+  header.op === ops.hello && hasPayload(header) && !isAnswer(header) && header.requestId === 0
+
+const refused = (why: string): StorageError =>
+  new StorageError('PEER_REFUSED', `the handshake failed: ${why}`)
+
+/** Ids are no secrets; proofs are compared elsewhere, in constant time. */
+const isSame = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) === 0
