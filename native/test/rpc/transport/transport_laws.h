@@ -1,0 +1,346 @@
+// What every transport must obey (rpc/transport.h). A test file says how its drivers are made and
+// instantiates the suite.
+#ifndef PANDO_TEST_RPC_TRANSPORT_LAWS_H_
+#define PANDO_TEST_RPC_TRANSPORT_LAWS_H_
+
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <atomic>
+#include <chrono>
+#include <random>
+#include <thread>
+
+#include "rpc/transport/endpoint.h"
+
+namespace pando::rpc {
+
+inline uint64_t NowUs() {
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                   std::chrono::steady_clock::now().time_since_epoch())
+                                   .count());
+}
+
+struct TransportMaker {
+  std::string name;
+  std::function<std::unique_ptr<TransportDriver>()> driver;
+  std::function<std::string()> address;
+  /// Where nobody listens.
+  std::function<std::string()> empty_address;
+};
+
+class TransportLaws : public testing::TestWithParam<TransportMaker> {
+ protected:
+  void SetUp() override {
+    server_driver = GetParam().driver();
+    client_driver = GetParam().driver();
+    ASSERT_TRUE(server_driver && client_driver);
+    ASSERT_TRUE(server_driver->AddMemory(server_arena.all()).ok());
+    ASSERT_TRUE(client_driver->AddMemory(client_arena.all()).ok());
+    Result<std::unique_ptr<Acceptor>> listening =
+        server_driver->Listen(GetParam().address(), reception);
+    ASSERT_TRUE(listening.ok()) << listening.error().message;
+    acceptor = std::move(listening).value();
+  }
+  void TearDown() override {
+    if (client && !client->closed.has_value()) client->connection().Close(false);
+    for (auto& guest : reception.guests) {
+      if (!guest->closed.has_value()) guest->connection().Close(false);
+    }
+    if (client) {
+      EXPECT_TRUE(Until([&] { return client->closed.has_value(); }));
+      EXPECT_TRUE(client->each_done_once());
+    }
+    for (auto& guest : reception.guests) {
+      EXPECT_TRUE(Until([&] { return guest->closed.has_value(); }));
+      EXPECT_TRUE(guest->each_done_once());
+    }
+    reception.guests.clear();
+    client.reset();
+    acceptor.reset();
+    if (server_driver) server_driver->RemoveMemory(server_arena.all());
+    if (client_driver) client_driver->RemoveMemory(client_arena.all());
+  }
+
+  /// Turns both reactors until it is so; 20 s at most without progress.
+  bool Until(const std::function<bool()>& reached) {
+    for (uint64_t last_work = NowUs(); !reached();) {
+      const uint64_t now = NowUs();
+      const size_t work = server_driver->Poll(now) + client_driver->Poll(now);
+      if (work > 0) {
+        last_work = now;
+      } else if (now - last_work > 20'000'000) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void Connect() {
+    client = std::make_unique<Endpoint>(client_arena);
+    Result<std::unique_ptr<Connection>> made = client_driver->Connect(acceptor->address());
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    client->Take(std::move(made).value());
+    ASSERT_TRUE(Until([&] { return (client->open && !reception.guests.empty()) || client->closed; }));
+    ASSERT_FALSE(client->closed.has_value()) << client->why;
+    server = reception.guests.back().get();
+  }
+
+  std::unique_ptr<TransportDriver> server_driver;
+  std::unique_ptr<TransportDriver> client_driver;
+  Arena server_arena;
+  Arena client_arena;
+  Reception reception{server_arena};
+  std::unique_ptr<Acceptor> acceptor;
+  std::unique_ptr<Endpoint> client;
+  Endpoint* server = nullptr;
+};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(TransportLaws);
+
+TEST_P(TransportLaws, FramesOfAllSizesArriveWhole) {
+  Connect();
+  const std::vector<uint32_t> sizes = {0,    1,     63,    64,    65,      4095,    4096,
+                                       4097, 65535, 65536, 65537, 1 << 20, (4 << 20) - 1, 4 << 20};
+  for (uint32_t i = 0; i < sizes.size(); ++i) {
+    ASSERT_TRUE(client->Send(i, sizes[i]));
+    ASSERT_TRUE(server->Send(i, sizes[i], 7));
+    ASSERT_TRUE(Until([&] {
+      return server->received.size() > i && client->received.size() > i && client->done > i &&
+             server->done > i;
+    })) << sizes[i];
+    for (const Endpoint* side : {server, client.get()}) {
+      EXPECT_EQ(side->received[i].id, i);
+      EXPECT_EQ(side->received[i].bytes, sizes[i]);
+      EXPECT_TRUE(side->received[i].sound) << sizes[i];
+    }
+  }
+}
+
+TEST_P(TransportLaws, HeadersComeInTheOrderOfSending) {
+  Connect();
+  std::minstd_rand engine(20261121);
+  const auto random = [&] { return static_cast<uint32_t>(engine()); };
+  std::vector<uint32_t> headers;
+  server->on_header = [&](const Header& header) {
+    if (headers.empty() || headers.back() != header.id) headers.push_back(header.id);
+  };
+  constexpr uint32_t kFrames = 3000;
+  uint32_t next = 0;
+  ASSERT_TRUE(Until([&] {
+    while (next < kFrames && client->sent() - client->done < 8) {
+      const uint32_t bytes = random() % 50 == 0 ? random() % (300U << 10U) : random() % 9000;
+      if (!client->Send(next, bytes)) break;
+      ++next;
+    }
+    if (server->starved) {
+      server->starved = false;
+      server->connection().Resume();
+    }
+    return server->received.size() == kFrames;
+  }));
+  ASSERT_EQ(headers.size(), kFrames);
+  for (uint32_t i = 0; i < kFrames; ++i) ASSERT_EQ(headers[i], i);
+  for (const Endpoint::Frame& frame : server->received) ASSERT_TRUE(frame.sound) << frame.id;
+}
+
+TEST_P(TransportLaws, AReceiverWithoutMemoryHoldsTheSenderBackAndLosesNothing) {
+  Connect();
+  server->hold = true;
+  constexpr uint32_t kFrames = 4000;
+  uint32_t next = 0;
+  const auto send = [&] {
+    while (next < kFrames && client->sent() - client->done < 8) {
+      if (!client->Send(next, next % 5 == 0 ? 100'000 : 4000)) break;
+      ++next;
+    }
+  };
+  // The sender gets some way into its buffers, and not to the end.
+  for (const uint64_t until = NowUs() + 300'000; NowUs() < until;) {
+    send();
+    server_driver->Poll(NowUs());
+    client_driver->Poll(NowUs());
+  }
+  EXPECT_LT(next, kFrames);
+  EXPECT_TRUE(server->received.empty());
+  EXPECT_EQ(server->waits, 1U) << "a header is offered once until Resume";
+  server->hold = false;
+  server->connection().Resume();
+  ASSERT_TRUE(Until([&] {
+    send();
+    return server->received.size() == kFrames;
+  }));
+  for (const Endpoint::Frame& frame : server->received) ASSERT_TRUE(frame.sound) << frame.id;
+}
+
+TEST_P(TransportLaws, WhatIsSkippedDoesNotDisturbWhatFollows) {
+  Connect();
+  server->skip = true;
+  for (uint32_t i = 0; i < 6; ++i) ASSERT_TRUE(client->Send(i, 70'001 * i));
+  ASSERT_TRUE(Until([&] { return server->skipped == 6 && client->done == 6; }));
+  server->skip = false;
+  ASSERT_TRUE(client->Send(99, 12'345));
+  ASSERT_TRUE(Until([&] { return server->received.size() == 1; }));
+  EXPECT_TRUE(server->received[0].sound);
+}
+
+TEST_P(TransportLaws, AFlushingCloseDeliversWhatWasSent) {
+  Connect();
+  for (uint32_t i = 0; i < 6; ++i) ASSERT_TRUE(client->Send(i, 1 << 20));
+  client->connection().Close(true);
+  ASSERT_TRUE(Until([&] { return client->closed.has_value() && server->closed.has_value(); }));
+  EXPECT_EQ(server->received.size(), 6U);
+  EXPECT_EQ(*client->closed, ErrorCode::kOk) << client->why;
+  EXPECT_EQ(*server->closed, ErrorCode::kOk) << server->why;
+  EXPECT_EQ(client->done, 6U);
+}
+
+TEST_P(TransportLaws, AClosedConnectionGivesEveryFrameBack) {
+  Connect();
+  server->hold = true;
+  for (uint32_t i = 0; i < 8; ++i) ASSERT_TRUE(client->Send(i, 4 << 20));
+  ASSERT_TRUE(Until([&] { return server->waits > 0; }));
+  client->connection().Close(false);
+  ASSERT_TRUE(Until([&] { return client->closed.has_value(); }));
+  EXPECT_EQ(client->done, 8U);
+  EXPECT_TRUE(client->each_done_once());
+  server->hold = false;
+  server->connection().Resume();
+  ASSERT_TRUE(Until([&] { return server->closed.has_value(); }));
+}
+
+TEST_P(TransportLaws, OnlyAFrameOfWhichNothingWasSentCanBeWithdrawn) {
+  Connect();
+  server->hold = true;
+  for (uint32_t i = 0; i < 12; ++i) ASSERT_TRUE(client->Send(i, 4 << 20));
+  ASSERT_TRUE(Until([&] { return server->waits > 0; }));
+  EXPECT_FALSE(client->connection().Withdraw(client->frame(0)));
+  if (client->connection().Withdraw(client->frame(11))) {
+    client->frame(11)->done(client->frame(11));  // so that every one is given back once
+  }
+  client->connection().Close(false);
+  ASSERT_TRUE(Until([&] { return client->closed.has_value(); }));
+  EXPECT_TRUE(client->each_done_once());
+}
+
+TEST_P(TransportLaws, NobodyThereIsUnreachable) {
+  Endpoint lonely(client_arena);
+  Result<std::unique_ptr<Connection>> made = client_driver->Connect(GetParam().empty_address());
+  ASSERT_TRUE(made.ok());
+  lonely.Take(std::move(made).value());
+  ASSERT_TRUE(Until([&] { return lonely.closed.has_value(); }));
+  EXPECT_EQ(*lonely.closed, ErrorCode::kPeerUnreachable) << lonely.why;
+  EXPECT_FALSE(lonely.open);
+}
+
+TEST_P(TransportLaws, WhoIsNotTakenIsHungUpOn) {
+  reception.refuse = true;
+  client = std::make_unique<Endpoint>(client_arena);
+  client->Take(client_driver->Connect(acceptor->address()).value());
+  ASSERT_TRUE(Until([&] { return client->closed.has_value(); }));
+}
+
+TEST_P(TransportLaws, ManyConnectionsAtOnceDoNotMix) {
+  std::vector<std::unique_ptr<Endpoint>> clients;
+  for (uint32_t i = 0; i < 8; ++i) {
+    clients.push_back(std::make_unique<Endpoint>(client_arena));
+    clients.back()->Take(client_driver->Connect(acceptor->address()).value());
+  }
+  ASSERT_TRUE(Until([&] { return reception.guests.size() == 8; }));
+  ASSERT_TRUE(Until([&] {
+    for (auto& one : clients) {
+      if (!one->open) return false;
+    }
+    return true;
+  }));
+  for (uint32_t round = 0; round < 50; ++round) {
+    for (uint32_t i = 0; i < 8; ++i) ASSERT_TRUE(clients[i]->Send(round * 8 + i, 3000 + i));
+    ASSERT_TRUE(Until([&] {
+      for (auto& guest : reception.guests) {
+        if (guest->received.size() <= round) return false;
+      }
+      return true;
+    }));
+  }
+  for (auto& guest : reception.guests) {
+    const uint32_t of = guest->received[0].id % 8;
+    for (const Endpoint::Frame& frame : guest->received) {
+      EXPECT_EQ(frame.id % 8, of);
+      EXPECT_EQ(frame.bytes, 3000 + of);
+      EXPECT_TRUE(frame.sound);
+    }
+  }
+  for (auto& one : clients) one->connection().Close(false);
+  ASSERT_TRUE(Until([&] {
+    for (auto& one : clients) {
+      if (!one->closed) return false;
+    }
+    return true;
+  }));
+}
+
+/// One reactor on a thread of its own: turns, and sleeps when nothing is to do.
+inline void RunReactor(TransportDriver& driver, const std::function<bool()>& stop,
+                       std::atomic<int>* timeouts) {
+  while (!stop()) {
+    if (driver.Poll(NowUs()) > 0 || !driver.Arm()) continue;
+    pollfd waiting{driver.event_fd(), POLLIN, 0};
+    if (::poll(&waiting, 1, 2000) == 0) timeouts->fetch_add(1);
+  }
+}
+
+TEST_P(TransportLaws, NoWakeUpIsLostBetweenSleepersThatAnswerEachOther) {
+  Connect();
+  constexpr uint32_t kRounds = 20'000;
+  std::atomic<int> timeouts{0};
+  std::atomic<bool> over{false};
+  server->on_payload = [&](const Endpoint::Frame& frame) {
+    server->Send(frame.id, 64);
+    server->Forget();
+  };
+  client->on_payload = [&](const Endpoint::Frame& frame) {
+    client->Forget();
+    if (frame.id + 1 < kRounds) {
+      client->Send(frame.id + 1, 64);
+    } else {
+      over = true;
+    }
+  };
+  client->Send(0, 64);
+  const auto stop = [&] { return over.load(); };
+  std::thread reactor([&] { RunReactor(*server_driver, stop, &timeouts); });
+  RunReactor(*client_driver, stop, &timeouts);
+  reactor.join();
+  EXPECT_EQ(client->received.size(), kRounds);
+  // The one that is not told of the end sleeps once for its whole time.
+  EXPECT_LE(timeouts.load(), 1);
+}
+
+TEST_P(TransportLaws, AGigabyteArrivesAsItWasSent) {
+  Connect();
+  constexpr uint64_t kBytes = 1ULL << 30U;
+  std::atomic<int> timeouts{0};
+  std::atomic<bool> over{false};
+  uint32_t damaged = 0;
+  server->on_payload = [&](const Endpoint::Frame& frame) {
+    damaged += frame.sound ? 0 : 1;
+    server->received.clear();
+    if (server->bytes_received >= kBytes) over = true;
+  };
+  uint64_t sent = 0;
+  uint32_t id = 0;
+  const auto stop = [&] {
+    client->Forget();
+    while (sent < kBytes && client->Send(id++, 1 << 20)) sent += 1 << 20;
+    return over.load();
+  };
+  std::thread reactor([&] { RunReactor(*server_driver, [&] { return over.load(); }, &timeouts); });
+  RunReactor(*client_driver, stop, &timeouts);
+  reactor.join();
+  EXPECT_EQ(server->bytes_received, kBytes);
+  EXPECT_EQ(damaged, 0U);
+  EXPECT_LE(timeouts.load(), 1);
+}
+
+}  // namespace pando::rpc
+
+#endif  // PANDO_TEST_RPC_TRANSPORT_LAWS_H_
