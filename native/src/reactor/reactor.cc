@@ -218,7 +218,12 @@ size_t Reactor::TakeMail() {
   if (mail_waits_) {
     mail_waits_ = false;
     for (Reactor* other : all_) {
-      if (other != this && !other->inbox_[index()]->Flush()) mail_waits_ = true;
+      if (other == this) continue;
+      SpscRing<PortSlot*>& ring = *other->inbox_[index()];
+      if (!ring.waiting()) continue;
+      if (!ring.Flush()) mail_waits_ = true;
+      // It may have fallen asleep over the part that it was woken for.
+      if (other->sleeping_.exchange(false)) other->Wake();
     }
   }
   return count;

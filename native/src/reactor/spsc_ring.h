@@ -19,6 +19,8 @@ class SpscRing {
     overflow_.push_back(value);
     Flush();
   }
+  /// Producer: something waits for room.
+  [[nodiscard]] bool waiting() const { return !overflow_.empty(); }
   /// Producer: moves what waits into the ring. True when nothing waits any more.
   bool Flush() {
     const uint32_t head = head_.load(std::memory_order_acquire);
