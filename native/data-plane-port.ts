@@ -17,6 +17,8 @@ export interface NativeAddon {
   kick(handle: NativeHandle): void
   kickDigest(handle: NativeHandle, worker: number): void
   setReferenced(handle: NativeHandle, referenced: boolean): void
+  /** Weight, reservation, limit and burst of each class, one after the other. Nothing happens once it is closed. */
+  setPlan(handle: NativeHandle, numbers: Float64Array): void
   /** Freed memory that the process keeps before it gives any back to the system; of the whole process. */
   keepFreedMemory(bytes: number): void
   digestNow(algorithms: number, bytes: Uint8Array, results: Uint8Array): void
@@ -155,6 +157,11 @@ export class DataPlanePort {
         fail: reject,
       })
     })
+  }
+
+  /** Weight, reservation, limit and burst of each class, one after the other. */
+  setPlan(numbers: Float64Array): void {
+    if (!this.#closed) this.#addon.setPlan(this.#handle, numbers)
   }
 
   #count(busy: boolean): void {

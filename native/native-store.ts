@@ -10,6 +10,7 @@ import type {
 import { StorageError } from '../core/contract/errors.ts'
 import { type ChunkId, chunkIdBytes, maxChunkBytes } from '../core/contract/ids.ts'
 import type { Logger } from '../core/contract/logger.ts'
+import type { PlanSink, QosPlan } from '../core/contract/qos.ts'
 import { DataPlanePort, type NativeAddon, type NativeOptions, portOps } from './data-plane-port.ts'
 import { Gate } from './gate.ts'
 import { NativeDigests, nativeDigestNow } from './native-digest.ts'
@@ -20,6 +21,8 @@ const pageBytes = 4096
 const segmentBytes = 64 * 1024 * 1024
 const listRecordBytes = 32
 const findingBytes = 64
+/** kMostQosClasses in native/include/pando/qos.h. */
+const mostClasses = 64
 /** Records and findings fetched in one step: 128 KiB and 4 KiB of the pool. */
 const listStep = 4096
 const findingStep = 64
@@ -65,6 +68,7 @@ export async function openNativeStore(addon: NativeAddon, options: NativeStoreOp
 
 class NativeStore implements ChunkStore {
   readonly kind = 'native'
+  readonly planSink: PlanSink = { applyPlan: (plan) => this.#applyPlan(plan) }
   readonly #addon: NativeAddon
   readonly #port: DataPlanePort
   readonly #pool: SlabPool
@@ -81,13 +85,21 @@ class NativeStore implements ChunkStore {
     this.#digests = new NativeDigests(port)
   }
 
+  #applyPlan({ classes }: QosPlan): void {
+    if (this.#closing !== undefined) return
+    const numbers = classes
+      .slice(0, mostClasses)
+      .flatMap(({ weight, reservation, limit, burst }) => [weight, reservation, limit, burst])
+    this.#port.setPlan(Float64Array.from(numbers))
+  }
+
   async acquire(byteLength: number, signal?: AbortSignal): Promise<ChunkBuffer> {
     // Not behind the gate: closing rejects those who wait instead of waiting for them.
     this.#gate.check()
     return this.#pool.acquire(byteLength, signal)
   }
 
-  async put(id: ChunkId, buffer: ChunkBuffer, byteLength: number): Promise<void> {
+  async put(id: ChunkId, buffer: ChunkBuffer, byteLength: number, qosClass = 0): Promise<void> {
     this.#gate.check()
     checkId(id)
     const { bytes } = buffer
@@ -101,7 +113,7 @@ class NativeStore implements ChunkStore {
     const { byteOffset } = bytes
     await this.#ask(
       (words, ringBytes, first) => {
-        words[first + 2] = portOps.put
+        words[first + 2] = portOps.put | (classByte(qosClass) << 8)
         words[first + 3] = byteLength
         ringBytes.set(id, first * 4 + 16)
         words[first + 8] = byteOffset
@@ -111,7 +123,13 @@ class NativeStore implements ChunkStore {
     )
   }
 
-  async get(id: ChunkId, offset: number, length: number, signal?: AbortSignal): Promise<ChunkBuffer> {
+  async get(
+    id: ChunkId,
+    offset: number,
+    length: number,
+    signal?: AbortSignal,
+    qosClass = 0,
+  ): Promise<ChunkBuffer> {
     this.#gate.check()
     checkId(id)
     if (!Number.isInteger(offset) || !Number.isInteger(length) || offset < 0 || length < 0) {
@@ -124,7 +142,7 @@ class NativeStore implements ChunkStore {
       const { byteOffset } = buffer.bytes
       const byteLength = await this.#ask(
         (words, ringBytes, first) => {
-          words[first + 2] = portOps.get
+          words[first + 2] = portOps.get | (classByte(qosClass) << 8)
           words[first + 3] = wanted
           ringBytes.set(id, first * 4 + 16)
           words[first + 8] = byteOffset
@@ -165,10 +183,10 @@ class NativeStore implements ChunkStore {
     return this.#exists(portOps.has, id, 'the chunk could not be looked up')
   }
 
-  async delete(id: ChunkId): Promise<boolean> {
+  async delete(id: ChunkId, qosClass = 0): Promise<boolean> {
     this.#gate.check()
     checkId(id)
-    return this.#exists(portOps.delete, id, 'the chunk could not be deleted')
+    return this.#exists(portOps.delete | (classByte(qosClass) << 8), id, 'the chunk could not be deleted')
   }
 
   async #exists(op: number, id: ChunkId, what: string): Promise<boolean> {
@@ -340,10 +358,17 @@ class NativeStore implements ChunkStore {
 
   async #close(): Promise<void> {
     const emptied = this.#gate.close()
+    // What waits for the limit of a class would keep the close waiting.
+    this.#port.setPlan(Float64Array.of(1, 0, 0, 0))
     this.#pool.close()
     await emptied
     await this.#port.close()
   }
+}
+
+/** Positions beyond what the native side has room for are of the first class, as those that no plan names are. */
+function classByte(qosClass: number): number {
+  return qosClass >= 0 && qosClass < mostClasses ? qosClass : 0
 }
 
 function checkId(id: ChunkId): void {

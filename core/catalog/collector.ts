@@ -2,6 +2,7 @@ import type { Catalog, WriteOwner } from '../contract/catalog.ts'
 import type { ChunkInfo, ChunkStore } from '../contract/chunk-store.ts'
 import type { Clock } from '../contract/clock.ts'
 import { type ChunkId, chunkId, chunkOwner, type WriteId, writeIdTime } from '../contract/ids.ts'
+import { backgroundClass } from '../contract/qos.ts'
 import type { WriteRegistry } from '../contract/write-registry.ts'
 import { Pace } from './pace.ts'
 
@@ -62,7 +63,7 @@ export function createCollector(options: CollectorOptions): Collector {
     for (let start = 0; start < ids.length; start += deletesAtOnce) {
       const some = ids.slice(start, start + deletesAtOnce)
       await pace.take(some.length, signal)
-      await Promise.all(some.map((id) => chunks.delete(id)))
+      await Promise.all(some.map((id) => chunks.delete(id, backgroundClass)))
     }
   }
 

@@ -35,6 +35,8 @@ export interface AdmissionTicket {
    * (time-out of the queue, pushed out by others), CANCELLED when it was abandoned, CLOSED when the node stops.
    */
   readonly turn: Promise<void> | undefined
+  /** Position of the request's class in the plan: the chunk store schedules by it. */
+  readonly qosClass: number
   /** How the body's bytes are to be paced; undefined: as fast as they go. Known once it is the request's turn. */
   pace(direction: 'in' | 'out'): BytePace | undefined
   /** The client has gone: leaves the queue, ends waits of paces. A request that runs keeps its place until `end`. */

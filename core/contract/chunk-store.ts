@@ -1,11 +1,18 @@
 import type { ChunkId } from './ids.ts'
+import type { PlanSink } from './qos.ts'
 
 /**
  * The chunk store of one node: immutable runs of bytes under 16-byte ids. Native (C++) and reference (TypeScript)
  * implementations obey the same laws (`test/kit/chunk-store.ts`). Errors are StorageErrors with the codes named.
+ *
+ * `qosClass` is the position of a class of service in the plan (core/contract/qos.ts), the first one if absent. A store that
+ * schedules by classes has `planSink`; the others take no notice of them.
  */
 export interface ChunkStore {
   readonly kind: 'native' | 'reference'
+
+  /** Where the store learns what each class gets. Until the first plan no class is held back. */
+  readonly planSink?: PlanSink
 
   /**
    * Takes `byteLength` bytes (at most maxChunkBytes) from the bounded buffer pool; waits while the pool is empty, which
@@ -17,21 +24,28 @@ export interface ChunkStore {
    * Stores the first `byteLength` bytes (1 to maxChunkBytes) of the buffer durably. Resolves only once they survive
    * power loss. The buffer stays the caller's and must not be changed until the promise settles; what lies behind
    * `byteLength` in it may be overwritten. An id that exists with equal content is a success without a write; with
-   * other content CONFLICT. INVALID_ARGUMENT, INSUFFICIENT_STORAGE, DEVICE_OFFLINE, IO_ERROR, CLOSED.
+   * other content CONFLICT. INVALID_ARGUMENT, INSUFFICIENT_STORAGE, DEVICE_OFFLINE, IO_ERROR, CLOSED; OVERLOADED when too
+   * many requests of the class wait, as for `get` and `delete`.
    */
-  put(id: ChunkId, buffer: ChunkBuffer, byteLength: number): Promise<void>
+  put(id: ChunkId, buffer: ChunkBuffer, byteLength: number, qosClass?: number): Promise<void>
 
   /**
    * Reads `length` bytes from `offset`, verified by checksum, into a buffer from the pool that the caller releases; the
    * buffer's `bytes` is exactly the bytes read (shorter only where the chunk ends). CHUNK_NOT_FOUND, CORRUPT_CHUNK;
    * INVALID_ARGUMENT when `offset` is greater than the chunk's length.
    */
-  get(id: ChunkId, offset: number, length: number, signal?: AbortSignal): Promise<ChunkBuffer>
+  get(
+    id: ChunkId,
+    offset: number,
+    length: number,
+    signal?: AbortSignal,
+    qosClass?: number,
+  ): Promise<ChunkBuffer>
 
   has(id: ChunkId): Promise<boolean>
 
   /** Durable when it resolves. Resolves false when there was no such chunk. */
-  delete(id: ChunkId): Promise<boolean>
+  delete(id: ChunkId, qosClass?: number): Promise<boolean>
 
   /** Up to `limit` chunks with ids greater than `after` (null: from the beginning), ascending by id. */
   list(after: ChunkId | null, limit: number): Promise<readonly ChunkInfo[]>

@@ -5,6 +5,9 @@ import type { PlannedClass } from './policy.ts'
 /** Classes that always exist, in this order; those of the configuration follow. */
 export const builtinClasses = ['interactive', 'bulk', 'replication', 'repair', 'background'] as const
 
+/** Position of the class of collection, scrub and what else nobody waits for. */
+export const backgroundClass = builtinClasses.indexOf('background')
+
 /** The `qos` section of the configuration, validated. Rates are per second, sizes bytes, times milliseconds. */
 export interface QosConfig {
   readonly enabled: boolean

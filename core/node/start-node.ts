@@ -187,6 +187,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     nextTurn: setImmediate,
   })
   parts.push('quality of service', partDeadlineMs, async () => qos.close())
+  // Without admission no request has a class: then the numbers of the classes are nobody's.
+  if (config.qos.enabled && chunks.planSink !== undefined) qos.addPlanSink(chunks.planSink)
 
   const policies = await policiesModule.openNodePolicies({
     config: config.policies,

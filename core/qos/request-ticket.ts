@@ -55,6 +55,10 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
     } else this.turn = turn.promise()
   }
 
+  get qosClass(): number {
+    return this.#parts.turn.classQueue.index
+  }
+
   pace(direction: 'in' | 'out'): BytePace | undefined {
     if (direction === 'in') {
       if (this.#chargedIn > 0) return undefined

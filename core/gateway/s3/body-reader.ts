@@ -55,6 +55,7 @@ type Extents = Extract<Layout, { kind: 'chunks' }>['extents']
 export class StoredStream implements ResponseStream, BodySource {
   readonly byteLength: number
   pace: BytePace | undefined
+  qosClass: number | undefined
   readonly #gateway: Gateway
   readonly #extents: Extents
   readonly #start: number
@@ -98,7 +99,13 @@ export class StoredStream implements ResponseStream, BodySource {
     const returned: Piece[] = []
     const nextPiece = (): Piece | undefined => returned.shift() ?? pieces.next().value
     const read = (piece: Piece): Entry => {
-      const reading = this.#gateway.chunks.get(piece.id, piece.offset, piece.length, abort.signal)
+      const reading = this.#gateway.chunks.get(
+        piece.id,
+        piece.offset,
+        piece.length,
+        abort.signal,
+        this.qosClass,
+      )
       reading.catch(() => undefined)
       return { piece, reading }
     }

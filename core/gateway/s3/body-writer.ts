@@ -158,7 +158,7 @@ async function storeSmall(
     budget.drop(declaredBytes)
   }
   const writeId = writes.begin()
-  const stored = new StoredChunks(gateway, writeId, config.chunkBytes)
+  const stored = new StoredChunks(gateway, writeId, config.chunkBytes, source.qosClass)
   const put = stored.put(buffer, declaredBytes)
   try {
     const payload = buffer.bytes.subarray(0, declaredBytes)
@@ -228,7 +228,7 @@ class ChunkedWrite {
     this.#options = options
     this.#signal = signal
     this.#digest = gateway.chunks.digest(algorithmsOf(source, options))
-    this.#stored = new StoredChunks(gateway, gateway.writes.begin(), this.#chunkBytes)
+    this.#stored = new StoredChunks(gateway, gateway.writes.begin(), this.#chunkBytes, source.qosClass)
   }
 
   async run(): Promise<StoredBody> {
@@ -343,18 +343,20 @@ class StoredChunks {
   readonly #gateway: Gateway
   readonly #writeId: WriteId
   readonly #chunkBytes: number
+  readonly #qosClass: number | undefined
   #count = 0
 
-  constructor(gateway: Gateway, writeId: WriteId, chunkBytes: number) {
+  constructor(gateway: Gateway, writeId: WriteId, chunkBytes: number, qosClass: number | undefined) {
     this.#gateway = gateway
     this.#writeId = writeId
     this.#chunkBytes = chunkBytes
+    this.#qosClass = qosClass
   }
 
   put(buffer: ChunkBuffer, byteLength: number): Promise<void> {
     const index = this.#count
     this.#count += 1
-    return this.#gateway.chunks.put(chunkId(this.#writeId, index), buffer, byteLength)
+    return this.#gateway.chunks.put(chunkId(this.#writeId, index), buffer, byteLength, this.#qosClass)
   }
 
   body(byteLength: number, md5: string, checksum: Checksum | undefined): StoredBody {
@@ -383,7 +385,7 @@ class StoredChunks {
     const { chunks, writes, log } = this.#gateway
     for (let index = 0; index < this.#count; index++) {
       try {
-        await chunks.delete(chunkId(this.#writeId, index))
+        await chunks.delete(chunkId(this.#writeId, index), this.#qosClass)
       } catch (error) {
         log.warn({ err: error, writeId: hexOf(this.#writeId), index }, 'a chunk of a refused body is left')
         break

@@ -45,7 +45,7 @@ export const copyObject: Operation = {
       )
     }
     const options = checksumOptions(request, source)
-    const bytes = copyBody(gateway, source.record)
+    const bytes = copyBody(gateway, source.record, request.body.qosClass)
     let body: StoredBody
     try {
       body = await storeBody(gateway, bytes, options, request.signal)

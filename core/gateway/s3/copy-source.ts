@@ -61,14 +61,17 @@ export function resolveCopySource(context: OperationContext): CopySource {
   return { bucket, record, versioned: versionId !== undefined }
 }
 
-/** The bytes of (a range of) the source, pinned. */
+/** The bytes of (a range of) the source, pinned; read, and stored again, in the class of the request. */
 export function copyBody(
   gateway: Gateway,
   record: ObjectRecord,
+  qosClass: number | undefined,
   range?: ByteRange,
 ): BodySource & { discard(): void } {
   const body = openBody(gateway, record.layout, range?.start ?? 0, range?.length ?? record.byteLength)
-  return body instanceof Uint8Array ? bytesSource(body) : body
+  if (body instanceof Uint8Array) return bytesSource(body)
+  body.qosClass = qosClass
+  return body
 }
 
 /** `[/]bucket/key[?versionId=...]`, percent-encoded. INVALID_ARGUMENT. */

@@ -155,6 +155,7 @@ export class Exchange {
       this.#enter(request, operation)
     }
     this.body.pace = this.#ticket?.pace('in')
+    this.body.qosClass = this.#ticket?.qosClass
     return await operation.handle({
       request,
       identity: this.#identity,
@@ -257,6 +258,7 @@ export class Exchange {
     } else {
       if (typeof answer.body === 'object' && 'discard' in answer.body) {
         answer.body.pace = this.#ticket?.pace('out')
+        answer.body.qosClass = this.#ticket?.qosClass
       }
       this.#sentBytes = await respond(response, answer, common, message.method === 'HEAD')
     }

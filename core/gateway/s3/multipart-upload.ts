@@ -113,7 +113,7 @@ const uploadPartCopy: Operation = {
     const { bucket, record } = resolveCopySource(context)
     const rangeText = request.header('x-amz-copy-source-range')
     const range = rangeText === undefined ? undefined : parseCopyRange(rangeText, record.byteLength)
-    const bytes = copyBody(gateway, record, range)
+    const bytes = copyBody(gateway, record, request.body.qosClass, range)
     let part: StoredPart
     try {
       part = await storePart(context, upload, number, bytes, partOptions(upload, {}))

@@ -65,6 +65,8 @@ export interface BodySource {
   readonly payloadSha256?: string | undefined
   /** How fast the bytes may come: asked before memory for them is taken. Absent: as fast as they do. */
   readonly pace?: BytePace | undefined
+  /** Class of service of what is stored of it; absent: the first one. */
+  readonly qosClass?: number | undefined
   /**
    * Pushes every piece into the sink and resolves after the last; rejects with the sink's error or the precise
    * StorageError (INCOMPLETE_BODY, SIGNATURE_DOES_NOT_MATCH for a chunk, CANCELLED, TIMEOUT).
@@ -96,6 +98,8 @@ export interface ResponseStream {
   readonly byteLength: number
   /** Set by the edge before `send`: how fast the bytes may go. */
   pace?: BytePace | undefined
+  /** Set with it: the class of service in which the chunks are read. */
+  qosClass?: number | undefined
   /**
    * Pushes every piece through `write`, which resolves when the socket has taken the piece (its buffer may be released
    * then) and rejects with CANCELLED when the client has gone. A rejection of `send` cuts the connection: a client

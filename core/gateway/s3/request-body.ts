@@ -17,6 +17,7 @@ export class SocketBody implements RequestBody {
   waiting = false
   /** Set by the edge when the request may start. */
   pace: BytePace | undefined
+  qosClass: number | undefined
   readonly #chunks: ChunkStore
   readonly #message: IncomingMessage
   readonly #decoder: ChunkedDecoder | undefined

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "bench.h"
 #include "bridge.h"
@@ -72,6 +73,15 @@ class Reader {
     Expect(napi_get_typedarray_info(env_, value, &type, &length, &data, nullptr, nullptr));
     if (type != napi_uint8_array && type != napi_uint8_clamped_array) ok_ = false;
     return ok_ ? std::span(static_cast<std::byte*>(data), length) : std::span<std::byte>();
+  }
+
+  std::span<double> Doubles(napi_value value) {
+    napi_typedarray_type type = napi_uint8_array;
+    size_t length = 0;
+    void* data = nullptr;
+    Expect(napi_get_typedarray_info(env_, value, &type, &length, &data, nullptr, nullptr));
+    if (type != napi_float64_array) ok_ = false;
+    return ok_ ? std::span(static_cast<double*>(data), length) : std::span<double>();
   }
 
   std::shared_ptr<Bridge> Handle(napi_value value) {
@@ -178,6 +188,21 @@ napi_value KickDigest(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+/// setPlan(handle, numbers): weight, reservation, limit and burst of each class, one after the other.
+napi_value SetPlan(napi_env env, napi_callback_info info) {
+  const Arguments<2> args(env, info);
+  Reader read(env);
+  const auto bridge = read.Handle(args.values[0]);
+  const auto numbers = read.Doubles(args.values[1]);
+  if (!read.ok() || numbers.size() % 4 != 0) return Refuse(env);
+  std::vector<ClassPlan> plan;
+  for (size_t at = 0; at < numbers.size(); at += 4) {
+    plan.push_back({numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3]});
+  }
+  if (!bridge->SetPlan(plan)) return Refuse(env);
+  return nullptr;
+}
+
 napi_value SetReferenced(napi_env env, napi_callback_info info) {
   const Arguments<2> args(env, info);
   Reader read(env);
@@ -233,6 +258,7 @@ napi_value Initialize(napi_env env, napi_value exports) {
       {"kick", nullptr, Kick, nullptr, nullptr, nullptr, plain, nullptr},
       {"kickDigest", nullptr, KickDigest, nullptr, nullptr, nullptr, plain, nullptr},
       {"setReferenced", nullptr, SetReferenced, nullptr, nullptr, nullptr, plain, nullptr},
+      {"setPlan", nullptr, SetPlan, nullptr, nullptr, nullptr, plain, nullptr},
       {"keepFreedMemory", nullptr, KeepFreedMemory, nullptr, nullptr, nullptr, plain, nullptr},
       {"digestNow", nullptr, DigestNow, nullptr, nullptr, nullptr, plain, nullptr},
       {"benchThreadsafeCalls", nullptr, BenchThreadsafeCalls, nullptr, nullptr, nullptr, plain, nullptr},

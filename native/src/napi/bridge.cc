@@ -107,6 +107,11 @@ void Bridge::Kick() {
   if (opening_ == nullptr && port_ && !close_started_) port_->Kick();
 }
 
+bool Bridge::SetPlan(std::span<const ClassPlan> plan) {
+  if (opening_ != nullptr || !plane_ || close_started_) return true;
+  return plane_->SetPlan(plan).ok();
+}
+
 void Bridge::KickDigest(uint32_t worker) {
   if (opening_ == nullptr && digests_ && !close_started_ && worker < digests_->workers()) digests_->Kick(worker);
 }

@@ -10,6 +10,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -45,6 +46,8 @@ class Bridge : public std::enable_shared_from_this<Bridge> {
   void CloseNow();
 
   void Kick();
+  /// See DataPlane::SetPlan; nothing happens before it is open and once it closes.
+  [[nodiscard]] bool SetPlan(std::span<const ClassPlan> plan);
   void KickDigest(uint32_t worker);
   /// Whether the bridge keeps the event loop alive.
   void SetReferenced(bool referenced);
