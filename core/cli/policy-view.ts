@@ -1,11 +1,8 @@
 import { open } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { StorageError } from '../contract/errors.ts'
-import type {
-  ExplainedRequestMessage,
-  PolicyCountersMessage,
-  PolicyStatusMessage,
-} from '../control/policy-messages.ts'
+import type { PolicyCounters } from '../contract/policy-deployment.ts'
+import type { ExplainedRequestMessage, PolicyStatusMessage } from '../control/policy-messages.ts'
 import { formatSize } from '../node/config/quantities.ts'
 import { connect, type GlobalOptions } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
@@ -100,7 +97,7 @@ function counterRows({ policies }: PolicyStatusMessage): readonly (readonly stri
   )
 }
 
-function counterCells(counters: PolicyCountersMessage): readonly string[] {
+function counterCells(counters: PolicyCounters): readonly string[] {
   const { calls, decisions, abstentions, traps, invalidOutputs, samples, sampledNs, sampledFuel, p99Ns } =
     counters
   const mean = (sum: number) => (samples === 0 ? '-' : String(Math.round(sum / samples)))

@@ -1,3 +1,5 @@
+import type { PolicyCounters } from '../contract/policy-deployment.ts'
+
 /** The messages of policy.proto as TypeScript sees them: see messages.ts. An absent message is null. */
 
 export interface PolicySignatureMessage {
@@ -56,23 +58,6 @@ export interface PolicyDeploymentMessage {
   }[]
 }
 
-export interface PolicyCountersMessage {
-  readonly calls: number
-  readonly decisions: number
-  readonly abstentions: number
-  readonly errors: number
-  readonly traps: number
-  readonly outOfFuel: number
-  readonly invalidOutputs: number
-  readonly samples: number
-  readonly sampledNs: number
-  readonly sampledFuel: number
-  readonly p99Ns: number
-  readonly compared: number
-  readonly differed: number
-  readonly reasons: Readonly<Record<string, number>>
-}
-
 export interface PolicyVersionStatusMessage {
   readonly name: string
   readonly version: string
@@ -81,7 +66,7 @@ export interface PolicyVersionStatusMessage {
   readonly stage: string
   readonly sinceMs: number
   readonly hooks: readonly string[]
-  readonly counters: Readonly<Record<string, PolicyCountersMessage>>
+  readonly counters: Readonly<Record<string, PolicyCounters>>
   readonly failure: PolicyFailureMessage | null
 }
 

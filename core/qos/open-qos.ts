@@ -28,6 +28,8 @@ export interface Qos {
   readonly fallback: QosDecisions
   /** Names behind the indexes that policies are shown, for `pando_init`. */
   tables(): PolicyTables
+  /** Told of new names behind the indexes, after a `reconfigure` that changed them; the result ends it. Must not throw. */
+  onTables(listener: (tables: PolicyTables) => void): () => void
   /** From now on these decide. */
   decideBy(decisions: QosDecisions): void
   /** A further scheduler gets the plans, the current one at once; the result takes it out again. */
@@ -77,6 +79,7 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
   adoptClassBudgets()
   const fallback = createFallbackDecisions(() => names.indexOf(config.defaultClass))
   let decisions: QosDecisions = fallback
+  const tableListeners = new Set<(tables: PolicyTables) => void>()
   const facts = new RequestFacts(environment)
   facts.configure(policyTables(given), given.attributes)
   const decisionLog = new DecisionLog(given.explainRequests)
@@ -133,6 +136,10 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
     },
     fallback,
     tables: () => policyTables(config),
+    onTables(listener) {
+      tableListeners.add(listener)
+      return () => tableListeners.delete(listener)
+    },
     decideBy(next) {
       decisions = next
       distributor.refresh()
@@ -147,6 +154,7 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
         )
       }
       const now = clock.monotonic()
+      const before = JSON.stringify(policyTables(config))
       config = next
       rules = compileRules(next)
       weightOf = weights(next)
@@ -159,6 +167,8 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
       facts.configure(policyTables(next), next.attributes)
       distributor.refresh()
       scheduler.configure(next.concurrency)
+      const tables = policyTables(next)
+      if (JSON.stringify(tables) !== before) for (const listener of tableListeners) listener(tables)
     },
     close() {
       distributor.stop()

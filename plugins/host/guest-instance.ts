@@ -48,7 +48,7 @@ const logLinesPerInstance = 100
 export function createGuest(policy: CompiledPolicy, configuration: string, log: GuestLog): GuestInstance {
   let memory: WebAssembly.Memory | undefined
   let logLines = 0
-  const { exports } = new WebAssembly.Instance(policy.module, {
+  const { exports } = instantiate(policy.module, {
     pando1: {
       log: (level: number, pointer: number, length: number) => {
         if (memory === undefined || ++logLines > logLinesPerInstance) return
@@ -65,6 +65,19 @@ export function createGuest(policy: CompiledPolicy, configuration: string, log: 
     if (!(reason instanceof WebAssembly.RuntimeError) || fuelLeft() >= 0) throw reason
     throw new InitialisationRefused(
       `it burnt ${abiBounds.initialiseFuel} fuel while it was set up and was stopped: does pando_init end?`,
+      { cause: reason },
+    )
+  }
+}
+
+/** Before there are exports nobody can ask for the fuel that is left; `unreachable` is what running out of it looks like. */
+function instantiate(module: WebAssembly.Module, imports: WebAssembly.Imports): WebAssembly.Instance {
+  try {
+    return new WebAssembly.Instance(module, imports)
+  } catch (reason) {
+    if (!(reason instanceof WebAssembly.RuntimeError) || reason.message !== 'unreachable') throw reason
+    throw new InitialisationRefused(
+      `its start function burnt ${abiBounds.initialiseFuel} fuel and was stopped, or gave up by itself: does it end? What can wait belongs into pando_init`,
       { cause: reason },
     )
   }

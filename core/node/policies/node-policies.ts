@@ -84,6 +84,12 @@ async function open(parts: NodePoliciesParts, fallbacks: PolicyDecisions): Promi
     sloGuard: () => guard.missed(),
   })
   qos.decideBy(host.decisions)
+  // Until they are initialised anew, policies have no other names for the new indexes than the old ones: milliseconds.
+  const stopTables = qos.onTables((tables) => {
+    host
+      .setTables(tables)
+      .catch((error: unknown) => log.error({ err: error }, 'policies keep the names they had'))
+  })
   registerPolicyMetrics(
     parts.registry,
     () => host.status(),
@@ -107,6 +113,7 @@ async function open(parts: NodePoliciesParts, fallbacks: PolicyDecisions): Promi
     async close() {
       await watching?.close()
       stopGuard()
+      stopTables()
       qos.decideBy(qos.fallback)
       await host.close()
     },
