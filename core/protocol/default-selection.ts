@@ -1,0 +1,103 @@
+import type { PolicyFallbacks, SelectDecision, SelectInput, TransportCandidate } from '../contract/policy.ts'
+
+type Mutable<T> = { -readonly [Field in keyof T]: T[Field] }
+
+export interface DefaultSelectionSettings {
+  /** RDMA slower than this at the median is not preferred; Soft-RoCE needs a greater number. */
+  readonly rdmaLatencyLimitMs: number
+  /** "Steady": p99 below so many medians. */
+  readonly steadyFactor: number
+  readonly lossLimit: number
+  /** A transport that works is kept for so long, whatever looks better. */
+  readonly holdMs: number
+}
+
+const defaults: DefaultSelectionSettings = {
+  rdmaLatencyLimitMs: 0.01,
+  steadyFactor: 3,
+  lossLimit: 0.005,
+  holdMs: 10_000,
+}
+
+const unusable = 99
+const degradedPenalty = 10
+
+/**
+ * Which transport carries a link when no policy decides: the same host by shared memory, then RDMA that is fast and steady,
+ * InfiniBand's IP, QUIC to other regions or over lossy paths, TCP. Total: any input has a valid answer.
+ */
+export function createDefaultSelection(
+  settings: Partial<DefaultSelectionSettings> = {},
+): PolicyFallbacks['select'] {
+  const chosen = { ...defaults, ...settings }
+  // Decisions are valid until the next call, so one object serves all.
+  const decision: Mutable<SelectDecision> = {
+    policy: 'fallback',
+    reason: 0,
+    index: 0,
+    fallbackIndex: -1,
+    parallel: 1,
+    chunkBytes: 1 << 20,
+  }
+  return (input) => {
+    const best = bestOf(input, -1, chosen)
+    decision.index = keepsCurrent(input, best, chosen) ? input.currentIndex : Math.max(0, best)
+    decision.fallbackIndex = bestOf(input, decision.index, chosen)
+    return decision
+  }
+}
+
+function keepsCurrent(input: SelectInput, best: number, settings: DefaultSelectionSettings): boolean {
+  const { candidates, currentIndex, currentForMs } = input
+  const current = candidates[currentIndex]
+  if (current === undefined) return false
+  const rank = rankOf(current, input, settings)
+  if (best < 0) return true
+  if (current.state !== 'up' || rank === unusable) return false
+  const better = candidates[best]
+  if (better === undefined || currentForMs < settings.holdMs) return true
+  // Within one rank what works is left alone.
+  return rankOf(better, input, settings) >= rank
+}
+
+/** The first of the lowest rank; -1 when there is none that could work. */
+function bestOf(input: SelectInput, but: number, settings: DefaultSelectionSettings): number {
+  let found = -1
+  let least = unusable
+  for (const [index, candidate] of input.candidates.entries()) {
+    if (index === but) continue
+    const rank = rankOf(candidate, input, settings)
+    if (rank < least) {
+      found = index
+      least = rank
+    }
+  }
+  return found
+}
+
+function rankOf(
+  candidate: TransportCandidate,
+  input: SelectInput,
+  settings: DefaultSelectionSettings,
+): number {
+  if (candidate.state === 'down') return unusable
+  const isLossy = input.candidates.some(
+    ({ transport, loss }) => (transport === 'tcp' || transport === 'quic') && loss > settings.lossLimit,
+  )
+  const penalty = candidate.state === 'degraded' ? degradedPenalty : 0
+  return penalty + transportRank(candidate, isLossy, settings)
+}
+
+function transportRank(
+  { transport, distance, rttP50Ms, rttP99Ms }: TransportCandidate,
+  isLossy: boolean,
+  { rdmaLatencyLimitMs, steadyFactor }: DefaultSelectionSettings,
+): number {
+  if (transport === 'shm') return distance === 0 ? 0 : 7
+  if (transport === 'rdma') {
+    return rttP50Ms < rdmaLatencyLimitMs && rttP99Ms < rttP50Ms * steadyFactor ? 1 : 6
+  }
+  if (transport === 'ipoib') return 2
+  if (transport === 'quic') return distance >= 4 || isLossy ? 3 : 5
+  return 4
+}

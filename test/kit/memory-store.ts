@@ -1,0 +1,120 @@
+import type { ChunkBuffer, ChunkInfo, ChunkStore, ChunkStoreStats } from '../../core/contract/chunk-store.ts'
+import type { Clock } from '../../core/contract/clock.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import type { ChunkId } from '../../core/contract/ids.ts'
+import { crc32c } from '../../native/crc.ts'
+
+export interface MemoryStore extends ChunkStore {
+  /** Buffers handed out and not released. */
+  readonly held: number
+  /** Of any operation, from now on. */
+  delayMs: number
+  /** Executed, by id in hex: how often the store was asked to put it. */
+  readonly puts: ReadonlyMap<string, number>
+}
+
+const hex = (id: Uint8Array): string => Buffer.from(id).toString('hex')
+
+/** A chunk store of a Map, on a clock that a simulation moves: the laws of puts and gets, nothing durable, no bound. */
+export function createMemoryStore(clock: Clock): MemoryStore {
+  const chunks = new Map<string, Uint8Array>()
+  const puts = new Map<string, number>()
+  let held = 0
+  const acquire = (byteLength: number): ChunkBuffer => {
+    let isReleased = false
+    held++
+    return {
+      bytes: new Uint8Array(byteLength),
+      release() {
+        if (isReleased) throw new Error('a buffer was released twice')
+        isReleased = true
+        held--
+      },
+    }
+  }
+  const wait = async (): Promise<void> => {
+    if (store.delayMs > 0) await clock.sleep(store.delayMs)
+  }
+  const missing = (): never => {
+    throw new Error('not part of this store')
+  }
+  const store: MemoryStore = {
+    kind: 'reference',
+    delayMs: 0,
+    puts,
+    get held() {
+      return held
+    },
+    acquire: async (byteLength, signal) => {
+      signal?.throwIfAborted()
+      return acquire(byteLength)
+    },
+    async put(id, buffer, byteLength) {
+      const bytes = Uint8Array.from(buffer.bytes.subarray(0, byteLength))
+      await wait()
+      const name = hex(id)
+      puts.set(name, (puts.get(name) ?? 0) + 1)
+      const before = chunks.get(name)
+      if (before !== undefined && Buffer.compare(before, bytes) !== 0) {
+        throw new StorageError('CONFLICT', 'the chunk exists with other content')
+      }
+      chunks.set(name, bytes)
+    },
+    async get(id: ChunkId, offset, length) {
+      await wait()
+      const bytes = chunks.get(hex(id))
+      if (bytes === undefined) throw new StorageError('CHUNK_NOT_FOUND', 'there is no such chunk')
+      if (offset > bytes.length) throw new StorageError('INVALID_ARGUMENT', 'behind the end')
+      const part = bytes.subarray(offset, offset + length)
+      const buffer = acquire(part.length)
+      buffer.bytes.set(part)
+      return buffer
+    },
+    async has(id) {
+      await wait()
+      return chunks.has(hex(id))
+    },
+    async delete(id) {
+      await wait()
+      return chunks.delete(hex(id))
+    },
+    async list(after, limit) {
+      const from = after === null ? '' : hex(after)
+      return [...chunks]
+        .filter(([name]) => name > from)
+        .toSorted(([left], [right]) => (left < right ? -1 : 1))
+        .slice(0, limit)
+        .map(
+          ([name, bytes]): ChunkInfo => ({
+            id: Uint8Array.from(Buffer.from(name, 'hex')),
+            byteLength: bytes.length,
+            crc32c: crc32c(bytes),
+          }),
+        )
+    },
+    scrub: missing,
+    digest: missing,
+    digestNow: missing,
+    async stats(): Promise<ChunkStoreStats> {
+      const liveBytes = [...chunks.values()].reduce((sum, { length }) => sum + length, 0)
+      return {
+        backend: 'memory',
+        chunkCount: chunks.size,
+        liveBytes,
+        staleBytes: 0,
+        capacityBytes: liveBytes,
+        freeBytes: 0,
+        indexBytes: 0,
+        cacheBytes: 0,
+        cacheHits: 0,
+        cacheMisses: 0,
+        poolUsedBytes: 0,
+        poolBytes: 0,
+        corruptChunks: 0,
+        online: true,
+      }
+    },
+    close: async () => undefined,
+  }
+  return store
+}
