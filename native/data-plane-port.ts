@@ -58,6 +58,19 @@ export const portOps = {
   stats: 6,
   scrub: 7,
   sync: 8,
+  // To other nodes: peer_layout.h.
+  peerConnect: 16,
+  peerListen: 17,
+  peerClose: 18,
+  peerEnded: 19,
+  peerPut: 20,
+  peerGet: 21,
+  peerHas: 22,
+  peerDelete: 23,
+  peerList: 24,
+  peerStat: 25,
+  peerPing: 26,
+  peerCancel: 27,
 } as const
 
 /** ErrorCode in native/include/pando/result.h, in the order of its numbers. */
@@ -79,6 +92,11 @@ const statusCodes: readonly ErrorCode[] = [
   'PROTOCOL_ERROR',
   'DEADLINE_EXCEEDED',
 ]
+
+/** Undefined for success. */
+export function statusCode(status: number): ErrorCode | undefined {
+  return status === 0 ? undefined : (statusCodes[status] ?? 'INTERNAL')
+}
 
 export function statusError(status: number, what: string, osError = 0): StorageError {
   const cause = osError === 0 ? undefined : { cause: new Error(`errno ${osError}`) }

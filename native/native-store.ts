@@ -14,12 +14,14 @@ import type { PlanSink, QosPlan } from '../core/contract/qos.ts'
 import { DataPlanePort, type NativeAddon, type NativeOptions, portOps } from './data-plane-port.ts'
 import { Gate } from './gate.ts'
 import { NativeDigests, nativeDigestNow } from './native-digest.ts'
+import { PeerDoor, setPeerDoor } from './peer-door.ts'
+import { PeerPages, peerPagesBytes } from './peer-pages.ts'
 import type { RingRequest } from './request-ring.ts'
 import { SlabPool } from './slab-pool.ts'
+import { gaugesOf, listRecordBytes, readListRecord, successor } from './store-records.ts'
 
 const pageBytes = 4096
-const segmentBytes = 64 * 1024 * 1024
-const listRecordBytes = 32
+const maxSlabBytes = 2 ** 31 - 4096
 const findingBytes = 64
 /** kMostQosClasses in native/include/pando/qos.h. */
 const mostClasses = 64
@@ -37,23 +39,6 @@ const problems: readonly (ScrubFinding['problem'] | undefined)[] = [
   'unreadable',
 ]
 
-/** Fields of StoreStats in native/include/pando/port_layout.h that are used here, by position. */
-const statWords = {
-  chunks: 0,
-  chunkBytes: 1,
-  liveBytes: 2,
-  capacityBytes: 3,
-  segmentsUsed: 7,
-  indexBytes: 9,
-  cacheBytes: 10,
-  cacheHits: 11,
-  cacheMisses: 12,
-  lostBatches: 26,
-  offline: 28,
-  damagedChunks: 29,
-} as const
-const statsBytes = 256
-
 export interface NativeStoreOptions extends NativeOptions {
   readonly log: Logger
   /** Warns of buffers that were dropped without a release. Costs a registration for each buffer. */
@@ -62,7 +47,9 @@ export interface NativeStoreOptions extends NativeOptions {
 
 /** ALREADY_OPEN, INVALID_ARGUMENT, INSUFFICIENT_STORAGE, IO_ERROR, CORRUPT_CHUNK (no readable superblock). */
 export async function openNativeStore(addon: NativeAddon, options: NativeStoreOptions): Promise<ChunkStore> {
-  const port = await DataPlanePort.open(addon, options, options.log)
+  const poolBytes = options.slabBytes
+  const slabBytes = Math.min(poolBytes + peerPagesBytes, maxSlabBytes)
+  const port = await DataPlanePort.open(addon, { ...options, slabBytes }, options.log)
   return new NativeStore(addon, port, options)
 }
 
@@ -72,6 +59,7 @@ class NativeStore implements ChunkStore {
   readonly #addon: NativeAddon
   readonly #port: DataPlanePort
   readonly #pool: SlabPool
+  readonly #peers: PeerDoor
   readonly #digests: NativeDigests
   readonly #gate = new Gate('chunk store')
   #closing: Promise<void> | undefined
@@ -81,7 +69,10 @@ class NativeStore implements ChunkStore {
     this.#port = port
     const onLeak = (byteLength: number): void =>
       options.log.warn({ byteLength }, 'a chunk buffer was dropped without being released')
-    this.#pool = new SlabPool({ slab: port.slab, ...(options.watchLeaks ? { onLeak } : {}) })
+    const byteLength = port.slab.byteLength - peerPagesBytes
+    this.#pool = new SlabPool({ slab: port.slab, byteLength, ...(options.watchLeaks ? { onLeak } : {}) })
+    this.#peers = new PeerDoor(port, this.#pool, new PeerPages(port.slab, byteLength))
+    setPeerDoor(this, this.#peers)
     this.#digests = new NativeDigests(port)
   }
 
@@ -236,14 +227,7 @@ class NativeStore implements ChunkStore {
         }),
         'the chunks could not be listed',
       )
-      const chunks = Array.from({ length: count }, (_, index): ChunkInfo => {
-        const at = index * listRecordBytes
-        return {
-          id: Uint8Array.from(buffer.bytes.subarray(at, at + chunkIdBytes)),
-          byteLength: buffer.bytes.readUInt32LE(at + 16),
-          crc32c: buffer.bytes.readUInt32LE(at + 20),
-        }
-      })
+      const chunks = Array.from({ length: count }, (_, index) => readListRecord(buffer.bytes, index))
       return { chunks, next }
     } finally {
       buffer.release()
@@ -306,40 +290,21 @@ class NativeStore implements ChunkStore {
 
   async stats(): Promise<ChunkStoreStats> {
     this.#gate.check()
-    const buffer = await this.#pool.acquire(statsBytes)
-    let values: readonly number[]
+    // Not of the pool: that it is empty is what somebody may want to see.
+    const page = this.#peers.takePage()
     try {
-      const { byteOffset } = buffer.bytes
       await this.#ask(
         (words, _ringBytes, first) => {
           words[first + 2] = portOps.stats
-          words[first + 8] = byteOffset
+          words[first + 8] = page.offset
         },
         () => undefined,
         'the statistics could not be read',
       )
-      values = Array.from({ length: statsBytes / 8 }, (_, index) =>
-        Number(buffer.bytes.readBigUInt64LE(index * 8)),
-      )
+      const pool = { poolUsedBytes: this.#pool.usedBytes, poolBytes: this.#pool.totalBytes }
+      return { backend: this.#port.backend, ...gaugesOf(page.bytes), ...pool }
     } finally {
-      buffer.release()
-    }
-    const value = (name: keyof typeof statWords): number => values[statWords[name]] ?? 0
-    return {
-      backend: this.#port.backend,
-      chunkCount: value('chunks'),
-      liveBytes: value('chunkBytes'),
-      staleBytes: Math.max(0, value('segmentsUsed') * segmentBytes - value('liveBytes')),
-      capacityBytes: value('capacityBytes'),
-      freeBytes: Math.max(0, value('capacityBytes') - value('liveBytes')),
-      indexBytes: value('indexBytes'),
-      cacheBytes: value('cacheBytes'),
-      cacheHits: value('cacheHits'),
-      cacheMisses: value('cacheMisses'),
-      poolUsedBytes: this.#pool.usedBytes,
-      poolBytes: this.#pool.totalBytes,
-      corruptChunks: value('damagedChunks') + value('lostBatches'),
-      online: value('offline') === 0,
+      this.#peers.givePage(page)
     }
   }
 
@@ -360,6 +325,7 @@ class NativeStore implements ChunkStore {
     const emptied = this.#gate.close()
     // What waits for the limit of a class would keep the close waiting.
     this.#port.setPlan(Float64Array.of(1, 0, 0, 0))
+    await this.#peers.close()
     this.#pool.close()
     await emptied
     await this.#port.close()
@@ -375,16 +341,6 @@ function checkId(id: ChunkId): void {
   if (id.length !== chunkIdBytes) {
     throw new StorageError('INVALID_ARGUMENT', `a chunk id has ${chunkIdBytes} bytes, not ${id.length}`)
   }
-}
-
-/** The smallest id greater than this one; null behind the greatest. */
-function successor(id: ChunkId): ChunkId | null {
-  const next = Uint8Array.from(id)
-  for (let at = next.length - 1; at >= 0; at--) {
-    next[at] = ((next[at] ?? 0) + 1) & 0xff
-    if (next[at] !== 0) return next
-  }
-  return null
 }
 
 function readFinding(bytes: Buffer, index: number): ScrubFinding {

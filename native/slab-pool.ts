@@ -26,6 +26,8 @@ interface Waiter {
 export interface SlabPoolOptions {
   /** The memory that is handed out; its length is rounded down to a multiple of 4 MiB and must hold one. */
   readonly slab: ArrayBuffer
+  /** Only so much of it, from its start. */
+  readonly byteLength?: number
   /**
    * Told of buffers that were collected without a release; without it no watch is kept. The slice stays taken: a view
    * of it may be alive still, and handing it out again would mix two bodies.
@@ -58,7 +60,7 @@ export class SlabPool {
   readonly #leaks: FinalizationRegistry<number> | undefined
 
   constructor(options: SlabPoolOptions) {
-    const blocks = Math.floor(options.slab.byteLength / blockBytes)
+    const blocks = Math.floor((options.byteLength ?? options.slab.byteLength) / blockBytes)
     if (blocks < 1) throw new StorageError('INVALID_CONFIG', 'the buffer pool needs at least 4 MiB')
     this.totalBytes = blocks * blockBytes
     this.#slab = options.slab
@@ -79,6 +81,14 @@ export class SlabPool {
 
   get waiting(): number {
     return this.#waiters.size
+  }
+
+  /** As `acquire` where nobody need wait, else undefined. */
+  acquireNow(byteLength: number): SlabBuffer | undefined {
+    if (this.#closed || this.waiting > 0 || byteLength > maxChunkBytes) return undefined
+    const order = orderFor(byteLength)
+    const offset = this.#take(order)
+    return offset < 0 ? undefined : this.#wrap(offset, order, byteLength)
   }
 
   /** A slice of at least `byteLength` bytes whose `bytes` is exactly that long. Waits its turn. */

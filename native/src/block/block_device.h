@@ -96,6 +96,9 @@ class BlockDevice {
   virtual size_t Poll(uint64_t wait_us) = 0;
   /// Thread safe.
   virtual void Wake() = 0;
+  /// Readable while Poll has something to finish; for a reactor that waits for other things too. -1:
+  /// nothing finishes outside of Poll. Asked for once, on the thread that polls.
+  [[nodiscard]] virtual int event_fd() { return -1; }
   /// Requests that have not finished.
   [[nodiscard]] virtual size_t in_flight() const = 0;
   /// REQUIRES: in_flight() == 0.

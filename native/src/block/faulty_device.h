@@ -24,6 +24,7 @@ class FaultyDevice final : public BlockDevice {
   void Submit(BlockRequest* request) override;
   size_t Poll(uint64_t wait_us) override;
   void Wake() override { inner_->Wake(); }
+  [[nodiscard]] int event_fd() override { return inner_->event_fd(); }
   void Close() override { inner_->Close(); }
 
   /// Replaces the plan; counting starts anew.

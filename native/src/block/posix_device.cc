@@ -1,6 +1,7 @@
 // pread and pwrite on a small pool of threads: the fallback where io_uring is refused (seccomp
 // profiles of container runtimes do that).
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -61,6 +62,10 @@ class PosixDevice final : public BlockDevice {
     }
     woken_ = false;
     reaped_.swap(finished_);
+    if (event_.get() >= 0 && !reaped_.empty()) {
+      uint64_t value = 0;
+      [[maybe_unused]] const ssize_t n = ::read(event_.get(), &value, sizeof value);
+    }
     lock.unlock();
     for (BlockRequest* request : reaped_) {
       --in_flight_;
@@ -78,6 +83,12 @@ class PosixDevice final : public BlockDevice {
     const std::lock_guard lock(mutex_);
     woken_ = true;
     done_.notify_one();
+  }
+
+  [[nodiscard]] int event_fd() override {
+    const std::lock_guard lock(mutex_);
+    if (event_.get() < 0) event_ = FileHandle(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    return event_.get();
   }
 
   void Close() override {
@@ -105,6 +116,10 @@ class PosixDevice final : public BlockDevice {
       lock.lock();
       finished_.push_back(request);
       done_.notify_one();
+      if (event_.get() >= 0) {
+        const uint64_t one = 1;
+        [[maybe_unused]] const ssize_t n = ::write(event_.get(), &one, sizeof one);
+      }
     }
   }
 
@@ -161,6 +176,7 @@ class PosixDevice final : public BlockDevice {
   std::condition_variable done_;
   RequestQueue queue_;
   std::vector<BlockRequest*> finished_;
+  FileHandle event_;
   bool woken_ = false;
   bool stopping_ = false;
   std::vector<std::thread> threads_;

@@ -121,6 +121,8 @@ class UringDevice final : public BlockDevice {
     [[maybe_unused]] const ssize_t n = ::write(wake_.get(), &one, sizeof one);
   }
 
+  [[nodiscard]] int event_fd() override { return ring_.ring_fd; }
+
   void Close() override {
     if (!open_) return;
     PANDO_ASSERT(in_flight() == 0);

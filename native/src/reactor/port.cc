@@ -9,6 +9,7 @@
 
 #include "block/aligned_buffer.h"
 #include "reactor/reactor.h"
+#include "rpc/engine.h"
 
 namespace pando {
 namespace {
@@ -137,8 +138,9 @@ size_t ReactorPort::Take() {
 }
 
 bool ReactorPort::Valid(const SqEntry& entry) const {
-  if (entry.op >= kPortOpCount || entry.flags != 0 || entry.qos_class >= kMostQosClasses)
-    return false;
+  if (entry.flags != 0 || entry.qos_class >= kMostQosClasses) return false;
+  if (IsPeerOp(entry.op)) return ValidForPeer(entry);
+  if (entry.op >= kPortOpCount) return false;
   uint64_t bytes = 0;
   switch (static_cast<PortOp>(entry.op)) {
     case PortOp::kPut:
@@ -162,9 +164,30 @@ bool ReactorPort::Valid(const SqEntry& entry) const {
     default:
       return true;
   }
+  return InSlab(entry.slab_offset, bytes);
+}
+
+bool ReactorPort::InSlab(uint64_t offset, uint64_t bytes) const {
   const uint64_t rounded = RoundUp(bytes, kPageBytes);
-  return entry.slab_offset % kSlabAlignment == 0 && rounded <= options_.slab_bytes &&
-         entry.slab_offset <= options_.slab_bytes - rounded;
+  return offset % kSlabAlignment == 0 && rounded <= options_.slab_bytes &&
+         offset <= options_.slab_bytes - rounded;
+}
+
+bool ReactorPort::ValidForPeer(const SqEntry& entry) const {
+  const auto asked = std::bit_cast<PeerSqEntry>(entry);
+  const auto op = static_cast<PortOp>(entry.op);
+  uint64_t bytes = 0;
+  if (op == kPeerConnect || op == kPeerListen) bytes = sizeof(PeerPage);
+  if (op == kPeerPut || op == kPeerGet) {
+    if (asked.length > kMaxChunkBytes || (op == kPeerPut && asked.length == 0)) return false;
+    bytes = asked.length;
+  }
+  if (op == kPeerList) {
+    if (asked.length == 0 || asked.length > rpc::kMaxListRecords) return false;
+    bytes = uint64_t{asked.length} * sizeof(ListRecord);
+  }
+  if (op == kPeerStat) bytes = sizeof(StoreStats);
+  return InSlab(asked.slab_offset, bytes);
 }
 
 void ReactorPort::Refuse(const SqEntry& entry, ErrorCode code) {
@@ -186,6 +209,13 @@ void ReactorPort::Execute(const SqEntry& entry) {
   slot->target = &home_;
   StoreRequest& request = slot->request;
   request.op = static_cast<PortOp>(entry.op);
+  if (IsPeerOp(entry.op)) {
+    request.out_length = request.out_crc = request.out_chunk_length = 0;
+    request.out_value = 0;
+    request.out_id = entry.id;
+    request.os_error = 0;
+    return home_.engine().Execute(std::bit_cast<PeerSqEntry>(entry), slot, *this);
+  }
   request.qos_class = entry.qos_class;
   request.id = entry.id;
   request.data =

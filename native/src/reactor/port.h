@@ -71,6 +71,8 @@ class ReactorPort final : public Port, public SlotOwner {
   ReactorPort(Reactor& home, const std::vector<Reactor*>& all, PortOptions options);
   void Execute(const SqEntry& entry);
   [[nodiscard]] bool Valid(const SqEntry& entry) const;
+  [[nodiscard]] bool ValidForPeer(const SqEntry& entry) const;
+  [[nodiscard]] bool InSlab(uint64_t offset, uint64_t bytes) const;
   void Publish(const CqEntry& entry);
   void Refuse(const SqEntry& entry, ErrorCode code);
   void Settle(uint64_t ticket);

@@ -25,6 +25,7 @@ void FanOut(PortSlot* slot, const std::vector<Reactor*>& reactors) {
     part->target = reactor;
     part->buffer = std::make_unique<AlignedBuffer>(std::max<size_t>(bytes, kPageBytes));
     part->request.op = whole.op;
+    part->request.qos_class = whole.qos_class;
     part->request.id = whole.id;
     part->request.length = whole.length;
     part->request.data = part->buffer->data();

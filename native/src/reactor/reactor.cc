@@ -13,6 +13,7 @@
 #include "block/faulty_device.h"
 #include "block/file_handle.h"
 #include "block/memory_device.h"
+#include "rpc/engine.h"
 
 namespace pando {
 namespace {
@@ -77,6 +78,15 @@ void Reactor::Post(std::function<void()> work) {
 
 void Reactor::Wake() {
   if (device_) device_->Wake();
+  if (rpc::Engine* engine = engine_to_wake_.load()) engine->Wake();
+}
+
+rpc::Engine& Reactor::engine() {
+  if (!engine_) {
+    engine_ = std::make_unique<rpc::Engine>(*this, all_, options_.plane.log);
+    engine_to_wake_.store(engine_.get());
+  }
+  return *engine_;
 }
 
 void Reactor::BeginClose(ReactorPort* port) {
@@ -87,6 +97,7 @@ void Reactor::BeginClose(ReactorPort* port) {
     ++reactor->closing_ports_;
     reactor->Wake();
   }
+  if (engine_) engine_->PortCloses(*port);
 }
 
 Result<std::unique_ptr<BlockDevice>> Reactor::OpenDevice(const std::string& path, bool create) {
@@ -247,10 +258,12 @@ size_t Reactor::Turn() {
   work += store_->Poll();
   work += device_->Poll(0);
   work += store_->Poll();
+  if (engine_) work += engine_->Poll();
   for (size_t i = 0; i < ports_.size();) {
     ReactorPort* port = ports_[i];
     port->RingDoorbell();
-    if (port->closing() && port->quiet()) {
+    if (port->closing() && port->quiet() && (!engine_ || !engine_->Uses(*port))) {
+      if (engine_) engine_->PortGone(*port);
       ports_.erase(ports_.begin() + static_cast<std::ptrdiff_t>(i));
       for (Reactor* reactor : all_) --reactor->closing_ports_;
       port->FinishClose();  // the port may be gone from here on
@@ -296,7 +309,10 @@ void Reactor::Loop() {
     // Say that we sleep, then look again: whoever publishes looks for this word afterwards.
     sleeping_.store(true);
     for (ReactorPort* port : ports_) port->SetSleeping(true);
-    if (!HasWork()) device_->Poll(std::min<uint64_t>(store_->NextTimerUs(), 1000000));
+    if (!HasWork()) {
+      const uint64_t wait_us = std::min<uint64_t>(store_->NextTimerUs(), 1000000);
+      engine_ ? engine_->Sleep(*device_, wait_us) : static_cast<void>(device_->Poll(wait_us));
+    }
     sleeping_.store(false);
     for (ReactorPort* port : ports_) port->SetSleeping(false);
     idle_since = 0;

@@ -18,6 +18,10 @@
 
 namespace pando {
 
+namespace rpc {
+class Engine;
+}
+
 class Reactor {
  public:
   struct Options {
@@ -48,6 +52,8 @@ class Reactor {
   void AddPort(ReactorPort* port) { ports_.push_back(port); }
   void BeginClose(ReactorPort* port);
   void SetPlan(const std::vector<ClassPlan>& plan) { store_->SetPlan(plan); }
+  /// Made when first asked for.
+  [[nodiscard]] rpc::Engine& engine();
   /// Hands a slot to the reactor that owns its partition (maybe this one).
   void Route(PortSlot* slot, Reactor& target);
 
@@ -67,6 +73,8 @@ class Reactor {
   std::unique_ptr<BlockDevice> device_;
   std::unique_ptr<ChunkStore> store_;
   std::vector<ReactorPort*> ports_;
+  std::unique_ptr<rpc::Engine> engine_;
+  std::atomic<rpc::Engine*> engine_to_wake_{nullptr};
   // inbox_[i]: written by reactor i only.
   std::vector<std::unique_ptr<SpscRing<PortSlot*>>> inbox_;
   bool mail_waits_ = false;

@@ -23,7 +23,8 @@ ErrorCode StatusOf(const Header& header) {
   if (code == ErrorCode::kPeerUnreachable || code == ErrorCode::kPeerRefused) {
     return ErrorCode::kInternal;
   }
-  return code;
+  // CLOSED is for sessions that this side has closed; that side's going away is as good as gone.
+  return code == ErrorCode::kClosed ? ErrorCode::kPeerUnreachable : code;
 }
 
 uint32_t MostAnswerBytes(const ClientCall& call) {
@@ -41,7 +42,7 @@ uint32_t MostAnswerBytes(const ClientCall& call) {
 
 }  // namespace
 
-ClientSession::ClientSession(SessionHost& host, SessionOptions options, ClientCounters* counters,
+ClientSession::ClientSession(SessionHost& host, SessionOptions options, PeerCounters* counters,
                              void (*opened)(ClientSession*), void* context)
     : Session(host, std::move(options), Sender::kClient),
       counters_(counters),
@@ -62,6 +63,7 @@ void ClientSession::Opened() {
 }
 
 void ClientSession::Submit(ClientCall* call) {
+  call->owner = this;
   call->stage = ClientCall::Stage::kWaiting;
   call->status = ErrorCode::kOk;
   call->reason = Reason::kNone;
@@ -69,7 +71,7 @@ void ClientSession::Submit(ClientCall* call) {
   call->ended = call->sending = false;
   call->credit_bytes = CreditBytesOf(call->op, call->length);
   if (state() != State::kOpen || refusing_) {
-    call->status = state() == State::kOpen || end().ok() ? ErrorCode::kClosed : end().code();
+    call->status = WhyClosed();
     return call->done(call);
   }
   call->next = nullptr;
@@ -85,6 +87,11 @@ void ClientSession::Submit(ClientCall* call) {
   // Once, over the bytes as they were handed over.
   if (call->op == Op::kPut) call->payload_crc = Crc32c({call->memory, call->length});
   Pump();
+}
+
+ErrorCode ClientSession::WhyClosed() const {
+  if (leaving() || (ended_by() == EndedBy::kUs && state() != State::kOpen)) return ErrorCode::kClosed;
+  return end().ok() ? ErrorCode::kPeerUnreachable : end().code();
 }
 
 void ClientSession::Pump() {
@@ -158,15 +165,14 @@ Landing ClientSession::GotFrame(const Decoded& frame, const RemoteLanding& /*lan
     LeaveWhenAnswered();
     return {Landing::Verdict::kSkip, bytes, {}, nullptr};
   }
-  if (call->stage != ClientCall::Stage::kSent || header.op != call->op ||
-      (header.op != Op::kList && header.chunk != call->chunk)) {
+  if (call->stage != ClientCall::Stage::kSent || header.op != call->op) {
     return Violation(Reason::kBadOrder);
   }
   if (bytes > MostAnswerBytes(*call)) return Violation(Reason::kBadLength);
   Release(index);
   if (!call->idle_ping) {
     const uint64_t rtt = host().now_us() - call->sent_us;
-    counters_->rtt_us[counters_->answers++ % ClientCounters::kSamples] =
+    counters_->rtt_us[counters_->answers++ % PeerCounters::kSamples] =
         static_cast<uint32_t>(std::min<uint64_t>(rtt, 0xFFFFFFFF));
   }
   if (!call->ended) {
@@ -198,7 +204,7 @@ void ClientSession::GotPayload(void* token) {
   auto* call = static_cast<ClientCall*>(token);
   call->stage = ClientCall::Stage::kAnswered;
   if (!call->ended && !Sound(*call)) {
-    call->status = ErrorCode::kProtocolError;
+    call->status = ErrorCode::kIoError;
     call->reason = Reason::kDamaged;
     call->out_bytes = 0;
   }
@@ -296,7 +302,7 @@ void ClientSession::TickOpen(uint64_t now_us) {
   }
   const uint64_t keep_alive_us = uint64_t{options().keep_alive_ms} * 1000;
   const uint64_t silence = now_us - last_heard_us();
-  if (silence >= 2 * keep_alive_us) {
+  if (silence >= 3 * keep_alive_us) {
     return Abort(ErrorCode::kPeerUnreachable, "nothing was heard of the peer");
   }
   if (silence >= keep_alive_us && !ping_out_ && !refusing_) SendPing();

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "pando/peer_layout.h"
 #include "rpc/session.h"
 
 namespace pando::rpc {
@@ -57,19 +58,10 @@ struct ClientCall {
   ClientCall* next = nullptr;
 };
 
-/// Measured by the session; shared with JavaScript byte for byte (peer_layout.h has the offsets).
-struct ClientCounters {
-  uint64_t requests = 0;
-  uint64_t path_errors = 0;  // ended with PEER_UNREACHABLE, PROTOCOL_ERROR or DEADLINE_EXCEEDED
-  uint64_t answers = 0;
-  static constexpr size_t kSamples = 256;
-  std::array<uint32_t, kSamples> rtt_us{};  // answer n is at n % kSamples
-};
-
 class ClientSession final : public Session {
  public:
   /// `opened` runs once when the session is agreed on.
-  ClientSession(SessionHost& host, SessionOptions options, ClientCounters* counters,
+  ClientSession(SessionHost& host, SessionOptions options, PeerCounters* counters,
                 void (*opened)(ClientSession*), void* context);
   ~ClientSession() override;
 
@@ -77,6 +69,8 @@ class ClientSession final : public Session {
   void Submit(ClientCall* call);
   /// Ends the call as soon as its memory is free.
   void Cancel(ClientCall* call, ErrorCode code);
+  /// What a request gets that comes too late.
+  [[nodiscard]] ErrorCode WhyClosed() const;
   [[nodiscard]] uint32_t in_flight() const { return in_flight_; }
   [[nodiscard]] void* context() const { return context_; }
 
@@ -109,7 +103,7 @@ class ClientSession final : public Session {
   void LeaveWhenAnswered();
   void SendPing();
 
-  ClientCounters* counters_;
+  PeerCounters* counters_;
   void (*opened_)(ClientSession*);
   void* context_;
   std::vector<Entry> entries_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "pando/crc32c.h"
+#include "pando/qos.h"
 
 namespace pando::rpc {
 
@@ -148,6 +149,8 @@ void ServerSession::Execute(Call* call) {
       request.op = PortOp::kStats;
       break;
   }
+  // A class that this node has no plan for is served as the default one.
+  request.qos_class = header.qos_class < kMostQosClasses ? header.qos_class : uint8_t{0};
   request.id = header.chunk;
   request.data = call->memory;
   request.length = header.length;
@@ -175,7 +178,7 @@ void ServerSession::AnswerFromStore(Call* call) {
   const Header& header = call->request;
   ErrorCode status = request.status;
   if (header.op == Op::kPut && status == ErrorCode::kProtocolError) {
-    return Answer(call, status, Reason::kDamaged, 0, 0);
+    return Answer(call, ErrorCode::kIoError, Reason::kDamaged, 0, 0);
   }
   if (header.op == Op::kGet && header.length == 0 && status == ErrorCode::kOk &&
       header.offset > request.out_chunk_length) {

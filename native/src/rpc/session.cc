@@ -187,7 +187,8 @@ void Session::Introduce() {
 }
 
 void Session::Refuse(ErrorCode code, std::string why) {
-  End(EndedBy::kFailure, Error{code, std::move(why)}, Reason::kNone, false);
+  // What was said before (the challenge) may still go out.
+  End(EndedBy::kFailure, Error{code, std::move(why)}, Reason::kNone, true);
 }
 
 // ---- Frames
@@ -289,7 +290,8 @@ void Session::OnClosed(const Status& why) {
   }
   state_ = State::kOver;
   payloads_coming_ = 0;
-  Failed(end_.ok() ? Error{ErrorCode::kClosed, "the session was closed"} : end_.error());
+  const ErrorCode code = ended_by_ == EndedBy::kUs ? ErrorCode::kClosed : ErrorCode::kPeerUnreachable;
+  Failed(end_.ok() ? Error{code, "the session was closed"} : end_.error());
   Settle();
 }
 

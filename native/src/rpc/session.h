@@ -69,6 +69,7 @@ class Session : public ConnectionEvents {
   /// At once.
   void Abort(ErrorCode code, std::string why);
 
+  [[nodiscard]] bool connected() const { return connection_ != nullptr && !closed_; }
   [[nodiscard]] bool open() const { return state_ == State::kOpen; }
   [[nodiscard]] bool over() const { return state_ == State::kOver; }
   [[nodiscard]] const Introduction& peer() const { return peer_; }
@@ -76,6 +77,7 @@ class Session : public ConnectionEvents {
   /// Why it ended; kOk after Leave and after the peer's GOODBYE(CLOSING).
   [[nodiscard]] const Status& end() const { return end_; }
   [[nodiscard]] ConnectionStats ConnectionCounters() const;
+  [[nodiscard]] int64_t Retransmits() const { return connected() ? connection_->Retransmits() : -1; }
 
   // ConnectionEvents
   void OnOpen() final;
@@ -120,7 +122,6 @@ class Session : public ConnectionEvents {
   [[nodiscard]] const SessionOptions& options() const { return options_; }
   [[nodiscard]] SessionHost& host() { return host_; }
   [[nodiscard]] Connection& connection() { return *connection_; }
-  [[nodiscard]] bool connected() const { return connection_ != nullptr && !closed_; }
   [[nodiscard]] bool leaving() const { return leave_by_us_ != 0; }
   [[nodiscard]] State state() const { return state_; }
   [[nodiscard]] uint8_t version() const { return version_; }

@@ -87,9 +87,8 @@ class ConnectionEvents {
 };
 
 struct ConnectionStats {
-  uint64_t bytes_sent = 0;      // headers and payloads
+  uint64_t bytes_sent = 0;  // headers and payloads
   uint64_t bytes_received = 0;
-  int64_t retransmits = -1;     // -1: not known
 };
 
 class Connection {
@@ -111,7 +110,10 @@ class Connection {
   /// Ends the connection: after what was given to Send has gone out (as long as the peer takes it), or
   /// at once. Nothing is delivered any more but `done` and OnClosed. A second call may hurry the first.
   virtual void Close(bool flush) = 0;
+  /// Cheap: asked for with every answer.
   [[nodiscard]] virtual ConnectionStats Stats() const = 0;
+  /// May cost a system call: asked for ten times a second. -1: not known.
+  [[nodiscard]] virtual int64_t Retransmits() const { return -1; }
 };
 
 class AcceptEvents {

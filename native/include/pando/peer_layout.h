@@ -1,0 +1,106 @@
+// Requests to other nodes through a port: entries that overlay those of port_layout.h, and the page
+// of the slab that JavaScript and a session or listener share for as long as it lives.
+//
+// The page is the data plane's from kPeerConnect or kPeerListen until kPeerClose has completed, and
+// holds what is asked for (before), who answered (after), and live counters.
+#ifndef PANDO_PEER_LAYOUT_H_
+#define PANDO_PEER_LAYOUT_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "pando/port_layout.h"
+
+namespace pando {
+
+// Of PortOp. `peer` is the handle that kPeerConnect or kPeerListen gave.
+inline constexpr PortOp kPeerConnect{16};  // page at slab_offset. CQ.value = handle
+inline constexpr PortOp kPeerListen{17};   // page at slab_offset. CQ.value = handle
+/// peer, length = milliseconds of grace. Completes when nothing of it is under way; the handle and
+/// the page are free then. OK also for what is over already.
+inline constexpr PortOp kPeerClose{18};
+/// peer. Completes when it is over. OK: it was closed in good order; CQ.value = EndedBy (session.h);
+/// the message is in the page.
+inline constexpr PortOp kPeerEnded{19};
+// To the store of the peer; fields as for the local op.
+inline constexpr PortOp kPeerPut{20};
+inline constexpr PortOp kPeerGet{21};
+inline constexpr PortOp kPeerHas{22};
+inline constexpr PortOp kPeerDelete{23};
+inline constexpr PortOp kPeerList{24};  // length at most 4096
+inline constexpr PortOp kPeerStat{25};
+inline constexpr PortOp kPeerPing{26};
+/// id = token of a request to a peer, which ends as soon as its memory is free. Completes at once.
+inline constexpr PortOp kPeerCancel{27};
+
+constexpr bool IsPeerOp(uint8_t op) {
+  return op >= static_cast<uint8_t>(kPeerConnect) && op <= static_cast<uint8_t>(kPeerCancel);
+}
+
+struct PeerSqEntry {
+  uint64_t token;        // offset  0
+  uint8_t op;            // offset  8
+  uint8_t qos_class;     // offset  9
+  uint16_t flags;        // offset 10, 0
+  uint32_t length;       // offset 12
+  ChunkId id;            // offset 16
+  uint32_t slab_offset;  // offset 32, multiple of 4096
+  uint32_t peer;         // offset 36
+  uint32_t chunk_offset; // offset 40
+  uint32_t deadline_us;  // offset 44, from now; 0 = none
+  std::array<uint8_t, 16> trace;  // offset 48
+};
+static_assert(sizeof(PeerSqEntry) == sizeof(SqEntry));
+static_assert(offsetof(PeerSqEntry, slab_offset) == 32 && offsetof(PeerSqEntry, peer) == 36);
+static_assert(offsetof(PeerSqEntry, deadline_us) == 44 && offsetof(PeerSqEntry, trace) == 48);
+
+struct PeerCounters {
+  static constexpr size_t kSamples = 256;
+  uint64_t requests;        //    0
+  uint64_t path_errors;     //    8, see ChunkSession.stats
+  uint64_t answers;         //   16
+  uint64_t bytes_sent;      //   24
+  uint64_t bytes_received;  //   32
+  int64_t retransmits;      //   40, -1 = not known
+  uint64_t sessions;        //   48, listener: authenticated and open
+  uint64_t reserved;        //   56
+  std::array<uint32_t, kSamples> rtt_us;  // 64, of answer n at n % 256
+};
+static_assert(sizeof(PeerCounters) == 64 + 4 * PeerCounters::kSamples);
+
+struct PeerPage {
+  // Asked for.
+  char kind[16];                          //   0, of the transport
+  char address[240];                      //  16, as Transport::Connect takes it; after: as bound
+  std::array<uint8_t, 16> node;           // 256
+  std::array<uint8_t, 16> region;         // 272
+  std::array<std::byte, 32> region_key;   // 288, zeroed as soon as it was read
+  uint64_t map_epoch;                     // 320
+  std::array<uint8_t, 16> expected_node;  // 328
+  uint32_t expects_node;                  // 344
+  uint32_t timeout_ms;                    // 348, of connecting or greeting
+  uint32_t keep_alive_ms;                 // 352
+  uint32_t request_credits;               // 356, listener
+  uint32_t byte_credits;                  // 360, listener
+  uint32_t max_sessions;                  // 364, listener
+  uint8_t reserved0[512 - 368];
+  // Answered.
+  std::array<uint8_t, 16> peer_node;    //  512
+  std::array<uint8_t, 16> peer_region;  //  528
+  uint64_t peer_epoch;                  //  544
+  uint64_t capabilities;                //  552
+  uint32_t version;                     //  560
+  uint8_t reserved1[12];
+  char message[448];      //  576, why, when something failed
+  PeerCounters counters;  // 1024
+  uint8_t reserved2[4096 - 1024 - sizeof(PeerCounters)];
+};
+static_assert(sizeof(PeerPage) == 4096);
+static_assert(offsetof(PeerPage, map_epoch) == 320 && offsetof(PeerPage, max_sessions) == 364);
+static_assert(offsetof(PeerPage, peer_node) == 512 && offsetof(PeerPage, version) == 560);
+static_assert(offsetof(PeerPage, message) == 576 && offsetof(PeerPage, counters) == 1024);
+
+}  // namespace pando
+
+#endif  // PANDO_PEER_LAYOUT_H_

@@ -1,0 +1,222 @@
+import { lookup } from 'node:dns/promises'
+import { isIP } from 'node:net'
+import { StorageError } from '../core/contract/errors.ts'
+import { maxChunkBytes } from '../core/contract/ids.ts'
+import type { TransportName } from '../core/contract/policy.ts'
+import type {
+  ChunkSession,
+  ConnectOptions,
+  ListenOptions,
+  NodeIdentity,
+  TransportAdapter,
+  TransportAvailability,
+  TransportCapabilities,
+  TransportListener,
+} from '../core/contract/transport.ts'
+import { loadAddon } from './addon.ts'
+import { portOps } from './data-plane-port.ts'
+import { type PeerDoor, PeerFault, peerDoorOf } from './peer-door.ts'
+import { maxAddressBytes, type PeerPage, type PeerRequest } from './peer-pages.ts'
+import { NativeSession } from './peer-session.ts'
+
+export interface NativeTransportOptions {
+  readonly id: string
+  readonly kind: TransportName
+  /** The driver's name in native/src/rpc/drivers.cc. */
+  readonly driver: string
+  readonly priority: number
+  readonly capabilities: TransportCapabilities
+  /** Addresses are host:port and may be names. */
+  readonly resolvesNames: boolean
+  detect(): Promise<TransportAvailability>
+}
+
+/** A transport of the data plane. Serves native stores, without a byte through JavaScript. */
+export function createNativeTransport(options: NativeTransportOptions): TransportAdapter {
+  return new NativeTransport(options)
+}
+
+/** Chunk RPC over TCP by the data plane. */
+export function nativeTcp(): TransportAdapter {
+  return createNativeTransport({
+    id: 'tcp',
+    kind: 'tcp',
+    driver: 'tcp',
+    priority: 10,
+    capabilities: {
+      throughJavaScript: false,
+      sameHostOnly: false,
+      encrypted: false,
+      remotePlacement: false,
+    },
+    resolvesNames: true,
+    async detect() {
+      const addon = loadAddon()
+      return addon instanceof Error
+        ? { available: false, found: addon.message, advice: 'run `npm run build`', addresses: [] }
+        : { available: true, found: 'TCP of the native data plane', addresses: ['0.0.0.0', '[::]'] }
+    },
+  })
+}
+
+const defaults = {
+  timeoutMs: 5000,
+  keepAliveMs: 10_000,
+  requestCredits: 64,
+  byteCredits: 16 * 1024 * 1024,
+  maxSessions: 1024,
+  graceMs: 5000,
+}
+const nobody = { requestCredits: 0, byteCredits: 0, maxSessions: 0 }
+
+class NativeTransport implements TransportAdapter {
+  readonly id: string
+  readonly kind: TransportName
+  readonly priority: number
+  readonly capabilities: TransportCapabilities
+  readonly maxFrameBytes = maxChunkBytes
+  readonly #options: NativeTransportOptions
+
+  constructor(options: NativeTransportOptions) {
+    this.id = options.id
+    this.kind = options.kind
+    this.priority = options.priority
+    this.capabilities = options.capabilities
+    this.#options = options
+  }
+
+  detect(): Promise<TransportAvailability> {
+    return this.#options.detect()
+  }
+
+  async listen(options: ListenOptions): Promise<TransportListener> {
+    const door = peerDoorOf(options.store)
+    const { page, handle } = await this.#open(door, portOps.peerListen, options.identity, {
+      address: options.address,
+      timeoutMs: options.handshakeTimeoutMs ?? defaults.timeoutMs,
+      keepAliveMs: 0,
+      requestCredits: options.requestCredits ?? defaults.requestCredits,
+      byteCredits: options.byteCredits ?? defaults.byteCredits,
+      maxSessions: options.maxSessions ?? defaults.maxSessions,
+    })
+    return new NativeListener(door, page, handle)
+  }
+
+  async connect(options: ConnectOptions): Promise<ChunkSession> {
+    const door = peerDoorOf(options.buffers)
+    const { signal } = options
+    if (signal?.aborted) throw cancelled(signal)
+    const opening = this.#open(door, portOps.peerConnect, options.identity, {
+      address: options.address,
+      timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
+      keepAliveMs: options.keepAliveMs ?? defaults.keepAliveMs,
+      ...nobody,
+      ...(options.peerNodeId ? { peerNodeId: options.peerNodeId } : {}),
+    })
+    const session = opening.then(
+      (opened) => new NativeSession({ adapterId: this.id, kind: this.kind, door, ...opened }),
+    )
+    return signal ? abandonable(session, signal) : session
+  }
+
+  async #open(
+    door: PeerDoor,
+    op: number,
+    identity: NodeIdentity,
+    asked: Omit<PeerRequest, 'kind' | keyof NodeIdentity>,
+  ): Promise<{ page: PeerPage; handle: number }> {
+    checkIdentity(identity, asked.peerNodeId)
+    const address = this.#options.resolvesNames ? await resolveHost(asked.address) : asked.address
+    if (Buffer.byteLength(address) > maxAddressBytes) {
+      throw new StorageError('INVALID_ARGUMENT', `an address has at most ${maxAddressBytes} bytes`)
+    }
+    const page = door.takePage()
+    try {
+      page.write({ ...asked, ...identity, address, kind: this.#options.driver })
+      const { value } = await door.ask({ op, slabOffset: page.offset })
+      return { page, handle: value }
+    } catch (reason) {
+      const message = page.message
+      door.givePage(page)
+      if (!(reason instanceof PeerFault)) throw reason
+      const isListen = op === portOps.peerListen
+      const code = isListen && reason.code === 'PEER_UNREACHABLE' ? 'UNAVAILABLE' : reason.code
+      throw new StorageError(code, message || `no session with ${address}`, { cause: reason })
+    }
+  }
+}
+
+class NativeListener implements TransportListener {
+  readonly address: string
+  readonly #door: PeerDoor
+  readonly #page: PeerPage
+  readonly #handle: number
+  readonly #unregister: () => void
+  #closing: Promise<void> | undefined
+
+  constructor(door: PeerDoor, page: PeerPage, handle: number) {
+    this.address = page.address
+    this.#door = door
+    this.#page = page
+    this.#handle = handle
+    this.#unregister = door.register(() => this.close(0))
+  }
+
+  get sessionCount(): number {
+    return this.#closing ? 0 : this.#page.counter('sessions')
+  }
+
+  close(graceMs: number = defaults.graceMs): Promise<void> {
+    this.#closing ??= this.#close(graceMs)
+    return this.#closing
+  }
+
+  async #close(graceMs: number): Promise<void> {
+    const length = Math.min(Math.max(0, Math.floor(graceMs)), 0xffffffff)
+    await this.#door.ask({ op: portOps.peerClose, peer: this.#handle, length })
+    this.#unregister()
+    this.#door.givePage(this.#page)
+  }
+}
+
+/** Settles with the abort at once; a session that opens nevertheless is closed. */
+function abandonable(session: Promise<NativeSession>, signal: AbortSignal): Promise<NativeSession> {
+  return new Promise((resolve, reject) => {
+    const abandon = (): void => {
+      reject(cancelled(signal))
+      session.then((opened) => opened.close(0)).catch(() => undefined)
+    }
+    signal.addEventListener('abort', abandon, { once: true })
+    session.then(resolve, reject).finally(() => signal.removeEventListener('abort', abandon))
+  })
+}
+
+function cancelled(signal: AbortSignal): StorageError {
+  return new StorageError('CANCELLED', 'connecting was cancelled', { cause: signal.reason })
+}
+
+function checkIdentity({ nodeId, regionId, regionKey, mapEpoch }: NodeIdentity, peer?: Uint8Array): void {
+  const isSound =
+    nodeId.length === 16 &&
+    regionId.length === 16 &&
+    regionKey.length === 32 &&
+    (peer === undefined || peer.length === 16) &&
+    Number.isSafeInteger(mapEpoch) &&
+    mapEpoch >= 0
+  if (!isSound)
+    throw new StorageError('INVALID_ARGUMENT', 'ids have 16 bytes, a key has 32, an epoch is a count')
+}
+
+/** The data plane takes numbers only: it must not wait for name servers. */
+async function resolveHost(address: string): Promise<string> {
+  const colon = address.lastIndexOf(':')
+  const host = address.slice(0, Math.max(0, colon))
+  if (colon < 1 || host.startsWith('[') || isIP(host) !== 0) return address
+  try {
+    const found = await lookup(host)
+    const numeric = found.family === 6 ? `[${found.address}]` : found.address
+    return `${numeric}${address.slice(colon)}`
+  } catch (cause) {
+    throw new StorageError('PEER_UNREACHABLE', `the name ${host} is not known`, { cause })
+  }
+}

@@ -1,0 +1,175 @@
+/**
+ * The pages that sessions and listeners share with the data plane (native/include/pando/peer_layout.h): they lie behind the
+ * buffer pool in the slab, so that they are nobody's chunk buffers.
+ */
+export const peerPageBytes = 4096
+export const maxPeers = 1024
+/** What a slab needs for them beside the pool. */
+export const peerPagesBytes = peerPageBytes * maxPeers
+
+const offsets = {
+  kind: 0,
+  address: 16,
+  node: 256,
+  region: 272,
+  regionKey: 288,
+  mapEpoch: 320,
+  expectedNode: 328,
+  expectsNode: 344,
+  timeoutMs: 348,
+  keepAliveMs: 352,
+  requestCredits: 356,
+  byteCredits: 360,
+  maxSessions: 364,
+  peerNode: 512,
+  peerRegion: 528,
+  peerEpoch: 544,
+  capabilities: 552,
+  version: 560,
+  message: 576,
+  counters: 1024,
+} as const
+const kindBytes = 16
+const addressBytes = 240
+const messageBytes = 448
+const counters = {
+  requests: 0,
+  pathErrors: 8,
+  answers: 16,
+  bytesSent: 24,
+  bytesReceived: 32,
+  retransmits: 40,
+  sessions: 48,
+  roundTripsUs: 64,
+} as const
+const roundTrips = 256
+
+export interface PeerRequest {
+  readonly kind: string
+  readonly address: string
+  readonly nodeId: Uint8Array
+  readonly regionId: Uint8Array
+  readonly regionKey: Uint8Array
+  readonly mapEpoch: number
+  readonly peerNodeId?: Uint8Array
+  readonly timeoutMs: number
+  readonly keepAliveMs: number
+  readonly requestCredits: number
+  readonly byteCredits: number
+  readonly maxSessions: number
+}
+
+/** Longest address that fits, in bytes. */
+export const maxAddressBytes = addressBytes - 1
+
+export class PeerPage {
+  /** From the start of the slab. */
+  readonly offset: number
+  /** All of it. */
+  readonly bytes: Buffer
+
+  constructor(slab: ArrayBuffer, offset: number) {
+    this.offset = offset
+    this.bytes = Buffer.from(slab, offset, peerPageBytes)
+  }
+
+  write(request: PeerRequest): void {
+    const bytes = this.bytes.fill(0)
+    bytes.write(request.kind, offsets.kind, kindBytes - 1, 'latin1')
+    bytes.write(request.address, offsets.address, addressBytes - 1, 'utf8')
+    bytes.set(request.nodeId, offsets.node)
+    bytes.set(request.regionId, offsets.region)
+    bytes.set(request.regionKey, offsets.regionKey)
+    bytes.writeBigUInt64LE(BigInt(request.mapEpoch), offsets.mapEpoch)
+    if (request.peerNodeId) {
+      bytes.set(request.peerNodeId, offsets.expectedNode)
+      bytes.writeUInt32LE(1, offsets.expectsNode)
+    }
+    for (const name of [
+      'timeoutMs',
+      'keepAliveMs',
+      'requestCredits',
+      'byteCredits',
+      'maxSessions',
+    ] as const) {
+      bytes.writeUInt32LE(request[name], offsets[name])
+    }
+  }
+
+  get address(): string {
+    return this.#text(offsets.address, addressBytes)
+  }
+
+  /** What went wrong, in words of the data plane; empty when nothing did. */
+  get message(): string {
+    return this.#text(offsets.message, messageBytes)
+  }
+
+  get peerNode(): Uint8Array {
+    return Uint8Array.from(this.bytes.subarray(offsets.peerNode, offsets.peerNode + 16))
+  }
+
+  get peerRegion(): Uint8Array {
+    return Uint8Array.from(this.bytes.subarray(offsets.peerRegion, offsets.peerRegion + 16))
+  }
+
+  get peerEpoch(): number {
+    return Number(this.bytes.readBigUInt64LE(offsets.peerEpoch))
+  }
+
+  get capabilities(): number {
+    return Number(this.bytes.readBigUInt64LE(offsets.capabilities))
+  }
+
+  get version(): number {
+    return this.bytes.readUInt32LE(offsets.version)
+  }
+
+  counter(name: 'requests' | 'pathErrors' | 'answers' | 'bytesSent' | 'bytesReceived' | 'sessions'): number {
+    return Number(this.bytes.readBigUInt64LE(offsets.counters + counters[name]))
+  }
+
+  /** -1: not known. */
+  get retransmits(): number {
+    return Number(this.bytes.readBigInt64LE(offsets.counters + counters.retransmits))
+  }
+
+  /** The last round trips in milliseconds, oldest first. */
+  roundTripsMs(): readonly number[] {
+    const answers = this.counter('answers')
+    const count = Math.min(answers, roundTrips)
+    return Array.from({ length: count }, (_, index) => {
+      const at = (answers - count + index) % roundTrips
+      return this.bytes.readUInt32LE(offsets.counters + counters.roundTripsUs + at * 4) / 1000
+    })
+  }
+
+  #text(offset: number, byteLength: number): string {
+    const field = this.bytes.subarray(offset, offset + byteLength)
+    const end = field.indexOf(0)
+    return field.toString('utf8', 0, end < 0 ? byteLength : end)
+  }
+}
+
+/** Hands the pages out. */
+export class PeerPages {
+  readonly #slab: ArrayBuffer
+  readonly #free: number[]
+
+  /** `from`: where they begin in the slab. */
+  constructor(slab: ArrayBuffer, from: number) {
+    this.#slab = slab
+    const count = Math.min(maxPeers, Math.floor((slab.byteLength - from) / peerPageBytes))
+    this.#free = Array.from({ length: count }, (_, index) => from + (count - 1 - index) * peerPageBytes)
+  }
+
+  /** Undefined when all are taken. */
+  take(): PeerPage | undefined {
+    const offset = this.#free.pop()
+    return offset === undefined ? undefined : new PeerPage(this.#slab, offset)
+  }
+
+  give(page: PeerPage): void {
+    this.#free.push(page.offset)
+  }
+}

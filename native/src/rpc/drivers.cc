@@ -1,0 +1,24 @@
+#include "rpc/drivers.h"
+
+#include <string>
+
+#include "rpc/transport/shm_driver.h"
+#include "rpc/transport/tcp.h"
+
+namespace pando::rpc {
+
+Result<std::unique_ptr<TransportDriver>> MakeDriver(std::string_view kind) {
+  if (kind == "tcp") {
+    auto driver = TcpDriver::Create();
+    if (!driver.ok()) return driver.error();
+    return std::unique_ptr<TransportDriver>(std::move(driver).value());
+  }
+  if (kind == "shm") {
+    auto driver = ShmDriver::Open();
+    if (!driver.ok()) return driver.error();
+    return std::unique_ptr<TransportDriver>(std::move(driver).value());
+  }
+  return Error{ErrorCode::kInvalidArgument, "there is no transport " + std::string(kind)};
+}
+
+}  // namespace pando::rpc

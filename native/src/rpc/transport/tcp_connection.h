@@ -1,0 +1,75 @@
+#ifndef PANDO_RPC_TRANSPORT_TCP_CONNECTION_H_
+#define PANDO_RPC_TRANSPORT_TCP_CONNECTION_H_
+
+#include <memory>
+
+#include "block/aligned_buffer.h"
+#include "rpc/transport/tcp.h"
+
+namespace pando::rpc {
+
+class TcpConnection final : public Connection {
+ public:
+  TcpConnection(TcpDriver& driver, FileHandle socket, bool connecting);
+  ~TcpConnection() override;
+
+  void Start(ConnectionEvents& events) override;
+  void Send(OutgoingFrame* frame) override;
+  [[nodiscard]] bool Withdraw(OutgoingFrame* frame) override;
+  /// Nothing but OnHeader's answer lets anything write to memory.
+  [[nodiscard]] bool ForgetLanding(OutgoingFrame* /*request*/) override { return true; }
+  void Resume() override;
+  void Close(bool flush) override;
+  [[nodiscard]] ConnectionStats Stats() const override { return {bytes_sent_, bytes_received_}; }
+  [[nodiscard]] int64_t Retransmits() const override;
+
+  // For the driver.
+  void Ready(uint32_t epoll_events);
+  /// Does what can be done now; returns how much that was.
+  size_t Work();
+  bool active = false;
+
+ private:
+  enum class Taking : uint8_t { kHeader, kPayload, kSkip, kWait, kNothing };
+
+  void Opened();
+  size_t Receive();
+  [[nodiscard]] ssize_t ReadSome();
+  void Consume();
+  void OfferHeader(const HeaderBytes& header);
+  void Flush();
+  void FrameSent(OutgoingFrame* frame);
+  void Fail(Status why);
+  void Finish();
+
+  TcpDriver& driver_;
+  FileHandle socket_;
+  ConnectionEvents* events_ = nullptr;
+  bool connecting_;
+  bool readable_ = false;
+  bool writable_ = false;
+  bool hung_up_ = false;   // the peer sends no more: no edge will tell of what is left to read
+  bool closing_ = false;   // Close was called
+  bool shut_ = false;      // our direction is shut down
+  bool failed_ = false;
+  bool told_ = false;
+  bool resumed_ = false;
+  Status why_;
+
+  AlignedBuffer staging_;
+  size_t staged_from_ = 0;
+  size_t staged_to_ = 0;
+  Taking taking_ = Taking::kHeader;
+  HeaderBytes held_header_;  // kWait
+  Landing landing_;          // kPayload, kSkip
+  size_t landed_ = 0;
+
+  OutgoingFrame* first_ = nullptr;
+  OutgoingFrame* last_ = nullptr;
+  uint64_t bytes_sent_ = 0;
+  uint64_t bytes_received_ = 0;
+};
+
+}  // namespace pando::rpc
+
+#endif  // PANDO_RPC_TRANSPORT_TCP_CONNECTION_H_
