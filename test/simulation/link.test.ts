@@ -4,7 +4,7 @@ import { simulateLink } from './link.sim.ts'
 
 const faults = 25
 
-test('B5: a link with one sound transport fails no request, whatever becomes of the others', async (context) => {
+test('a link with one sound transport fails no request, whatever becomes of the others', async (context) => {
   const total = { requests: 0, resent: 0, forcedSwitches: 0, chosenSwitches: 0 }
   for (let seed = 1; seed <= 4; seed++) {
     const run = await simulateLink(seed, faults, { sparedTransport: 'tcp' })
