@@ -234,7 +234,9 @@ export class ServerSession {
     } catch (reason) {
       outcome = refusal(StorageError.from(reason).code, 0)
     }
-    const { payload, buffer } = outcome
+    const { buffer } = outcome
+    // No bytes, no payload: the flag promises at least one.
+    const payload = outcome.payload?.length === 0 ? undefined : outcome.payload
     const serverUs = Math.min(0xffff_ffff, Math.floor((clock.monotonic() - receivedMs) * 1000))
     try {
       // Credits come back with the answer: they are free before the client can know it.
@@ -251,7 +253,7 @@ export class ServerSession {
           requestId: header.requestId,
           offset: header.offset,
           length: payload?.length ?? 0,
-          payloadCrc: payload === undefined ? 0 : crc32c(payload),
+          payloadCrc: payload === undefined ? 0 : (outcome.fields.payloadCrc ?? crc32c(payload)),
           serverUs,
         }),
         payload,
@@ -269,10 +271,19 @@ export class ServerSession {
     const { chunkId: id, offset, length } = header
     if (header.op === ops.get) {
       const buffer = await store.get(id, offset, length, this.#over.signal)
-      return { fields: {}, payload: buffer.bytes, buffer }
+      try {
+        const facts = await this.#facts(id)
+        // Of a whole chunk the CRC that the store holds: bytes that were damaged after it read them do not pass the client.
+        const isWhole = offset === 0 && buffer.bytes.length === facts.chunkLength
+        const fields = isWhole ? { ...facts, payloadCrc: facts.chunkCrc } : facts
+        return { fields, payload: buffer.bytes, buffer }
+      } catch (reason) {
+        buffer.release()
+        throw reason
+      }
     }
     if (header.op === ops.has) {
-      return (await store.has(id)) ? { fields: {} } : refusal('CHUNK_NOT_FOUND', 0)
+      return (await store.has(id)) ? { fields: await this.#facts(id) } : refusal('CHUNK_NOT_FOUND', 0)
     }
     if (header.op === ops.delete) {
       return (await store.delete(id)) ? { fields: {} } : refusal('CHUNK_NOT_FOUND', 0)
@@ -280,6 +291,15 @@ export class ServerSession {
     if (header.op === ops.list) return this.#list(id, length)
     if (header.op === ops.stat) return { fields: {}, payload: encodeGauges(await store.stats()) }
     return { fields: {} }
+  }
+
+  /** Length and CRC of the whole chunk as the store's index holds them. CHUNK_NOT_FOUND when it has gone meanwhile. */
+  async #facts(id: Uint8Array): Promise<Pick<FrameHeader, 'chunkLength' | 'chunkCrc'>> {
+    const [found] = await this.#parts.store.list(listAfter(id), 1)
+    if (found === undefined || Buffer.compare(found.id, id) !== 0) {
+      throw new StorageError('CHUNK_NOT_FOUND', 'the chunk was deleted meanwhile')
+    }
+    return { chunkLength: found.byteLength, chunkCrc: found.crc32c }
   }
 
   async #list(from: Uint8Array, limit: number): Promise<Outcome> {

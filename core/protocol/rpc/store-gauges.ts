@@ -5,7 +5,8 @@ import { statBytes } from './frame.ts'
 
 const words = {
   chunks: 0,
-  liveBytes: 2,
+  chunkBytes: 1,
+  deviceBytes: 2,
   capacityBytes: 3,
   segmentsUsed: 7,
   indexBytes: 9,
@@ -24,7 +25,8 @@ export function encodeGauges(gauges: ChunkStoreGauges): Buffer {
     bytes.writeBigUInt64LE(BigInt(Math.max(0, Math.floor(value))), word * 8)
   }
   put(words.chunks, gauges.chunkCount)
-  put(words.liveBytes, gauges.liveBytes)
+  put(words.chunkBytes, gauges.liveBytes)
+  put(words.deviceBytes, gauges.liveBytes)
   put(words.capacityBytes, gauges.capacityBytes)
   put(words.segmentsUsed, Math.ceil((gauges.liveBytes + gauges.staleBytes) / segmentBytes))
   put(words.indexBytes, gauges.indexBytes)
@@ -39,14 +41,14 @@ export function encodeGauges(gauges: ChunkStoreGauges): Buffer {
 /** The pool is the peer's own business: its two gauges are 0. */
 export function decodeGauges(bytes: Buffer): ChunkStoreGauges {
   const word = (index: number): number => Number(bytes.readBigUInt64LE(index * 8))
-  const liveBytes = word(words.liveBytes)
+  const deviceBytes = word(words.deviceBytes)
   const capacityBytes = word(words.capacityBytes)
   return {
     chunkCount: word(words.chunks),
-    liveBytes,
-    staleBytes: Math.max(0, word(words.segmentsUsed) * segmentBytes - liveBytes),
+    liveBytes: word(words.chunkBytes),
+    staleBytes: Math.max(0, word(words.segmentsUsed) * segmentBytes - deviceBytes),
     capacityBytes,
-    freeBytes: Math.max(0, capacityBytes - liveBytes),
+    freeBytes: Math.max(0, capacityBytes - deviceBytes),
     indexBytes: word(words.indexBytes),
     cacheBytes: word(words.cacheBytes),
     cacheHits: word(words.cacheHits),
