@@ -408,7 +408,9 @@ void Engine::Ask(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port, Pe
     auto* done = static_cast<Call*>(finished->context);
     StoreRequest& request = done->slot->request;
     request.out_length = finished->out_bytes;
-    if (finished->op == Op::kList) request.out_length /= sizeof(ListRecord);
+    if (finished->op == Op::kList) {
+      request.out_length /= static_cast<uint32_t>(sizeof(ListRecord));
+    }
     request.out_crc = finished->answer.chunk_crc;
     request.out_chunk_length = finished->answer.chunk_length;
     request.out_id = finished->out_chunk;
