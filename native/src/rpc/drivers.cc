@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "rpc/transport/ipoib.h"
+#include "rpc/transport/rdma.h"
 #include "rpc/transport/shm_driver.h"
 #include "rpc/transport/tcp.h"
 
@@ -18,6 +20,8 @@ Result<std::unique_ptr<TransportDriver>> MakeDriver(std::string_view kind) {
     if (!driver.ok()) return driver.error();
     return std::unique_ptr<TransportDriver>(std::move(driver).value());
   }
+  if (kind == "rdma") return OpenRdmaDriver();
+  if (kind == "ipoib") return OpenIpoibDriver();
   return Error{ErrorCode::kInvalidArgument, "there is no transport " + std::string(kind)};
 }
 

@@ -1,0 +1,85 @@
+#include "rpc/transport/tcp.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "rpc/transport/ipoib.h"
+#include "rpc/transport/transport_laws.h"
+
+namespace pando::rpc {
+namespace {
+
+std::string AnyPort() { return "127.0.0.1:0"; }
+std::string Nobody() { return "127.0.0.1:1"; }
+
+// Seen on a busy machine: in a gigabyte over the loopback device both sides sleep several times until the
+// test wakes them. Whether the kernel pauses or a wake-up is lost is not known yet, so it is not a law here.
+constexpr int kSleeps = 60;
+
+/// A folder in the shape of /sys, which calls the loopback interface InfiniBand: the kernel's own word for
+/// its link layer is the one thing that is not real here.
+class FakeSysfs {
+ public:
+  explicit FakeSysfs(const std::string& flags = "0x1003") {
+    static std::atomic<int> count{0};
+    root_ = std::filesystem::temp_directory_path() /
+            ("pando-sysfs-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
+    Add("lo", "32", flags);
+    Add("eth9", "1", "0x1003");
+  }
+  ~FakeSysfs() { std::filesystem::remove_all(root_); }
+  FakeSysfs(const FakeSysfs&) = delete;
+  FakeSysfs& operator=(const FakeSysfs&) = delete;
+  void Add(const std::string& name, const std::string& type, const std::string& flags) const {
+    const std::filesystem::path folder = root_ / "class/net" / name;
+    std::filesystem::create_directories(folder);
+    std::ofstream(folder / "type") << type << "\n";
+    std::ofstream(folder / "flags") << flags << "\n";
+  }
+  [[nodiscard]] std::string root() const { return root_.string(); }
+
+ private:
+  std::filesystem::path root_;
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Tcp, TransportLaws,
+    testing::Values(TransportMaker{"tcp",
+                                   []() -> std::unique_ptr<TransportDriver> {
+                                     return TcpDriver::Create().value();
+                                   },
+                                   AnyPort, Nobody, 5000, kSleeps},
+                    TransportMaker{"ipoib",
+                                   [] { return OpenIpoibDriver(FakeSysfs().root()).value(); },
+                                   AnyPort, Nobody, 5000, kSleeps}),
+    [](const auto& of) { return of.param.name; });
+
+TEST(Ipoib, InterfacesAreFoundByTheirLinkLayer) {
+  const FakeSysfs sysfs;
+  sysfs.Add("ib7", "32", "0x1002");
+  const std::vector<IpoibInterface> found = FindIpoibInterfaces(sysfs.root());
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found[0].name, "ib7");
+  EXPECT_FALSE(found[0].is_up);
+  EXPECT_TRUE(found[0].addresses.empty());
+  EXPECT_EQ(found[1].name, "lo");
+  EXPECT_TRUE(found[1].is_up);
+  EXPECT_NE(std::find(found[1].addresses.begin(), found[1].addresses.end(), "127.0.0.1"),
+            found[1].addresses.end());
+}
+
+TEST(Ipoib, WithoutAnInterfaceThatIsUpThereIsNoTransport) {
+  EXPECT_EQ(OpenIpoibDriver("/nonexistent").code(), ErrorCode::kPeerUnreachable);
+  const FakeSysfs down("0x1002");
+  EXPECT_EQ(OpenIpoibDriver(down.root()).code(), ErrorCode::kPeerUnreachable);
+}
+
+TEST(Ipoib, TheDriverIsBoundToItsInterface) {
+  Arena arena(1);
+  Reception reception(arena);
+  const auto driver = OpenIpoibDriver(FakeSysfs().root()).value();
+  EXPECT_EQ(driver->name(), "ipoib");
+}
+
+}  // namespace
+}  // namespace pando::rpc
