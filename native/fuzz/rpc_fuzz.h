@@ -52,8 +52,10 @@ class FedConnection final : public Connection {
     while (!bytes.empty() && !told_ && !closing_ && !waits_) {
       if (missing_ > 0) {
         const size_t step = std::min(missing_, bytes.size());
-        if (!skips_) std::memcpy(at_, bytes.data(), step);
-        at_ += step;
+        if (!skips_) {
+          std::memcpy(at_, bytes.data(), step);
+          at_ += step;
+        }
         missing_ -= step;
         bytes = bytes.subspan(step);
         if (missing_ == 0 && !skips_) events_->OnPayload(token_);

@@ -28,7 +28,7 @@ struct Sha256Registers {
 
 /// Four rounds; words of the group after next are prepared on the way.
 template <int kGroup>
-PANDO_TARGET [[gnu::always_inline]] inline void Sha256Groups(Sha256Registers& r) {
+[[gnu::always_inline]] PANDO_TARGET inline void Sha256Groups(Sha256Registers& r) {
   __m128i& w = r.words[kGroup % 4];
   const __m128i constants = _mm_load_si128(reinterpret_cast<const __m128i*>(kSha256Constants) + kGroup);
   const __m128i sum = _mm_add_epi32(w, constants);
@@ -55,7 +55,7 @@ struct Sha1Registers {
 };
 
 template <int kGroup>
-PANDO_TARGET [[gnu::always_inline]] inline void Sha1Groups(Sha1Registers& r) {
+[[gnu::always_inline]] PANDO_TARGET inline void Sha1Groups(Sha1Registers& r) {
   __m128i& w = r.words[kGroup % 4];
   const __m128i e = kGroup == 0 ? _mm_add_epi32(r.e, w) : _mm_sha1nexte_epu32(r.e, w);
   r.e = r.abcd;
