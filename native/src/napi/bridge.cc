@@ -8,6 +8,10 @@ namespace {
 
 void Check(napi_status status) { PANDO_ASSERT(status == napi_ok); }
 
+/// For calls that change objects or settle promises. A worker may be told to end at any instruction: from then on they
+/// fail, and nobody is left to be told.
+bool Alive(napi_status status) { return status == napi_ok; }
+
 napi_value MakeString(napi_env env, std::string_view text) {
   napi_value value = nullptr;
   Check(napi_create_string_utf8(env, text.data(), text.size(), &value));
@@ -193,18 +197,19 @@ void Bridge::SettleOpen() {
   const napi_deferred deferred = std::exchange(opening_, nullptr);
   uv_unref(AsHandle(bell_));
   if (open_error_.code != ErrorCode::kOk) {
-    Check(napi_reject_deferred(env_, deferred, MakeError(open_error_)));
+    static_cast<void>(napi_reject_deferred(env_, deferred, MakeError(open_error_)));
     Retire();
     return;
   }
   const napi_value regions = Regions();
   if (regions != nullptr) {
-    Check(napi_resolve_deferred(env_, deferred, regions));
+    static_cast<void>(napi_resolve_deferred(env_, deferred, regions));
     return;
   }
   CloseNow();
-  Check(napi_reject_deferred(env_, deferred,
-                             MakeError({ErrorCode::kInternal, "this runtime forbids external memory"})));
+  Detach();
+  static_cast<void>(
+      napi_reject_deferred(env_, deferred, MakeError({ErrorCode::kInternal, "this runtime forbids external memory"})));
   Retire();
 }
 
@@ -218,9 +223,9 @@ void Bridge::SettleClose() {
   if (close_error_.code == ErrorCode::kOk) {
     napi_value undefined = nullptr;
     Check(napi_get_undefined(env_, &undefined));
-    Check(napi_resolve_deferred(env_, deferred, undefined));
+    static_cast<void>(napi_resolve_deferred(env_, deferred, undefined));
   } else {
-    Check(napi_reject_deferred(env_, deferred, MakeError(close_error_)));
+    static_cast<void>(napi_reject_deferred(env_, deferred, MakeError(close_error_)));
   }
   DeliverLog();
   Retire();
@@ -249,12 +254,15 @@ napi_value Bridge::Regions() {
   for (uint32_t worker = 0; worker < digests_->workers(); ++worker) {
     const napi_value region = Expose(digests_->rings(worker));
     if (region == nullptr) return nullptr;
-    Check(napi_set_element(env_, digest_rings, worker, region));
+    if (!Alive(napi_set_element(env_, digest_rings, worker, region))) return nullptr;
   }
-  Check(napi_set_named_property(env_, result, "rings", rings));
-  Check(napi_set_named_property(env_, result, "slab", slab));
-  Check(napi_set_named_property(env_, result, "digestRings", digest_rings));
-  Check(napi_set_named_property(env_, result, "backend", MakeString(env_, plane_->backend())));
+  const std::pair<const char*, napi_value> fields[] = {{"rings", rings},
+                                                       {"slab", slab},
+                                                       {"digestRings", digest_rings},
+                                                       {"backend", MakeString(env_, plane_->backend())}};
+  for (const auto& [name, value] : fields) {
+    if (!Alive(napi_set_named_property(env_, result, name, value))) return nullptr;
+  }
   return result;
 }
 

@@ -248,10 +248,14 @@ void ServerSession::Drop(Call* call) {
   if (call->memory != nullptr) host().pool().Give(std::exchange(call->memory, nullptr));
   free_.push_back(call);
   --in_hand_;
-  if (paused_ && connected() && state() == State::kOpen) {
-    paused_ = false;
-    connection().Resume();
-  }
+  if (!connected() || state() != State::kOpen) return;
+  if (std::exchange(paused_, false)) connection().Resume();
+  if (peer_ended_ && in_hand_ == 0) End(EndedBy::kPeer, {}, Reason::kNone, true);
+}
+
+bool ServerSession::PeerEnded() {
+  peer_ended_ = in_hand_ > 0;
+  return peer_ended_;
 }
 
 void ServerSession::GotGoodbye(Reason reason) {

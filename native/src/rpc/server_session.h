@@ -40,6 +40,7 @@ class ServerSession final : public Session {
   [[nodiscard]] Landing GotFrame(const Decoded& frame, const RemoteLanding& landing) override;
   void GotPayload(void* token) override;
   void GotGoodbye(Reason reason) override;
+  [[nodiscard]] bool PeerEnded() override;
   void TickOpen(uint64_t now_us) override;
   void BeginLeaving() override;
   void Failed(const Error& error) override;
@@ -62,6 +63,7 @@ class ServerSession final : public Session {
   uint64_t unanswered_bytes_ = 0;
   uint32_t in_hand_ = 0;          // calls that are not in free_
   bool paused_ = false;           // kWait was said because of what is not sent yet
+  bool peer_ended_ = false;       // ends with the last answer
 
   // A PUT that waits for memory: its header has been seen, its call not made.
   BufferWaiter put_waiter_;

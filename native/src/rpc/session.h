@@ -84,6 +84,7 @@ class Session : public ConnectionEvents {
   [[nodiscard]] Landing OnHeader(const HeaderBytes& header, const RemoteLanding& landing) final;
   void OnPayload(void* token) final;
   void OnProgress() final { last_heard_us_ = host_.now_us(); }
+  [[nodiscard]] bool OnPeerEnded() final { return state_ == State::kOpen && PeerEnded(); }
   void OnClosed(const Status& why) final;
 
  protected:
@@ -103,6 +104,8 @@ class Session : public ConnectionEvents {
   [[nodiscard]] virtual Landing GotFrame(const Decoded& frame, const RemoteLanding& landing) = 0;
   virtual void GotPayload(void* token) = 0;
   virtual void GotGoodbye(Reason reason) = 0;
+  /// The peer sends no more. True: there is something to be answered first.
+  [[nodiscard]] virtual bool PeerEnded() { return false; }
   virtual void TickOpen(uint64_t now_us) = 0;
   /// Leave was called.
   virtual void BeginLeaving() = 0;

@@ -77,6 +77,10 @@ class ConnectionEvents {
   virtual void OnPayload(void* token) = 0;
   /// Bytes of a frame have come that is not whole yet: a sign of life.
   virtual void OnProgress() = 0;
+  /// The peer has ended its direction between two frames and may still listen. True: nothing will come
+  /// any more, and the connection stays until Close. False: it ends now. Transports that have one end
+  /// only for both directions do not ask.
+  [[nodiscard]] virtual bool OnPeerEnded() { return false; }
   /// The last call. Every frame's `done` has run before; no landing is written to any more, whatever
   /// the peer or a device does (research B15). The error tells why; kOk: the peer closed between two
   /// frames, or we did.

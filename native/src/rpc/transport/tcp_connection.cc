@@ -51,7 +51,12 @@ void TcpConnection::Start(ConnectionEvents& events) {
 
 void TcpConnection::Ready(uint32_t epoll_events) {
   if ((epoll_events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
-  if ((epoll_events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) readable_ = true;
+  if (ended_) {
+    // There is nothing to read that could tell of it.
+    if ((epoll_events & EPOLLERR) != 0) Fail(Lost("send", ECONNRESET));
+  } else if ((epoll_events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
+    readable_ = true;
+  }
   if ((epoll_events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) writable_ = true;
   driver_.Activate(this);
 }
@@ -137,6 +142,11 @@ ssize_t TcpConnection::ReadSome() {
   if (n == 0) {
     const bool between = staged_from_ == staged_to_ && taking_ != Taking::kPayload &&
                          taking_ != Taking::kSkip;
+    if (between && !closing_ && events_->OnPeerEnded()) {
+      ended_ = true;
+      readable_ = false;
+      return 0;
+    }
     Fail(between || closing_
              ? Status()
              : Status(ErrorCode::kPeerUnreachable, "the connection was cut in a frame"));
@@ -278,6 +288,7 @@ void TcpConnection::Flush() {
     // Not closed yet: with bytes unread the kernel would send a reset, which can overtake the
     // GOODBYE. The peer's end, or the session's patience, ends it.
     ::shutdown(socket_.get(), SHUT_WR);
+    if (ended_) Fail({});
   }
 }
 

@@ -49,6 +49,7 @@ class TcpConnection final : public Connection {
   bool readable_ = false;
   bool writable_ = false;
   bool hung_up_ = false;   // the peer sends no more: no edge will tell of what is left to read
+  bool ended_ = false;     // the peer sends no more, all of it is read, and the session answers on
   bool closing_ = false;   // Close was called
   bool shut_ = false;      // our direction is shut down
   bool failed_ = false;
