@@ -85,7 +85,7 @@ size_t TcpConnection::Work() {
     ++count;
   }
   if (!failed_) count += Receive();
-  if (!failed_) Flush();
+  if (!failed_) count += Flush();
   if (failed_) Finish();
   if (told_) return count + 1;
   const bool may_read = readable_ && (taking_ != Taking::kWait || closing_);
@@ -243,7 +243,8 @@ bool TcpConnection::Withdraw(OutgoingFrame* frame) {
   return true;
 }
 
-void TcpConnection::Flush() {
+size_t TcpConnection::Flush() {
+  size_t sends = 0;
   while (first_ != nullptr && writable_ && !connecting_) {
     iovec parts[kMostParts];
     size_t count = 0;
@@ -270,7 +271,11 @@ void TcpConnection::Flush() {
       writable_ = false;
       break;
     }
-    if (n < 0) return Fail(Lost("send", errno));
+    if (n < 0) {
+      Fail(Lost("send", errno));
+      return sends;
+    }
+    ++sends;
     bytes_sent_ += static_cast<uint64_t>(n);
     auto sent = static_cast<size_t>(n);
     if (sent < total) writable_ = false;
@@ -290,6 +295,7 @@ void TcpConnection::Flush() {
     ::shutdown(socket_.get(), SHUT_WR);
     if (ended_) Fail({});
   }
+  return sends;
 }
 
 void TcpConnection::FrameSent(OutgoingFrame* frame) {

@@ -37,7 +37,8 @@ class TcpConnection final : public Connection {
   [[nodiscard]] ssize_t ReadSome();
   void Consume();
   void OfferHeader(const HeaderBytes& header);
-  void Flush();
+  /// Returns how often the kernel took something.
+  size_t Flush();
   void FrameSent(OutgoingFrame* frame);
   void Fail(Status why);
   void Finish();
