@@ -8,6 +8,7 @@ import type {
   ConnectOptions,
   ListenOptions,
   NodeIdentity,
+  RefusedPeers,
   TransportAdapter,
   TransportAvailability,
   TransportCapabilities,
@@ -152,6 +153,7 @@ class NativeListener implements TransportListener {
   readonly #page: PeerPage
   readonly #handle: number
   readonly #unregister: () => void
+  #lastRefusals: RefusedPeers = { count: 0, last: '' }
   #closing: Promise<void> | undefined
 
   constructor(door: PeerDoor, page: PeerPage, handle: number) {
@@ -166,7 +168,20 @@ class NativeListener implements TransportListener {
     return this.#closing ? 0 : this.#page.counter('sessions')
   }
 
+  get refusals(): RefusedPeers {
+    if (this.#closing) return this.#lastRefusals
+    // The text is written by another thread: what was read while it changed is read again.
+    let count = this.#page.counter('refused')
+    for (let before = -1; before !== count; ) {
+      before = count
+      this.#lastRefusals = { count, last: this.#page.message }
+      count = this.#page.counter('refused')
+    }
+    return this.#lastRefusals
+  }
+
   close(graceMs: number = defaults.graceMs): Promise<void> {
+    this.#lastRefusals = this.refusals
     this.#closing ??= this.#close(graceMs)
     return this.#closing
   }

@@ -40,6 +40,7 @@ const counters = {
   bytesReceived: 32,
   retransmits: 40,
   sessions: 48,
+  refused: 56,
   roundTripsUs: 64,
 } as const
 const roundTrips = 256
@@ -125,7 +126,7 @@ export class PeerPage {
     return this.bytes.readUInt32LE(offsets.version)
   }
 
-  counter(name: 'requests' | 'pathErrors' | 'answers' | 'bytesSent' | 'bytesReceived' | 'sessions'): number {
+  counter(name: Exclude<keyof typeof counters, 'retransmits' | 'roundTripsUs'>): number {
     return Number(this.bytes.readBigUInt64LE(offsets.counters + counters[name]))
   }
 

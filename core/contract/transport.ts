@@ -101,8 +101,16 @@ export interface TransportListener {
   readonly address: string
   /** Authenticated sessions open now. */
   readonly sessionCount: number
+  /** Peers that did not become sessions because they were refused: strangers, another region or version, one too many. */
+  readonly refusals: RefusedPeers
   /** Takes no more sessions, lets requests under way finish for at most `graceMs` (default 5000), then closes them. */
   close(graceMs?: number): Promise<void>
+}
+
+export interface RefusedPeers {
+  readonly count: number
+  /** Who the last one was and why, for people, as far as is known; empty: none yet. Nothing that a stranger sent is in it. */
+  readonly last: string
 }
 
 export interface ConnectOptions {

@@ -1,13 +1,13 @@
 import type { ChunkStore } from '../contract/chunk-store.ts'
 import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
+import type { LinkReport, LinkState, SwitchRecord } from '../contract/link.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { PolicyDecisions, SelectDecision, TransportCandidate } from '../contract/policy.ts'
 import type { ChunkSession, NodeIdentity } from '../contract/transport.ts'
 import { Candidate } from './candidate.ts'
 import { createDefaultSelection } from './default-selection.ts'
-import type { LinkReport, SwitchRecord } from './link-report.ts'
-import { type LinkState, mayFollow } from './link-state.ts'
+import { mayFollow } from './link-state.ts'
 import type { TransportRegistry } from './transport-registry.ts'
 
 export interface LinkPeer {
@@ -74,6 +74,9 @@ export class LinkPaths {
   readonly #candidates: readonly Candidate[]
   readonly #fallback = createDefaultSelection()
   readonly #switches: SwitchRecord[] = []
+  #switchCount = 0
+  /** The last reason that was logged; the same one is not logged again with every attempt. */
+  #toldProblem = ''
   readonly #closed = new AbortController()
   readonly #running: Promise<void>
   #state: LinkState = 'detecting'
@@ -231,7 +234,10 @@ export class LinkPaths {
     this.#become('failed')
     this.#isHopeless = true
     const error = this.unreachable()
-    this.#options.log.warn({ peer: this.#options.peer.name }, error.reason)
+    const { log, peer } = this.#options
+    if (error.reason === this.#toldProblem) log.debug({ peer: peer.name }, error.reason)
+    else log.warn({ peer: peer.name }, error.reason)
+    this.#toldProblem = error.reason
     this.#user.onFailed(error)
   }
 
@@ -282,7 +288,11 @@ export class LinkPaths {
     const before = this.#active ?? lost
     if (this.#state === 'active' || this.#state === 'degraded') this.#become('switching')
     // The first choice is no switch; after a forced one, going back waits, too.
-    if (before !== undefined) this.#switchedAtMs = nowMs
+    if (before !== undefined) {
+      this.#switchedAtMs = nowMs
+      this.#switchCount++
+    }
+    this.#toldProblem = ''
     // What runs on the old session ends there; it stays connected and probed, ready to take over again.
     const session = this.#active?.session
     if (session !== undefined) this.#draining = { session, untilMs: nowMs + drainMs }
@@ -340,6 +350,7 @@ export class LinkPaths {
         retryInMs: Math.max(0, candidate.breaker.retryAtMs - nowMs),
       })),
       switches: [...this.#switches],
+      switchCount: this.#switchCount,
     }
   }
 

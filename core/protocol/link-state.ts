@@ -1,4 +1,4 @@
-export type LinkState = 'detecting' | 'connecting' | 'active' | 'degraded' | 'switching' | 'failed' | 'closed'
+import type { LinkState } from '../contract/link.ts'
 
 /** What may follow what. Anything else is a mistake of ours. */
 const next: Readonly<Record<LinkState, readonly LinkState[]>> = {

@@ -1,12 +1,11 @@
 import type { ChunkBuffer, ChunkInfo, ChunkStoreGauges } from '../contract/chunk-store.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { ChunkId } from '../contract/ids.ts'
+import type { LinkReport, LinkState } from '../contract/link.ts'
 import type { ChunkPeer, ChunkSession, RequestOptions } from '../contract/transport.ts'
 import type { Candidate } from './candidate.ts'
 import { LatencyWindow } from './latency-window.ts'
 import { type LinkOptions, LinkPaths, type LinkPeer } from './link-paths.ts'
-import type { LinkReport } from './link-report.ts'
-import type { LinkState } from './link-state.ts'
 import { Deadlines } from './rpc/deadlines.ts'
 
 const defaultDeadlineMs = 30_000

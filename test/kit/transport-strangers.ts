@@ -363,8 +363,13 @@ function proveGreeting(law: Law): void {
       { lowest: 2, highest: 9 },
       { lowest: 0, highest: 0 },
     ]) {
-      await assert.rejects(rawClient(ground, listener.address, versions), /badVersion/)
+      await assert.rejects(
+        rawClient(ground, listener.address, versions),
+        /the peer refused: it speaks version 1 of the protocol, this node \d/,
+      )
     }
+    await eventually(() => listener.refusals.count === 2, 'the listener does not tell whom it refused')
+    assert.match(listener.refusals.last, /it speaks version 0 of the protocol, this node 1/)
     const raw = await rawClient(ground, listener.address, { lowest: 0, highest: 9 })
     assert.equal(raw.greeted.peer.protocolVersion, 1)
     raw.stream.destroy()

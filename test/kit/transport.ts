@@ -165,6 +165,9 @@ function proveIdentity(law: Law): void {
     for (const options of refused)
       await rejectsWith('PEER_REFUSED', ground.connect(listener.address, options))
     await eventually(() => listener.sessionCount === 0, 'a refused peer has a session')
+    // The third one turned away by itself.
+    await eventually(() => listener.refusals.count === 2, 'the listener does not tell whom it refused')
+    assert.match(listener.refusals.last, /^node (02){16}: it belongs to another region/)
     const session = await ground.connect(listener.address, { peerNodeId: fill(16, serverNode) })
     await session.ping()
   })

@@ -59,7 +59,7 @@ export async function greetAsClient(
     highestVersion: versions.highest,
   })
   await say(parts, 1, opening)
-  const challenge = await hear(parts, 2)
+  const challenge = await hear(parts, 2, 'PEER_REFUSED')
   if (challenge.length < challengeBytes) throw refused('its challenge is too short')
   const own = encodeIntroduction({
     ...ownIntroduction(identity, versions),
@@ -68,16 +68,21 @@ export async function greetAsClient(
   const steps: Uint8Array[] = [opening, challenge, own]
   prove('client', identity.regionKey, steps)
   await say(parts, 3, own)
-  const answer = await hear(parts, 4)
+  const answer = await hear(parts, 4, 'PEER_REFUSED')
   steps.push(answer)
-  if (!isProved('server', identity.regionKey, steps)) throw refused('it does not know the key of the region')
+  if (!isProved('server', identity.regionKey, steps))
+    throw refused("what answered does not know this region's key")
   const introduction = decodeIntroduction(answer)
-  if (introduction.refusal !== 0) throw refused(`it says ${reasonName(introduction.refusal)}`)
+  if (introduction.refusal !== 0) {
+    throw refused(`the peer refused: ${whyRefused(introduction.refusal, introduction, versions)}`)
+  }
   const { chosenVersion } = introduction
   if (chosenVersion < versions.lowest || chosenVersion > versions.highest) {
     throw refused(`it chose version ${chosenVersion}`)
   }
-  if (!isSame(introduction.regionId, identity.regionId)) throw refused('it is of another region')
+  if (!isSame(introduction.regionId, identity.regionId)) {
+    throw refused(whyRefused(reasons.wrongRegion, introduction, versions))
+  }
   if (parts.peerNodeId !== undefined && !isSame(introduction.nodeId, parts.peerNodeId)) {
     throw refused('another node is at this address')
   }
@@ -97,13 +102,14 @@ export interface ServerGreetingParts extends GreetingParts {
 /** Steps 1 to 4 as the server. Rejects when there is no session; what the peer may know of it has been sent by then. */
 export async function greetAsServer(parts: ServerGreetingParts): Promise<Greeted> {
   const { identity, randomness, versions = ownVersions } = parts
-  const opening = await hear(parts, 1)
+  const opening = await hear(parts, 1, 'PEER_UNREACHABLE')
   const { lowestVersion, highestVersion } = decodeOpening(opening)
   const challenge = Buffer.from(randomness.fill(new Uint8Array(challengeBytes)))
   await say(parts, 2, challenge)
-  const introduced = await hear(parts, 3)
+  const introduced = await hear(parts, 3, 'PEER_UNREACHABLE')
   const steps: Uint8Array[] = [opening, challenge, introduced]
-  if (!isProved('client', identity.regionKey, steps)) throw refused('a stranger')
+  if (!isProved('client', identity.regionKey, steps))
+    throw refused("a stranger, who does not know this region's key")
   const introduction = decodeIntroduction(introduced)
   const version = Math.min(highestVersion, versions.highest)
   const refusal =
@@ -124,7 +130,10 @@ export async function greetAsServer(parts: ServerGreetingParts): Promise<Greeted
   steps.push(answer)
   prove('server', identity.regionKey, steps)
   await say(parts, 4, answer)
-  if (refusal !== 0) throw refused(reasonName(refusal))
+  if (refusal !== 0) {
+    const node = Buffer.from(introduction.nodeId).toString('hex')
+    throw refused(`node ${node}: ${whyRefused(refusal, introduction, versions)}`)
+  }
   return { peer: peerOf(introduction, version), introduction }
 }
 
@@ -168,9 +177,14 @@ async function say({ writer, crc32c }: GreetingParts, step: number, payload: Uin
   await writer.send(header, payload)
 }
 
-async function hear({ reader, crc32c }: GreetingParts, step: number): Promise<Buffer> {
+/** A client that is hung up on has been refused; a server only has no client any more. */
+async function hear(
+  { reader, crc32c }: GreetingParts,
+  step: number,
+  whenGone: 'PEER_REFUSED' | 'PEER_UNREACHABLE',
+): Promise<Buffer> {
   const header = await reader.header()
-  if (header === undefined) throw refused('it hung up')
+  if (header === undefined) throw new StorageError(whenGone, hungUp)
   if (!isGreeting(header) || header.offset !== step) {
     throw new ProtocolViolation(reasons.badOrder, 'something else than the greeting')
   }
@@ -186,8 +200,25 @@ async function hear({ reader, crc32c }: GreetingParts, step: number): Promise<Bu
 const isGreeting = (header: FrameHeader): boolean =>
   header.op === ops.hello && hasPayload(header) && !isAnswer(header) && header.requestId === 0
 
-const refused = (why: string): StorageError =>
-  new StorageError('PEER_REFUSED', `the handshake failed: ${why}`)
+const hungUp = 'the peer hung up during the greeting: its region key is another one, or it is no node'
+
+/** Why two nodes that both know the key have no session; `other` is the one spoken of. */
+function whyRefused(
+  reason: number,
+  other: Introduction,
+  own: { readonly lowest: number; readonly highest: number },
+): string {
+  if (reason === reasons.badVersion) {
+    const theirs = range(other.lowestVersion, other.highestVersion)
+    return `it speaks version ${theirs} of the protocol, this node ${range(own.lowest, own.highest)}`
+  }
+  if (reason === reasons.wrongRegion) return 'it belongs to another region, though it has our key'
+  return reasonName(reason)
+}
+
+const range = (least: number, most: number): string => (least === most ? `${least}` : `${least} to ${most}`)
+
+const refused = (why: string): StorageError => new StorageError('PEER_REFUSED', why)
 
 /** Ids are no secrets; proofs are compared elsewhere, in constant time. */
 const isSame = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) === 0

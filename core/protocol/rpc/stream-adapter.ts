@@ -7,6 +7,7 @@ import type {
   ChunkSession,
   ConnectOptions,
   ListenOptions,
+  RefusedPeers,
   TransportAdapter,
   TransportAvailability,
   TransportCapabilities,
@@ -14,7 +15,7 @@ import type {
 } from '../../contract/transport.ts'
 import type { ByteStream, StreamNetwork } from './byte-stream.ts'
 import { ClientSession } from './client-session.ts'
-import type { Crc32c } from './frame.ts'
+import { type Crc32c, ProtocolViolation } from './frame.ts'
 import { FrameReader } from './frame-reader.ts'
 import { FrameWriter } from './frame-writer.ts'
 import { greetAsClient, greetAsServer } from './greeting.ts'
@@ -147,6 +148,7 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
   const sessions = new Set<ServerSession>()
   const strangers = new Set<ByteStream>()
   let greeting = 0
+  let refusals: RefusedPeers = { count: 0, last: '' }
   let isClosing = false
 
   const accept = async (stream: ByteStream): Promise<void> => {
@@ -193,6 +195,11 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
       sessions.add(session)
       void session.ended.finally(() => sessions.delete(session))
     } catch (err) {
+      const isRefused = err instanceof ProtocolViolation || StorageError.from(err).code === 'PEER_REFUSED'
+      if (isRefused && !isClosing) {
+        const last = err instanceof StorageError ? err.reason : 'what knocked does not speak the protocol'
+        refusals = { count: refusals.count + 1, last }
+      }
       // A stranger, or a peer that gave up. Nothing that it sent is logged.
       log.debug({ err, transport: options.id }, 'a connection did not become a session')
       await endQuietly(stream, clock)
@@ -215,6 +222,9 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
     address: listener.address,
     get sessionCount() {
       return sessions.size
+    },
+    get refusals() {
+      return refusals
     },
     close(graceMs = defaults.graceMs) {
       closing ??= close(graceMs)

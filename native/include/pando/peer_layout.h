@@ -64,7 +64,7 @@ struct PeerCounters {
   uint64_t bytes_received;  //   32
   int64_t retransmits;      //   40, -1 = not known
   uint64_t sessions;        //   48, listener: authenticated and open
-  uint64_t reserved;        //   56
+  uint64_t refused;         //   56, listener: peers that were, the last one told in `message`
   std::array<uint32_t, kSamples> rtt_us;  // 64, of answer n at n % 256
 };
 static_assert(sizeof(PeerCounters) == 64 + 4 * PeerCounters::kSamples);
@@ -92,7 +92,7 @@ struct PeerPage {
   uint64_t capabilities;                //  552
   uint32_t version;                     //  560
   uint8_t reserved1[12];
-  char message[448];      //  576, why, when something failed
+  char message[448];      //  576, why, when something failed; listener: of the last refusal
   PeerCounters counters;  // 1024
   uint8_t reserved2[4096 - 1024 - sizeof(PeerCounters)];
 };

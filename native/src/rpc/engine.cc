@@ -171,6 +171,11 @@ void Engine::Bury() {
     for (Peer* peer : concerned) {
       if (peer->listener) {
         peer->listener->Gone(*session);
+        if (session->end().code() == ErrorCode::kPeerRefused) {
+          // The text first: whoever sees the number finds it.
+          PutText(peer->page->message, session->end().error().message);
+          ++peer->page->counters.refused;
+        }
         Count(*peer);
         if (peer->listener->closing && peer->listener->sessions().empty()) PeerOver(*peer);
       } else {

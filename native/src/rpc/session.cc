@@ -13,6 +13,29 @@ constexpr uint64_t kFrameTimeoutUs = 60'000'000;
 /// How long a connection that ends may take to send what is queued.
 constexpr uint64_t kFlushUs = 1'000'000;
 
+std::string HexOf(std::span<const uint8_t> bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const uint8_t byte : bytes) {
+    text += kDigits[byte >> 4U];
+    text += kDigits[byte & 15U];
+  }
+  return text;
+}
+
+/// Why two nodes that both know the key have no session, for people; `other` is the one spoken of.
+std::string WhyRefused(Reason reason, const Introduction& other, const SessionOptions& own) {
+  const auto range = [](uint32_t least, uint32_t most) {
+    return std::to_string(least) + (least == most ? "" : " to " + std::to_string(most));
+  };
+  if (reason == Reason::kBadVersion) {
+    return "it speaks version " + range(other.version_min, other.version_max) +
+           " of the protocol, this node " + range(own.version_min, own.version_max);
+  }
+  if (reason == Reason::kWrongRegion) return "it belongs to another region, though it has our key";
+  return std::string(ReasonName(reason));
+}
+
 }  // namespace
 
 Session::Session(SessionHost& host, SessionOptions options, Sender role)
@@ -75,7 +98,9 @@ Landing Session::GreetingHeader(const HeaderBytes& header) {
   const Decoded frame = DecodeHeader(header, sender);
   if (frame.fault != Reason::kNone || frame.header.op != Op::kHello ||
       frame.header.offset != step_) {
-    Refuse(ErrorCode::kPeerRefused, "what answered does not speak the protocol");
+    Refuse(ErrorCode::kPeerRefused, role_ == Sender::kClient
+                                        ? "what answered does not speak the protocol"
+                                        : "what knocked does not speak the protocol");
     return {};
   }
   hello_ = frame.header;
@@ -101,7 +126,7 @@ void Session::ServerStep(std::span<const std::byte> payload) {
     return SendHello(2, transcript_.challenge);
   }
   const auto client = OpenIntroduction(payload, Sender::kClient, transcript_, options_.identity.key);
-  if (!client) return Refuse(ErrorCode::kPeerRefused, "the peer could not prove itself");
+  if (!client) return Refuse(ErrorCode::kPeerRefused, "a stranger, who does not know this region's key");
   peer_ = *client;
   transcript_.introduction.assign(payload.begin(), payload.end());
   Introduction own;
@@ -126,8 +151,8 @@ void Session::ServerStep(std::span<const std::byte> payload) {
   SendHello(4, EncodeIntroduction(own, Sender::kServer, transcript_, options_.identity.key));
   if (own.refusal != Reason::kNone) {
     return End(EndedBy::kUs,
-               Error{ErrorCode::kPeerRefused,
-                     "the peer was refused: " + std::string(ReasonName(own.refusal))},
+               Error{ErrorCode::kPeerRefused, "node " + HexOf(peer_.node) + ": " +
+                                                  WhyRefused(own.refusal, peer_, options_) + Origin()},
                Reason::kNone, true);
   }
   version_ = own.version;
@@ -156,16 +181,16 @@ void Session::ClientStep(std::span<const std::byte> payload) {
     return;
   }
   const auto server = OpenIntroduction(payload, Sender::kServer, transcript_, options_.identity.key);
-  if (!server) return Refuse(ErrorCode::kPeerRefused, "the peer could not prove itself");
+  if (!server) return Refuse(ErrorCode::kPeerRefused, "what answered does not know this region's key");
   if (server->refusal != Reason::kNone) {
     return Refuse(ErrorCode::kPeerRefused,
-                  "the peer refused: " + std::string(ReasonName(server->refusal)));
+                  "the peer refused: " + WhyRefused(server->refusal, *server, options_));
   }
   if (server->version < options_.version_min || server->version > options_.version_max) {
     return Refuse(ErrorCode::kPeerRefused, "the peer chose a version that was not offered");
   }
   if (server->region != options_.identity.region) {
-    return Refuse(ErrorCode::kPeerRefused, "the peer belongs to another region");
+    return Refuse(ErrorCode::kPeerRefused, WhyRefused(Reason::kWrongRegion, *server, options_));
   }
   if (options_.expects_node && server->node != options_.expected_node) {
     return Refuse(ErrorCode::kPeerRefused, "another node answered than was expected");
@@ -186,9 +211,14 @@ void Session::Introduce() {
   Opened();
 }
 
+std::string Session::Origin() const {
+  const std::string from = role_ == Sender::kServer ? connection_->PeerAddress() : "";
+  return from.empty() ? "" : " (from " + from + ")";
+}
+
 void Session::Refuse(ErrorCode code, std::string why) {
   // What was said before (the challenge) may still go out.
-  End(EndedBy::kFailure, Error{code, std::move(why)}, Reason::kNone, true);
+  End(EndedBy::kFailure, Error{code, std::move(why) + Origin()}, Reason::kNone, true);
 }
 
 // ---- Frames
@@ -280,7 +310,8 @@ void Session::OnClosed(const Status& why) {
     ended_by_ = EndedBy::kFailure;
     // Who hangs up in the middle of a greeting has not liked our proof.
     end_ = state_ == State::kGreeting && role_ == Sender::kClient
-               ? Error{ErrorCode::kPeerRefused, "the peer hung up during the greeting"}
+               ? Error{ErrorCode::kPeerRefused, "the peer hung up during the greeting: its region key is another one, "
+                       "or it is no node"}
                : Error{ErrorCode::kPeerUnreachable,
                        why.ok() ? "the connection was closed" : why.error().message};
   } else if (state_ == State::kOpen) {

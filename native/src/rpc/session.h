@@ -137,6 +137,8 @@ class Session : public ConnectionEvents {
   void ServerStep(std::span<const std::byte> payload);
   void ClientStep(std::span<const std::byte> payload);
   void Introduce();
+  /// Server: where the peer came from, to be appended to a sentence; empty where nobody knows.
+  [[nodiscard]] std::string Origin() const;
   /// Ends the greeting without a word to the peer.
   void Refuse(ErrorCode code, std::string why);
 

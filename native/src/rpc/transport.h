@@ -116,6 +116,8 @@ class Connection {
   virtual void Close(bool flush) = 0;
   /// Cheap: asked for with every answer.
   [[nodiscard]] virtual ConnectionStats Stats() const = 0;
+  /// Of the other end, for people; empty where there is none. Asked for before the connection ends.
+  [[nodiscard]] virtual std::string PeerAddress() const { return {}; }
   /// May cost a system call: asked for ten times a second. -1: not known.
   [[nodiscard]] virtual int64_t Retransmits() const { return -1; }
 };

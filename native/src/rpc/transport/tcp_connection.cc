@@ -1,5 +1,6 @@
 #include "rpc/transport/tcp_connection.h"
 
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -7,6 +8,7 @@
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -329,6 +331,21 @@ void TcpConnection::Finish() {
   while (first_ != nullptr) FrameSent(first_);
   told_ = true;
   events_->OnClosed(why_);
+}
+
+std::string TcpConnection::PeerAddress() const {
+  sockaddr_storage storage = {};
+  socklen_t size = sizeof storage;
+  auto* const address = reinterpret_cast<sockaddr*>(&storage);
+  std::array<char, NI_MAXHOST> host = {};
+  std::array<char, NI_MAXSERV> port = {};
+  if (socket_.get() < 0 || ::getpeername(socket_.get(), address, &size) != 0 ||
+      ::getnameinfo(address, size, host.data(), host.size(), port.data(), port.size(),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return {};
+  }
+  const bool v6 = storage.ss_family == AF_INET6;
+  return (v6 ? "[" + std::string(host.data()) + "]" : std::string(host.data())) + ":" + port.data();
 }
 
 int64_t TcpConnection::Retransmits() const {

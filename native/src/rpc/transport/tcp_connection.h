@@ -21,6 +21,7 @@ class TcpConnection final : public Connection {
   void Resume() override;
   void Close(bool flush) override;
   [[nodiscard]] ConnectionStats Stats() const override { return {bytes_sent_, bytes_received_}; }
+  [[nodiscard]] std::string PeerAddress() const override;
   [[nodiscard]] int64_t Retransmits() const override;
 
   // For the driver.
