@@ -10,13 +10,14 @@ import { ClassQueue } from './class-queue.ts'
 import { checkQosConfig, classConfig, classNames, policyTables } from './class-table.ts'
 import { DecisionLog } from './decision-log.ts'
 import { createFallbackDecisions } from './fallback-decisions.ts'
+import type { NextTurn } from './loop-turn.ts'
 import { nameMatcher } from './name-pattern.ts'
 import { PlanDistributor } from './plan-distributor.ts'
 import { registerQosMetrics } from './qos-metrics.ts'
 import { createRequestAdmission } from './request-admission.ts'
 import { RequestFacts } from './request-facts.ts'
 import { compileRules } from './request-rules.ts'
-import { type NextTurn, Scheduler } from './scheduler.ts'
+import { Scheduler } from './scheduler.ts'
 
 /** The hooks that QoS asks. */
 export type QosDecisions = Pick<PolicyDecisions, 'classify' | 'admit' | 'plan'>

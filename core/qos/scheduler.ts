@@ -4,6 +4,7 @@ import type { PlanSink, QosConcurrency, QosPlan } from '../contract/qos.ts'
 import { type ClassQueue, type Gates, gateWaitMs, type TenantQueue } from './class-queue.ts'
 import { ConcurrencyLimit } from './concurrency-limit.ts'
 import { IndexedHeap } from './indexed-heap.ts'
+import { LoopTurn, type NextTurn } from './loop-turn.ts'
 import { slowDown, type Turn, TurnList } from './turn.ts'
 
 /**
@@ -36,9 +37,7 @@ export class Scheduler implements PlanSink {
   /** Time that the process stood still while requests waited: it does not count against them. */
   #stillMs = 0
   #closed = false
-  readonly #nextTurn: NextTurn | undefined
-  /** Whose requests ended in this turn of the event loop. */
-  #endedThisTurn: ClassQueue[] = []
+  readonly #loopTurn: LoopTurn | undefined
 
   constructor(
     clock: Clock,
@@ -47,7 +46,14 @@ export class Scheduler implements PlanSink {
     nextTurn?: NextTurn,
   ) {
     this.#clock = clock
-    this.#nextTurn = nextTurn
+    this.#loopTurn =
+      nextTurn === undefined
+        ? undefined
+        : new LoopTurn(
+            nextTurn,
+            () => clock.monotonic(),
+            (nowMs) => this.#pump(nowMs),
+          )
     this.#classes = classes
     this.#fixedLimit = concurrency.limit !== 'auto'
     this.limit = new ConcurrencyLimit(concurrency)
@@ -98,7 +104,7 @@ export class Scheduler implements PlanSink {
     if (
       this.#queued === 0 &&
       delayMs <= 0 &&
-      this.#slots < this.#slotLimit(nowMs) &&
+      this.#mayStart(nowMs) &&
       gateWaitMs(gates, nowMs) <= 0 &&
       classQueue.limitWaitMs(nowMs) <= 0 &&
       this.#mayTakeSlot(classQueue, nowMs)
@@ -161,8 +167,7 @@ export class Scheduler implements PlanSink {
       )
     }
     if (state === 'running') {
-      if (this.#fixedLimit || !this.isShared(now)) this.#giveSlot(turn)
-      else this.#giveSlotNextTurn(turn)
+      this.#giveSlot(turn)
       this.limit.sample(turn.operation, turn.byteLength, now - turn.startedMs, turn.slotsAtStart, now)
       classQueue.latency.record(now - turn.enqueuedMs, now)
     }
@@ -193,7 +198,7 @@ export class Scheduler implements PlanSink {
       this.#reconsider(turn, nowMs)
     }
     this.#wakeMs = Number.POSITIVE_INFINITY
-    while (this.#queued > this.#delayed.size && this.#slots < this.#slotLimit(nowMs)) {
+    while (this.#queued > this.#delayed.size && this.#mayStart(nowMs)) {
       const turn = this.#pick(nowMs)
       if (turn === undefined) break
       const { classQueue } = turn
@@ -263,9 +268,10 @@ export class Scheduler implements PlanSink {
     return this.limit.value - this.#slots > kept
   }
 
-  /** A limit only moves waiting from the machine into the queue: that helps where the queue has an order to keep. */
-  #slotLimit(nowMs: number): number {
-    return this.#fixedLimit || this.isShared(nowMs) ? this.limit.value : Number.POSITIVE_INFINITY
+  /** Limits only move waiting from the machine into the queue: that helps where the queue has an order to keep. */
+  #mayStart(nowMs: number): boolean {
+    if (!this.isShared(nowMs)) return !this.#fixedLimit || this.#slots < this.limit.value
+    return this.#slots < this.limit.value && this.#loopTurn?.isFull !== true
   }
 
   #see({ tenant, classQueue }: Turn, nowMs: number): void {
@@ -324,35 +330,13 @@ export class Scheduler implements PlanSink {
     turn.tenant.inFlight++
     turn.tenant.admitted++
     this.#running.append(turn)
+    if (nowMs < this.#sharedUntilMs) this.#loopTurn?.begin(nowMs)
   }
 
   #giveSlot(turn: Turn): void {
     this.#running.remove(turn)
     this.#slots--
     turn.classQueue.slots--
-  }
-
-  /**
-   * A request out of memory begins and ends within one turn of the event loop, so it would never meet another one, and
-   * whoever has most connections would have most of the loop. Its slot counts until the turn is over: so many requests are
-   * served in a turn, in fair order, and the rest waits for the next.
-   */
-  #giveSlotNextTurn(turn: Turn): void {
-    if (this.#nextTurn === undefined) {
-      this.#giveSlot(turn)
-      return
-    }
-    this.#running.remove(turn)
-    if (this.#endedThisTurn.push(turn.classQueue) > 1) return
-    this.#nextTurn(() => {
-      const ended = this.#endedThisTurn
-      this.#endedThisTurn = []
-      for (const classQueue of ended) {
-        this.#slots--
-        classQueue.slots--
-      }
-      this.#pump(this.#clock.monotonic())
-    })
   }
 
   #detach(turn: Turn): void {
@@ -457,9 +441,6 @@ export class Scheduler implements PlanSink {
 
 /** Cost units by which a class can run ahead of the others before the rest is forgiven. */
 const maxLead = 1024
-
-/** Calls back when the event loop has come round: input that was ready has been read, and turned into requests. */
-export type NextTurn = (go: () => void) => void
 
 const stopping = (): StorageError => new StorageError('CLOSED', 'the node is stopping')
 

@@ -9,23 +9,46 @@ export interface HeadLoad {
   readonly seconds: number
   /** Results of the first so many seconds do not count. */
   readonly warmSeconds: number
-  readonly groups: readonly { readonly name: string; readonly path: string; readonly connections: number }[]
+  readonly groups: readonly HeadGroup[]
+}
+
+export interface HeadGroup {
+  readonly name: string
+  readonly path: string
+  readonly connections: number
+  /** From an answer to the next request of the connection, on average (evenly between half and one and a half); 0 = none. */
+  readonly thinkMs?: number
+}
+
+export interface HeadOutcome {
+  readonly reports: readonly HeadReport[]
+  /** Processor time of this client in the measured time, of one processor: near 1 the client is what was measured. */
+  readonly clientLoad: number
 }
 
 export interface HeadReport {
   readonly name: string
-  /** Answers 200 in the measured time. */
-  readonly completed: number
   readonly shed: number
-  readonly p50Ms: number
-  readonly p99Ms: number
+  /** Of each answer 200 in the measured time, from the write of the request; sorted. */
+  readonly latenciesMs: readonly number[]
 }
 
-export async function headLoad(load: HeadLoad): Promise<readonly HeadReport[]> {
+export async function headLoad(load: HeadLoad): Promise<HeadOutcome> {
   const fromMs = performance.now() + load.warmSeconds * 1000
   const untilMs = fromMs + load.seconds * 1000
-  return await Promise.all(
-    load.groups.map(async ({ name, path, connections }) => {
+  let clientLoad = 0
+  setTimeout(() => {
+    const before = process.cpuUsage()
+    setTimeout(
+      () => {
+        const { user, system } = process.cpuUsage(before)
+        clientLoad = (user + system) / (load.seconds * 1e6)
+      },
+      load.seconds * 1000 - 1,
+    )
+  }, load.warmSeconds * 1000)
+  const reports = await Promise.all(
+    load.groups.map(async ({ name, path, connections, thinkMs = 0 }) => {
       const latenciesMs: number[] = []
       let shed = 0
       const request = `HEAD ${path} HTTP/1.1\r\nhost: ${load.host}:${load.port}\r\n\r\n`
@@ -56,17 +79,18 @@ export async function headLoad(load: HeadLoad): Promise<readonly HeadReport[]> {
           }
           if (status !== '200') throw new Error(`${name}: answered ${status}`)
           if (now >= fromMs) latenciesMs.push(now - sentMs)
-          send()
+          if (thinkMs > 0) setTimeout(send, thinkMs * (0.5 + Math.random()))
+          else send()
         })
-        send()
+        setTimeout(send, thinkMs * Math.random())
         await once(socket, 'close')
       }
       await Promise.all(Array.from({ length: connections }, connection))
       latenciesMs.sort((left, right) => left - right)
-      const at = (share: number): number => latenciesMs[Math.floor(latenciesMs.length * share)] ?? 0
-      return { name, completed: latenciesMs.length, shed, p50Ms: at(0.5), p99Ms: at(0.99) }
+      return { name, shed, latenciesMs: latenciesMs.map((ms) => Math.round(ms * 1000) / 1000) }
     }),
   )
+  return { reports, clientLoad }
 }
 
 const argument = process.argv[2]

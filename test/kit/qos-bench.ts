@@ -2,8 +2,8 @@ import type { Admission, AdmissionRequest } from '../../core/contract/admission.
 import { silentLogger } from '../../core/contract/logger.ts'
 import type { QosConfig } from '../../core/contract/qos.ts'
 import { configSchema } from '../../core/node/config/schema.ts'
+import type { NextTurn } from '../../core/qos/loop-turn.ts'
 import { openQos, type Qos } from '../../core/qos/open-qos.ts'
-import type { NextTurn } from '../../core/qos/scheduler.ts'
 import { type FakeClock, fakeEnvironment } from './fake-clock.ts'
 import type { Random } from './random.ts'
 
