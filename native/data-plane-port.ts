@@ -7,6 +7,8 @@ import { RingPair } from './ring-pair.ts'
 /** What native/src/napi/addon.cc exports. */
 export interface NativeAddon {
   readonly layoutVersion: number
+  /** Built with libibverbs and librdmacm. */
+  readonly hasRdma: boolean
   open(
     options: NativeOptions,
     onDoorbell: () => void,

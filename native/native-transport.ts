@@ -14,7 +14,6 @@ import type {
   TransportCapabilities,
   TransportListener,
 } from '../core/contract/transport.ts'
-import { loadAddon } from './addon.ts'
 import { portOps } from './data-plane-port.ts'
 import { type PeerDoor, PeerFault, peerDoorOf } from './peer-door.ts'
 import { maxAddressBytes, type PeerPage, type PeerRequest } from './peer-pages.ts'
@@ -25,6 +24,8 @@ export interface NativeTransportOptions {
   readonly kind: TransportName
   /** The driver's name in native/src/rpc/drivers.cc. */
   readonly driver: string
+  /** The network interface to which sockets are bound, for drivers that are bound to one. PEER_UNREACHABLE: there is none. */
+  interfaceOf?(address: string, purpose: 'listen' | 'connect'): Promise<string>
   readonly priority: number
   readonly capabilities: TransportCapabilities
   /** Addresses are host:port and may be names. */
@@ -35,29 +36,6 @@ export interface NativeTransportOptions {
 /** A transport of the data plane. Serves native stores, without a byte through JavaScript. */
 export function createNativeTransport(options: NativeTransportOptions): TransportAdapter {
   return new NativeTransport(options)
-}
-
-/** Chunk RPC over TCP by the data plane. */
-export function nativeTcp(): TransportAdapter {
-  return createNativeTransport({
-    id: 'tcp',
-    kind: 'tcp',
-    driver: 'tcp',
-    priority: 10,
-    capabilities: {
-      throughJavaScript: false,
-      sameHostOnly: false,
-      encrypted: false,
-      remotePlacement: false,
-    },
-    resolvesNames: true,
-    async detect() {
-      const addon = loadAddon()
-      return addon instanceof Error
-        ? { available: false, found: addon.message, advice: 'run `npm run build`', addresses: [] }
-        : { available: true, found: 'TCP of the native data plane', addresses: ['0.0.0.0', '[::]'] }
-    },
-  })
 }
 
 const defaults = {
@@ -124,23 +102,24 @@ class NativeTransport implements TransportAdapter {
     door: PeerDoor,
     op: number,
     identity: NodeIdentity,
-    asked: Omit<PeerRequest, 'kind' | keyof NodeIdentity>,
+    asked: Omit<PeerRequest, 'kind' | 'network' | keyof NodeIdentity>,
   ): Promise<{ page: PeerPage; handle: number }> {
     checkIdentity(identity, asked.peerNodeId)
+    const isListen = op === portOps.peerListen
+    const network = await this.#options.interfaceOf?.(asked.address, isListen ? 'listen' : 'connect')
     const address = this.#options.resolvesNames ? await resolveHost(asked.address) : asked.address
     if (Buffer.byteLength(address) > maxAddressBytes) {
       throw new StorageError('INVALID_ARGUMENT', `an address has at most ${maxAddressBytes} bytes`)
     }
     const page = door.takePage()
     try {
-      page.write({ ...asked, ...identity, address, kind: this.#options.driver })
+      page.write({ ...asked, ...identity, address, kind: this.#options.driver, network: network ?? '' })
       const { value } = await door.ask({ op, slabOffset: page.offset })
       return { page, handle: value }
     } catch (reason) {
       const message = page.message
       door.givePage(page)
       if (!(reason instanceof PeerFault)) throw reason
-      const isListen = op === portOps.peerListen
       const code = isListen && reason.code === 'PEER_UNREACHABLE' ? 'UNAVAILABLE' : reason.code
       throw new StorageError(code, message || `no session with ${address}`, { cause: reason })
     }

@@ -21,6 +21,7 @@ const offsets = {
   requestCredits: 356,
   byteCredits: 360,
   maxSessions: 364,
+  network: 368,
   peerNode: 512,
   peerRegion: 528,
   peerEpoch: 544,
@@ -30,6 +31,7 @@ const offsets = {
   counters: 1024,
 } as const
 const kindBytes = 16
+const networkBytes = 16
 const addressBytes = 240
 const messageBytes = 448
 const counters = {
@@ -48,6 +50,8 @@ const roundTrips = 256
 export interface PeerRequest {
   readonly kind: string
   readonly address: string
+  /** Interface to which sockets are bound; empty: the routing tables choose. */
+  readonly network: string
   readonly nodeId: Uint8Array
   readonly regionId: Uint8Array
   readonly regionKey: Uint8Array
@@ -78,6 +82,7 @@ export class PeerPage {
     const bytes = this.bytes.fill(0)
     bytes.write(request.kind, offsets.kind, kindBytes - 1, 'latin1')
     bytes.write(request.address, offsets.address, addressBytes - 1, 'utf8')
+    bytes.write(request.network, offsets.network, networkBytes - 1, 'utf8')
     bytes.set(request.nodeId, offsets.node)
     bytes.set(request.regionId, offsets.region)
     bytes.set(request.regionKey, offsets.regionKey)

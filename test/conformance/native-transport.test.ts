@@ -1,32 +1,67 @@
 import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { silentLogger } from '../../core/contract/logger.ts'
+import type { TransportAdapter } from '../../core/contract/transport.ts'
+import { detectFabrics, realMachine } from '../../core/protocol/machine/detect.ts'
 import { loadAddon, openChunkStore } from '../../native/addon.ts'
-import { nativeTcp } from '../../native/native-transport.ts'
+import { nativeIpoib, nativeShm, nativeTcp } from '../../native/native-transports.ts'
 import { nodeNetNetwork } from '../kit/node-net-network.ts'
 import { proveTransport, type TransportGround } from '../kit/transport.ts'
 
 const poolBytes = 32 * 1024 * 1024
 
-/** The data plane's tcp between two native stores; others speak to it over node:net. */
-async function nativeGround(): Promise<TransportGround> {
+/** A transport of the data plane between two native stores. */
+async function nativeGround(
+  adapter: TransportAdapter,
+  place: Pick<TransportGround, 'address' | 'wire'>,
+  giveBack: () => Promise<void> = async () => undefined,
+): Promise<TransportGround> {
   const open = () =>
     openChunkStore({ directory: '', backend: 'memory', poolBytes, reactors: 1, log: silentLogger })
   const [served, own] = await Promise.all([open(), open()])
   return {
-    adapter: nativeTcp(),
-    address: '127.0.0.1:0',
+    adapter,
     served,
     own,
-    wire: nodeNetNetwork,
+    ...place,
     async close() {
       await Promise.all([served.close(), own.close()])
+      await giveBack()
     },
   }
 }
 
+const overLoopback = { address: '127.0.0.1:0', wire: nodeNetNetwork }
+
+async function shmGround(): Promise<TransportGround> {
+  const folder = await mkdtemp(join(tmpdir(), 'pando-shm-'))
+  return nativeGround(nativeShm(), { address: join(folder, 'node.sock') }, () =>
+    rm(folder, { recursive: true }),
+  )
+}
+
+/** Below a root in which the loopback interface has the link layer of InfiniBand, the rest of the machine being as it is. */
+async function ipoibGround(): Promise<TransportGround> {
+  const root = await mkdtemp(join(tmpdir(), 'pando-sysfs-'))
+  const lo = join(root, 'sys/class/net/lo')
+  await mkdir(lo, { recursive: true })
+  for (const [name, text] of Object.entries({ type: '32', operstate: 'up', mode: 'datagram', mtu: '2044' })) {
+    await writeFile(join(lo, name), `${text}\n`)
+  }
+  const look = () => detectFabrics(realMachine(root))
+  return nativeGround(nativeIpoib(look), overLoopback, () => rm(root, { recursive: true }))
+}
+
 if (existsSync('native/build/release/pando.node') && !(loadAddon() instanceof Error)) {
-  proveTransport(test, { name: 'native tcp', open: nativeGround })
+  // Others speak to tcp over node:net.
+  proveTransport(test, { name: 'native tcp', open: () => nativeGround(nativeTcp(), overLoopback) })
+  proveTransport(test, { name: 'native shm', open: shmGround }, { hasWire: false })
+  const faked = 'native ipoib (on the loopback interface, called InfiniBand by a sysfs of the test)'
+  proveTransport(test, { name: faked, open: ipoibGround })
 } else {
-  test('native tcp', { skip: 'the native data plane is not built (npm run build)' }, () => undefined)
+  const skip = 'the native data plane is not built (npm run build)'
+  for (const name of ['tcp', 'shm', 'ipoib']) test(`native ${name}`, { skip }, () => undefined)
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { maxChunkBytes } from '../../core/contract/ids.ts'
 import type { ByteStream } from '../../core/protocol/rpc/byte-stream.ts'
-import { type FrameHeader, flags, frame, ops, reasons } from '../../core/protocol/rpc/frame.ts'
+import { encodeHeader, type FrameHeader, flags, frame, ops, reasons } from '../../core/protocol/rpc/frame.ts'
 import { FrameReader } from '../../core/protocol/rpc/frame-reader.ts'
 import { FrameWriter } from '../../core/protocol/rpc/frame-writer.ts'
 import { type Greeted, greetAsClient, greetAsServer } from '../../core/protocol/rpc/greeting.ts'
@@ -198,12 +198,11 @@ export function proveAgainstClients(law: Law): void {
     const raw = await rawClient(ground, listener.address)
     assert.equal(raw.greeted.introduction.requestCredits, 4)
     await putAll(ground, 1)
-    // Whole chunks, which the server cannot send as fast as the next request is read.
-    for (let id = 1; id <= 64; id++) {
-      await raw.writer
-        .send(frame({ op: ops.get, requestId: id, chunkId: testId(1), length: 1_000_000 }))
-        .catch(() => undefined)
-    }
+    // Whole chunks, which the server cannot send as fast as it reads requests that arrive all at once.
+    const requests = Array.from({ length: 64 }, (_, index) =>
+      frame({ op: ops.get, requestId: index + 1, chunkId: testId(1), length: 1_000_000 }),
+    )
+    await raw.stream.write(requests.map((request) => encodeHeader(request, crc32c))).catch(() => undefined)
     assert.equal(await farewell(raw.reader), reasons.credits)
     raw.stream.destroy()
   })

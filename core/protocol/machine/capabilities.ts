@@ -1,10 +1,8 @@
 /** What a machine has that matters for links and stores. Plain data: it is shown, logged, and advertised to peers. */
-export interface MachineCapabilities {
+export interface MachineCapabilities extends MachineFabrics {
   /** Machines with the same one are one machine since the same start. Empty where the kernel does not tell. */
   readonly bootId: string
   readonly kernel: KernelFeatures
-  readonly rdma: readonly RdmaDevice[]
-  readonly ipoib: readonly IpoibInterface[]
   readonly hugepages: HugepageState
   readonly numa: readonly NumaNode[]
   readonly nvme: readonly NvmeController[]
@@ -12,6 +10,14 @@ export interface MachineCapabilities {
   readonly userSpaceNvme: readonly string[]
   readonly libraries: { readonly spdk: string | undefined; readonly dpdk: string | undefined }
   readonly udp: UdpState
+}
+
+/** What carries links beside plain IP. */
+export interface MachineFabrics {
+  readonly rdma: readonly RdmaDevice[]
+  /** The kernel's connection manager can be reached from user space (rdma_ucm). */
+  readonly hasRdmaConnections: boolean
+  readonly ipoib: readonly IpoibInterface[]
   /** Bytes of memory that this process may pin, which RDMA needs for its buffers; -1 = without limit. */
   readonly lockedMemoryLimitBytes: number
 }

@@ -7,6 +7,7 @@ import type {
   IpoibInterface,
   KernelFeatures,
   MachineCapabilities,
+  MachineFabrics,
   NumaNode,
   NvmeController,
   UdpState,
@@ -65,34 +66,34 @@ function bindUdpOnce(): Promise<boolean> {
 /** Looks at the machine now; remembers nothing. What is not there is left out, what cannot be read counts as not there. */
 export async function detectMachine(sources: MachineSources): Promise<MachineCapabilities> {
   const { files } = sources
-  const [bootId, kernel, rdma, ipoib, hugepages, numa, nvme, userSpaceNvme, spdk, dpdk, udp, locked] =
-    await Promise.all([
-      files.read('/proc/sys/kernel/random/boot_id'),
-      kernelFeatures(sources),
-      findRdmaDevices(files),
-      findIpoib(sources),
-      hugepageState(files),
-      numaNodes(files),
-      nvmeControllers(files),
-      controllersInUserSpace(files),
-      sources.libraryVersion('spdk_bdev'),
-      sources.libraryVersion('libdpdk'),
-      udpState(sources),
-      lockedMemoryLimit(files),
-    ])
-  return {
-    bootId: bootId ?? '',
-    kernel,
-    rdma,
-    ipoib,
-    hugepages,
-    numa,
-    nvme,
-    userSpaceNvme,
-    libraries: { spdk, dpdk },
-    udp,
-    lockedMemoryLimitBytes: locked,
-  }
+  const [bootId, kernel, fabrics, hugepages, numa, nvme, userSpaceNvme, spdk, dpdk, udp] = await Promise.all([
+    files.read('/proc/sys/kernel/random/boot_id'),
+    kernelFeatures(sources),
+    detectFabrics(sources),
+    hugepageState(files),
+    numaNodes(files),
+    nvmeControllers(files),
+    controllersInUserSpace(files),
+    sources.libraryVersion('spdk_bdev'),
+    sources.libraryVersion('libdpdk'),
+    udpState(sources),
+  ])
+  const libraries = { spdk, dpdk }
+  return { bootId: bootId ?? '', kernel, ...fabrics, hugepages, numa, nvme, userSpaceNvme, libraries, udp }
+}
+
+/** What transports need to know; cheap enough to be asked for with every connection. */
+export async function detectFabrics({
+  files,
+  interfaceAddresses,
+}: Pick<MachineSources, 'files' | 'interfaceAddresses'>): Promise<MachineFabrics> {
+  const [rdma, rdmaNodes, ipoib, lockedMemoryLimitBytes] = await Promise.all([
+    findRdmaDevices(files),
+    files.list('/dev/infiniband'),
+    findIpoib(files, interfaceAddresses()),
+    lockedMemoryLimit(files),
+  ])
+  return { rdma, hasRdmaConnections: rdmaNodes.includes('rdma_cm'), ipoib, lockedMemoryLimitBytes }
 }
 
 async function kernelFeatures({ files, isRoot }: MachineSources): Promise<KernelFeatures> {
@@ -121,8 +122,10 @@ async function kernelFeatures({ files, isRoot }: MachineSources): Promise<Kernel
 /** ARPHRD_INFINIBAND of the kernel's if_arp.h: the type of an interface that carries IP over InfiniBand. */
 const infinibandInterfaceType = 32
 
-async function findIpoib({ files, interfaceAddresses }: MachineSources): Promise<readonly IpoibInterface[]> {
-  const addresses = interfaceAddresses()
+async function findIpoib(
+  files: MachineFiles,
+  addresses: ReadonlyMap<string, readonly string[]>,
+): Promise<readonly IpoibInterface[]> {
   const found = await Promise.all(
     (await files.list('/sys/class/net')).map(async (name): Promise<IpoibInterface | undefined> => {
       const path = `/sys/class/net/${name}`

@@ -40,11 +40,19 @@ function rdmaLines(machine: MachineCapabilities): readonly CapabilityLine[] {
       },
     ]
   }
-  const lines = machine.rdma.flatMap((device) =>
+  const lines = machine.rdma.flatMap((device): CapabilityLine[] =>
     device.ports.length === 0
-      ? [{ name: 'RDMA', state: 'warn', found: `${device.name}: no port` } as const]
+      ? [{ name: 'RDMA', state: 'warn', found: `${device.name}: no port` }]
       : device.ports.map((port) => portLine(device, port)),
   )
+  if (!machine.hasRdmaConnections) {
+    lines.push({
+      name: 'RDMA',
+      state: 'warn',
+      found: "the kernel's connection manager is not there (/dev/infiniband/rdma_cm)",
+      advice: 'modprobe rdma_ucm',
+    })
+  }
   const limit = machine.lockedMemoryLimitBytes
   if (limit < 0 || limit >= leastLockedBytes) return lines
   return [

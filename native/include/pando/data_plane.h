@@ -133,6 +133,9 @@ class PANDO_EXPORT DataPlane {
   DataPlane() = default;
 };
 
+/// Built with libibverbs and librdmacm: links can use RDMA where the machine has it.
+PANDO_EXPORT bool HasRdma();
+
 }  // namespace pando
 
 #endif  // PANDO_DATA_PLANE_H_

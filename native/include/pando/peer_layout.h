@@ -84,7 +84,8 @@ struct PeerPage {
   uint32_t request_credits;               // 356, listener
   uint32_t byte_credits;                  // 360, listener
   uint32_t max_sessions;                  // 364, listener
-  uint8_t reserved0[512 - 368];
+  char network[16];                       // 368, ipoib: interface to which sockets are bound
+  uint8_t reserved0[512 - 384];
   // Answered.
   std::array<uint8_t, 16> peer_node;    //  512
   std::array<uint8_t, 16> peer_region;  //  528
@@ -98,6 +99,7 @@ struct PeerPage {
 };
 static_assert(sizeof(PeerPage) == 4096);
 static_assert(offsetof(PeerPage, map_epoch) == 320 && offsetof(PeerPage, max_sessions) == 364);
+static_assert(offsetof(PeerPage, network) == 368);
 static_assert(offsetof(PeerPage, peer_node) == 512 && offsetof(PeerPage, version) == 560);
 static_assert(offsetof(PeerPage, message) == 576 && offsetof(PeerPage, counters) == 1024);
 

@@ -10,6 +10,7 @@
 
 #include "bench.h"
 #include "bridge.h"
+#include "pando/data_plane.h"
 #include "pando/digest.h"
 
 #if defined(__GLIBC__)
@@ -250,8 +251,11 @@ napi_value Initialize(napi_env env, napi_value exports) {
   const napi_property_attributes plain = napi_enumerable;
   napi_value layout_version = nullptr;
   napi_create_uint32(env, kPortLayoutVersion, &layout_version);
+  napi_value has_rdma = nullptr;
+  napi_get_boolean(env, HasRdma(), &has_rdma);
   const napi_property_descriptor properties[] = {
       {"layoutVersion", nullptr, nullptr, nullptr, nullptr, layout_version, plain, nullptr},
+      {"hasRdma", nullptr, nullptr, nullptr, nullptr, has_rdma, plain, nullptr},
       {"open", nullptr, Open, nullptr, nullptr, nullptr, plain, nullptr},
       {"close", nullptr, Close, nullptr, nullptr, nullptr, plain, nullptr},
       {"closeNow", nullptr, CloseNow, nullptr, nullptr, nullptr, plain, nullptr},

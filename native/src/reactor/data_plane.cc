@@ -17,6 +17,7 @@
 
 #include "block/file_handle.h"
 #include "reactor/reactor.h"
+#include "rpc/transport/rdma.h"
 
 namespace pando {
 namespace {
@@ -241,5 +242,7 @@ Result<std::unique_ptr<DataPlane>> DataPlane::Open(DataPlaneOptions options) {
   if (!status.ok()) return status.error();
   return std::unique_ptr<DataPlane>(std::move(plane));
 }
+
+bool HasRdma() { return rpc::HasRdma(); }
 
 }  // namespace pando

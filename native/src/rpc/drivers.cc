@@ -9,7 +9,8 @@
 
 namespace pando::rpc {
 
-Result<std::unique_ptr<TransportDriver>> MakeDriver(std::string_view kind) {
+Result<std::unique_ptr<TransportDriver>> MakeDriver(std::string_view kind,
+                                                    const std::string& network) {
   if (kind == "tcp") {
     auto driver = TcpDriver::Create();
     if (!driver.ok()) return driver.error();
@@ -21,7 +22,7 @@ Result<std::unique_ptr<TransportDriver>> MakeDriver(std::string_view kind) {
     return std::unique_ptr<TransportDriver>(std::move(driver).value());
   }
   if (kind == "rdma") return OpenRdmaDriver();
-  if (kind == "ipoib") return OpenIpoibDriver();
+  if (kind == "ipoib") return network.empty() ? OpenIpoibDriver() : OpenIpoibDriverOn(network);
   return Error{ErrorCode::kInvalidArgument, "there is no transport " + std::string(kind)};
 }
 

@@ -233,10 +233,13 @@ Engine::Peer* Engine::Find(uint32_t handle, const ReactorPort& port) {
   return found == peers_.end() || found->second->port != &port ? nullptr : found->second.get();
 }
 
-Result<TransportDriver*> Engine::DriverOf(std::string_view kind) {
-  const auto found = drivers_.find(kind);
+Result<TransportDriver*> Engine::DriverOf(const PeerPage& page) {
+  const std::string network = TextOf(page.network);
+  const std::string kind = TextOf(page.kind);
+  const std::string name = network.empty() ? kind : kind + '%' + network;
+  const auto found = drivers_.find(name);
   if (found != drivers_.end()) return found->second.get();
-  auto made = MakeDriver(kind);
+  auto made = MakeDriver(kind, network);
   if (!made.ok()) return made.error();
   TransportDriver* driver = made.value().get();
   if (pool_) {
@@ -250,7 +253,7 @@ Result<TransportDriver*> Engine::DriverOf(std::string_view kind) {
       return SystemError("epoll_ctl", errno);
     }
   }
-  drivers_.emplace(kind, std::move(made).value());
+  drivers_.emplace(name, std::move(made).value());
   return driver;
 }
 
@@ -321,7 +324,7 @@ void Engine::Connect(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port
   if (peers_.size() > kMaxPeersOfAPort) {
     return fail({ErrorCode::kOverloaded, "too many sessions are open"});
   }
-  const auto driver = DriverOf(TextOf(page.kind));
+  const auto driver = DriverOf(page);
   if (!driver.ok()) return fail(driver.error());
   const Status announced = Announce(*driver.value(), port);
   if (!announced.ok()) return fail(announced.error());
@@ -362,7 +365,7 @@ void Engine::Listen(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port)
       if (!announced.ok()) return fail(announced.error());
     }
   }
-  const auto driver = DriverOf(TextOf(page.kind));
+  const auto driver = DriverOf(page);
   if (!driver.ok()) return fail(driver.error());
   peer.listener = std::make_unique<Listener>(*this, peer, std::move(options), page.max_sessions);
   auto acceptor = driver.value()->Listen(TextOf(page.address), *peer.listener);

@@ -54,7 +54,7 @@ class Engine final : public SessionHost, public SlotOwner {
   class Listener;
   struct Call;
 
-  [[nodiscard]] Result<TransportDriver*> DriverOf(std::string_view kind);
+  [[nodiscard]] Result<TransportDriver*> DriverOf(const PeerPage& page);
   [[nodiscard]] Status Announce(TransportDriver& driver, ReactorPort& port);
   void Connect(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port);
   void Listen(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port);

@@ -147,6 +147,16 @@ test('a machine without anything has no wrong findings and no warning about hard
   assert.equal(stateOf(nothing, 'network I/O')?.state, 'warn')
 })
 
+test('a device that no connection can be made over is told, with what to do', async (context) => {
+  const advice = async (tree: Tree) => {
+    const machine = await detectMachine(await machineOf(context, { ...modernKernel, ...tree }))
+    return describeCapabilities(machine).find((line) => line.advice === 'modprobe rdma_ucm')?.name
+  }
+  assert.equal(await advice(infinibandCard), 'RDMA')
+  assert.equal(await advice({ ...infinibandCard, 'dev/infiniband/rdma_cm': '' }), undefined)
+  assert.equal(await advice({}), undefined)
+})
+
 test('features of the kernel follow its version and its switches', async (context) => {
   const kernelOf = async (release: string, disabled?: string, isRoot = false) => {
     const tree = {

@@ -68,14 +68,18 @@ std::vector<IpoibInterface> FindIpoibInterfaces(const std::string& sysfs) {
 Result<std::unique_ptr<TransportDriver>> OpenIpoibDriver(const std::string& sysfs) {
   for (const IpoibInterface& one : FindIpoibInterfaces(sysfs)) {
     if (!one.is_up || one.addresses.empty()) continue;
-    TcpOptions options;
-    options.name = "ipoib";
-    options.interface = one.name;
-    Result<std::unique_ptr<TcpDriver>> driver = TcpDriver::Create(std::move(options));
-    if (!driver.ok()) return driver.error();
-    return std::unique_ptr<TransportDriver>(std::move(driver).value());
+    return OpenIpoibDriverOn(one.name);
   }
   return {ErrorCode::kPeerUnreachable, "no InfiniBand interface is up and has an address"};
+}
+
+Result<std::unique_ptr<TransportDriver>> OpenIpoibDriverOn(const std::string& interface) {
+  TcpOptions options;
+  options.name = "ipoib";
+  options.interface = interface;
+  Result<std::unique_ptr<TcpDriver>> driver = TcpDriver::Create(std::move(options));
+  if (!driver.ok()) return driver.error();
+  return std::unique_ptr<TransportDriver>(std::move(driver).value());
 }
 
 }  // namespace pando::rpc

@@ -25,6 +25,10 @@ struct IpoibInterface {
 [[nodiscard]] Result<std::unique_ptr<TransportDriver>> OpenIpoibDriver(
     const std::string& sysfs = "/sys");
 
+/// On an interface that somebody else has found.
+[[nodiscard]] Result<std::unique_ptr<TransportDriver>> OpenIpoibDriverOn(
+    const std::string& interface);
+
 }  // namespace pando::rpc
 
 #endif  // PANDO_RPC_TRANSPORT_IPOIB_H_
