@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { ChunkStore } from '../core/contract/chunk-store.ts'
 import { StorageError } from '../core/contract/errors.ts'
 import type { Logger } from '../core/contract/logger.ts'
+import { type BdevOptions, nativeBdev } from './bdevs.ts'
 import type { NativeAddon } from './data-plane-port.ts'
 import { openNativeStore } from './native-store.ts'
 import { openReferenceStore } from './reference/reference-store.ts'
@@ -19,7 +20,11 @@ export interface ChunkStoreOptions {
   /** Read cache; 256 MiB unless told. The reference store has none. */
   readonly cacheBytes?: number
   /** `auto` takes the best that this machine and the directory's content allow. */
-  readonly backend?: 'auto' | 'uring' | 'posix' | 'memory' | 'reference'
+  readonly backend?: 'auto' | 'uring' | 'posix' | 'memory' | 'reference' | 'spdk'
+  /** Of `spdk`: one for each partition, in an order that never changes. */
+  readonly bdevs?: readonly BdevOptions[]
+  /** Of `spdk`: memory for its own pools; 256 MiB unless told. */
+  readonly spdkMemoryBytes?: number
   /** Reactor threads of the native store; half the cores unless told. A directory keeps the number it was made with. */
   readonly reactors?: number
   /** Warns of buffers that were dropped without a release; for development. */
@@ -33,6 +38,7 @@ const defaultCacheBytes = 256 * mebibyte
 /** What a node's heap may keep for the next bodies: a second's worth of socket reads at full load. */
 const keptFreeBytes = 192 * mebibyte
 const memoryCapacityBytes = 1024 * mebibyte
+const defaultSpdkMemoryBytes = 256 * mebibyte
 
 /**
  * Opens the chunk store of a node: the only door to the data plane. A directory stays with the kind of store that
@@ -42,6 +48,13 @@ const memoryCapacityBytes = 1024 * mebibyte
 export async function openChunkStore(options: ChunkStoreOptions): Promise<ChunkStore> {
   const { directory, log, backend = 'auto' } = options
   const written = backend === 'memory' ? 'nothing' : whatWrote(directory)
+  if (written === 'spdk' && backend !== 'spdk') {
+    throw new StorageError(
+      'INVALID_CONFIG',
+      `the chunks of ${directory} are on SPDK bdevs; choose backend spdk, with the bdevs it was made with`,
+    )
+  }
+  if (backend === 'spdk') return openSpdkStore(options, written)
   if (backend === 'reference') {
     if (written === 'native') throw wrongKind(directory, 'native')
     return openReferenceStore(options)
@@ -69,12 +82,58 @@ export async function openChunkStore(options: ChunkStoreOptions): Promise<ChunkS
   }
   addon.keepFreedMemory(keptFreeBytes)
   return openNativeStore(addon, {
-    directory,
-    log,
+    ...nativeOptions(options),
     backend: backend === 'auto' ? 'uring' : backend,
     reactors: options.reactors ?? 0,
     capacityBytes:
       options.capacityBytes ?? (backend === 'memory' ? memoryCapacityBytes : takeableBytes(directory)),
+    bdevs: [],
+    spdkMemoryBytes: 0,
+  })
+}
+
+/** INVALID_CONFIG without SPDK: nothing else could serve what is on those devices. */
+function openSpdkStore(
+  options: ChunkStoreOptions,
+  written: ReturnType<typeof whatWrote>,
+): Promise<ChunkStore> {
+  const { directory, bdevs = [] } = options
+  if (written === 'native' || written === 'reference') throw wrongKind(directory, written)
+  const addon = loadAddon()
+  const { version, reason } = spdkState()
+  if (addon instanceof Error || version === '') {
+    throw new StorageError('INVALID_CONFIG', `store.backend is spdk, but ${reason}; ${howToHaveSpdk}`)
+  }
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  addon.keepFreedMemory(keptFreeBytes)
+  return openNativeStore(addon, {
+    ...nativeOptions(options),
+    backend: 'spdk',
+    reactors: bdevs.length,
+    // As large as the bdevs are, unless told.
+    capacityBytes: options.capacityBytes ?? 0,
+    bdevs: bdevs.map(nativeBdev),
+    spdkMemoryBytes: options.spdkMemoryBytes ?? defaultSpdkMemoryBytes,
+  })
+}
+
+export const howToHaveSpdk =
+  "build and install SPDK with --with-shared, put its folder of .pc files into PKG_CONFIG_PATH, then 'npm run build' " +
+  '(native/README.md)'
+
+/** Of the SPDK that the addon was built with; an empty version means none, and the reason says why. Starts nothing. */
+export function spdkState(): { readonly version: string; readonly reason: string } {
+  const addon = loadAddon()
+  if (addon instanceof Error) return { version: '', reason: addon.message }
+  const [version, reason] = addon.spdk()
+  return { version, reason }
+}
+
+/** What every back end is told. */
+function nativeOptions(options: ChunkStoreOptions) {
+  return {
+    directory: options.directory,
+    log: options.log,
     cacheBytes: options.cacheBytes ?? defaultCacheBytes,
     slabBytes: options.poolBytes ?? defaultPoolBytes,
     sqEntries: 1024,
@@ -82,7 +141,7 @@ export async function openChunkStore(options: ChunkStoreOptions): Promise<ChunkS
     digestWorkers: Math.min(4, Math.max(1, Math.floor(availableParallelism() / 2))),
     digestEntries: 256,
     ...(options.watchLeaks === undefined ? {} : { watchLeaks: options.watchLeaks }),
-  })
+  }
 }
 
 /** Free on the device, and what the store has there already. */
@@ -93,8 +152,9 @@ function takeableBytes(directory: string): number {
   return own.reduce((sum, bytes) => sum + bytes, bavail * bsize)
 }
 
-function whatWrote(directory: string): 'native' | 'reference' | 'nothing' {
+function whatWrote(directory: string): 'native' | 'reference' | 'spdk' | 'nothing' {
   const names = existsSync(directory) ? readdirSync(directory) : []
+  if (names.includes('bdevs.pando')) return 'spdk'
   if (names.some((name) => /^store-\d+\.pando$/.test(name))) return 'native'
   if (names.some((name) => /^chunks-\d+\.log$/.test(name))) return 'reference'
   return 'nothing'

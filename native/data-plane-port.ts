@@ -1,6 +1,7 @@
 import type { ErrorCode } from '../core/contract/errors.ts'
 import { StorageError } from '../core/contract/errors.ts'
 import type { Logger } from '../core/contract/logger.ts'
+import type { NativeBdev } from './bdevs.ts'
 import { RequestRing, type RingRequest } from './request-ring.ts'
 import { RingPair } from './ring-pair.ts'
 
@@ -24,6 +25,8 @@ export interface NativeAddon {
   /** Freed memory that the process keeps before it gives any back to the system; of the whole process. */
   keepFreedMemory(bytes: number): void
   digestNow(algorithms: number, bytes: Uint8Array, results: Uint8Array): void
+  /** Version of SPDK, and why there is none when it is empty. */
+  spdk(): [version: string, reason: string]
   benchThreadsafeCalls(count: number, callback: (token: number) => void): void
 }
 
@@ -31,7 +34,7 @@ export type NativeHandle = { readonly __nativeHandle: never }
 
 export interface NativeOptions {
   readonly directory: string
-  readonly backend: 'uring' | 'posix' | 'memory'
+  readonly backend: 'uring' | 'posix' | 'memory' | 'spdk'
   readonly reactors: number
   readonly cacheBytes: number
   readonly capacityBytes: number
@@ -40,6 +43,8 @@ export interface NativeOptions {
   readonly slabBytes: number
   readonly digestWorkers: number
   readonly digestEntries: number
+  readonly bdevs: readonly NativeBdev[]
+  readonly spdkMemoryBytes: number
 }
 
 interface NativeRegions {

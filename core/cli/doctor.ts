@@ -4,6 +4,7 @@ import { describeCapabilities } from '../protocol/machine/report.ts'
 import { connect, type GlobalOptions, readConfig } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
 import { type Check, checkMachine } from './machine-checks.ts'
+import { checkSpdk } from './spdk-checks.ts'
 import { printable, type Terminal } from './terminal.ts'
 
 /** Exit code 7 when a check fails; warnings do not change it. */
@@ -11,7 +12,11 @@ export async function doctor(terminal: Terminal, options: GlobalOptions): Promis
   const config = await readConfig(terminal, options)
   const checks = await checkMachine(resolve(terminal.workingDirectory, config.data))
   const machine = await detectMachine(realMachine())
-  checks.push(...describeCapabilities(machine), await checkNode(terminal, options))
+  checks.push(
+    ...describeCapabilities(machine),
+    ...(await checkSpdk(config.store, machine)),
+    await checkNode(terminal, options),
+  )
   const failed = checks.some(({ state }) => state === 'fail')
   if (options.json === true) terminal.out(`${JSON.stringify({ ok: !failed, checks, machine })}\n`)
   else {

@@ -133,6 +133,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     poolBytes: config.store.pool,
     cacheBytes: config.store.cache,
     backend: config.store.backend,
+    bdevs: config.store.bdevs,
+    spdkMemoryBytes: config.store.spdkMemory,
     ...(config.store.reactors === 'auto' ? {} : { reactors: config.store.reactors }),
     log: log.child({ part: 'store' }),
   })

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { parseListen } from './addresses.ts'
 import { policiesSection } from './policies-schema.ts'
 import { qosSection } from './qos-schema.ts'
+import { bdevList, checkStoreSection, spdkMemory } from './spdk-schema.ts'
 import { duration, size } from './value-schemas.ts'
 
 /**
@@ -60,11 +61,12 @@ const s3 = z
 const store = z
   .strictObject({
     backend: z
-      .enum(['auto', 'uring', 'posix', 'memory', 'reference'])
+      .enum(['auto', 'uring', 'posix', 'memory', 'reference', 'spdk'])
       .default('auto')
       .describe(
         'How chunks reach the disk. auto: io_uring where the kernel has it, else posix, else (no native addon) the ' +
-          'TypeScript reference store. memory keeps nothing after a stop: for trials only.',
+          'TypeScript reference store. memory keeps nothing after a stop: for trials only. spdk: the devices of bdevs, ' +
+          'driven from user space; needs a build with SPDK.',
       ),
     capacity: z
       .union([z.literal('auto'), size(16 * MiB)])
@@ -82,7 +84,10 @@ const store = z
       .describe(
         'Threads of the native data plane. auto: half the cores. A directory keeps the number it was made with.',
       ),
+    bdevs: bdevList,
+    spdkMemory,
   })
+  .superRefine(checkStoreSection)
   .prefault({})
   .describe('The chunk store: the bytes of objects.')
 

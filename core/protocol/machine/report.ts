@@ -215,7 +215,7 @@ function spdkLine({ libraries, hugepages }: MachineCapabilities): CapabilityLine
     return {
       name: 'SPDK',
       state: 'ok',
-      found: `not installed (optional)${dpdk === undefined ? '' : `; DPDK ${dpdk} is`}`,
+      found: `not found by pkg-config (optional)${dpdk === undefined ? '' : `; DPDK ${dpdk} is`}`,
     }
   }
   const found = `SPDK ${spdk}, DPDK ${dpdk ?? 'not found by pkg-config'}`

@@ -10,7 +10,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "pando/bdev.h"
 #include "pando/fault_plan.h"
 #include "pando/port_layout.h"
 #include "pando/qos.h"
@@ -28,6 +30,7 @@ enum class Backend : uint8_t {
   kUring,   // io_uring with O_DIRECT; falls back to kPosix, and says so in the log, when refused
   kPosix,   // pread/pwrite on a small pool of threads, O_DIRECT where the file system has it
   kMemory,  // nothing survives Close; no directory needed
+  kSpdk,    // block devices of SPDK (bdev.h), one a partition; INVALID_ARGUMENT when there is no SPDK
 };
 
 enum class WaitMode : uint8_t {
@@ -58,6 +61,11 @@ struct DataPlaneOptions {
   /// raised between runs; a value below what is already grown is answered with a log line and the
   /// grown size.
   uint64_t capacity_bytes = 16ULL << 30U;
+  /// kSpdk: one for each partition (`reactors` is not looked at), in an order that never changes. The
+  /// directory keeps `lock` and `bdevs.pando`, which says which devices belong to it; capacity_bytes
+  /// of 0 takes them whole.
+  std::vector<BdevOptions> bdevs;
+  uint64_t spdk_memory_bytes = 256ULL << 20U;
   /// Segments to pre-write ahead of need in the background, a partition.
   uint32_t grow_ahead_segments = 2;
   LogSink log;

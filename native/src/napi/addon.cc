@@ -10,6 +10,7 @@
 
 #include "bench.h"
 #include "bridge.h"
+#include "pando/bdev.h"
 #include "pando/data_plane.h"
 #include "pando/digest.h"
 
@@ -58,6 +59,14 @@ class Reader {
   bool Bool(napi_value value) {
     bool result = false;
     Expect(napi_get_value_bool(env_, value, &result));
+    return result;
+  }
+
+  std::vector<napi_value> Elements(napi_value array) {
+    uint32_t length = 0;
+    Expect(napi_get_array_length(env_, array, &length));
+    std::vector<napi_value> result(ok_ ? length : 0, nullptr);
+    for (uint32_t i = 0; i < result.size(); ++i) Expect(napi_get_element(env_, array, i, &result[i]));
     return result;
   }
 
@@ -121,11 +130,23 @@ napi_value Open(napi_env env, napi_callback_info info) {
   options.plane.directory = read.String(read.Property(given, "directory"));
   const std::string backend = read.String(read.Property(given, "backend"));
   options.plane.backend = backend == "memory"  ? Backend::kMemory
+                          : backend == "spdk"  ? Backend::kSpdk
                           : backend == "posix" ? Backend::kPosix
                                                : Backend::kUring;
   options.plane.reactors = read.U32(read.Property(given, "reactors"));
   options.plane.cache_bytes = read.U64(read.Property(given, "cacheBytes"));
   options.plane.capacity_bytes = read.U64(read.Property(given, "capacityBytes"));
+  options.plane.spdk_memory_bytes = read.U64(read.Property(given, "spdkMemoryBytes"));
+  for (const napi_value value : read.Elements(read.Property(given, "bdevs"))) {
+    BdevOptions bdev;
+    bdev.kind = static_cast<BdevKind>(read.U32(read.Property(value, "kind")));
+    bdev.target = read.String(read.Property(value, "target"));
+    bdev.nqn = read.String(read.Property(value, "nqn"));
+    bdev.name_space = read.U32(read.Property(value, "namespace"));
+    bdev.size_bytes = read.U64(read.Property(value, "sizeBytes"));
+    bdev.may_lose = read.Bool(read.Property(value, "mayLose"));
+    options.plane.bdevs.push_back(std::move(bdev));
+  }
   options.port.sq_entries = read.U32(read.Property(given, "sqEntries"));
   options.port.cq_entries = read.U32(read.Property(given, "cqEntries"));
   options.port.slab_bytes = read.U64(read.Property(given, "slabBytes"));
@@ -247,6 +268,20 @@ napi_value KeepFreedMemory(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+/// spdk(): [version, reason]; see SpdkState. Loads the libraries when there are some.
+napi_value Spdk(napi_env env, napi_callback_info) {
+  const SpdkState& state = ProbeSpdk();
+  napi_value result = nullptr;
+  napi_create_array_with_length(env, 2, &result);
+  uint32_t at = 0;
+  for (const std::string* text : {&state.version, &state.reason}) {
+    napi_value value = nullptr;
+    if (napi_create_string_utf8(env, text->data(), text->size(), &value) != napi_ok) return Refuse(env);
+    napi_set_element(env, result, at++, value);
+  }
+  return result;
+}
+
 napi_value Initialize(napi_env env, napi_value exports) {
   const napi_property_attributes plain = napi_enumerable;
   napi_value layout_version = nullptr;
@@ -264,6 +299,7 @@ napi_value Initialize(napi_env env, napi_value exports) {
       {"setReferenced", nullptr, SetReferenced, nullptr, nullptr, nullptr, plain, nullptr},
       {"setPlan", nullptr, SetPlan, nullptr, nullptr, nullptr, plain, nullptr},
       {"keepFreedMemory", nullptr, KeepFreedMemory, nullptr, nullptr, nullptr, plain, nullptr},
+      {"spdk", nullptr, Spdk, nullptr, nullptr, nullptr, plain, nullptr},
       {"digestNow", nullptr, DigestNow, nullptr, nullptr, nullptr, plain, nullptr},
       {"benchThreadsafeCalls", nullptr, BenchThreadsafeCalls, nullptr, nullptr, nullptr, plain, nullptr},
   };

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "block/file_handle.h"
+#include "block/spdk/backend.h"
 #include "reactor/reactor.h"
 #include "rpc/transport/rdma.h"
 
@@ -134,6 +135,9 @@ Status DataPlaneImpl::Open() {
       const std::lock_guard lock(log_mutex_);
       sink(level, text);
     };
+  }
+  if (options_.backend == Backend::kSpdk && LoadSpdkBackend() == nullptr) {
+    return Error{ErrorCode::kInvalidArgument, ProbeSpdk().reason};
   }
   if (options_.backend != Backend::kMemory) {
     const Status locked = LockDirectory();

@@ -95,6 +95,8 @@ const port = await DataPlanePort.open(
     slabBytes: 16 * 1024 * 1024,
     digestWorkers: 1,
     digestEntries: 256,
+    bdevs: [],
+    spdkMemoryBytes: 0,
   },
   silentLogger,
 )

@@ -19,7 +19,7 @@ try {
   console.log(JSON.stringify({ kind: store.kind, warnings }))
   await store.close()
 } catch (reason) {
-  console.log(JSON.stringify({ code: reason.code, warnings }))
+  console.log(JSON.stringify({ code: reason.code, message: reason.message, warnings }))
 }
 `
 
@@ -43,6 +43,16 @@ test('without an addon the reference store serves and says so, but never in plac
     await writeFile(join(native, 'store-0.pando'), 'written by the native store')
     assert.equal(run(native, 'auto')['code'], 'INVALID_CONFIG')
     assert.equal(run(native, 'reference')['code'], 'INVALID_CONFIG')
+    const spdk = run(join(checkout, 'spdk-data'), 'spdk')
+    assert.equal(spdk['code'], 'INVALID_CONFIG')
+    assert.match(String(spdk['message']), /store\.backend is spdk, but .*npm run build/)
+    await mkdir(join(checkout, 'labelled'))
+    await writeFile(join(checkout, 'labelled', 'bdevs.pando'), 'written by the SPDK back end')
+    for (const backend of ['auto', 'reference', 'uring']) {
+      const elsewhere = run(join(checkout, 'labelled'), backend)
+      assert.equal(elsewhere['code'], 'INVALID_CONFIG')
+      assert.match(String(elsewhere['message']), /are on SPDK bdevs/)
+    }
   } finally {
     await rm(checkout, { recursive: true, force: true })
   }
