@@ -1,6 +1,7 @@
 import type { ErrorCode } from '../core/contract/errors.ts'
 import { StorageError } from '../core/contract/errors.ts'
 import type { Logger } from '../core/contract/logger.ts'
+import { statusName, statusNames } from '../core/contract/status-numbers.ts'
 import type { NativeBdev } from './bdevs.ts'
 import { RequestRing, type RingRequest } from './request-ring.ts'
 import { RingPair } from './ring-pair.ts'
@@ -80,34 +81,15 @@ export const portOps = {
   peerCancel: 27,
 } as const
 
-/** ErrorCode in native/include/pando/result.h, in the order of its numbers. */
-const statusCodes: readonly ErrorCode[] = [
-  'INTERNAL', // 0 is success and never becomes an error
-  'CHUNK_NOT_FOUND',
-  'CONFLICT',
-  'CORRUPT_CHUNK',
-  'INSUFFICIENT_STORAGE',
-  'DEVICE_OFFLINE',
-  'IO_ERROR',
-  'INVALID_ARGUMENT',
-  'OVERLOADED',
-  'CLOSED',
-  'CANCELLED',
-  'INTERNAL',
-  'PEER_UNREACHABLE',
-  'PEER_REFUSED',
-  'PROTOCOL_ERROR',
-  'DEADLINE_EXCEEDED',
-]
-
 /** Undefined for success. */
 export function statusCode(status: number): ErrorCode | undefined {
-  return status === 0 ? undefined : (statusCodes[status] ?? 'INTERNAL')
+  const name = statusName(status)
+  return name === 'OK' ? undefined : name
 }
 
 export function statusError(status: number, what: string, osError = 0): StorageError {
   const cause = osError === 0 ? undefined : { cause: new Error(`errno ${osError}`) }
-  return new StorageError(statusCodes[status] ?? 'INTERNAL', what, cause)
+  return new StorageError(statusCode(status) ?? 'INTERNAL', what, cause)
 }
 
 /**
@@ -225,8 +207,8 @@ export class DataPlanePort {
 
 function fromNative(reason: unknown): StorageError {
   const code = reason instanceof Error && 'code' in reason ? reason.code : undefined
-  const known = statusCodes.find((name) => name === code)
+  const known = statusNames.find((name) => name === code)
   // The data plane answers CONFLICT for a directory that another process has open.
   if (known === 'CONFLICT') return new StorageError('ALREADY_OPEN', String(reason), { cause: reason })
-  return StorageError.from(reason, known ?? 'INTERNAL')
+  return StorageError.from(reason, known === undefined || known === 'OK' ? 'INTERNAL' : known)
 }

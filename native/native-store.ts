@@ -11,6 +11,12 @@ import { StorageError } from '../core/contract/errors.ts'
 import { type ChunkId, chunkIdBytes, maxChunkBytes } from '../core/contract/ids.ts'
 import type { Logger } from '../core/contract/logger.ts'
 import type { PlanSink, QosPlan } from '../core/contract/qos.ts'
+import {
+  decodeListRecord,
+  decodeStoreStats,
+  listRecordBytes,
+  nextChunkId,
+} from '../core/contract/store-records.ts'
 import { DataPlanePort, type NativeAddon, type NativeOptions, portOps } from './data-plane-port.ts'
 import { Gate } from './gate.ts'
 import { NativeDigests, nativeDigestNow } from './native-digest.ts'
@@ -18,7 +24,6 @@ import { PeerDoor, setPeerDoor } from './peer-door.ts'
 import { PeerPages, peerPagesBytes } from './peer-pages.ts'
 import type { RingRequest } from './request-ring.ts'
 import { SlabPool } from './slab-pool.ts'
-import { gaugesOf, listRecordBytes, readListRecord, successor } from './store-records.ts'
 
 const pageBytes = 4096
 const maxSlabBytes = 2 ** 31 - 4096
@@ -201,7 +206,7 @@ class NativeStore implements ChunkStore {
     this.#gate.check()
     if (after !== null) checkId(after)
     const found: ChunkInfo[] = []
-    let from = after === null ? new Uint8Array(chunkIdBytes) : successor(after)
+    let from = after === null ? new Uint8Array(chunkIdBytes) : nextChunkId(after)
     while (from && found.length < limit) {
       const page = await this.#listPage(from, Math.min(listStep, limit - found.length))
       found.push(...page.chunks)
@@ -227,7 +232,7 @@ class NativeStore implements ChunkStore {
         }),
         'the chunks could not be listed',
       )
-      const chunks = Array.from({ length: count }, (_, index) => readListRecord(buffer.bytes, index))
+      const chunks = Array.from({ length: count }, (_, index) => decodeListRecord(buffer.bytes, index))
       return { chunks, next }
     } finally {
       buffer.release()
@@ -302,7 +307,7 @@ class NativeStore implements ChunkStore {
         'the statistics could not be read',
       )
       const pool = { poolUsedBytes: this.#pool.usedBytes, poolBytes: this.#pool.totalBytes }
-      return { backend: this.#port.backend, ...gaugesOf(page.bytes), ...pool }
+      return { backend: this.#port.backend, ...decodeStoreStats(page.bytes), ...pool }
     } finally {
       this.#peers.givePage(page)
     }

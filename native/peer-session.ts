@@ -2,6 +2,13 @@ import type { ChunkBuffer, ChunkInfo, ChunkStoreGauges } from '../core/contract/
 import { StorageError } from '../core/contract/errors.ts'
 import { type ChunkId, chunkIdBytes, maxChunkBytes } from '../core/contract/ids.ts'
 import type { TransportName } from '../core/contract/policy.ts'
+import {
+  decodeListRecord,
+  decodeStoreStats,
+  listRecordBytes,
+  nextChunkId,
+  storeStatsBytes,
+} from '../core/contract/store-records.ts'
 import type {
   ChunkSession,
   PeerIdentity,
@@ -13,7 +20,6 @@ import { portOps } from './data-plane-port.ts'
 import { type PeerAnswer, type PeerAsk, type PeerDoor, PeerFault } from './peer-door.ts'
 import type { PeerPage } from './peer-pages.ts'
 import type { SlabBuffer } from './slab-pool.ts'
-import { gaugesOf, listRecordBytes, readListRecord, statsBytes, successor } from './store-records.ts'
 
 const pageBytes = 4096
 const maxListRecords = 4096
@@ -165,7 +171,7 @@ export class NativeSession implements ChunkSession {
     if (!Number.isInteger(limit) || limit < 1 || limit > maxListRecords) {
       throw new StorageError('INVALID_ARGUMENT', `a listing has 1 to ${maxListRecords} chunks, not ${limit}`)
     }
-    const from = after === null ? new Uint8Array(chunkIdBytes) : successor(after)
+    const from = after === null ? new Uint8Array(chunkIdBytes) : nextChunkId(after)
     if (!from) return []
     return this.#fill(
       limit * listRecordBytes,
@@ -173,7 +179,7 @@ export class NativeSession implements ChunkSession {
       { op: portOps.peerList, id: from, length: limit },
       'the chunks of the peer could not be listed',
       (buffer, { length: count }) => {
-        const chunks = Array.from({ length: count }, (_, index) => readListRecord(buffer.bytes, index))
+        const chunks = Array.from({ length: count }, (_, index) => decodeListRecord(buffer.bytes, index))
         buffer.release()
         return chunks
       },
@@ -182,13 +188,13 @@ export class NativeSession implements ChunkSession {
 
   async stat(options?: RequestOptions): Promise<ChunkStoreGauges> {
     return this.#fill(
-      statsBytes,
+      storeStatsBytes,
       options,
       { op: portOps.peerStat },
       'the peer told no statistics',
       (buffer) => {
         // The pool is the peer's own business.
-        const gauges = { ...gaugesOf(buffer.bytes), poolUsedBytes: 0, poolBytes: 0 }
+        const gauges = decodeStoreStats(buffer.bytes)
         buffer.release()
         return gauges
       },

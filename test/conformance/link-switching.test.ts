@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { silentLogger } from '../../core/contract/logger.ts'
-import type { SelectInput, TransportName } from '../../core/contract/policy.ts'
-import { Link } from '../../core/protocol/link.ts'
+import type { TransportName } from '../../core/contract/policy.ts'
 import type { StreamNetwork } from '../../core/protocol/rpc/byte-stream.ts'
 import { createStreamAdapter } from '../../core/protocol/rpc/stream-adapter.ts'
 import { TransportRegistry } from '../../core/protocol/transport-registry.ts'
 import { crc32c } from '../../native/crc.ts'
+import { loadLink } from '../kit/link-load.ts'
 import { MemoryNetwork } from '../kit/memory-network.ts'
 import { createMemoryStore } from '../kit/memory-store.ts'
 import { nodeNetNetwork } from '../kit/node-net-network.ts'
@@ -15,9 +15,7 @@ import { seededRandom } from '../kit/random.ts'
 import { eventually, identity, realEnvironment } from '../kit/transport-place.ts'
 import { WireTap } from '../kit/wire-tap.ts'
 
-const outstanding = 32
-
-/** A link over shared memory's stand-in and real TCP, under a load that never lets fewer than 32 requests be under way. */
+/** The loaded link over shared memory's stand-in and real TCP, each with a tap on the wire. */
 async function underLoad(context: TestContext) {
   const { clock } = realEnvironment
   const served = createMemoryStore(clock)
@@ -50,68 +48,13 @@ async function underLoad(context: TestContext) {
     context.after(() => tap.close())
     context.after(() => listener.close(100))
   }
-  let wanted = 0
-  const link = new Link({
-    peer: { name: 'peer', nodeId: identity(1).nodeId, addresses, distance: 0 },
-    registry,
-    identity: identity(2),
-    buffers: own,
-    select: ({ candidates }: SelectInput) => ({
-      policy: 'test',
-      reason: 0,
-      index: candidates[wanted]?.state === 'down' ? 1 - wanted : wanted,
-      fallbackIndex: 1 - wanted,
-      parallel: 1,
-      chunkBytes: 1 << 20,
-    }),
-    environment: realEnvironment,
-    log: silentLogger,
-    limits: { tickMs: 20, switchFloorMs: 100 },
-  })
-  await link.ping()
-
-  const completions: number[] = []
-  const failures: unknown[] = []
-  const settled = new Map<number, number>()
-  let made = 0
-  let isRunning = true
-  const worker = async (): Promise<void> => {
-    while (isRunning) {
-      const number = ++made
-      const id = new Uint8Array(16)
-      new DataView(id.buffer).setUint32(0, number)
-      const buffer = await own.acquire(4096)
-      buffer.bytes.fill(number & 0xff)
-      try {
-        await link.put(id, buffer, 4096)
-        completions.push(performance.now())
-      } catch (reason) {
-        failures.push(reason)
-      }
-      settled.set(number, (settled.get(number) ?? 0) + 1)
-      buffer.release()
-    }
-  }
-  const workers = Promise.all(Array.from({ length: outstanding }, worker))
+  const load = await loadLink({ registry, addresses, own, limits: { tickMs: 20, switchFloorMs: 100 } })
+  load.want('shm')
   return {
-    link,
-    served,
+    ...load,
     taps,
-    want(kind: TransportName): void {
-      wanted = kind === 'shm' ? 0 : 1
-    },
-    /** The longest time without an answer from `sinceMs` on. */
-    pauseSince(sinceMs: number): number {
-      const times = completions.filter((at) => at >= sinceMs - 20)
-      return Math.max(0, ...times.slice(1).map((at, index) => at - (times[index] ?? at)))
-    },
     async stop() {
-      isRunning = false
-      await workers
-      assert.deepEqual(failures, [])
-      assert.equal(settled.size, made)
-      assert.ok([...settled.values()].every((count) => count === 1))
-      await link.close()
+      const made = await load.stop()
       assert.equal(own.held, 0)
       assert.equal(served.held, 0)
       return { made, executed: [...served.puts.values()].reduce((sum, count) => sum + count, 0) }

@@ -24,8 +24,9 @@ import { proveOnTheWire } from './transport-wire.ts'
 
 export type { TransportGround, TransportSubject } from './transport-place.ts'
 
-/** Frames of the law of many frames; a million with PANDO_LONG=1. */
-const manyFrames = process.env['PANDO_LONG'] === '1' ? 1_000_000 : 20_000
+/** Frames of the law of many frames; a million with PANDO_LONG=1, fewer where everything is emulated (test/lab). */
+const manyFrames =
+  process.env['PANDO_LONG'] === '1' ? 1_000_000 : Number(process.env['PANDO_FRAMES'] ?? 20_000)
 
 /**
  * The laws of core/contract/transport.ts. Every adapter must pass all of them; those about what goes wrong on the way need

@@ -2,6 +2,7 @@ import type { ChunkBuffer, ChunkInfo, ChunkStoreGauges } from '../../contract/ch
 import { StorageError } from '../../contract/errors.ts'
 import { type ChunkId, chunkIdBytes, maxChunkBytes } from '../../contract/ids.ts'
 import type { TransportName } from '../../contract/policy.ts'
+import { decodeStoreStats, listRecordBytes, storeStatsBytes } from '../../contract/store-records.ts'
 import type {
   ChunkSession,
   PeerIdentity,
@@ -10,9 +11,8 @@ import type {
   SessionStats,
 } from '../../contract/transport.ts'
 import { ClientChannel, type ClientChannelParts, defaultDeadlineMs, pingSpec } from './client-channel.ts'
-import { creditBytes, flags, largestList, listRecordBytes, ops, statBytes } from './frame.ts'
+import { creditBytes, flags, largestList, ops } from './frame.ts'
 import { decodeList, listFrom } from './list-records.ts'
-import { decodeGauges } from './store-gauges.ts'
 
 export interface ClientSessionParts extends ClientChannelParts {
   readonly adapterId: string
@@ -153,13 +153,14 @@ export class ClientSession implements ChunkSession {
       {
         op: ops.stat,
         fields: {},
-        answerBytes: statBytes,
+        answerBytes: storeStatsBytes,
         creditBytes: creditBytes({ op: ops.stat, length: 0 }),
       },
       options,
     )
-    if (payload.length !== statBytes) throw new StorageError('PROTOCOL_ERROR', 'statistics of a wrong length')
-    return decodeGauges(payload)
+    if (payload.length !== storeStatsBytes)
+      throw new StorageError('PROTOCOL_ERROR', 'statistics of a wrong length')
+    return decodeStoreStats(payload)
   }
 
   async ping(options: RequestOptions = {}): Promise<number> {

@@ -1,4 +1,5 @@
 import { maxChunkBytes } from '../../contract/ids.ts'
+import { listRecordBytes, storeStatsBytes } from '../../contract/store-records.ts'
 
 /** The frame of native/RPC.md, version 1: one header, encoded and decoded. The names are those of that page. */
 
@@ -7,9 +8,7 @@ export const protocolVersion = 1
 export const magic = 0x4450
 export const largestPayload = maxChunkBytes
 export const largestHello = 4096
-export const listRecordBytes = 32
 export const largestList = 4096
-export const statBytes = 256
 
 export const ops = {
   hello: 1,
@@ -194,7 +193,7 @@ export function creditBytes({ op, length }: Pick<FrameHeader, 'op' | 'length'>):
       : op === ops.list
         ? length * listRecordBytes
         : op === ops.stat
-          ? statBytes
+          ? storeStatsBytes
           : 0
   return Math.ceil(wanted / 4096) * 4096
 }

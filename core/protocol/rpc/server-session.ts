@@ -1,6 +1,7 @@
 import type { ChunkBuffer, ChunkStore } from '../../contract/chunk-store.ts'
 import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
+import { encodeStoreStats } from '../../contract/store-records.ts'
 import type { PeerIdentity } from '../../contract/transport.ts'
 import type { ByteStream } from './byte-stream.ts'
 import {
@@ -21,7 +22,6 @@ import type { FrameReader } from './frame-reader.ts'
 import type { FrameWriter } from './frame-writer.ts'
 import { encodeList, listAfter, listFrom } from './list-records.ts'
 import { statusOf } from './status.ts'
-import { encodeGauges } from './store-gauges.ts'
 
 export interface ServerSessionParts {
   readonly stream: ByteStream
@@ -289,7 +289,7 @@ export class ServerSession {
       return (await store.delete(id)) ? { fields: {} } : refusal('CHUNK_NOT_FOUND', 0)
     }
     if (header.op === ops.list) return this.#list(id, length)
-    if (header.op === ops.stat) return { fields: {}, payload: encodeGauges(await store.stats()) }
+    if (header.op === ops.stat) return { fields: {}, payload: encodeStoreStats(await store.stats()) }
     return { fields: {} }
   }
 

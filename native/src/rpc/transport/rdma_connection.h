@@ -32,6 +32,17 @@ struct RdmaEnvelope {
 };
 static_assert(sizeof(RdmaEnvelope) == 64);
 
+/// Messages with a frame that one side may have sent and the other not yet given the place of back.
+inline constexpr uint32_t kRdmaFrameCredits = 64;
+/// Messages without a frame have places of their own: whoever has no memory for a frame can still be
+/// told that memory is free again.
+inline constexpr uint32_t kRdmaControlCredits = 16;
+inline constexpr uint32_t kRdmaSlots = kRdmaFrameCredits + kRdmaControlCredits;
+inline constexpr size_t kRdmaPrefixBytes = sizeof(RdmaEnvelope) + kHeaderBytes;
+inline constexpr size_t kRdmaSlotBytes = kRdmaPrefixBytes + kInlineBytes;
+/// READs under way at a time.
+inline constexpr uint32_t kRdmaMostReads = 8;
+
 /// What both sides say when they connect; they must say the same.
 struct RdmaGreeting {
   uint32_t magic = 0x52444E50;  // "PNDR"
@@ -44,6 +55,7 @@ struct RdmaGreeting {
 };
 static_assert(sizeof(RdmaGreeting) == 12);
 
+/// rdma_connection.cc: how it begins and ends. rdma_messages.cc: what it carries.
 class RdmaConnection final : public Connection {
  public:
   /// Connecting side. Begins in Start.

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <span>
 
 #include "rpc/transport/rdma_connection.h"
 
@@ -223,7 +224,7 @@ size_t RdmaDriver::TakeEvents() {
     if (tag == kCmTag) {
       for (int n = 0; n < kCmEventsATurn; ++n) TakeCmEvent();
     } else if (tag == kTimerTag) {
-      ListenAgain();
+      OnTimer();
     } else {
       const auto found = devices_.find(reinterpret_cast<ibv_context*>(static_cast<uintptr_t>(tag)));
       const auto device = found != devices_.end() ? found->second.lock() : nullptr;
@@ -250,6 +251,7 @@ void RdmaDriver::TakeCmEvent() {
   const rdma_cm_event_type type = event->event;
   const int status = event->status;
   rdma_cm_id* const id = event->id;
+  const ibv_context* const device = id->verbs;
   const bool for_listener = event->listen_id != nullptr && type == RDMA_CM_EVENT_CONNECT_REQUEST;
   void* const context = for_listener ? event->listen_id->context : id->context;
   rdma_conn_param param = event->param.conn;
@@ -260,16 +262,17 @@ void RdmaDriver::TakeCmEvent() {
     std::memcpy(greeting.data(), param.private_data, length);
   }
   ::rdma_ack_cm_event(event);
+  if (type == RDMA_CM_EVENT_DEVICE_REMOVAL && device != nullptr) {
+    leaving_.insert(::ibv_get_device_index(device->device));
+    SetTimer();
+  }
 
   auto* const acceptor = static_cast<RdmaAcceptor*>(context);
   auto* const connection = static_cast<RdmaConnection*>(context);
   if (for_listener) {
     OnConnectRequest(*acceptor, id, param, greeting);
   } else if (acceptors_.contains(acceptor)) {
-    if (type == RDMA_CM_EVENT_DEVICE_REMOVAL) {
-      acceptor->Unbind();
-      SetTimer();
-    }
+    if (type == RDMA_CM_EVENT_DEVICE_REMOVAL) acceptor->Unbind();
   } else if (connections_.contains(connection)) {
     connection->OnCmEvent(type, status, param, greeting);
     if (greetings_.contains(connection)) HandOver(connection);
@@ -310,13 +313,33 @@ void RdmaDriver::SetTimer() {
   ::timerfd_settime(timer_.get(), 0, &soon, nullptr);
 }
 
-void RdmaDriver::ListenAgain() {
+void RdmaDriver::OnTimer() {
   uint64_t expired = 0;
   static_cast<void>(::read(timer_.get(), &expired, sizeof(expired)));
+  LetGoOfDevices();
   for (RdmaAcceptor* const acceptor : acceptors_) {
     // The device that has this address is not back yet.
     if (!acceptor->is_bound() && !acceptor->Bind().ok()) SetTimer();
   }
+}
+
+void RdmaDriver::LetGoOfDevices() {
+  if (leaving_.empty()) return;
+  // librdmacm keeps a device open when nothing uses it any more, and looks at what there is only when it
+  // is asked for the list. Drivers of hardware let a device go all the same; Soft-RoCE (Linux 6.1) waits
+  // until nobody has it open, and cannot be added again under its name before that.
+  int count = 0;
+  ibv_context** const devices = ::rdma_get_devices(&count);
+  // Without any device it does not look; the next one that comes lets go of this one.
+  if (devices == nullptr) return SetTimer();
+  const std::span<ibv_context*> there(devices, static_cast<size_t>(count));
+  std::erase_if(leaving_, [there](int index) {
+    return std::none_of(there.begin(), there.end(), [index](const ibv_context* one) {
+      return ::ibv_get_device_index(one->device) == index;
+    });
+  });
+  ::rdma_free_devices(devices);
+  if (!leaving_.empty()) SetTimer();
 }
 
 }  // namespace pando::rpc

@@ -47,7 +47,9 @@ class RdmaDriver final : public TransportDriver {
                         std::span<const std::byte> greeting);
   void HandOver(RdmaConnection* connection);
   void EndGreetings();
-  void ListenAgain();
+  void OnTimer();
+  /// Closes what librdmacm still has open of devices that were removed.
+  void LetGoOfDevices();
   void SetTimer();
 
   /// An accepted connection whose peer has not said yet that it is there.
@@ -63,6 +65,8 @@ class RdmaDriver final : public TransportDriver {
   std::map<ibv_context*, std::weak_ptr<RdmaDevice>> devices_;
   std::set<RdmaConnection*> connections_;
   std::set<RdmaAcceptor*> acceptors_;
+  /// The kernel's numbers of devices that were removed and may still be open.
+  std::set<int> leaving_;
   std::map<RdmaConnection*, Greeting> greetings_;
   std::vector<RdmaConnection*> turn_;
   uint64_t now_us_ = 0;
