@@ -14,7 +14,8 @@ import type { QosConcurrency } from '../contract/qos.ts'
 export class ConcurrencyLimit {
   #config: QosConcurrency
   #value: number
-  readonly #baselines = new Map<string, Baseline>()
+  /** By operation and size. */
+  readonly #baselines = Array.from({ length: operations.length * sizes }, () => new Baseline())
   #windowStartMs = Number.NEGATIVE_INFINITY
   #samples = 0
   #serviceMs = 0
@@ -48,6 +49,7 @@ export class ConcurrencyLimit {
   ): void {
     if (this.#config.limit !== 'auto') return
     const baseline = this.#baseline(operation, byteLength)
+    if (baseline === undefined) return
     baseline.windowMs += serviceMs
     baseline.windowSamples++
     if (slots <= idleSlots) baseline.learn(serviceMs, idleGain)
@@ -66,7 +68,7 @@ export class ConcurrencyLimit {
     this.#serviceMs = 0
     this.#baseMs = 0
     this.#saturated = false
-    for (const baseline of this.#baselines.values()) baseline.forgetWindow()
+    for (const baseline of this.#baselines) baseline.forgetWindow()
   }
 
   #closeWindow(elapsedMs: number, nowMs: number): void {
@@ -77,7 +79,7 @@ export class ConcurrencyLimit {
       const target = Math.min(Math.max(busy * gain + headroom, minimum), maximum)
       const slowdown = this.#serviceMs / this.#baseMs
       this.#value = Math.round(this.#value + (target - this.#value) * smoothing)
-      for (const baseline of this.#baselines.values()) {
+      for (const baseline of this.#baselines) {
         const meanMs = baseline.windowMeanMs()
         if (meanMs === undefined) continue
         // Faster under load than when idle: the idle figure is out of date.
@@ -89,15 +91,9 @@ export class ConcurrencyLimit {
     this.forgetWindow(nowMs)
   }
 
-  #baseline(operation: RequestOperation, byteLength: number): Baseline {
+  #baseline(operation: RequestOperation, byteLength: number): Baseline | undefined {
     const size = byteLength <= 4096 ? 0 : byteLength <= 65_536 ? 1 : byteLength <= 1_048_576 ? 2 : 3
-    const key = `${operation}${size}`
-    let baseline = this.#baselines.get(key)
-    if (baseline === undefined) {
-      baseline = new Baseline()
-      this.#baselines.set(key, baseline)
-    }
-    return baseline
+    return this.#baselines[operations.indexOf(operation) * sizes + size]
   }
 }
 
@@ -125,6 +121,9 @@ function initialValue({ limit, minimum, maximum }: QosConcurrency): number {
   return limit === 'auto' ? Math.min(Math.max(initialLimit, minimum), maximum) : limit
 }
 
+/** The frequent ones first. */
+const operations: readonly RequestOperation[] = ['read', 'write', 'head', 'list', 'delete', 'copy', 'other']
+const sizes = 4
 const initialLimit = 64
 /** So many at work hardly disturb each other. */
 const idleSlots = 4

@@ -1,16 +1,16 @@
 import type { Admission, AdmissionRequest, AdmissionTicket } from '../contract/admission.ts'
 import type { Environment } from '../contract/clock.ts'
 import type { AdmitDecision, PolicyDecisions } from '../contract/policy.ts'
-import { costUnits, type QosConfig } from '../contract/qos.ts'
+import type { QosConfig } from '../contract/qos.ts'
 import type { Budget, BudgetTable } from './budget-table.ts'
 import { type ClassQueue, type Gates, gateWaitMs, type TenantQueue } from './class-queue.ts'
 import type { DecisionLog, Explained } from './decision-log.ts'
 import type { Gcra } from './gcra.ts'
 import type { RequestFacts } from './request-facts.ts'
 import type { RuleBook } from './request-rules.ts'
-import { RequestTicket } from './request-ticket.ts'
+import { RequestTicket, type TicketParts } from './request-ticket.ts'
 import type { Scheduler } from './scheduler.ts'
-import { type Reconsidered, slowDown, Turn } from './turn.ts'
+import { type Reconsidered, slowDown, type Turn } from './turn.ts'
 
 export interface AdmissionParts {
   readonly environment: Environment
@@ -33,7 +33,7 @@ export interface AdmissionParts {
 export function createRequestAdmission(parts: AdmissionParts): Admission {
   const { classes, scheduler, facts, log, budgets } = parts
   const { clock } = parts.environment
-  const { onWaited } = parts
+  const ticketParts: TicketParts = { clock, scheduler, onWaited: parts.onWaited }
 
   function admit(request: AdmissionRequest): AdmissionTicket {
     const now = clock.monotonic()
@@ -57,36 +57,19 @@ export function createRequestAdmission(parts: AdmissionParts): Admission {
       record.reason = refused.reason
       throw refused
     }
-    const turn = new Turn({
-      classQueue,
-      tenant,
-      operation: request.operation,
-      byteLength: request.byteLength,
-      cost: costUnits(request.byteLength),
-      priority: record.priority,
-      request,
-    })
-    const ticket = new RequestTicket({
-      clock,
-      scheduler,
-      requestId: request.id,
-      turn,
-      budgets: applying,
-      record,
-      onWaited,
-    })
+    const ticket = new RequestTicket(ticketParts, classQueue, tenant, request, applying, record)
     // A delay that the budgets ask for anyway is the queue's business, which keeps the order.
     const extraMs = verdict === 'delay' && delayMs > facts.tokenWaitMs ? delayMs : 0
-    if (extraMs > 0) turn.reconsider = reconsider
+    if (extraMs > 0) ticket.reconsider = reconsider
     try {
-      scheduler.submit(turn, gates, now, extraMs)
+      scheduler.submit(ticket, gates, now, extraMs)
     } catch (error) {
       record.outcome = 'shed'
       record.reason = error instanceof Error ? error.message : ''
       throw error
     }
     ticket.submitted()
-    if (turn.state !== 'running') record.reason = whyWaiting(classQueue, gates, extraMs, now)
+    if (ticket.state !== 'running') record.reason = whyWaiting(classQueue, gates, extraMs, now)
     return ticket
   }
 

@@ -1,29 +1,29 @@
-import type { AdmissionTicket, BytePace } from '../contract/admission.ts'
+import type { AdmissionRequest, AdmissionTicket, BytePace } from '../contract/admission.ts'
 import type { Clock } from '../contract/clock.ts'
+import type { StorageError } from '../contract/errors.ts'
 import { costUnits } from '../contract/qos.ts'
 import type { Budget } from './budget-table.ts'
 import { BudgetPace, type PaceOwner } from './byte-pace.ts'
-import type { ClassQueue } from './class-queue.ts'
+import type { ClassQueue, TenantQueue } from './class-queue.ts'
 import type { Explained } from './decision-log.ts'
 import type { Gcra } from './gcra.ts'
 import type { Scheduler } from './scheduler.ts'
-import type { Turn } from './turn.ts'
+import { Turn } from './turn.ts'
 
+/** The same for all tickets. */
 export interface TicketParts {
   readonly clock: Clock
   readonly scheduler: Scheduler
-  readonly requestId: string
-  readonly turn: Turn
-  /** Those that apply to the request. */
-  readonly budgets: readonly Budget[]
-  readonly record: Explained
-  /** Told of every start that was not immediate. One for all: a closure of the request would keep it in memory. */
+  /** Told of every start that was not immediate. */
   onWaited(classQueue: ClassQueue, queuedMs: number): void
 }
 
-export class RequestTicket implements AdmissionTicket, PaceOwner {
+export class RequestTicket extends Turn implements AdmissionTicket, PaceOwner {
   turn: Promise<void> | undefined
   readonly #parts: TicketParts
+  readonly #requestId: string
+  readonly #budgets: readonly Budget[]
+  readonly #explained: Explained
   #in: BudgetPace | undefined
   #out: BudgetPace | undefined
   /** Bytes of a small body, charged when the request started. */
@@ -32,31 +32,48 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
   #gone = false
   #ended = false
 
-  constructor(parts: TicketParts) {
+  /** `budgets`: those that apply to the request. */
+  constructor(
+    parts: TicketParts,
+    classQueue: ClassQueue,
+    tenant: TenantQueue,
+    request: AdmissionRequest,
+    budgets: readonly Budget[],
+    explained: Explained,
+  ) {
+    super(classQueue, tenant, explained.priority, request)
     this.#parts = parts
-    const { turn } = parts
-    turn.onStart = () => this.#started()
-    turn.onRefusal = (error) => {
-      const record = this.#record()
-      if (record === undefined) return
+    this.#requestId = explained.requestId
+    this.#budgets = budgets
+    this.#explained = explained
+  }
+
+  override announceStart(): void {
+    this.#started()
+    super.announceStart()
+  }
+
+  override announceRefusal(error: StorageError): void {
+    const record = this.#record()
+    if (record !== undefined) {
       record.outcome = error.code === 'SLOW_DOWN' ? 'shed' : 'gone'
-      record.queuedMs = this.#parts.clock.monotonic() - turn.enqueuedMs
+      record.queuedMs = this.#parts.clock.monotonic() - this.enqueuedMs
       record.reason = error.reason
     }
+    super.announceRefusal(error)
   }
 
   /** To be called right after the submit. */
   submitted(): void {
-    const { turn } = this.#parts
-    if (turn.state === 'running') {
+    if (this.state === 'running') {
       this.#chargeSmallBody()
       const record = this.#record()
       if (record !== undefined && record.outcome === 'waiting') record.outcome = 'running'
-    } else this.turn = turn.promise()
+    } else this.turn = this.promise()
   }
 
   get qosClass(): number {
-    return this.#parts.turn.classQueue.index
+    return this.classQueue.index
   }
 
   pace(direction: 'in' | 'out'): BytePace | undefined {
@@ -72,7 +89,7 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
   abandon(): void {
     this.#gone = true
     this.#abort?.abort()
-    this.#parts.scheduler.abandon(this.#parts.turn)
+    this.#parts.scheduler.abandon(this)
   }
 
   end(bytesIn: number, bytesOut: number): void {
@@ -80,14 +97,13 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
     this.#ended = true
     this.#gone = true
     this.#abort?.abort()
-    const { turn, scheduler, budgets, clock } = this.#parts
-    turn.classQueue.bytes += bytesIn + bytesOut
-    if (budgets.length > 0 && (turn.state === 'running' || turn.state === 'detached')) {
-      const now = clock.monotonic()
+    this.classQueue.bytes += bytesIn + bytesOut
+    if (this.#budgets.length > 0 && (this.state === 'running' || this.state === 'detached')) {
+      const now = this.#parts.clock.monotonic()
       const moreIn = bytesIn - this.#chargedIn - (this.#in?.charged ?? 0)
       // What was not sent after all stays paid: how much the client got before it hung up is not known.
       const moreOut = bytesOut - (this.#out?.charged ?? 0)
-      for (const { bytesIn: inbound, bytesOut: outbound } of budgets) {
+      for (const { bytesIn: inbound, bytesOut: outbound } of this.#budgets) {
         if (moreIn > 0) inbound?.take(moreIn, now)
         else if (moreIn < 0) inbound?.refund(-moreIn)
         if (moreOut > 0) outbound?.take(moreOut, now)
@@ -95,8 +111,8 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
     }
     const record = this.#record()
     if (record?.outcome === 'running') record.outcome = 'ended'
-    scheduler.end(turn, costUnits(Math.max(bytesIn, bytesOut)))
-    turn.forget()
+    this.#parts.scheduler.end(this, costUnits(Math.max(bytesIn, bytesOut)))
+    this.forget()
   }
 
   signal(): AbortSignal {
@@ -106,16 +122,15 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
   }
 
   waits(delayMs: number): void {
-    this.#parts.scheduler.detach(this.#parts.turn)
+    this.#parts.scheduler.detach(this)
     const record = this.#record()
     if (record !== undefined) record.pacedMs += delayMs
   }
 
   #started(): void {
-    const { turn } = this.#parts
     this.#chargeSmallBody()
-    const queuedMs = turn.startedMs - turn.enqueuedMs
-    this.#parts.onWaited(turn.classQueue, queuedMs)
+    const queuedMs = this.startedMs - this.enqueuedMs
+    this.#parts.onWaited(this.classQueue, queuedMs)
     const record = this.#record()
     if (record === undefined) return
     record.outcome = 'running'
@@ -123,15 +138,14 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
   }
 
   #chargeSmallBody(): void {
-    const { turn, budgets } = this.#parts
-    if (budgets.length === 0 || turn.byteLength <= 0 || turn.byteLength > smallBodyBytes) return
-    this.#chargedIn = turn.byteLength
-    for (const { bytesIn } of budgets) bytesIn?.take(turn.byteLength, turn.startedMs)
+    if (this.#budgets.length === 0 || this.byteLength <= 0 || this.byteLength > smallBodyBytes) return
+    this.#chargedIn = this.byteLength
+    for (const { bytesIn } of this.#budgets) bytesIn?.take(this.byteLength, this.startedMs)
   }
 
   #pace(read: (budget: Budget) => Gcra | undefined): BudgetPace | undefined {
     const budgets: Gcra[] = []
-    for (const budget of this.#parts.budgets) {
+    for (const budget of this.#budgets) {
       const gcra = read(budget)
       if (gcra !== undefined) budgets.push(gcra)
     }
@@ -140,8 +154,7 @@ export class RequestTicket implements AdmissionTicket, PaceOwner {
 
   /** The record of the request, unless the ring has come round. */
   #record(): Explained | undefined {
-    const { record, requestId } = this.#parts
-    return record.requestId === requestId ? record : undefined
+    return this.#explained.requestId === this.#requestId ? this.#explained : undefined
   }
 }
 

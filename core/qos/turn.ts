@@ -1,6 +1,7 @@
 import type { AdmissionRequest } from '../contract/admission.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { RequestOperation } from '../contract/policy.ts'
+import { costUnits } from '../contract/qos.ts'
 import type { ClassQueue, Flow, Gates, TenantQueue } from './class-queue.ts'
 import type { HeapElement } from './indexed-heap.ts'
 
@@ -10,21 +11,13 @@ import type { HeapElement } from './indexed-heap.ts'
  */
 export type TurnState = 'new' | 'delayed' | 'waiting' | 'running' | 'detached' | 'ended'
 
-export interface TurnOptions {
-  readonly classQueue: ClassQueue
-  readonly tenant: TenantQueue
-  readonly operation: RequestOperation
-  /** Of the body as far as known; -1 = not known. */
-  readonly byteLength: number
-  readonly cost: number
-  readonly priority: number
-  readonly request: AdmissionRequest
-}
-
 /** What a delayed turn is to do when its delay is over. */
 export type Reconsidered = { readonly delayMs: number } | { readonly shed: StorageError } | 'admit'
 
-/** One request's place: in a queue, at work, or done. The scheduler owns the state. */
+/**
+ * One request's place: in a queue, at work, or done. The scheduler owns the state. The ticket of the request is a turn with
+ * more to it: one object for both, since every request makes one.
+ */
 export class Turn implements HeapElement {
   heapIndex = -1
   readonly classQueue: ClassQueue
@@ -47,21 +40,19 @@ export class Turn implements HeapElement {
   slotsAtStart = 0
   notBeforeMs = 0
   reconsider: ((turn: Turn) => Reconsidered) | undefined
-  onStart: (() => void) | undefined
-  onRefusal: ((error: StorageError) => void) | undefined
   previous: Turn | undefined
   next: Turn | undefined
   #resolve: (() => void) | undefined
   #reject: ((error: StorageError) => void) | undefined
 
-  constructor(options: TurnOptions) {
-    this.classQueue = options.classQueue
-    this.tenant = options.tenant
-    this.operation = options.operation
-    this.byteLength = options.byteLength
-    this.cost = options.cost
-    this.priority = options.priority
-    this.request = options.request
+  constructor(classQueue: ClassQueue, tenant: TenantQueue, priority: number, request: AdmissionRequest) {
+    this.classQueue = classQueue
+    this.tenant = tenant
+    this.operation = request.operation
+    this.byteLength = request.byteLength
+    this.cost = costUnits(this.byteLength)
+    this.priority = priority
+    this.request = request
   }
 
   /** A promise only for those who wait. REQUIRES: called once, right after a submit that did not start the turn. */
@@ -76,20 +67,16 @@ export class Turn implements HeapElement {
   forget(): void {
     this.request = undefined
     this.reconsider = undefined
-    this.onStart = undefined
-    this.onRefusal = undefined
     this.#resolve = undefined
     this.#reject = undefined
   }
 
   /** REQUIRES: it waits. */
   announceStart(): void {
-    this.onStart?.()
     this.#resolve?.()
   }
 
   announceRefusal(error: StorageError): void {
-    this.onRefusal?.(error)
     this.#reject?.(error)
   }
 }

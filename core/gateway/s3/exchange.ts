@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { AdmissionTicket } from '../../contract/admission.ts'
+import type { AdmissionRequest, AdmissionTicket } from '../../contract/admission.ts'
 import { type ErrorCode, errorCodes, StorageError } from '../../contract/errors.ts'
 import type { BucketRecord } from '../../contract/object-model.ts'
+import type { RequestOperation } from '../../contract/policy.ts'
 import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
 import type { Authorizer } from './authorize.ts'
@@ -34,12 +35,18 @@ const maxDrainMs = 3_000
 const anonymous: Identity = { kind: 'anonymous' }
 
 /** One request and its answer, from the parsed header section to the last byte. */
-export class Exchange {
+export class Exchange implements AdmissionRequest {
   readonly message: IncomingMessage
   readonly response: ServerResponse
   body: SocketBody | undefined
+  // What admission is told of the request, once it is known who asks for what.
+  readonly id: string
+  operation: RequestOperation = 'other'
+  byteLength = -1
+  tenant = 'anonymous'
+  accessKeyId: string | undefined
+  key: string | undefined
   readonly #edge: Edge
-  readonly #id: string
   readonly #startedMs: number
   /** Sends `100 Continue`; undefined when the client does not wait for it, or has it. */
   #sendContinue: (() => void) | undefined
@@ -62,9 +69,17 @@ export class Exchange {
     this.message = message
     this.response = response
     this.#sendContinue = sendContinue
-    this.#id = edge.nextRequestId()
+    this.id = edge.nextRequestId()
     this.#startedMs = edge.gateway.environment.clock.monotonic()
     edge.hooks.observer?.started()
+  }
+
+  get bucket(): string | undefined {
+    return this.#bucket?.name
+  }
+
+  header(name: string): string | undefined {
+    return this.#request?.header(name)
   }
 
   /** The body is wanted and the client has to send it. */
@@ -124,7 +139,7 @@ export class Exchange {
 
   async #handle(): Promise<S3Response> {
     const { gateway, route, authenticate } = this.#edge
-    const request = new EdgeRequest(this.#id, this.message, gateway.config.domains)
+    const request = new EdgeRequest(this.id, this.message, gateway.config.domains)
     this.#request = request
     let routeError: unknown
     try {
@@ -183,20 +198,16 @@ export class Exchange {
 
   /** Asks to be served; a promise when there is a wait. SLOW_DOWN. */
   #takeTicket(request: EdgeRequest, operation: Operation): Promise<void> | undefined {
+    this.operation = operationKind(operation.name)
+    // How much a read returns is known only when it has looked.
+    this.byteLength = this.operation === 'read' ? -1 : (this.body?.declaredBytes ?? -1)
     const identity = this.#identity
-    const kind = operationKind(operation.name)
-    this.#ticket = this.#edge.hooks.admission?.admit({
-      id: this.#id,
-      operation: kind,
-      // How much a read returns is known only when it has looked.
-      byteLength: kind === 'read' ? -1 : (this.body?.declaredBytes ?? -1),
-      tenant: identity.kind === 'key' ? identity.account : 'anonymous',
-      accessKeyId: identity.kind === 'key' ? identity.accessKeyId : undefined,
-      bucket: this.#bucket?.name,
-      key: request.key,
-      header: (name) => request.header(name),
-      isWaitingForClient: () => this.isWaitingForClient(),
-    })
+    if (identity.kind === 'key') {
+      this.tenant = identity.account
+      this.accessKeyId = identity.accessKeyId
+    }
+    this.key = request.key
+    this.#ticket = this.#edge.hooks.admission?.admit(this)
     // The client may have gone before there was a ticket to give up.
     if (this.response.destroyed) this.#ticket?.abandon()
     return this.#ticket?.turn
@@ -236,18 +247,18 @@ export class Exchange {
     const { http } = errorCodes[error.code]
     if (http >= 500 && error.code !== 'NOT_IMPLEMENTED' && error.code !== 'SLOW_DOWN') {
       this.#edge.gateway.log.error(
-        { err: error, requestId: this.#id, bucket: this.#request?.bucketName, key: this.#request?.key },
+        { err: error, requestId: this.id, bucket: this.#request?.bucketName, key: this.#request?.key },
         'a request failed',
       )
     }
-    return errorResponse(error, { id: this.#id, rawTarget: this.message.url ?? '' })
+    return errorResponse(error, { id: this.id, rawTarget: this.message.url ?? '' })
   }
 
   async #send(answer: S3Response): Promise<void> {
     const { message, response } = this
     this.#status = answer.status
     if (answer.error !== undefined) this.#error = answer.error
-    const common = ['x-amz-request-id', this.#id, 'x-amz-id-2', 'pando', 'server', 'Pando']
+    const common = ['x-amz-request-id', this.id, 'x-amz-id-2', 'pando', 'server', 'Pando']
     this.#addCors(common)
     // An answer that comes before the body has been read ends the connection, or the rest of the body would be taken for
     // the next request. With a client that still waits for `100 Continue` nobody knows whether it will send it.
@@ -314,7 +325,7 @@ export class Exchange {
     if (error.code === 'CANCELLED') this.#status = 499
     else {
       this.#edge.gateway.log.error(
-        { err: error, requestId: this.#id, bucket: this.#request?.bucketName, key: this.#request?.key },
+        { err: error, requestId: this.id, bucket: this.#request?.bucketName, key: this.#request?.key },
         'an answer was cut off',
       )
     }
@@ -325,7 +336,7 @@ export class Exchange {
     const { observer } = this.#edge.hooks
     if (observer === undefined) return
     const event: { -readonly [Field in keyof RequestEvent]: RequestEvent[Field] } = {
-      requestId: this.#id,
+      requestId: this.id,
       operation: this.#operation?.name ?? 'Unknown',
       method: this.message.method ?? '',
       status: this.#status,

@@ -1,6 +1,6 @@
 // What asking for admission costs: one ticket in this process, and a whole GET of 4 KiB with and without QoS, in
-// turn on one node (node.ts), in processor time, since times on a busy machine mean nothing. Usage: npm run bench -- qos [--rounds N]
-// [--seconds N]
+// turn on one node (node.ts), in processor time, since times on a busy machine mean nothing. Usage: npm run bench -- qos
+// [--rounds N] [--requests N]
 import { fork } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
@@ -11,14 +11,18 @@ import { silentLogger } from '../../../core/contract/logger.ts'
 import { openQos, type Qos } from '../../../core/qos/open-qos.ts'
 import { qosConfig } from '../../kit/qos-bench.ts'
 import { describeMachine, formatTable, median } from '../machine.ts'
+import { presigner } from '../s3/presign.ts'
 import { prepareBench, workloads } from '../s3/workloads.ts'
-import type { BenchEndpoints, BenchUse, Side } from './node.ts'
+import { openGetLoad } from './get-load.ts'
+import type { BenchEndpoints, BenchQuestion, BenchUse, Side } from './node.ts'
+import { medianWithBounds } from './paired-rounds.ts'
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '20' }, seconds: { type: 'string', default: '1' } },
+  options: { rounds: { type: 'string', default: '200' }, requests: { type: 'string', default: '500' } },
 })
 const rounds = Number(options.rounds)
-const seconds = Number(options.seconds)
+/** Of one side in one round. */
+const requests = Number(options.requests)
 
 const environment = {
   clock: {
@@ -34,6 +38,10 @@ function open(section: unknown): Qos {
   return openQos({ config: qosConfig(section), environment, log: silentLogger })
 }
 
+/** Of each side, before anything counts: compilers are done by then. */
+const warmRequests = 20_000
+const timedRounds = 20
+
 const names = ['a', 'b']
 let made = 0
 function request(index: number, tenants: number): AdmissionRequest {
@@ -48,11 +56,6 @@ function request(index: number, tenants: number): AdmissionRequest {
     header: () => undefined,
     isWaitingForClient: () => false,
   }
-}
-
-/** Other work of the machine only ever adds: the quieter rounds tell more. */
-function lowerQuartile(values: readonly number[]): number {
-  return [...values].sort((left, right) => left - right)[Math.floor(values.length / 4)] ?? Number.NaN
 }
 
 let sink = 0
@@ -128,9 +131,9 @@ async function hear<Message>(): Promise<Message> {
   const [message] = await Promise.race([once(node, 'message'), gone])
   return message
 }
-async function use(): Promise<BenchUse> {
+async function ask(question: BenchQuestion): Promise<BenchUse> {
   const answer = hear<BenchUse>()
-  node.send('use')
+  node.send(question)
   return answer
 }
 
@@ -138,55 +141,86 @@ const sides = ['without', 'rules', 'policies'] as const
 const titles = { without: 'no QoS', rules: 'QoS by its own rules', policies: 'QoS with the default policies' }
 try {
   const { urls, accessKeyId: accessKey, secretKey } = await hear<BenchEndpoints>()
-  const bench = async (side: Side) => {
-    const bytes = (): number => 0
-    const peer = {
-      name: side,
-      url: urls[side],
-      accessKey,
-      secretKey,
-      residentBytes: bytes,
-      anonymousBytes: bytes,
-    }
-    return prepareBench({ ...peer, [Symbol.asyncDispose]: async () => undefined }, [get])
+  const bytes = (): number => 0
+  const peer = {
+    name: 'node',
+    url: urls.without,
+    accessKey,
+    secretKey,
+    residentBytes: bytes,
+    anonymousBytes: bytes,
   }
-  const benches = {
-    without: await bench('without'),
-    rules: await bench('rules'),
-    policies: await bench('policies'),
+  await prepareBench({ ...peer, [Symbol.asyncDispose]: async () => undefined }, [get])
+  const load = async (side: Side) => {
+    const signer = presigner({ url: urls[side], accessKey, secretKey }, new Date())
+    const paths = Array.from({ length: get.objects }, (_, index) =>
+      signer.sign('GET', 'bench', `${get.name}/${index}`),
+    )
+    return openGetLoad(urls[side], paths, get.connections, get.objectBytes)
+  }
+  const loads = {
+    without: await load('without'),
+    rules: await load('rules'),
+    policies: await load('policies'),
   }
   const perRequest: Record<Side, number[]> = { without: [], rules: [], policies: [] }
-  for (let round = 0; round <= rounds; round++) {
+  const warm = Math.ceil(warmRequests / requests)
+  for (let round = -warm; round < rounds; round++) {
     for (let turn = 0; turn < sides.length; turn++) {
-      const side = sides[(turn + round) % sides.length] ?? 'without'
-      const before = await use()
-      const { requests } = await benches[side].measure(get, round, seconds)
-      const after = await use()
-      // The first round only warms up.
-      if (round > 0) perRequest[side].push((after.cpuUs - before.cpuUs) / requests)
+      const side = sides[(turn + round + warm) % sides.length] ?? 'without'
+      const before = await ask('use')
+      await loads[side].run(requests)
+      const after = await ask('use')
+      if (round >= 0) perRequest[side].push((after.cpuUs - before.cpuUs) / requests)
     }
   }
-  const { deciders } = await use()
+  await ask('start')
+  for (let round = 0; round < timedRounds; round++) {
+    await loads.rules.run(requests)
+    await loads.policies.run(requests)
+  }
+  const { admissionUs } = await ask('stop')
+  for (const { close } of Object.values(loads)) close()
+  const { deciders } = await ask('use')
   if (/and (fallback|undefined)/.test(deciders['policies'] ?? 'undefined')) {
     throw new Error(`the default policies do not decide: ${deciders['policies']}`)
   }
-  console.log(`\nprocessor time of a GET of 4 KiB over HTTP, ${rounds} rounds of ${seconds} s, one process`)
-  const percent = (ratio: number): string => `${((ratio - 1) * 100).toFixed(1)} %`
-  const rows = sides.map((side) => {
-    const [all, none] = [perRequest[side], perRequest.without]
-    return [
-      titles[side],
-      median(all).toFixed(1),
-      percent(median(all) / median(none)),
-      lowerQuartile(all).toFixed(1),
-      percent(lowerQuartile(all) / lowerQuartile(none)),
-    ]
-  })
-  console.log(formatTable(['', 'us, median', 'more', 'us, lower quartile', 'more'], rows))
-  const { rules, policies } = perRequest
   console.log(
-    `the default policies over the built-in rules: ${percent(median(policies) / median(rules))} of medians, ` +
-      `${percent(lowerQuartile(policies) / lowerQuartile(rules))} of lower quartiles`,
+    `\nprocessor time of a GET of 4 KiB over HTTP, ${rounds} rounds of ${requests} requests of each side, one process`,
+  )
+  console.log(
+    formatTable(
+      ['', 'us, median'],
+      sides.map((side) => [titles[side], median(perRequest[side]).toFixed(1)]),
+    ),
+  )
+  const compare = (more: Side, less: Side): readonly string[] => {
+    const ratios = perRequest[more].map((us, round) => us / (perRequest[less][round] ?? Number.NaN) - 1)
+    const { middle, low, high } = medianWithBounds(ratios)
+    const percent = (part: number): string => `${(part * 100).toFixed(1)} %`
+    const us = (middle * median(perRequest[less])).toFixed(1)
+    return [
+      `${titles[more]} over ${titles[less]}`,
+      percent(middle),
+      `${percent(low)} to ${percent(high)}`,
+      us,
+    ]
+  }
+  console.log(
+    `\n${formatTable(
+      ['round by round', 'more, median', '95 % interval', 'us'],
+      [compare('policies', 'rules'), compare('rules', 'without'), compare('policies', 'without')],
+    )}`,
+  )
+  const inside = {
+    rules: admissionUs['rules'] ?? Number.NaN,
+    policies: admissionUs['policies'] ?? Number.NaN,
+  }
+  const ofGet = (us: number): string =>
+    `${us.toFixed(2)} us, ${((us / median(perRequest.without)) * 100).toFixed(1)} % of a GET`
+  console.log(
+    `\nspent inside admission, median of ${timedRounds * requests} requests of each side: by the rules ${ofGet(inside.rules)}; ` +
+      `with the policies ${ofGet(inside.policies)}: they add ${ofGet(inside.policies - inside.rules)}`,
   )
   console.log(`decided by ${deciders['policies']}`)
   console.log(JSON.stringify(describeMachine()))

@@ -10,6 +10,8 @@ import { createNodeMetrics } from '../../../core/telemetry/metrics.ts'
 import { createRequestTelemetry } from '../../../core/telemetry/request-telemetry.ts'
 import { accounts, startS3Region, systemEnvironment } from '../../kit/s3-region.ts'
 
+import { type TimedAdmission, timeAdmission } from './timed-admission.ts'
+
 export type Side = 'without' | 'rules' | 'policies'
 
 /** The first message. */
@@ -19,12 +21,17 @@ export interface BenchEndpoints {
   readonly secretKey: string
 }
 
-/** The answer to any message. */
+/** What the parent asks for: what was used so far, or the time in admission while it goes from `start` to `stop`. */
+export type BenchQuestion = 'use' | 'start' | 'stop'
+
+/** The answer to any question. */
 export interface BenchUse {
   /** Processor time of the node so far, us. */
   readonly cpuUs: number
   /** Who classified and admitted the last request of each side that asks. */
   readonly deciders: Readonly<Record<string, string>>
+  /** After `stop`: median us in admission of a request, of each side that asks. */
+  readonly admissionUs: Readonly<Record<string, number>>
 }
 
 const config = configSchema.parse({})
@@ -40,11 +47,14 @@ const without = observed()
 const region = await startS3Region({ hooks: { observer: without.observer } })
 const urls: Record<Side, string> = { without: region.endpoint, rules: '', policies: '' }
 const opened = new Map<Side, Qos>()
+const timed = new Map<Side, TimedAdmission>()
 for (const side of ['rules', 'policies'] as const) {
   const { registry, observer } = observed()
   const qos = qosOn(registry)
   opened.set(side, qos)
-  const server = createS3Server(region.gateway, { observer, admission: qos.admission })
+  const admission = timeAdmission(qos.admission)
+  timed.set(side, admission)
+  const server = createS3Server(region.gateway, { observer, admission })
   const { port } = await server.listen('127.0.0.1', 0)
   urls[side] = `http://127.0.0.1:${port}`
   if (side === 'policies') {
@@ -63,13 +73,22 @@ for (const side of ['rules', 'policies'] as const) {
 
 const { root } = accounts
 if (root === undefined) throw new Error('there is no root account')
-process.on('message', () => {
+process.on('message', (question: BenchQuestion) => {
+  if (question === 'start') for (const admission of timed.values()) admission.start()
+  const admissionUs =
+    question === 'stop'
+      ? Object.fromEntries([...timed].map(([side, admission]) => [side, admission.stop()]))
+      : {}
   const { user, system } = process.cpuUsage()
   const deciders = [...opened].map(([side, qos]): [string, string] => {
     const [last] = qos.inspection.recent(1)
     return [side, `${last?.classifiedBy} and ${last?.admittedBy}`]
   })
-  process.send?.({ cpuUs: user + system, deciders: Object.fromEntries(deciders) } satisfies BenchUse)
+  process.send?.({
+    cpuUs: user + system,
+    deciders: Object.fromEntries(deciders),
+    admissionUs,
+  } satisfies BenchUse)
 })
 process.on('disconnect', () => void region.close().finally(() => process.exit(0)))
 process.send?.({ urls, accessKeyId: root.accessKeyId, secretKey: root.secretKey } satisfies BenchEndpoints)

@@ -5,8 +5,10 @@ import { BoundedNames } from '../../../core/qos/bounded-names.ts'
 import { type HeapElement, IndexedHeap } from '../../../core/qos/indexed-heap.ts'
 import { LatencyWindow } from '../../../core/qos/latency-window.ts'
 import { nameMatcher } from '../../../core/qos/name-pattern.ts'
-import { fnv1a } from '../../../core/qos/request-facts.ts'
+import { fnv1a, RequestFacts } from '../../../core/qos/request-facts.ts'
 import { fnv1a32 } from '../../../plugins/abi/fnv1a.ts'
+import { FakeClock, fakeEnvironment } from '../../kit/fake-clock.ts'
+import { requestOf } from '../../kit/qos-bench.ts'
 
 test('a heap gives its elements in order, with any taken out or changed in between', () => {
   type Element = HeapElement & { value: number }
@@ -99,6 +101,19 @@ test('attributes are hashed as policies expect them', () => {
   fc.assert(
     fc.property(fc.string({ maxLength: 100, unit: 'grapheme' }), (text) => {
       assert.equal(fnv1a(text), fnv1a32(text.slice(0, 512)))
+    }),
+  )
+})
+
+test('the hash of a request is that of what it asks for, written in one line', () => {
+  const facts = new RequestFacts(fakeEnvironment(new FakeClock()))
+  const name = fc.string({ maxLength: 300, unit: fc.constantFrom('a', '/', '~', '\0', 'é', '\u{1f600}') })
+  const plain = fc.string({ maxLength: 600, unit: 'grapheme-ascii' })
+  fc.assert(
+    fc.property(fc.oneof(name, plain), plain, fc.oneof(name, plain), (tenant, bucket, key) => {
+      facts.describe(requestOf(tenant, { bucket, key }))
+      const text = `head\0${tenant}\0${bucket}\0${key}`
+      assert.equal(facts.requestHash, (BigInt(fnv1a(text, 0x9747b28c)) << 32n) | BigInt(fnv1a(text)))
     }),
   )
 })
