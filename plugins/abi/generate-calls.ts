@@ -1,3 +1,4 @@
+import { inputStores, itemStores, type Stored } from './generate-gates.ts'
 import { banner, readerParameters } from './generate-host.ts'
 import { type Layout, type PlacedHook, pascal } from './layout.ts'
 
@@ -6,20 +7,25 @@ import { type Layout, type PlacedHook, pascal } from './layout.ts'
  * five closures; what it calls differs, so nothing is inlined, and a decision takes about half as long again. Code of its own for
  * each hook is what keeps a call cheap; it is generated, so that it cannot differ in more than the hook.
  */
-export function generateCalls({ hooks }: Layout): string {
+export function generateCalls(layout: Layout): string {
+  const { hooks, idl } = layout
+  const bodies = hooks.map((hook) => calls(layout, hook)).join('\n')
+  const used = (names: readonly string[]) => names.filter((name) => new RegExp(`\\b${name}\\b`).test(bodies))
   const names = hooks.map(({ spec }) => pascal(spec.name))
   return `${banner('//')}
-import type { ${names.flatMap((name) => [`${name}Decision`, `${name}Input`]).join(', ')} } from '../../../core/contract/policy.ts'
+import type { ${[...names.flatMap((name) => [`${name}Decision`, `${name}Input`]), ...hooks.flatMap(({ items }) => items?.spec.name ?? [])].join(', ')} } from '../../../core/contract/policy.ts'
+import { writeBytes, writeText } from '../../abi/guest-memory.ts'
 import { hookStatus } from '../../abi/idl.ts'
+import { doors, occupants, occupy } from '../guest-door.ts'
 import { abstained, type HookRunner, invalid, isSampledCall, refused, sampled, trapped } from '../hook-runner.ts'
 import { count } from '../policy-counters.ts'
 import { canaryBucket, compareShadow, type Serving } from '../serving-chain.ts'
-import { ${names.flatMap((name) => [`read${name}Decision`, `write${name}Input`]).join(', ')} } from './policy-structs.ts'
+import { ${[...used(Object.keys(idl.enums).map((name) => `number${name}`)), ...names.map((name) => `read${name}Decision`)].join(', ')} } from './policy-structs.ts'
 
-${hooks.map(calls).join('\n')}`
+${bodies}`
 }
 
-function calls(hook: PlacedHook): string {
+function calls(layout: Layout, hook: PlacedHook): string {
   const { name } = hook.spec
   const upper = pascal(name)
   const also: Readonly<Record<string, string>> = {
@@ -31,7 +37,7 @@ function calls(hook: PlacedHook): string {
     .join('')
   return `/** Asks one version for \`${name}\`. Never throws. \`undefined\` = no decision: the next in the chain is asked. */
 export function ask${upper}(runner: HookRunner<'${name}'>, input: ${upper}Input): ${upper}Decision | undefined {
-  const { port, counters, result } = runner
+  const { port, slot, counters, result } = runner
   if (port === undefined) return undefined
   const { values } = counters
   const calls = (values[count.calls] as number) + 1
@@ -40,11 +46,8 @@ export function ask${upper}(runner: HookRunner<'${name}'>, input: ${upper}Input)
   const startMs = isSampled ? runner.events.monotonic() : 0
   try {
     const { memory } = port
-    const length = write${upper}Input(memory, input)
-    // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
-    if (length < 0) return abstained(runner, isSampled, startMs, input)
-    const status = port.call(memory.input, length, memory.output, port.outputBytes, port.fuel)
-    if (status !== hookStatus.decided) {
+    if (occupants[slot] !== port) occupy(slot, port)
+${handOver(layout, hook)}    if (status !== hookStatus.decided) {
       if (status !== hookStatus.abstain) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
     }
@@ -90,4 +93,68 @@ export function decide${upper}(serving: Serving, input: ${upper}Input): ${upper}
   return decision
 }
 `
+}
+
+/** The lines that bring the input into the guest's memory and call the hook. */
+function handOver(layout: Layout, hook: PlacedHook): string {
+  const { spec, input, items, output, outputItems, inputBytes } = hook
+  const abstain = 'return abstained(runner, isSampled, startMs, input)'
+  const fields = input.fields.flatMap(({ spec: field, offset }) => {
+    if (field.kind === 'array')
+      return [
+        `const ${field.name} = input.${field.name}`,
+        `const ${field.countField} = Math.min(${field.name}.length, ${field.length})`,
+      ]
+    if (field.kind !== 'text') return []
+    return [
+      'if (memory.u8.length === 0) memory.refresh()',
+      `const ${field.property} = writeText(memory, memory.input + ${offset}, ${field.length}, input.${field.property})`,
+    ]
+  })
+  const call = (name: string, first: readonly string[], stored: readonly Stored[]) =>
+    `doors.${name}(slot, ${[...first, ...stored.flatMap(({ value }) => (typeof value === 'number' ? [] : [value]))].join(', ')})`
+  const blobs = items?.fields.flatMap(({ spec: field }) => (field.kind === 'blob' ? [field] : [])) ?? []
+  const length =
+    blobs.length > 0
+      ? 'blob'
+      : items
+        ? `${input.byteLength} + itemCount * ${items.byteLength}`
+        : String(input.byteLength)
+  const lines = [
+    ...fields,
+    ...(items
+      ? [
+          `const items = input.${items.spec.property}`,
+          'const itemCount = items.length',
+          "// Too many items for the structs of this version: nobody's fault, and not the policy's to decide.",
+          `if (itemCount > ${items.spec.most}) ${abstain}`,
+          ...(blobs.length > 0
+            ? [
+                'if (memory.u8.length === 0) memory.refresh()',
+                `let blob = ${input.byteLength} + itemCount * ${items.byteLength}`,
+              ]
+            : []),
+          'for (let index = 0; index < itemCount; index += 1) {',
+          `  const item = items[index] as ${items.spec.name}`,
+          ...blobs.flatMap(({ name, most }) => [
+            `  const { ${name} } = item`,
+            `  const ${name}At = blob`,
+            `  if (${name}.length > ${most} || blob + ${name}.length > ${inputBytes}) ${abstain}`,
+            `  writeBytes(memory, memory.input + blob, ${name})`,
+            `  blob += (${name}.length + 3) & -4`,
+          ]),
+          `  ${call(
+            `${spec.name}Item`,
+            [
+              `memory.input + ${input.byteLength} + index * ${items.byteLength}`,
+              outputItems ? `memory.output + ${output.byteLength} + index * ${outputItems.byteLength}` : '0',
+            ],
+            itemStores(hook),
+          )}`,
+          '}',
+        ]
+      : []),
+    `const status = ${call(spec.name, ['memory.input', length, 'memory.output'], inputStores(layout, hook))}`,
+  ]
+  return lines.map((line) => `    ${line}\n`).join('')
 }

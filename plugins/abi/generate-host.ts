@@ -87,7 +87,7 @@ ${isWritten ? numbering(name, type, values) : ''}`
 
 function numbering(name: string, type: string, values: readonly string[]): string {
   return `
-function number${name}(value: ${type}): number {
+export function number${name}(value: ${type}): number {
   switch (value) {
 ${values.map((value, index) => `    case '${value}':\n      return ${index}\n`).join('')}  }
 }
@@ -189,7 +189,7 @@ function writeField({ spec, offset }: PlacedField, base: string, from: string): 
       ]
     case 'text':
       return [
-        `const ${spec.property} = writeText(u8, ${base} + ${offset}, ${spec.length}, ${from}.${spec.property})`,
+        `const ${spec.property} = writeText(memory, ${base} + ${offset}, ${spec.length}, ${from}.${spec.property})`,
         `u8[${base} + FIELD_${spec.lengthField}] = ${spec.property} & 255`,
         `u8[${base} + FIELD_${spec.moreField}] = ${spec.property} >>> 8`,
       ]
@@ -197,10 +197,11 @@ function writeField({ spec, offset }: PlacedField, base: string, from: string): 
       return [
         `const ${spec.name} = ${from}.${spec.name}`,
         `if (${spec.name}.length > ${spec.most} || blob + ${spec.name}.length > INPUT_BYTES) return -1`,
-        `writeBytes(u8, at + blob, ${spec.name})`,
+        `writeBytes(memory, at + blob, ${spec.name})`,
         `${to} = blob`,
         `${cell(base, spec.type, offset + 4)} = ${spec.name}.length`,
-        `blob += ${spec.name}.length`,
+        // Each at a multiple of 4, so that words can be copied.
+        `blob += (${spec.name}.length + 3) & -4`,
       ]
     default:
       // Reserved bytes were zeroed with the regions; what frames a struct is written with what it counts.

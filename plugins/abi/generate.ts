@@ -2,6 +2,7 @@ import { generateAssembly } from './generate-assembly.ts'
 import { generateC } from './generate-c.ts'
 import { generateCalls } from './generate-calls.ts'
 import { generateDocs } from './generate-docs.ts'
+import { generateGates } from './generate-gates.ts'
 import { generateHost } from './generate-host.ts'
 import { policyIdl } from './idl.ts'
 import type { Idl } from './idl-language.ts'
@@ -12,6 +13,7 @@ export function generateAll(idl: Idl = policyIdl): Readonly<Record<string, strin
   const layout = placeStructs(idl)
   return {
     'plugins/host/generated/policy-structs.ts': generateHost(layout),
+    'plugins/host/generated/gate-shapes.ts': generateGates(layout),
     'plugins/host/generated/hook-calls.ts': generateCalls(layout),
     'plugins/pdk/assembly/structs.ts': generateAssembly(layout),
     'plugins/pdk/c/pando_policy.h': generateC(layout),

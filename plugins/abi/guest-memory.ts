@@ -62,32 +62,57 @@ if (new Uint8Array(new Uint16Array([1]).buffer)[0] !== 1)
 const encoder = new TextEncoder()
 
 /**
- * Writes the beginning of `text` as UTF-8, whole characters only. Returns how many bytes, plus 256 when the text goes on
- * (`capacity` is at most 255). Allocates for non-ASCII only.
+ * Writes the beginning of `text` as UTF-8, whole characters only, at a multiple of 4. Returns how many bytes, plus 256 when the text
+ * goes on (`capacity` is at most 255). What follows in the last word is zeroed. Allocates for non-ASCII only.
  */
-export function writeText(bytes: Uint8Array, at: number, capacity: number, text: string): number {
+export function writeText({ u8, u32 }: GuestMemory, at: number, capacity: number, text: string): number {
   const length = Math.min(text.length, capacity)
-  for (let index = 0; index < length; index += 1) {
-    const code = text.charCodeAt(index)
-    if (code > 127) {
-      const { read, written } = encoder.encodeInto(text, bytes.subarray(at, at + capacity))
-      return read < text.length ? written + 256 : written
-    }
-    bytes[at + index] = code
+  let word = at >>> 2
+  let index = 0
+  // Four at a time: a store costs as much as the characters that are in it.
+  for (; index + 4 <= length; index += 4) {
+    const [a, b] = [text.charCodeAt(index), text.charCodeAt(index + 1)]
+    const [c, d] = [text.charCodeAt(index + 2), text.charCodeAt(index + 3)]
+    if ((a | b | c | d) > 127) return encodeText(u8, at, capacity, text)
+    u32[word++] = a | (b << 8) | (c << 16) | (d << 24)
   }
+  let rest = 0
+  for (let bits = 0; index < length; index += 1, bits += 8) {
+    const code = text.charCodeAt(index)
+    if (code > 127) return encodeText(u8, at, capacity, text)
+    rest |= code << bits
+  }
+  if ((length & 3) !== 0) u32[word] = rest
   return text.length > capacity ? length + 256 : length
+}
+
+function encodeText(u8: Uint8Array, at: number, capacity: number, text: string): number {
+  const { read, written } = encoder.encodeInto(text, u8.subarray(at, at + capacity))
+  return read < text.length ? written + 256 : written
 }
 
 /** Below this a loop is cheaper than the call into the engine that `set` is. */
 const fewBytes = 64
 
-export function writeBytes(bytes: Uint8Array, at: number, from: Uint8Array): void {
+/** At a multiple of 4. What follows in the last word is zeroed. */
+export function writeBytes({ u8, u32 }: GuestMemory, at: number, from: Uint8Array): void {
   const { length } = from
   if (length > fewBytes) {
-    bytes.set(from, at)
+    if ((length & 3) !== 0) u32[(at + length) >>> 2] = 0
+    u8.set(from, at)
     return
   }
-  for (let index = 0; index < length; index += 1) bytes[at + index] = from[index] as number
+  let word = at >>> 2
+  let index = 0
+  for (; index + 4 <= length; index += 4) {
+    const low = (from[index] as number) | ((from[index + 1] as number) << 8)
+    u32[word++] = low | ((from[index + 2] as number) << 16) | ((from[index + 3] as number) << 24)
+  }
+  if (index === length) return
+  let rest = from[index] as number
+  if (index + 1 < length) rest |= (from[index + 1] as number) << 8
+  if (index + 2 < length) rest |= (from[index + 2] as number) << 16
+  u32[word] = rest
 }
 
 const decoder = new TextDecoder('utf-8', { fatal: true })

@@ -302,7 +302,8 @@ export const policyIdl: Idl = {
           { kind: 'blob', type: 'u32', most: 65_536, name: 'metadata', doc: 'user metadata as JSON, UTF-8' },
         ],
       },
-      inputBlobBytes: 65_536 + 2 * 64,
+      // Each of the four blobs begins at a multiple of 4.
+      inputBlobBytes: 65_536 + 2 * 64 + 4 * 4,
       output: {
         name: 'ResolveDecision',
         doc: 'The outcome.',

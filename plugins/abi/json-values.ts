@@ -76,7 +76,8 @@ function readInput({ input, items }: HookSpec, value: unknown, tables: PolicyTab
   const entries = list.map((item, index) =>
     readStruct(items.fields, item, tables, `${items.property}.${index}.`, []),
   )
-  return { ...read, [items.property]: entries }
+  // Not by spreading, from which each object comes out with a hidden class of its own; who reads it would be slow.
+  return Object.fromEntries([...Object.entries(read), [items.property, entries]])
 }
 
 function readStruct(

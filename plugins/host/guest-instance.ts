@@ -1,9 +1,11 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import { GuestMemory } from '../abi/guest-memory.ts'
 import { abiBounds } from '../abi/idl.ts'
+import { gateShapes } from './generated/gate-shapes.ts'
 import { hookShapes } from './generated/policy-structs.ts'
+import type { Gates } from './guest-door.ts'
 import { hookExport } from './hook-names.ts'
-import { exportFuel, exportRefuel, gateName } from './wasm/meter-module.ts'
+import { exportFuel, exportRefuel, type GateOption, gateName, itemName } from './wasm/meter-module.ts'
 
 /** A module that has been examined, metered and compiled: what instances are made of. */
 export interface CompiledPolicy {
@@ -11,14 +13,21 @@ export interface CompiledPolicy {
   readonly hooks: readonly PolicyHook[]
 }
 
-/** One hook of one instance: the call through its gate, and the regions that were allocated for it. */
-export interface HookPort {
+/** One hook of one instance: its gates, and the regions that were allocated for it. */
+export interface HookPort extends Gates {
   readonly memory: GuestMemory
-  readonly call: (inPtr: number, inLen: number, outPtr: number, outLen: number, fuel: number) => number
-  readonly outputBytes: number
   readonly fuel: number
+  /** The hook itself, for whoever has written its input and filled its tank. */
+  readonly hook: (inPtr: number, inLen: number, outPtr: number, outLen: number) => number
+  readonly outputBytes: number
+  readonly refuel: (fuel: number) => void
   /** What the last call left; below 0 it ran out. */
   readonly fuelLeft: () => number
+}
+
+/** What the binary pass adds for these hooks. */
+export function gatesOf(hooks: readonly PolicyHook[]): readonly GateOption[] {
+  return hooks.map((hook) => ({ hook: hookExport(hook), shape: gateShapes[hook] }))
 }
 
 export interface GuestInstance {
@@ -102,8 +111,11 @@ function setUp(policy: CompiledPolicy, exports: WebAssembly.Exports, configurati
     hook,
     {
       memory: new GuestMemory(memory, { input, output }),
-      call: exported(gateName(hookExport(hook))),
+      gate: exported(gateName(hookExport(hook))),
+      item: exports[itemName(hookExport(hook))],
+      hook: exported(hookExport(hook)),
       outputBytes: hookShapes[hook].outputBytes,
+      refuel: exported(exportRefuel) as unknown as (fuel: number) => void,
       fuel: hookShapes[hook].fuel,
       fuelLeft: exported(exportFuel) as () => number,
     },

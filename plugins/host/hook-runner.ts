@@ -7,6 +7,7 @@ import {
   createResolveResult,
   createSelectResult,
 } from './generated/policy-structs.ts'
+import { sharedSlot } from './guest-door.ts'
 import type { HookPort } from './guest-instance.ts'
 import { count, HookCounters, sampleEvery } from './policy-counters.ts'
 
@@ -38,6 +39,8 @@ export interface HookRunner<H extends PolicyHook = PolicyHook> {
   readonly hook: H
   /** `undefined` while there is no instance: it abstains. */
   port: HookPort | undefined
+  /** Of the door: what stands there is looked at before each call. */
+  slot: number
   readonly result: ResultOf<H>
   readonly counters: HookCounters
   readonly classCount: number
@@ -59,10 +62,11 @@ export function createRunner<H extends PolicyHook>(
   policy: string,
   classCount: number,
   events: RunnerEvents,
+  slot = sharedSlot,
 ): HookRunner<H> {
   const result = createResults[hook]() as ResultOf<H>
   result.policy = policy
-  return { hook, port: undefined, result, counters: new HookCounters(), classCount, events }
+  return { hook, port: undefined, slot, result, counters: new HookCounters(), classCount, events }
 }
 
 /** Asks one hook of one version. It never throws. `undefined` = no decision: the next in the chain is asked. */
@@ -104,7 +108,11 @@ export function refused(runner: HookRunner, status: number): void {
   if (status < 0) {
     runner.counters.values[count.errors] = runner.counters.get('errors') + 1
     runner.events.onFault(runner.hook, { kind: 'error', status })
-  } else invalid(runner, `status is ${status}, which is neither 0 (decided) nor 1 (abstain) nor below 0`)
+  } else invalid(runner, unknownStatus(status))
+}
+
+export function unknownStatus(status: number): string {
+  return `status is ${status}, which is neither 0 (decided) nor 1 (abstain) nor below 0`
 }
 
 export function invalid(runner: HookRunner, message: string): void {
@@ -115,11 +123,16 @@ export function invalid(runner: HookRunner, message: string): void {
 /** The memory of the instance may be half-written: it is not called again. */
 export function trapped(runner: HookRunner, port: HookPort, reason: unknown): void {
   runner.port = undefined
-  const outOfFuel = port.fuelLeft() < 0
+  const fault = describeTrap(port, reason)
   const { values } = runner.counters
   values[count.traps] = runner.counters.get('traps') + 1
-  if (outOfFuel) values[count.outOfFuel] = runner.counters.get('outOfFuel') + 1
+  if (fault.outOfFuel) values[count.outOfFuel] = runner.counters.get('outOfFuel') + 1
+  runner.events.onFault(runner.hook, fault)
+}
+
+export function describeTrap(port: HookPort, reason: unknown): CallFault & { readonly kind: 'trap' } {
+  const outOfFuel = port.fuelLeft() < 0
   const text = reason instanceof Error ? reason.message : String(reason)
   const message = outOfFuel ? `it burnt its ${port.fuel} fuel and was stopped` : text
-  runner.events.onFault(runner.hook, { kind: 'trap', outOfFuel, message })
+  return { kind: 'trap', outOfFuel, message }
 }

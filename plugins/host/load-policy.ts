@@ -11,8 +11,7 @@ import { abiBounds } from '../abi/idl.ts'
 import type { PolicyTables } from '../abi/json-values.ts'
 import { initConfiguration } from '../abi/vectors.ts'
 import { type ExaminedModule, examineModule } from './examine-module.ts'
-import { type CompiledPolicy, createGuest } from './guest-instance.ts'
-import { hookExport } from './hook-names.ts'
+import { type CompiledPolicy, createGuest, gatesOf } from './guest-instance.ts'
 import { InstanceBudget } from './instance-budget.ts'
 import { PolicyLoadFailure } from './load-failure.ts'
 import { vectorsSection } from './manifest.ts'
@@ -140,7 +139,7 @@ export class PolicyLoader {
     const metered = await PolicyLoadFailure.during('metered', () =>
       meterModule(examined.parsed, {
         startFuel: examined.manifest.start ? abiBounds.initialiseFuel : 0,
-        gates: examined.hooks.map(hookExport),
+        gates: gatesOf(examined.hooks),
       }),
     )
     const module = await PolicyLoadFailure.during('compiled', () => WebAssembly.compile(metered.bytes))

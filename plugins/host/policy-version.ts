@@ -1,6 +1,7 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import type { PolicyCounters, PolicyManifest, PolicyStage } from '../../core/contract/policy-deployment.ts'
 import type { PolicyTables } from '../abi/json-values.ts'
+import { acquireSlot, releaseSlot, sharedSlot, vacate } from './guest-door.ts'
 import { type CompiledPolicy, createGuest, type GuestInstance, type GuestLog } from './guest-instance.ts'
 import { type CallFault, createRunner, type HookRunner } from './hook-runner.ts'
 import type { InstanceBudget } from './instance-budget.ts'
@@ -76,7 +77,7 @@ export class PolicyVersion {
     this.runners = Object.fromEntries(
       parts.compiled.hooks.map((hook) => [
         hook,
-        createRunner(hook, origin, parts.tables.classes.length, events),
+        createRunner(hook, origin, parts.tables.classes.length, events, acquireSlot()),
       ]),
     )
     this.health = new PolicyHealth(Object.values(this.runners).map((runner) => runner.counters))
@@ -141,6 +142,10 @@ export class PolicyVersion {
     this.stage = 'retired'
     this.#spare = undefined
     this.#adopt({ ports: {} })
+    for (const runner of Object.values(this.runners)) {
+      releaseSlot(runner.slot)
+      runner.slot = sharedSlot
+    }
     // Otherwise each version would hold the one before it, and that one the one before.
     this.health.compareWith(undefined)
   }
@@ -165,7 +170,11 @@ export class PolicyVersion {
   }
 
   #adopt(instance: GuestInstance): void {
-    for (const runner of Object.values(this.runners)) runner.port = instance.ports[runner.hook]
+    for (const runner of Object.values(this.runners)) {
+      runner.port = instance.ports[runner.hook]
+      // The table would keep the instance that was there alive.
+      vacate(runner.slot)
+    }
   }
 
   #hasInstance(): boolean {

@@ -1,5 +1,6 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import type { PolicyManifest, VectorResult } from '../../core/contract/policy-deployment.ts'
+import { hookStatus } from '../abi/idl.ts'
 import { createInputReader, type PolicyInputs, type PolicyTables, toJsonValue } from '../abi/json-values.ts'
 import {
   differenceFrom,
@@ -8,36 +9,15 @@ import {
   parseVectors,
   type VectorFile,
 } from '../abi/vectors.ts'
-import { askAdmit, askClassify, askPlan, askResolve, askSelect } from './generated/hook-calls.ts'
 import {
   type CompiledPolicy,
   createGuest,
   type GuestInstance,
   InitialisationRefused,
 } from './guest-instance.ts'
-import {
-  type Ask,
-  type CallFault,
-  createRunner,
-  type HookRunner,
-  type PolicyDecisionOf,
-} from './hook-runner.ts'
+import { type CallFault, describeTrap, unknownStatus } from './hook-runner.ts'
+import { hookStructs } from './hook-structs.ts'
 import { probeInputs } from './probe-inputs.ts'
-
-const asks: { readonly [H in PolicyHook]: Ask<H> } = {
-  select: askSelect,
-  classify: askClassify,
-  admit: askAdmit,
-  plan: askPlan,
-  resolve: askResolve,
-}
-
-function ask<H extends PolicyHook>(
-  runner: HookRunner<H>,
-  input: PolicyInputs[H],
-): PolicyDecisionOf<H> | undefined {
-  return (asks[runner.hook] as Ask<H>)(runner, input)
-}
 
 /** A version that does not do what its author or the host expects. */
 export class SelfTestFailed extends Error {
@@ -52,10 +32,8 @@ interface Answer {
 
 /** Asks one instance and throws where a request would have seen a fault. */
 class Examination {
-  readonly #runners = new Map<PolicyHook, HookRunner>()
   readonly #instance: GuestInstance
   readonly #classCount: number
-  #fault: CallFault | undefined
 
   constructor(instance: GuestInstance, classCount: number) {
     this.#instance = instance
@@ -65,39 +43,29 @@ class Examination {
   ask<H extends PolicyHook>(hook: H, input: PolicyInputs[H]): Answer {
     const port = this.#instance.ports[hook]
     if (port === undefined) throw new SelfTestFailed(`the policy has no hook ${hook}`)
-    const runner = this.#runner(hook)
-    runner.port = port
-    this.#fault = undefined
-    const decision = ask(runner, input as PolicyInputs[PolicyHook])
-    const fault = this.#lastFault()
-    // A policy may say that it cannot judge an extreme input; a vector then differs from what its author expects.
-    if (fault !== undefined && fault.kind !== 'error')
-      throw new SelfTestFailed(`${hook}: ${describeFault(fault)}`)
-    return {
-      status: decision === undefined ? 'abstain' : 'decided',
-      decision: withoutOrigin(decision),
-      fuel: port.fuel - port.fuelLeft(),
+    const { memory, outputBytes } = port
+    const { write, read, result } = hookStructs[hook]
+    const inputBytes = write(memory, input)
+    if (inputBytes < 0) return { status: 'abstain', decision: undefined, fuel: 0 }
+    let status: number
+    port.refuel(port.fuel)
+    try {
+      status = port.hook(memory.input, inputBytes, memory.output, outputBytes)
+    } catch (reason) {
+      throw failed(hook, describeTrap(port, reason))
     }
+    const fuel = port.fuel - port.fuelLeft()
+    // A policy may say that it cannot judge an extreme input; a vector then differs from what its author expects.
+    if (status < 0 || status === hookStatus.abstain) return { status: 'abstain', decision: undefined, fuel }
+    const message =
+      status === hookStatus.decided ? read(memory, input, this.#classCount) : unknownStatus(status)
+    if (message !== undefined) throw failed(hook, { kind: 'invalid-output', message })
+    return { status: 'decided', decision: withoutOrigin(result), fuel }
   }
+}
 
-  #lastFault(): CallFault | undefined {
-    return this.#fault
-  }
-
-  #runner(hook: PolicyHook): HookRunner {
-    const known = this.#runners.get(hook)
-    if (known !== undefined) return known
-    const runner = createRunner<PolicyHook>(hook, 'self-test', this.#classCount, {
-      monotonic: () => 0,
-      onSample: () => undefined,
-      onTrace: () => undefined,
-      onFault: (_, fault) => {
-        this.#fault = fault
-      },
-    })
-    this.#runners.set(hook, runner)
-    return runner
-  }
+function failed(hook: PolicyHook, fault: CallFault): SelfTestFailed {
+  return new SelfTestFailed(`${hook}: ${describeFault(fault)}`)
 }
 
 export function describeFault(fault: CallFault): string {
@@ -111,8 +79,7 @@ export function describeFault(fault: CallFault): string {
   }
 }
 
-function withoutOrigin(decision: object | undefined): unknown {
-  if (decision === undefined) return undefined
+function withoutOrigin(decision: object): unknown {
   const { policy, ...rest } = { policy: '', ...decision }
   return toJsonValue(rest)
 }

@@ -20,6 +20,7 @@ declare namespace WebAssembly {
   }
   class Table {
     readonly length: number
+    set(index: number, value: Exported | null): void
   }
   class Global {
     readonly value: unknown

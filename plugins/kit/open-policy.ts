@@ -3,24 +3,8 @@ import { GuestMemory } from '../abi/guest-memory.ts'
 import { abiBounds, abiNames, hookStatus, policyIdl } from '../abi/idl.ts'
 import { defaultTables, type PolicyInputs, type PolicyTables, toJsonValue } from '../abi/json-values.ts'
 import { initConfiguration } from '../abi/vectors.ts'
-import {
-  createAdmitResult,
-  createClassifyResult,
-  createPlanResult,
-  createResolveResult,
-  createSelectResult,
-  hookShapes,
-  readAdmitDecision,
-  readClassifyDecision,
-  readPlanDecision,
-  readResolveDecision,
-  readSelectDecision,
-  writeAdmitInput,
-  writeClassifyInput,
-  writePlanInput,
-  writeResolveInput,
-  writeSelectInput,
-} from '../host/generated/policy-structs.ts'
+import { hookShapes } from '../host/generated/policy-structs.ts'
+import { type HookStructs, hookStructs } from '../host/hook-structs.ts'
 import type { MeteredPolicy } from './metered-policy.ts'
 
 /** What a policy said when it was asked. */
@@ -145,29 +129,17 @@ export class PolicyInstance {
     const { input: from, output: to } = this.#memory
     this.#policy.refuel(this.#instance, fuel)
     this.#calls[hook]?.(from, inputBytes, to, outputBytes)
-    readers[hook].read(this.#memory, input, this.#classCount)
+    structsOf(hook).read(this.#memory, input, this.#classCount)
   }
 
   #write(hook: PolicyHook, input: PolicyInputs[PolicyHook]): number {
-    const memory = this.#memory
-    switch (hook) {
-      case 'select':
-        return writeSelectInput(memory, input as PolicyInputs['select'])
-      case 'classify':
-        return writeClassifyInput(memory, input as PolicyInputs['classify'])
-      case 'admit':
-        return writeAdmitInput(memory, input as PolicyInputs['admit'])
-      case 'plan':
-        return writePlanInput(memory, input as PolicyInputs['plan'])
-      case 'resolve':
-        return writeResolveInput(memory, input as PolicyInputs['resolve'])
-    }
+    return structsOf(hook).write(this.#memory, input)
   }
 
   #read(hook: PolicyHook, input: PolicyInputs[PolicyHook]): string | Readonly<Record<string, unknown>> {
-    const memory = this.#memory
-    const problem = readers[hook].read(memory, input, this.#classCount)
-    return problem ?? withoutPolicy(readers[hook].result)
+    const structs = structsOf(hook)
+    const problem = structs.read(this.#memory, input, this.#classCount)
+    return problem ?? withoutPolicy(structs.result)
   }
 
   #call(name: string, ...args: number[]): number {
@@ -195,30 +167,6 @@ function withoutPolicy(result: object): Readonly<Record<string, unknown>> {
   return decision
 }
 
-type Input = PolicyInputs[PolicyHook]
-const select = {
-  result: createSelectResult(),
-  read: (memory: GuestMemory, input: Input, _classCount: number) =>
-    readSelectDecision(memory, (input as PolicyInputs['select']).candidates.length, select.result),
+function structsOf(hook: PolicyHook): HookStructs<PolicyHook> {
+  return hookStructs[hook] as HookStructs<PolicyHook>
 }
-const classify = {
-  result: createClassifyResult(),
-  read: (memory: GuestMemory, _input: Input, classCount: number) =>
-    readClassifyDecision(memory, classCount, classify.result),
-}
-const admit = {
-  result: createAdmitResult(),
-  read: (memory: GuestMemory, _input: Input, _classCount: number) => readAdmitDecision(memory, admit.result),
-}
-const plan = {
-  result: createPlanResult(),
-  read: (memory: GuestMemory, input: Input, _classCount: number) =>
-    readPlanDecision(memory, (input as PolicyInputs['plan']).classes.length, plan.result),
-}
-const resolve = {
-  result: createResolveResult(),
-  read: (memory: GuestMemory, _input: Input, _classCount: number) =>
-    readResolveDecision(memory, resolve.result),
-}
-
-const readers = { select, classify, admit, plan, resolve }

@@ -1,15 +1,17 @@
 // Written by plugins/abi/generate.ts from plugins/abi/idl.ts. Do not edit: see plugins/abi/README.md.
 
-import type { SelectDecision, SelectInput, ClassifyDecision, ClassifyInput, AdmitDecision, AdmitInput, PlanDecision, PlanInput, ResolveDecision, ResolveInput } from '../../../core/contract/policy.ts'
+import type { SelectDecision, SelectInput, ClassifyDecision, ClassifyInput, AdmitDecision, AdmitInput, PlanDecision, PlanInput, ResolveDecision, ResolveInput, TransportCandidate, PlanClass, ConflictVersion } from '../../../core/contract/policy.ts'
+import { writeBytes, writeText } from '../../abi/guest-memory.ts'
 import { hookStatus } from '../../abi/idl.ts'
+import { doors, occupants, occupy } from '../guest-door.ts'
 import { abstained, type HookRunner, invalid, isSampledCall, refused, sampled, trapped } from '../hook-runner.ts'
 import { count } from '../policy-counters.ts'
 import { canaryBucket, compareShadow, type Serving } from '../serving-chain.ts'
-import { readSelectDecision, writeSelectInput, readClassifyDecision, writeClassifyInput, readAdmitDecision, writeAdmitInput, readPlanDecision, writePlanInput, readResolveDecision, writeResolveInput } from './policy-structs.ts'
+import { numberRequestOperation, numberTransportName, numberTransportState, numberConsistency, readSelectDecision, readClassifyDecision, readAdmitDecision, readPlanDecision, readResolveDecision } from './policy-structs.ts'
 
 /** Asks one version for `select`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askSelect(runner: HookRunner<'select'>, input: SelectInput): SelectDecision | undefined {
-  const { port, counters, result } = runner
+  const { port, slot, counters, result } = runner
   if (port === undefined) return undefined
   const { values } = counters
   const calls = (values[count.calls] as number) + 1
@@ -18,10 +20,16 @@ export function askSelect(runner: HookRunner<'select'>, input: SelectInput): Sel
   const startMs = isSampled ? runner.events.monotonic() : 0
   try {
     const { memory } = port
-    const length = writeSelectInput(memory, input)
+    if (occupants[slot] !== port) occupy(slot, port)
+    const items = input.candidates
+    const itemCount = items.length
     // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
-    if (length < 0) return abstained(runner, isSampled, startMs, input)
-    const status = port.call(memory.input, length, memory.output, port.outputBytes, port.fuel)
+    if (itemCount > 32) return abstained(runner, isSampled, startMs, input)
+    for (let index = 0; index < itemCount; index += 1) {
+      const item = items[index] as TransportCandidate
+      doors.selectItem(slot, memory.input + 96 + index * 80, 0, numberTransportName(item.transport), numberTransportState(item.state), item.distance, item.rttP50Ms, item.rttP99Ms, item.jitterMs, item.loss, item.bytesPerSecond, item.costPerGb, item.load, item.health, item.inFlight)
+    }
+    const status = doors.select(slot, memory.input, 96 + itemCount * 80, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), numberConsistency(input.consistency), input.currentIndex, input.byteLength, input.sloMs, input.currentForMs)
     if (status !== hookStatus.decided) {
       if (status !== hookStatus.abstain) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
@@ -70,7 +78,7 @@ export function decideSelect(serving: Serving, input: SelectInput): SelectDecisi
 
 /** Asks one version for `classify`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askClassify(runner: HookRunner<'classify'>, input: ClassifyInput): ClassifyDecision | undefined {
-  const { port, counters, result } = runner
+  const { port, slot, counters, result } = runner
   if (port === undefined) return undefined
   const { values } = counters
   const calls = (values[count.calls] as number) + 1
@@ -79,10 +87,12 @@ export function askClassify(runner: HookRunner<'classify'>, input: ClassifyInput
   const startMs = isSampled ? runner.events.monotonic() : 0
   try {
     const { memory } = port
-    const length = writeClassifyInput(memory, input)
-    // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
-    if (length < 0) return abstained(runner, isSampled, startMs, input)
-    const status = port.call(memory.input, length, memory.output, port.outputBytes, port.fuel)
+    if (occupants[slot] !== port) occupy(slot, port)
+    const attributes = input.attributes
+    const attributeCount = Math.min(attributes.length, 8)
+    if (memory.u8.length === 0) memory.refresh()
+    const key = writeText(memory, memory.input + 112, 128, input.key)
+    const status = doors.classify(slot, memory.input, 240, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), attributeCount, key & 255, key >>> 8, input.byteLength, 0 < attributeCount ? (attributes[0] as number) : 0, 1 < attributeCount ? (attributes[1] as number) : 0, 2 < attributeCount ? (attributes[2] as number) : 0, 3 < attributeCount ? (attributes[3] as number) : 0, 4 < attributeCount ? (attributes[4] as number) : 0, 5 < attributeCount ? (attributes[5] as number) : 0, 6 < attributeCount ? (attributes[6] as number) : 0, 7 < attributeCount ? (attributes[7] as number) : 0)
     if (status !== hookStatus.decided) {
       if (status !== hookStatus.abstain) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
@@ -131,7 +141,7 @@ export function decideClassify(serving: Serving, input: ClassifyInput): Classify
 
 /** Asks one version for `admit`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askAdmit(runner: HookRunner<'admit'>, input: AdmitInput): AdmitDecision | undefined {
-  const { port, counters, result } = runner
+  const { port, slot, counters, result } = runner
   if (port === undefined) return undefined
   const { values } = counters
   const calls = (values[count.calls] as number) + 1
@@ -140,10 +150,8 @@ export function askAdmit(runner: HookRunner<'admit'>, input: AdmitInput): AdmitD
   const startMs = isSampled ? runner.events.monotonic() : 0
   try {
     const { memory } = port
-    const length = writeAdmitInput(memory, input)
-    // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
-    if (length < 0) return abstained(runner, isSampled, startMs, input)
-    const status = port.call(memory.input, length, memory.output, port.outputBytes, port.fuel)
+    if (occupants[slot] !== port) occupy(slot, port)
+    const status = doors.admit(slot, memory.input, 152, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), input.classIndex, input.byteLength, input.tokens, input.tokenWaitMs, input.queueDepth, input.inFlight, input.concurrencyLimit, input.p50Ms, input.p99Ms, input.sloMs, input.utilisation)
     if (status !== hookStatus.decided) {
       if (status !== hookStatus.abstain) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
@@ -192,7 +200,7 @@ export function decideAdmit(serving: Serving, input: AdmitInput): AdmitDecision 
 
 /** Asks one version for `plan`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askPlan(runner: HookRunner<'plan'>, input: PlanInput): PlanDecision | undefined {
-  const { port, counters, result } = runner
+  const { port, slot, counters, result } = runner
   if (port === undefined) return undefined
   const { values } = counters
   const calls = (values[count.calls] as number) + 1
@@ -201,10 +209,16 @@ export function askPlan(runner: HookRunner<'plan'>, input: PlanInput): PlanDecis
   const startMs = isSampled ? runner.events.monotonic() : 0
   try {
     const { memory } = port
-    const length = writePlanInput(memory, input)
+    if (occupants[slot] !== port) occupy(slot, port)
+    const items = input.classes
+    const itemCount = items.length
     // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
-    if (length < 0) return abstained(runner, isSampled, startMs, input)
-    const status = port.call(memory.input, length, memory.output, port.outputBytes, port.fuel)
+    if (itemCount > 64) return abstained(runner, isSampled, startMs, input)
+    for (let index = 0; index < itemCount; index += 1) {
+      const item = items[index] as PlanClass
+      doors.planItem(slot, memory.input + 64 + index * 80, memory.output + 8 + index * 32, item.classIndex, item.backlogRequests, item.backlogBytes, item.requestsPerSecond, item.bytesPerSecond, item.p99Ms, item.sloMs, item.weight, item.reservation, item.limit)
+    }
+    const status = doors.plan(slot, memory.input, 64 + itemCount * 80, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket)
     if (status !== hookStatus.decided) {
       if (status !== hookStatus.abstain) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
@@ -253,7 +267,7 @@ export function decidePlan(serving: Serving, input: PlanInput): PlanDecision {
 
 /** Asks one version for `resolve`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askResolve(runner: HookRunner<'resolve'>, input: ResolveInput): ResolveDecision | undefined {
-  const { port, counters, result } = runner
+  const { port, slot, counters, result } = runner
   if (port === undefined) return undefined
   const { values } = counters
   const calls = (values[count.calls] as number) + 1
@@ -262,10 +276,28 @@ export function askResolve(runner: HookRunner<'resolve'>, input: ResolveInput): 
   const startMs = isSampled ? runner.events.monotonic() : 0
   try {
     const { memory } = port
-    const length = writeResolveInput(memory, input)
+    if (occupants[slot] !== port) occupy(slot, port)
+    const items = input.versions
+    const itemCount = items.length
     // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
-    if (length < 0) return abstained(runner, isSampled, startMs, input)
-    const status = port.call(memory.input, length, memory.output, port.outputBytes, port.fuel)
+    if (itemCount > 2) return abstained(runner, isSampled, startMs, input)
+    if (memory.u8.length === 0) memory.refresh()
+    let blob = 64 + itemCount * 40
+    for (let index = 0; index < itemCount; index += 1) {
+      const item = items[index] as ConflictVersion
+      const { etag } = item
+      const etagAt = blob
+      if (etag.length > 64 || blob + etag.length > 65824) return abstained(runner, isSampled, startMs, input)
+      writeBytes(memory, memory.input + blob, etag)
+      blob += (etag.length + 3) & -4
+      const { metadata } = item
+      const metadataAt = blob
+      if (metadata.length > 65536 || blob + metadata.length > 65824) return abstained(runner, isSampled, startMs, input)
+      writeBytes(memory, memory.input + blob, metadata)
+      blob += (metadata.length + 3) & -4
+      doors.resolveItem(slot, memory.input + 64 + index * 40, 0, item.region, item.isDeleteMarker ? 1 : 0, item.hlc, item.byteLength, etagAt, etag.length, metadataAt, metadata.length)
+    }
+    const status = doors.resolve(slot, memory.input, blob, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket)
     if (status !== hookStatus.decided) {
       if (status !== hookStatus.abstain) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)

@@ -29,7 +29,7 @@ export const abiVersion = 65536
 /** What a request does. The position is the number that crosses. */
 export const requestOperations: readonly RequestOperation[] = ['read', 'write', 'delete', 'list', 'head', 'copy', 'other']
 
-function numberRequestOperation(value: RequestOperation): number {
+export function numberRequestOperation(value: RequestOperation): number {
   switch (value) {
     case 'read':
       return 0
@@ -51,7 +51,7 @@ function numberRequestOperation(value: RequestOperation): number {
 /** A way to move frames. The position is the number that crosses. */
 export const transportNames: readonly TransportName[] = ['tcp', 'rdma', 'ipoib', 'shm', 'quic']
 
-function numberTransportName(value: TransportName): number {
+export function numberTransportName(value: TransportName): number {
   switch (value) {
     case 'tcp':
       return 0
@@ -69,7 +69,7 @@ function numberTransportName(value: TransportName): number {
 /** What the prober says. The position is the number that crosses. */
 export const transportStates: readonly (TransportCandidate['state'])[] = ['up', 'degraded', 'down']
 
-function numberTransportState(value: TransportCandidate['state']): number {
+export function numberTransportState(value: TransportCandidate['state']): number {
   switch (value) {
     case 'up':
       return 0
@@ -83,7 +83,7 @@ function numberTransportState(value: TransportCandidate['state']): number {
 /** What a read waits for. The position is the number that crosses. */
 export const consistencies: readonly (SelectInput['consistency'])[] = ['strong', 'local']
 
-function numberConsistency(value: SelectInput['consistency']): number {
+export function numberConsistency(value: SelectInput['consistency']): number {
   switch (value) {
     case 'strong':
       return 0
@@ -106,7 +106,7 @@ export const hookShapes: Readonly<
   classify: { fuel: 5000, inputBytes: 240, outputBytes: 8 },
   admit: { fuel: 5000, inputBytes: 152, outputBytes: 16 },
   plan: { fuel: 100000, inputBytes: 5184, outputBytes: 2056 },
-  resolve: { fuel: 100000, inputBytes: 65808, outputBytes: 65552 },
+  resolve: { fuel: 100000, inputBytes: 65824, outputBytes: 65552 },
 }
 
 function outOfRange(field: string, value: number, range: string): string {
@@ -237,7 +237,7 @@ export function writeClassifyInput(memory: GuestMemory, input: ClassifyInput): n
     u32[(at >>> 2) + 20 + index] = 0
   }
   u8[at + 65] = attributeCount
-  const key = writeText(u8, at + 112, 128, input.key)
+  const key = writeText(memory, at + 112, 128, input.key)
   u8[at + 66] = key & 255
   u8[at + 67] = key >>> 8
   u16[(out >>> 1) + 0] = 65535
@@ -473,17 +473,17 @@ export function writeResolveInput(memory: GuestMemory, input: ResolveInput): num
     u64[(to >>> 3) + 1] = item.hlc
     f64[(to >>> 3) + 2] = item.byteLength
     const etag = item.etag
-    if (etag.length > 64 || blob + etag.length > 65808) return -1
-    writeBytes(u8, at + blob, etag)
+    if (etag.length > 64 || blob + etag.length > 65824) return -1
+    writeBytes(memory, at + blob, etag)
     u32[(to >>> 2) + 6] = blob
     u32[(to >>> 2) + 7] = etag.length
-    blob += etag.length
+    blob += (etag.length + 3) & -4
     const metadata = item.metadata
-    if (metadata.length > 65536 || blob + metadata.length > 65808) return -1
-    writeBytes(u8, at + blob, metadata)
+    if (metadata.length > 65536 || blob + metadata.length > 65824) return -1
+    writeBytes(memory, at + blob, metadata)
     u32[(to >>> 2) + 8] = blob
     u32[(to >>> 2) + 9] = metadata.length
-    blob += metadata.length
+    blob += (metadata.length + 3) & -4
   }
   u8[out + 0] = 255
   u32[(out >>> 2) + 1] = 0

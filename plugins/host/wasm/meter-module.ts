@@ -1,5 +1,6 @@
 import { ByteReader } from './byte-reader.ts'
 import { ByteWriter } from './byte-writer.ts'
+import { functionType, type GateShape, gateParameters, itemParameters, writeGate, writeItem } from './gate.ts'
 import { type Instruction, misc, opcode, readInstruction, readValueType, valueType } from './instructions.ts'
 import { type ModuleLimits, moduleLimits } from './limits.ts'
 import { ModuleRefusal } from './module-refusal.ts'
@@ -24,16 +25,19 @@ export interface MeterOptions {
   readonly limits?: ModuleLimits
   /** What the module's own start function and nothing else may burn. */
   readonly startFuel?: number
-  /**
-   * Exports of type (i32, i32, i32, i32) -> i32 that get a gate: the export `__pando_` + name, which takes the fuel as a fifth
-   * argument. One crossing from JavaScript in place of two.
-   */
-  readonly gates?: readonly string[]
+  readonly gates?: readonly GateOption[]
+}
+
+/** An export of type (i32, i32, i32, i32) -> i32 that gets a gate: the export `__pando_` + name, and one for its items. */
+export interface GateOption {
+  readonly hook: string
+  readonly shape: GateShape
 }
 
 export const exportRefuel = '__pando_refuel'
 export const exportFuel = '__pando_fuel'
 export const gateName = (hook: string) => `__pando_${hook}`
+export const itemName = (hook: string) => `__pando_${hook}_item`
 
 /** Prices, in instructions. One is about 2 ns on the slowest path that was measured (4-iteration nested loops). */
 const growthPrice = 2_000
@@ -130,38 +134,33 @@ interface InjectedFunction {
 
 function injectedFunctions(
   module: ParsedModule,
-  gates: readonly string[],
+  gates: readonly GateOption[],
   fuelGlobal: number,
 ): readonly InjectedFunction[] {
-  const functionType = (parameters: number, results: number) => {
-    const list = (length: number) => [length, ...Array<number>(length).fill(valueType.i32)]
-    return Uint8Array.from([0x60, ...list(parameters), ...list(results)])
-  }
-  const body = (write: (code: ByteWriter) => void) => {
-    const code = new ByteWriter(32).u32(0)
+  const inject = (
+    name: string,
+    parameters: readonly number[],
+    results: readonly number[],
+    write: (code: ByteWriter) => void,
+  ) => {
+    const code = new ByteWriter(256).u32(0)
     write(code)
-    return code.byte(opcode.end).written()
+    return { name, type: functionType(parameters, results), body: code.byte(opcode.end).written() }
   }
+  const { i32 } = valueType
   return [
-    {
-      name: exportRefuel,
-      type: functionType(1, 0),
-      body: body((code) => code.byte(opcode.localGet).u32(0).byte(opcode.globalSet).u32(fuelGlobal)),
-    },
-    {
-      name: exportFuel,
-      type: functionType(0, 1),
-      body: body((code) => code.byte(opcode.globalGet).u32(fuelGlobal)),
-    },
-    ...gates.map((hook) => ({
-      name: gateName(hook),
-      type: functionType(5, 1),
-      body: body((code) => {
-        code.byte(opcode.localGet).u32(4).byte(opcode.globalSet).u32(fuelGlobal)
-        for (let parameter = 0; parameter < 4; parameter++) code.byte(opcode.localGet).u32(parameter)
-        code.byte(opcode.call).u32(module.exports.get(hook)?.index ?? 0)
-      }),
-    })),
+    inject(exportRefuel, [i32], [], (code) =>
+      code.byte(opcode.localGet).u32(0).byte(opcode.globalSet).u32(fuelGlobal),
+    ),
+    inject(exportFuel, [], [i32], (code) => code.byte(opcode.globalGet).u32(fuelGlobal)),
+    ...gates.flatMap(({ hook, shape }) => [
+      inject(gateName(hook), gateParameters(shape), [i32], (code) =>
+        writeGate(code, shape, module.exports.get(hook)?.index ?? 0, fuelGlobal),
+      ),
+      ...(shape.item === undefined
+        ? []
+        : [inject(itemName(hook), itemParameters(shape), [], (code) => writeItem(code, shape))]),
+    ]),
   ]
 }
 

@@ -19,8 +19,7 @@ import {
 } from '../../../plugins/abi/json-values.ts'
 import { readBuiltinPolicy } from '../../../plugins/builtin/builtin-policies.ts'
 import { examineModule } from '../../../plugins/host/examine-module.ts'
-import { createGuest } from '../../../plugins/host/guest-instance.ts'
-import { hookExport } from '../../../plugins/host/hook-names.ts'
+import { createGuest, gatesOf } from '../../../plugins/host/guest-instance.ts'
 import { MemoryPolicyStore } from '../../../plugins/host/memory-policy-store.ts'
 import { PolicyHost } from '../../../plugins/host/policy-host.ts'
 import { ServingPolicies } from '../../../plugins/host/serving.ts'
@@ -218,7 +217,7 @@ function trapMs(fuel: number): number {
 function loadMs(wasm: Uint8Array): number {
   const began = performance.now()
   const { parsed, hooks } = examineModule(wasm)
-  const { bytes } = meterModule(parsed, { gates: hooks.map(hookExport) })
+  const { bytes } = meterModule(parsed, { gates: gatesOf(hooks) })
   createGuest({ module: new WebAssembly.Module(bytes), hooks }, '{}', () => undefined)
   return performance.now() - began
 }

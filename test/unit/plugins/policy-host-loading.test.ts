@@ -7,8 +7,7 @@ import type { PolicyStage } from '../../../core/contract/policy-deployment.ts'
 import { withCustomSections } from '../../../plugins/abi/module-file.ts'
 import { examineModule } from '../../../plugins/host/examine-module.ts'
 import { writeSelectInput } from '../../../plugins/host/generated/policy-structs.ts'
-import { createGuest } from '../../../plugins/host/guest-instance.ts'
-import { hookExport } from '../../../plugins/host/hook-names.ts'
+import { createGuest, gatesOf } from '../../../plugins/host/guest-instance.ts'
 import { digestOf, policyKeyPair, signPolicy } from '../../../plugins/host/trust.ts'
 import { meterModule } from '../../../plugins/host/wasm/meter-module.ts'
 import { admitAll, policyModule, shedAll } from '../../kit/policies/assemble.ts'
@@ -331,7 +330,7 @@ test('P8: a policy that was built for a later minor version runs on this host', 
 
 test('P8: a policy of today reads the structs of a host of tomorrow, which has appended fields', () => {
   const { parsed, hooks } = examineModule(policyModule({ hooks: { select: shortest } }))
-  const { bytes } = meterModule(parsed, { gates: hooks.map(hookExport) })
+  const { bytes } = meterModule(parsed, { gates: gatesOf(hooks) })
   const { ports } = createGuest({ module: new WebAssembly.Module(bytes), hooks }, '{}', () => undefined)
   const port = ports.select
   assert.ok(port)
@@ -349,10 +348,8 @@ test('P8: a policy of today reads the structs of a host of tomorrow, which has a
   }
   memory.u16[memory.input / 2 + 1] = newHeader
   memory.u16[memory.input / 2 + 2] = newItem
-  assert.equal(
-    port.call(memory.input, newHeader + 3 * newItem, memory.output, port.outputBytes, port.fuel),
-    0,
-  )
+  port.refuel(port.fuel)
+  assert.equal(port.hook(memory.input, newHeader + 3 * newItem, memory.output, port.outputBytes), 0)
   assert.equal(memory.i32[memory.output / 4], 1)
 })
 

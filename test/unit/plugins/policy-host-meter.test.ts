@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { examineModule } from '../../../plugins/host/examine-module.ts'
+import type { GateShape } from '../../../plugins/host/wasm/gate.ts'
 import { moduleLimits } from '../../../plugins/host/wasm/limits.ts'
-import { exportFuel, exportRefuel, gateName, meterModule } from '../../../plugins/host/wasm/meter-module.ts'
+import {
+  exportFuel,
+  exportRefuel,
+  gateName,
+  itemName,
+  meterModule,
+} from '../../../plugins/host/wasm/meter-module.ts'
 import { ModuleRefusal, type RefusalKind } from '../../../plugins/host/wasm/module-refusal.ts'
 import { parseModule } from '../../../plugins/host/wasm/parse-module.ts'
 import { admitAll, assemble, policyModule } from '../../kit/policies/assemble.ts'
@@ -173,13 +180,46 @@ test('memory and tables grow to the clamp and not beyond, whatever the module de
   assert.equal(full('tableGrow', moduleLimits.tableEntries - 1), 1)
 })
 
-test('a gate takes the fuel and calls the hook in one crossing', () => {
-  const module = policyModule({ hooks: { admit: admitAll, classify: '(loop $l br $l) i32.const 0' } })
-  const { bytes } = meterModule(parseModule(module), { gates: ['pando_admit', 'pando_classify'] })
+test('a gate fills the tank, stores its parameters, presets the output and calls the hook', () => {
+  // Answers 0 where what it reads is what a gate with the numbers below has written.
+  const looks = `(i32.store8 offset=1 (local.get $out) (i32.load8_u (local.get $out)))
+    (i32.or (i32.or
+      (i32.ne (i32.load16_u (local.get $in)) (i32.const 7)) (i32.ne (i32.load8_u offset=2 (local.get $in)) (i32.const 200)))
+      (i32.or (i64.ne (i64.load offset=8 (local.get $in)) (i64.const -2)) (i32.or
+        (f64.ne (f64.load offset=16 (local.get $in)) (f64.const -0.5))
+        (i32.or (i32.ne (local.get $inLen) (i32.const 24)) (i32.ne (local.get $outLen) (i32.const 8))))))`
+  const module = policyModule({ hooks: { admit: looks, classify: '(loop $l br $l) i32.const 0' } })
+  const shape = (fuel: number): GateShape => ({
+    fuel,
+    outputBytes: 8,
+    input: [
+      ['u16', 0, 7],
+      ['u8', 2],
+      ['u64', 8],
+      ['f64', 16],
+    ],
+    output: [['u8', 0, 255]],
+    item: [
+      ['u32', 0],
+      ['u16', 4, 3],
+    ],
+    outputItem: [['f64', 8, 0.5]],
+  })
+  const gates = ['pando_admit', 'pando_classify'].map((hook) => ({ hook, shape: shape(5_000) }))
+  const { bytes } = meterModule(parseModule(module), { gates })
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), {})
-  assert.equal((exports[gateName('pando_admit')] as Call)(64, 0, 128, 0, 5_000), 0)
+  type Gate = (input: number, bytes: number, output: number, a: number, b: bigint, c: number) => number
+  const gate = (hook: string) => exports[gateName(hook)] as Gate
+  const view = new DataView((exports['memory'] as WebAssembly.Memory).buffer)
+  assert.equal(gate('pando_admit')(64, 24, 128, 0xfc8, 0xffff_ffff_ffff_fffen, -0.5), 0)
+  assert.equal(view.getUint16(128, true), 0xffff)
+  assert.equal(view.getUint8(67), 0)
   assert.ok((exports[exportFuel] as Call)() > 4_900)
-  assertOutOfFuel(() => (exports[gateName('pando_classify')] as Call)(64, 0, 128, 0, 5_000))
+  assertOutOfFuel(() => gate('pando_classify')(64, 24, 128, 0, 0n, 0))
+  ;(exports[itemName('pando_admit')] as Call)(256, 512, 0xfedcba98)
+  assert.equal(view.getUint32(256, true), 0xfedcba98)
+  assert.equal(view.getUint16(260, true), 3)
+  assert.equal(view.getFloat64(520, true), 0.5)
 })
 
 test('traps name the function: the name section is kept', () => {
