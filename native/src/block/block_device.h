@@ -24,7 +24,8 @@ struct BlockRequest {
     kRead,
     kWrite,
     kFlush,     // every completed write becomes durable
-    kAllocate,  // the range exists and reads as zeros where it was never written; grows the device
+    kAllocate,  // the range exists and reads as zeros where it was never written; grows the device.
+                // -EOPNOTSUPP: the range may be written, and only that makes sure of its space
   };
   static constexpr size_t kMaxParts = 2;
 

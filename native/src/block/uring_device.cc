@@ -239,8 +239,9 @@ class UringDevice final : public BlockDevice {
       waiting_.Push(request);
       return false;
     }
-    // File systems without fallocate grow when the zeros are written.
-    if (result == -EOPNOTSUPP && request->op == BlockRequest::Op::kAllocate) result = 0;
+    if (result == -EOPNOTSUPP && request->op == BlockRequest::Op::kAllocate) {
+      size_ = std::max(size_, request->offset + request->length);
+    }
     if (result < 0) {
       request->result = result;
     } else if (!transfers) {

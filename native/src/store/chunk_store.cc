@@ -34,7 +34,7 @@ Task<Status> WriteEmptyStore(BlockDevice& device, StoreOptions options) {
   superblock.sequence = 1;
   const uint64_t bytes =
       kDataOffset + uint64_t{options.initial_segments} * options.segment_pages * kPageBytes;
-  Status status = co_await Grower::Prewrite(device, 0, bytes);
+  Status status = co_await Grower::MakeRange(device, 0, bytes, Grower::Fill::kZeros);
   if (!status.ok()) co_return status;
   // The superblock comes last: a store that was cut off while being made has none.
   SealSuperblock(superblock);

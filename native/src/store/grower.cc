@@ -14,19 +14,21 @@ void Grower::Pump(bool urgent) {
   Spawn(partition_.tasks, Grow());
 }
 
-Task<Status> Grower::Prewrite(BlockDevice& device, uint64_t offset, uint64_t bytes) {
+Task<Status> Grower::MakeRange(BlockDevice& device, uint64_t offset, uint64_t bytes, Fill fill) {
   const int64_t allocated =
       co_await DeviceIo(device, BlockRequest::Op::kAllocate, offset, nullptr, bytes);
-  if (allocated < 0) {
+  const bool reserved = allocated != -EOPNOTSUPP;
+  if (allocated < 0 && reserved) {
     const bool no_room = allocated == -ENOSPC || allocated == -EFBIG || allocated == -EDQUOT;
     co_return Error{no_room ? ErrorCode::kInsufficientStorage : ErrorCode::kIoError,
                     "cannot allocate a segment (errno " + std::to_string(-allocated) + ")"};
   }
   if (!device.wants_prewrite()) co_return Status();
   constexpr uint64_t kStep = 1 << 20;
-  AlignedBuffer zeros(kStep);
-  for (uint64_t done = 0; done < bytes;) {
-    const uint64_t step = std::min(kStep, bytes - done);
+  const uint64_t to_write = fill == Fill::kZeros || !reserved ? bytes : 0;
+  AlignedBuffer zeros(to_write > 0 ? kStep : kPageBytes);
+  for (uint64_t done = 0; done < to_write;) {
+    const uint64_t step = std::min(kStep, to_write - done);
     const int64_t moved =
         co_await DeviceIo(device, BlockRequest::Op::kWrite, offset + done, zeros.data(), step);
     if (moved != static_cast<int64_t>(step)) {
@@ -44,10 +46,20 @@ Task<Status> Grower::Prewrite(BlockDevice& device, uint64_t offset, uint64_t byt
   co_return Status();
 }
 
+Grower::Fill Grower::FillForRecentWrites() {
+  // What one commit of the journal costs the device is about as much as writing so many bytes.
+  constexpr uint64_t kLargeWriteBytes = 512 << 10;
+  RecentWrites& recent = partition_.recent_puts;
+  const bool large = recent.count > 0 && recent.bytes / recent.count >= kLargeWriteBytes;
+  // Halved rather than forgotten: a moment without puts does not change the answer.
+  recent = {(recent.count + 1) / 2, (recent.bytes + 1) / 2};
+  return large ? Fill::kReserved : Fill::kZeros;
+}
+
 Task<void> Grower::Grow() {
   const auto next = static_cast<uint32_t>(partition_.segments.size());
-  const Status status = co_await Prewrite(partition_.device, partition_.OffsetOf(next, 0),
-                                          partition_.segment_bytes());
+  const Status status = co_await MakeRange(partition_.device, partition_.OffsetOf(next, 0),
+                                           partition_.segment_bytes(), FillForRecentWrites());
   running_ = false;
   if (status.ok()) {
     partition_.AddSegment();

@@ -1,5 +1,7 @@
-// Pre-writes segments ahead of need. A durable write into a range that was never written costs a
-// journal commit of the file system each time; into a pre-written one it is a plain overwrite.
+// Makes segments ahead of need. A durable write into a range that was never written costs a journal
+// commit of the file system each time; into one that was filled with zeros it is a plain overwrite.
+// Where writes are large, that commit costs less than writing everything twice, so that the zeros
+// are left out: the space is reserved in either case.
 #ifndef PANDO_STORE_GROWER_H_
 #define PANDO_STORE_GROWER_H_
 
@@ -15,11 +17,16 @@ class Grower {
   void Pump(bool urgent);
   [[nodiscard]] bool running() const { return running_; }
 
-  /// Zeroes the range of one segment, durably. kInsufficientStorage when the device cannot grow.
-  static Task<Status> Prewrite(BlockDevice& device, uint64_t offset, uint64_t bytes);
+  enum class Fill : uint8_t {
+    kZeros,     // written with zeros, where the device says that this pays
+    kReserved,  // reads as zeros; written only where nothing else reserves its space
+  };
+  /// Makes a range, durably. kInsufficientStorage when the device cannot grow.
+  static Task<Status> MakeRange(BlockDevice& device, uint64_t offset, uint64_t bytes, Fill fill);
 
  private:
   Task<void> Grow();
+  [[nodiscard]] Fill FillForRecentWrites();
 
   Partition& partition_;
   bool running_ = false;

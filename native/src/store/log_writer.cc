@@ -350,6 +350,10 @@ void LogWriter::Apply(Batch& batch) {
   ++partition_.stats.batches;
   partition_.stats.bytes_written += uint64_t{batch.pages} * kPageBytes;
   partition_.log_bytes_since_checkpoint += uint64_t{batch.pages} * kPageBytes;
+  if (batch.stream == kUserStream && !batch.ops.empty()) {
+    ++partition_.recent_puts.count;
+    partition_.recent_puts.bytes += uint64_t{batch.pages} * kPageBytes;
+  }
   if (batch.seals) {
     segment.state = SegmentState::kSealed;
     segment.sealed_sequence = batch.sequence;

@@ -67,6 +67,12 @@ struct Segment {
   uint32_t pins = 0;  // reads under way
 };
 
+/// Durable writes of the user's stream that carried records.
+struct RecentWrites {
+  uint64_t count = 0;
+  uint64_t bytes = 0;
+};
+
 class Partition {
  public:
   Partition(BlockDevice& block_device, StoreOptions store_options);
@@ -101,17 +107,17 @@ class Partition {
   /// Recomputes all that InsertChunk and RemoveChunk maintain; true when nothing differed.
   bool RecountLive();
 
-  [[nodiscard]] uint32_t free_segments() const { return free_count_; }  // pre-written
+  [[nodiscard]] uint32_t free_segments() const { return free_count_; }  // that exist
   [[nodiscard]] uint32_t ungrown_segments() const;
   [[nodiscard]] uint64_t capacity_bytes() const;
   [[nodiscard]] uint64_t limit_bytes() const;
-  /// A pre-written free segment, provided that more than `reserve` remain counting what can be
+  /// A free segment that exists, provided that more than `reserve` remain counting what can be
   /// grown.
   [[nodiscard]] std::optional<uint32_t> TakeFreeSegment(uint32_t reserve);
 
   /// Makes a segment free. REQUIRES: nothing in it is live and nobody reads it.
   void SetFree(uint32_t segment);
-  /// Adds a pre-written segment.
+  /// Adds a segment that the grower made.
   void AddSegment();
   void RecountFree();
 
@@ -144,6 +150,7 @@ class Partition {
   bool collect_now = false;       // somebody asked for, or waits for, space
   uint64_t applied_sequence = 0;  // every batch up to it is durable and applied
   uint64_t log_bytes_since_checkpoint = 0;
+  RecentWrites recent_puts;                  // what the grower decides by
   std::vector<ScrubFinding> start_findings;  // what recovery found; bounded
 
  private:
