@@ -25,6 +25,8 @@ export interface NativeAddon {
   setPlan(handle: NativeHandle, numbers: Float64Array): void
   /** Freed memory that the process keeps before it gives any back to the system; of the whole process. */
   keepFreedMemory(bytes: number): void
+  /** Detaches the memory: every view of it is empty from then on. */
+  discard(memory: ArrayBuffer): void
   digestNow(algorithms: number, bytes: Uint8Array, results: Uint8Array): void
   /** Version of SPDK, and why there is none when it is empty. */
   spdk(): [version: string, reason: string]

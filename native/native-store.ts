@@ -25,6 +25,8 @@ import { PeerPages, peerPagesBytes } from './peer-pages.ts'
 import type { RingRequest } from './request-ring.ts'
 import { SlabPool } from './slab-pool.ts'
 
+/** Of what `discard` takes. */
+const minDiscardBytes = 16 * 1024
 const pageBytes = 4096
 const maxSlabBytes = 2 ** 31 - 4096
 const findingBytes = 64
@@ -283,6 +285,13 @@ class NativeStore implements ChunkStore {
   digest(algorithms: readonly DigestAlgorithm[]): BodyDigest {
     this.#gate.check()
     return this.#digests.begin(algorithms)
+  }
+
+  discard(bytes: Uint8Array): void {
+    const { buffer } = bytes
+    // A part of something larger is not ours to end, and a little costs the collector less than the call.
+    if (bytes.length < minDiscardBytes || bytes.length !== buffer.byteLength) return
+    if (buffer instanceof ArrayBuffer) this.#addon.discard(buffer)
   }
 
   digestNow(

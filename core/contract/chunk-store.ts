@@ -62,6 +62,12 @@ export interface ChunkStore {
     bytes: Uint8Array,
   ): ReadonlyMap<DigestAlgorithm, Uint8Array>
 
+  /**
+   * Gives memory back at once that nobody will look at again, as the pieces of a body that were copied. All views of its
+   * ArrayBuffer may be empty afterwards. Optional: without it the garbage collector does so, later and at a higher price.
+   */
+  discard?(bytes: Uint8Array): void
+
   stats(): Promise<ChunkStoreStats>
 
   /** Waits for requests in flight, then frees everything. Later calls reject with CLOSED. */

@@ -78,6 +78,7 @@ export class SocketBody implements RequestBody {
       this.receivedBytes += bytes.length
       const wait = this.#decoder === undefined ? sink(bytes) : this.#decoder.write(bytes, sink)
       if (wait !== undefined) await wait
+      this.#chunks.discard?.(bytes)
     }
     this.#decoder?.end()
   }
@@ -97,6 +98,8 @@ export class SocketBody implements RequestBody {
         if (error === undefined) resolve()
         else reject(error)
       }
+      let isHeld = false
+      let hasEnded = false
       const onData = (piece: Buffer): void => {
         this.receivedBytes += piece.length
         let wait: undefined | Promise<void>
@@ -106,15 +109,28 @@ export class SocketBody implements RequestBody {
           settle(error)
           return
         }
-        if (wait === undefined) return
+        if (wait === undefined) {
+          this.#chunks.discard?.(piece)
+          return
+        }
         this.waiting = false
+        isHeld = true
         message.pause()
         wait.then(() => {
+          this.#chunks.discard?.(piece)
+          isHeld = false
+          if (hasEnded) {
+            onEnd()
+            return
+          }
           this.waiting = true
           message.resume()
         }, settle)
       }
       const onEnd = (): void => {
+        // A stream that was paused with its end in its buffer tells the end although the last piece made it pause again.
+        hasEnded = true
+        if (isHeld) return
         try {
           this.#decoder?.end()
           settle()
@@ -122,7 +138,10 @@ export class SocketBody implements RequestBody {
           settle(error)
         }
       }
-      const onClose = (): void => settle(incomplete())
+      // After the end everything is here: that the stream is closed then means nothing.
+      const onClose = (): void => {
+        if (!hasEnded) settle(incomplete())
+      }
       this.#cut = settle
       this.waiting = true
       message.on('data', onData)
