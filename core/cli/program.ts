@@ -118,6 +118,11 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     .command('stats')
     .description('numbers of the store, the catalog and the process')
     .action(action(async () => (await import('./debug.ts')).stats))
+  debug
+    .command('links')
+    .description('connections to other nodes: transports, measurements, which one is in use and why')
+    .option('-w, --watch', 'again every second, until interrupted')
+    .action(action<GlobalOptions & { watch?: boolean }>(async () => (await import('./links.ts')).showLinks))
 
   addPolicyNodeCommands(addPolicyCommands(program, action), action)
 

@@ -1,4 +1,4 @@
-import { rootKeysFrom } from '../node/config/load.ts'
+import { regionKeyFrom, rootKeysFrom } from '../node/config/load.ts'
 import { realEnvironment } from '../node/environment.ts'
 import type { RunningNode } from '../node/start-node.ts'
 import { openLog } from '../telemetry/log.ts'
@@ -11,6 +11,7 @@ import { facts, type Terminal } from './terminal.ts'
 export async function up(terminal: Terminal, options: GlobalOptions): Promise<number> {
   const config = await readConfig(terminal, options)
   const rootKeys = rootKeysFrom(terminal.environment)
+  const regionKey = regionKeyFrom(terminal.environment)
   const log = openLog({ ...config.log, isTerminal: terminal.isInteractive })
   const { logger } = log
   const version = packageVersion()
@@ -31,7 +32,8 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
     process.exit(signal === 'SIGINT' ? 130 : 143)
   })
   const { startNode } = await import('../node/start-node.ts')
-  const node = await startNode({ config, rootKeys, environment: realEnvironment, log: logger, version })
+  const environment = realEnvironment
+  const node = await startNode({ config, rootKeys, regionKey, environment, log: logger, version })
   announce(terminal, node, config.region, options.json === true)
 
   const end = await Promise.race([
@@ -72,7 +74,7 @@ function listenForSignals(onSecond: (signal: NodeJS.Signals) => void): Promise<N
 }
 
 function announce(terminal: Terminal, node: RunningNode, region: string, json: boolean): void {
-  const { facts: ready, rootKeys, rootKeysFrom: origin } = node
+  const { facts: ready, rootKeys, rootKeysFrom: origin, regionKey } = node
   if (json) {
     const keys =
       origin === 'generated' ? { rootAccessKey: rootKeys.accessKeyId, rootSecretKey: rootKeys.secretKey } : {}
@@ -97,10 +99,20 @@ function announce(terminal: Terminal, node: RunningNode, region: string, json: b
         ['  Data', ready.data],
         ['  Access key', rootKeys.accessKeyId],
         ['  Secret key', secret],
+        ...(ready.rpc === ''
+          ? []
+          : [['  Other nodes', `${ready.rpc}   see them: pando debug links`] as const]),
+        ...(regionKey === undefined ? [] : [['  Region key', shareRegionKey(regionKey)] as const]),
       ]) +
       '\nTry it:\n' +
       `  export AWS_ACCESS_KEY_ID=${rootKeys.accessKeyId} AWS_SECRET_ACCESS_KEY=${isNew ? rootKeys.secretKey : '...'} AWS_DEFAULT_REGION=${region}\n` +
       `  ${aws} mb s3://first\n` +
       `  ${aws} cp README.md s3://first/ && ${aws} ls s3://first\n\n`,
   )
+}
+
+function shareRegionKey({ from, path }: NonNullable<RunningNode['regionKey']>): string {
+  if (from === 'environment') return 'from PANDO_REGION_KEY; all nodes of the region need the same'
+  const made = from === 'generated' ? 'made now, ' : ''
+  return `${made}in ${path}   copy this file to the data directory of each node of the region, by a safe way`
 }

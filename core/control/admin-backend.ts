@@ -1,3 +1,4 @@
+import type { NodeLinksReport } from '../contract/link.ts'
 import type {
   AccessKeyMessage,
   BucketMessage,
@@ -11,6 +12,7 @@ import type {
 export interface AdminBackend {
   status(): Promise<StatusReply>
   stats(): Promise<StatsReply>
+  links(): Promise<NodeLinksReport>
 
   listBuckets(after: string): ListBucketsReply
   /** INVALID_BUCKET_NAME, BUCKET_ALREADY_EXISTS. */

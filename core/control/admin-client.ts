@@ -1,6 +1,7 @@
 import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import type { Environment } from '../contract/clock.ts'
 import { isErrorCode, StorageError } from '../contract/errors.ts'
+import type { NodeLinksReport } from '../contract/link.ts'
 import { type AdminKeys, makeNonce, sealForCall, signCall, unsealForCall } from './authentication.ts'
 import type {
   AccessKeyMessage,
@@ -37,6 +38,7 @@ export interface NewKeyRequest {
 export interface AdminClient extends Disposable {
   status(): Promise<StatusReply>
   stats(): Promise<StatsReply>
+  links(): Promise<NodeLinksReport>
   listBuckets(after: string): Promise<ListBucketsReply>
   createBucket(name: string, owner: string): Promise<BucketMessage>
   deleteBucket(name: string): Promise<void>
@@ -123,6 +125,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
   return {
     status: () => call('GetStatus', {}),
     stats: () => call('GetStats', {}),
+    links: () => call('GetLinks', {}),
     listBuckets: (after) => call('ListBuckets', { after }),
     createBucket: (name, owner) => call('CreateBucket', { name, owner }),
     async deleteBucket(name) {

@@ -71,6 +71,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
   const unary: Readonly<Record<string, Unary>> = {
     GetStatus: () => backend.status(),
     GetStats: () => backend.stats(),
+    GetLinks: () => backend.links(),
     ListBuckets: ({ message }) =>
       backend.listBuckets(parse(z.object({ after: z.string().max(255) }), message).after),
     CreateBucket: ({ message }) => {

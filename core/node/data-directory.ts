@@ -7,6 +7,7 @@ import { StorageError } from '../contract/errors.ts'
 import type { RootKeys } from './config/load.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { writeDurably } from './durable-file.ts'
+import { regionKeyName } from './links/region-key.ts'
 import { openSocketDirectory, type SocketDirectory } from './socket-directory.ts'
 
 /** Grows when an older program could misread the directory. */
@@ -24,7 +25,15 @@ const formatSchema = z.object({
 const rootKeySchema = z.object({ accessKeyId: z.string().min(3), secretKey: z.string().min(8) })
 
 /** Files that a start that was cut short may have left; with anything else in it, a directory is not ours. */
-const ownNames = new Set(['lock', 'sealing-key', 'root-key.json', 'format.json', 'lost+found'])
+const ownNames = new Set([
+  'lock',
+  'sealing-key',
+  'root-key.json',
+  // Put there before the first start, so that the node joins its region.
+  regionKeyName,
+  'format.json',
+  'lost+found',
+])
 
 export interface DataDirectory extends Contents, AsyncDisposable {
   readonly sockets: SocketDirectory

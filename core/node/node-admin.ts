@@ -4,6 +4,7 @@ import type { Catalog } from '../contract/catalog.ts'
 import type { ChunkStore } from '../contract/chunk-store.ts'
 import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
+import type { NodeLinksReport } from '../contract/link.ts'
 import type { AccessKeyRecord, BucketRecord } from '../contract/object-model.ts'
 import type { AdminBackend } from '../control/admin-backend.ts'
 import { progressIntervalMs, report } from '../control/jobs.ts'
@@ -34,6 +35,7 @@ export interface NodeAdminParts {
   readonly health: NodeHealth
   readonly environment: Environment
   inFlight(): number
+  links(): Promise<NodeLinksReport>
   /** Throws INVALID_BUCKET_NAME. */
   checkBucketName(name: string): void
   scan(repair: boolean, signal: AbortSignal): AsyncIterable<JobUpdate>
@@ -78,6 +80,8 @@ export function createNodeAdmin(parts: NodeAdminParts): AdminBackend {
         },
       }
     },
+
+    links: parts.links,
 
     listBuckets(after) {
       const page = catalog.buckets(after === '' ? undefined : after, pageSize + 1)

@@ -9,6 +9,8 @@ const storeAnswerMs = 2_000
 export interface NodeHealth {
   setState(state: 'starting' | 'ready' | 'stopping'): void
   setStore(chunks: ChunkStore): void
+  /** What is wrong with the links to other nodes, asked whenever somebody wants to know. */
+  setLinks(problems: () => readonly string[]): void
   /** Something that needs a person; stays until cleared. */
   report(problem: string, sentence: string): void
   clear(problem: string): void
@@ -22,6 +24,7 @@ export function createNodeHealth(clock: Clock, version: string): NodeHealth {
   const reported = new Map<string, string>()
   let state: 'starting' | 'ready' | 'stopping' = 'starting'
   let chunks: ChunkStore | undefined
+  let linkProblems: () => readonly string[] = () => []
 
   async function storeProblem(): Promise<{ sentence: string; failed: boolean } | undefined> {
     if (chunks === undefined) return undefined
@@ -46,6 +49,9 @@ export function createNodeHealth(clock: Clock, version: string): NodeHealth {
     setStore(store) {
       chunks = store
     },
+    setLinks(problems) {
+      linkProblems = problems
+    },
     report(problem, sentence) {
       reported.set(problem, sentence)
     },
@@ -55,7 +61,8 @@ export function createNodeHealth(clock: Clock, version: string): NodeHealth {
     problems: () => [...reported.values()],
     async check() {
       const problem = await storeProblem()
-      const problems = [...reported.values(), ...(problem === undefined ? [] : [problem.sentence])]
+      const ofStore = problem === undefined ? [] : [problem.sentence]
+      const problems = [...reported.values(), ...ofStore, ...linkProblems()]
       return {
         status: state === 'ready' && problems.length > 0 ? 'degraded' : state,
         checks: {

@@ -11,6 +11,7 @@ import type { RootKeys } from './config/load.ts'
 import type { NodeConfig } from './config/schema.ts'
 import { startConsoleServer } from './console-server.ts'
 import { type DataDirectory, openDataDirectory } from './data-directory.ts'
+import type { RegionKey } from './links/region-key.ts'
 import { bindListener, dialable, listeners } from './listeners.ts'
 import { createNodeAdmin } from './node-admin.ts'
 import { createNodeHealth } from './node-health.ts'
@@ -22,6 +23,8 @@ export interface NodeOptions {
   readonly config: NodeConfig
   /** From the environment; otherwise those of the data directory. */
   readonly rootKeys: RootKeys | undefined
+  /** From the environment; otherwise that of `rpc.regionKeyFile` or of the data directory. */
+  readonly regionKey?: Uint8Array | undefined
   readonly environment: Environment
   readonly log: Logger
   readonly version: string
@@ -31,6 +34,8 @@ export interface RunningNode {
   readonly facts: ReadyFacts
   readonly rootKeys: RootKeys
   readonly rootKeysFrom: DataDirectory['rootKeysFrom']
+  /** Undefined for a node that has nothing to do with others. */
+  readonly regionKey: Omit<RegionKey, 'key'> | undefined
   /** Resolves when an admin call asks the node to stop. */
   readonly stopRequested: Promise<void>
   /** Resolves with the reason when the node can no longer do its work. The owner stops it and ends the process. */
@@ -47,6 +52,8 @@ export interface ReadyFacts {
   readonly admin: string
   readonly adminSocket: string
   readonly console: string
+  /** Where other nodes reach this one; empty: it serves none. */
+  readonly rpc: string
   readonly data: string
   readonly store: string
   readonly backend: string
@@ -97,6 +104,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     import('../control/admin-server.ts'),
     import('../qos/open-qos.ts'),
     import('./policies/node-policies.ts'),
+    import('./links/start-links.ts'),
   ])
   loading.catch(() => undefined)
 
@@ -124,8 +132,17 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   )
   parts.push('console', partDeadlineMs, () => consoleServer.close())
 
-  const [gatewayModule, target, addon, catalogModule, registryModule, control, qosModule, policiesModule] =
-    await loading
+  const [
+    gatewayModule,
+    target,
+    addon,
+    catalogModule,
+    registryModule,
+    control,
+    qosModule,
+    policiesModule,
+    linksModule,
+  ] = await loading
 
   const chunks = await addon.openChunkStore({
     directory: data.chunksPath,
@@ -204,6 +221,20 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   })
   parts.push('policies', partDeadlineMs, () => policies.close())
 
+  // After the policies, which choose the transports, and before the first request that might need a peer.
+  const links = await linksModule.startLinks({
+    config,
+    data,
+    regionKey: options.regionKey,
+    chunks,
+    policies,
+    health,
+    registry: metrics.registry,
+    environment,
+    log: log.child({ part: 'links' }),
+  })
+  parts.push('links to other nodes', partDeadlineMs, () => links.close())
+
   const s3 = gatewayModule.createS3Server(gateway, {
     observer: requests,
     ...(config.qos.enabled ? { admission: qos.admission } : {}),
@@ -235,6 +266,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     health,
     environment,
     inFlight: () => requests.inFlight(),
+    links: () => links.report(),
     checkBucketName(name) {
       if (!target.isBucketName(name)) {
         throw new StorageError(
@@ -270,6 +302,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     admin: adminEndpoint,
     adminSocket: join(data.path, 'admin.sock'),
     console: consoleEndpoint,
+    rpc: links.rpcAddress ?? '',
     data: data.path,
     store: chunks.kind,
     backend,
@@ -282,6 +315,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     facts,
     rootKeys: data.rootKeys,
     rootKeysFrom: data.rootKeysFrom,
+    regionKey: links.regionKey,
     stopRequested,
     failure,
     qos,

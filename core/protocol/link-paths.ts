@@ -26,6 +26,8 @@ export interface LinkOptions {
   readonly buffers: Pick<ChunkStore, 'acquire'>
   /** The policy's hook; the default selection when absent. What it decides is checked: a wrong index decides nothing. */
   readonly select?: PolicyDecisions['select']
+  /** Words for a decision, for reports. */
+  readonly describe?: (decision: Pick<SelectDecision, 'policy' | 'reason'>) => string
   readonly environment: Environment
   readonly log: Logger
   readonly limits?: Partial<LinkLimits>
@@ -305,13 +307,18 @@ export class LinkPaths {
       from: before?.adapter.id ?? '',
       to: candidate.adapter.id,
       isForced: lost !== undefined,
-      why: lost === undefined ? describe(this.#why) : (lost.lastProblem ?? 'lost'),
+      why: lost === undefined ? this.#describe() : (lost.lastProblem ?? 'lost'),
       pauseMs: lost === undefined ? 0 : nowMs - lost.lostAtMs,
     }
     this.#switches.push(record)
     if (this.#switches.length > keptSwitches) this.#switches.shift()
     this.#options.log.info({ peer: this.#options.peer.name, ...record }, 'a link uses another transport')
     this.#user.onActive(candidate)
+  }
+
+  #describe(): string {
+    const { policy, reason } = this.#why
+    return this.#options.describe?.(this.#why) ?? (reason === 0 ? policy : `${policy}, reason ${reason}`)
   }
 
   /** The state that fits what is in use. */
@@ -341,7 +348,7 @@ export class LinkPaths {
       state: this.#state,
       stateForMs: nowMs - this.#stateSinceMs,
       active: this.#active?.adapter.id ?? '',
-      why: this.#active === undefined ? '' : describe(this.#why),
+      why: this.#active === undefined ? '' : this.#describe(),
       candidates: this.#candidates.map((candidate) => ({
         ...candidate.view(),
         id: candidate.adapter.id,
@@ -362,6 +369,3 @@ export class LinkPaths {
     if (this.#state !== 'closed') this.#become('closed')
   }
 }
-
-const describe = ({ policy, reason }: Pick<SelectDecision, 'policy' | 'reason'>): string =>
-  reason === 0 ? policy : `${policy}, reason ${reason}`

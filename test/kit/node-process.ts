@@ -58,7 +58,7 @@ export interface CommandOutcome {
 
 export interface NodeProcessOptions {
   /** The configuration file; a small chunk store is the default. */
-  readonly config?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+  readonly config?: Readonly<Record<string, unknown>> & { readonly store?: Readonly<Record<string, unknown>> }
   /** More environment for the node. */
   readonly env?: Readonly<Record<string, string>>
   /** How long a start may take before it counts as failed. */
@@ -92,7 +92,7 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
   const accessKey = 'PANDOTESTROOTKEY0001'
   const secretKey = 'test/secret+key/of/the/root/account/0001'
   const configFile = join(dataDirectory, 'pando.json')
-  const config = { ...options.config, store: { capacity: '4GiB', ...options.config?.['store'] } }
+  const config = { ...options.config, store: { capacity: '4GiB', ...options.config?.store } }
   await writeFile(configFile, JSON.stringify(config))
   const log: string[] = []
   let child: ChildProcess | undefined

@@ -70,7 +70,8 @@ function typeOf(schema: JsonSchema): string {
 /** The names that may stand at `path` of the file: for suggestions. */
 export function knownKeys(path: readonly PropertyKey[]): readonly string[] {
   let schema = configJsonSchema() as JsonSchema | undefined
-  for (const name of path) schema = schema?.properties?.[String(name)]
+  for (const name of path)
+    schema = typeof name === 'number' ? schema?.items : schema?.properties?.[String(name)]
   return Object.keys(schema?.properties ?? {})
 }
 

@@ -30,6 +30,27 @@ export interface RootKeys {
   readonly secretKey: string
 }
 
+/** Digits of a region key: 32 bytes. */
+const regionKeyPattern = /^[0-9a-fA-F]{64}$/
+
+/** 32 bytes out of 64 hexadecimal digits; `origin` is named when they are not. The message never shows them. INVALID_CONFIG. */
+export function parseRegionKey(text: string, origin: string): Uint8Array {
+  const digits = text.trim()
+  if (!regionKeyPattern.test(digits)) {
+    throw new StorageError(
+      'INVALID_CONFIG',
+      `${origin} is not a region key: 64 hexadecimal digits, as 'openssl rand -hex 32' makes them`,
+    )
+  }
+  return Uint8Array.from(Buffer.from(digits, 'hex'))
+}
+
+/** PANDO_REGION_KEY, when it is set. INVALID_CONFIG. */
+export function regionKeyFrom(environment: EnvironmentVariables): Uint8Array | undefined {
+  const text = environment['PANDO_REGION_KEY'] ?? ''
+  return text === '' ? undefined : parseRegionKey(text, 'PANDO_REGION_KEY')
+}
+
 /** A file with so many bytes is not a configuration; refused before it is parsed. */
 const maxConfigBytes = 1024 * 1024
 

@@ -1,26 +1,14 @@
 import { z } from 'zod'
-import { parseListen } from './addresses.ts'
 import { policiesSection } from './policies-schema.ts'
 import { qosSection } from './qos-schema.ts'
+import { checkPeers, nodeName, peersSection, rpcSection } from './rpc-schema.ts'
 import { bdevList, checkStoreSection, spdkMemory } from './spdk-schema.ts'
-import { duration, size } from './value-schemas.ts'
+import { duration, listen, size } from './value-schemas.ts'
 
 /**
  * The configuration of a node: one YAML or JSON file. Every key has a description (a test insists), a default, and
  * unknown keys are refused. What the product sees is the output type: sizes in bytes, durations in milliseconds.
  */
-
-const listen = z.string().transform((value, context) => {
-  const address = parseListen(value)
-  if (address === undefined) {
-    context.addIssue({
-      code: 'custom',
-      message: `'${value}' is not an address; write host:port, for example 127.0.0.1:9000 (port 0: any free one)`,
-    })
-    return z.NEVER
-  }
-  return address
-})
 
 const KiB = 1024
 const MiB = 1024 * KiB
@@ -118,11 +106,7 @@ export const configSchema = z
         'Directory of everything the node keeps; made (mode 0700) when it is missing. Relative to the working ' +
           'directory. Env: PANDO_DATA.',
       ),
-    node: z
-      .string()
-      .regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, '1 to 32 of a-z, 0-9 and -, not - at an end')
-      .default('node-1')
-      .describe('Name of this node, unique in the region.'),
+    node: nodeName.default('node-1').describe('Name of this node, unique in the region.'),
     region: z
       .string()
       .regex(/^[a-z0-9-]{1,32}$/, '1 to 32 of a-z, 0-9 and -')
@@ -151,16 +135,8 @@ export const configSchema = z
       })
       .prefault({})
       .describe('Metrics and health.'),
-    rpc: z
-      .strictObject({
-        listen: listen
-          .prefault('127.0.0.1:9003')
-          .describe(
-            'Address for chunks between nodes. Reserved: a one-node region opens no such port. Env: PANDO_RPC_LISTEN.',
-          ),
-      })
-      .prefault({})
-      .describe('Chunk RPC between the nodes of a region.'),
+    rpc: rpcSection,
+    peers: peersSection,
     tunnel: z
       .strictObject({
         listen: listen
@@ -197,6 +173,7 @@ export const configSchema = z
       .prefault({})
       .describe('How the node stops.'),
   })
+  .superRefine(checkPeers)
   .describe('Configuration of a Pando node.')
 
 /** Validated, defaults filled in; sizes in bytes, durations in milliseconds. */

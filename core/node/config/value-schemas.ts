@@ -1,5 +1,19 @@
 import { z } from 'zod'
+import { parseListen } from './addresses.ts'
 import { parseDuration, parseSize } from './quantities.ts'
+
+/** An address to listen on, `host:port`. */
+export const listen = z.string().transform((value, context) => {
+  const address = parseListen(value)
+  if (address === undefined) {
+    context.addIssue({
+      code: 'custom',
+      message: `'${value}' is not an address; write host:port, for example 127.0.0.1:9000 (port 0: any free one)`,
+    })
+    return z.NEVER
+  }
+  return address
+})
 
 /** Bytes, written as people do (`256MiB`), within bounds. */
 export const size = (minimum: number, maximum = Number.MAX_SAFE_INTEGER) =>

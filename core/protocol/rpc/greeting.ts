@@ -200,7 +200,8 @@ async function hear(
 const isGreeting = (header: FrameHeader): boolean =>
   header.op === ops.hello && hasPayload(header) && !isAnswer(header) && header.requestId === 0
 
-const hungUp = 'the peer hung up during the greeting: its region key is another one, or it is no node'
+const hungUp =
+  'the peer hung up during the greeting: it has another region key, is just stopping, or is no node'
 
 /** Why two nodes that both know the key have no session; `other` is the one spoken of. */
 function whyRefused(

@@ -310,8 +310,8 @@ void Session::OnClosed(const Status& why) {
     ended_by_ = EndedBy::kFailure;
     // Who hangs up in the middle of a greeting has not liked our proof.
     end_ = state_ == State::kGreeting && role_ == Sender::kClient
-               ? Error{ErrorCode::kPeerRefused, "the peer hung up during the greeting: its region key is another one, "
-                       "or it is no node"}
+               ? Error{ErrorCode::kPeerRefused, "the peer hung up during the greeting: it has another region key, is "
+                       "just stopping, or is no node"}
                : Error{ErrorCode::kPeerUnreachable,
                        why.ok() ? "the connection was closed" : why.error().message};
   } else if (state_ == State::kOpen) {

@@ -17,6 +17,7 @@ import type { PolicyBackend } from '../../../core/control/policy-backend.ts'
 import { adminMethods } from '../../../core/control/service-definition.ts'
 import { isUnreachable } from '../../../core/control/unreachable.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
+import { linksReport } from '../../kit/link-reports.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
 
@@ -79,6 +80,7 @@ const backend: AdminBackend = {
     catalog: catalogNumbers,
     process: { residentBytes: 1, heapUsedBytes: 2, externalBytes: 3, cpuSeconds: 4.5, uptimeSeconds: 6.25 },
   }),
+  links: async () => linksReport,
   listBuckets: (from) => ({
     buckets: [{ name: `${from}x`, owner: 'root', createdMs: 1, versioning: 'off' }],
     truncated: true,
@@ -175,6 +177,7 @@ for (const [name, admin] of [
     assert.deepEqual(stats.store, storeNumbers)
     assert.deepEqual(stats.catalog, catalogNumbers)
     assert.equal(stats.process.uptimeSeconds, 6.25)
+    assert.deepEqual(JSON.parse(JSON.stringify(await admin().links())), linksReport)
     assert.deepEqual((await admin().listBuckets('a')).buckets[0]?.name, 'ax')
     assert.deepEqual(
       { ...(await admin().createBucket('b', '')) },

@@ -1,0 +1,258 @@
+import type { ChunkStore } from '../../contract/chunk-store.ts'
+import type { Environment } from '../../contract/clock.ts'
+import { StorageError } from '../../contract/errors.ts'
+import type { LinkReport, ListenerReport, NodeLinksReport } from '../../contract/link.ts'
+import type { Logger } from '../../contract/logger.ts'
+import type { PolicyDecisions, TransportCandidate } from '../../contract/policy.ts'
+import type { TransportAdapter } from '../../contract/transport.ts'
+import { Link } from '../../protocol/link.ts'
+import type { MachineCapabilities } from '../../protocol/machine/capabilities.ts'
+import { watchCapabilities } from '../../protocol/machine/watch-capabilities.ts'
+import { TransportRegistry } from '../../protocol/transport-registry.ts'
+import { formatListen, isLoopback, parseListen } from '../config/addresses.ts'
+import type { PeerConfig, RpcConfig } from '../config/rpc-schema.ts'
+import { hex, identityOf, nodeIdOf, regionIdOf } from './identity.ts'
+import { RpcListeners } from './rpc-listeners.ts'
+
+export interface NodeLinksParts {
+  readonly config: {
+    readonly node: string
+    readonly region: string
+    readonly regionId: number
+    readonly rpc: RpcConfig
+    readonly peers: readonly PeerConfig[]
+  }
+  /** 32 bytes. */
+  readonly regionKey: Uint8Array
+  readonly adapters: readonly TransportAdapter[]
+  readonly chunks: ChunkStore
+  readonly select: PolicyDecisions['select']
+  /** Words for a policy's reason; undefined where there are none. */
+  readonly reasonText: (policy: string, reason: number) => string | undefined
+  /** Looks at this machine anew. */
+  readonly detect: () => Promise<MachineCapabilities>
+  /** IP addresses of this machine. */
+  readonly ownAddresses: () => readonly string[]
+  readonly environment: Environment
+  readonly log: Logger
+}
+
+export interface NodeLinks {
+  /** One for each peer of the configuration, in its order. */
+  readonly links: readonly Link[]
+  /** Where other nodes reach this one over TCP, as bound; undefined when it does not serve. */
+  readonly rpcAddress: string | undefined
+  /** Links and listeners, without a look at the machine: for metrics. */
+  snapshot(): Pick<NodeLinksReport, 'listeners' | 'links'>
+  report(): Promise<NodeLinksReport>
+  /** What a person should know of. */
+  problems(): readonly string[]
+  close(): Promise<void>
+}
+
+const distances = { host: 0, rack: 1, zone: 2, region: 3 } as const
+const watchMs = 1000
+const graceMs = 3000
+
+/** Whether a node of this configuration talks to others at all. */
+export const usesLinks = ({ rpc, peers }: Pick<NodeLinksParts['config'], 'rpc' | 'peers'>): boolean =>
+  peers.length > 0 || rpc.serve === 'always'
+
+/**
+ * Starts the listeners and the links of a node. INVALID_CONFIG when the address for TCP cannot be bound; other transports may
+ * come later, with their device, and are tried again. A peer that is not there is no error: its link keeps trying.
+ */
+export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
+  const { config, environment, log } = parts
+  const { clock } = environment
+  const registry = new TransportRegistry()
+  for (const adapter of parts.adapters) registry.register(adapter)
+  if (!usesLinks(config)) return nobody(parts, registry)
+
+  const identity = identityOf(config, config.node, parts.regionKey)
+  const names = new Map(config.peers.map(({ name }) => [hex(nodeIdOf(config, name)), name]))
+  names.set(hex(identity.nodeId), config.node)
+  const inWords = (sentence: string): string =>
+    sentence.replace(/\bnode ([0-9a-f]{32})\b/g, (text, id: string) => {
+      const name = names.get(id)
+      return name === undefined ? text : `node ${name}`
+    })
+
+  const serves = config.rpc.serve === 'always' || (config.rpc.serve === 'auto' && config.peers.length > 0)
+  const listeners = new RpcListeners({
+    registry,
+    addresses: serves ? boundAddresses(config.rpc) : new Map(),
+    identity,
+    store: parts.chunks,
+    clock,
+    log,
+    inWords,
+  })
+  await listeners.open(true)
+  const problem = listeners.problem('tcp')
+  if (problem !== undefined) {
+    await listeners.close(0)
+    throw new StorageError(
+      'INVALID_CONFIG',
+      `rpc.listen: cannot listen on ${formatListen(config.rpc.listen)}: ${problem}; set rpc.listen in the config file or ` +
+        'PANDO_RPC_LISTEN (port 0: any free one)',
+    )
+  }
+
+  const describe = ({ policy, reason }: { readonly policy: string; readonly reason: number }): string => {
+    if (policy === 'fallback') return 'built-in rules'
+    const text = reason === 0 ? undefined : (parts.reasonText(policy, reason) ?? `reason ${reason}`)
+    return text === undefined ? policy : `${policy}: ${text}`
+  }
+  const links = config.peers.map((peer) => {
+    const addresses = new Map(Object.entries(peer.addresses).filter(([, address]) => address !== ''))
+    const missing = [...addresses.keys()].filter((transport) => registry.get(transport) === undefined)
+    if (missing.length > 0) log.warn({ peer: peer.name, missing }, 'this build has no such transports')
+    const distance = peer.distance === 'auto' ? guessDistance(peer, parts) : distances[peer.distance]
+    return new Link({
+      peer: { name: peer.name, nodeId: nodeIdOf(config, peer.name), addresses, distance },
+      registry,
+      identity,
+      buffers: parts.chunks,
+      select: parts.select,
+      describe,
+      environment,
+      log,
+    })
+  })
+
+  const retryAll = (): void => {
+    for (const link of links) link.retryNow()
+  }
+  let available = await registry.detect()
+  const capabilities = await watchCapabilities({
+    detect: parts.detect,
+    clock,
+    log,
+    onChange() {
+      // A device has come or gone: what needs it is tried now, and what it carried has noticed by itself.
+      retryAll()
+      listeners
+        .open(true)
+        .catch((error: unknown) => log.error({ err: error }, 'listeners could not be opened'))
+      registry.detect().then(
+        (found) => {
+          available = found
+        },
+        () => undefined,
+      )
+    },
+  })
+  const stopped = new AbortController()
+  const watching = watch()
+
+  async function watch(): Promise<void> {
+    for (;;) {
+      try {
+        await clock.sleep(watchMs, stopped.signal)
+      } catch {
+        return
+      }
+      // Whoever has just connected to us is there again: no need to wait for the end of a pause.
+      if (listeners.watch()) for (const link of links) if (link.state === 'failed') link.retryNow()
+      await listeners.open(false)
+    }
+  }
+
+  const reportLinks = (): readonly LinkReport[] => links.map((link) => link.report())
+  return {
+    links,
+    get rpcAddress() {
+      return listeners.address('tcp')
+    },
+    snapshot: () => ({ listeners: listeners.report(), links: reportLinks() }),
+    async report() {
+      return {
+        ...describeNode(parts, registry, available),
+        enabled: true,
+        listeners: listeners.report(),
+        links: reportLinks(),
+      }
+    },
+    problems: () => [...linkProblems(reportLinks()), ...listenerProblems(listeners.report())],
+    async close() {
+      stopped.abort()
+      await Promise.all([capabilities.stop(), watching])
+      // Ours first: a peer whose requests we still answer is not held up by them.
+      await Promise.all(links.map((link) => link.close(graceMs)))
+      await listeners.close(graceMs)
+    },
+  }
+}
+
+/** A link that is being connected for the first time is none yet. */
+function linkProblems(links: readonly LinkReport[]): readonly string[] {
+  return links.flatMap(({ peer, active, candidates }) => {
+    if (active !== '' || candidates.some(({ problem }) => problem === '')) return []
+    const why = candidates.map(({ id, problem }) => `${id}: ${problem}`).join('; ')
+    return [`no link to ${peer}: ${why === '' ? 'no transport in common' : why}`]
+  })
+}
+
+function listenerProblems(listeners: readonly ListenerReport[]): readonly string[] {
+  return listeners.flatMap(({ transport, address, problem }) =>
+    problem === '' ? [] : [`not listening for other nodes over ${transport} at ${address}: ${problem}`],
+  )
+}
+
+function nobody(parts: NodeLinksParts, registry: TransportRegistry): NodeLinks {
+  return {
+    links: [],
+    rpcAddress: undefined,
+    snapshot: () => ({ listeners: [], links: [] }),
+    report: async () => ({
+      ...describeNode(parts, registry, await registry.detect()),
+      enabled: false,
+      listeners: [],
+      links: [],
+    }),
+    problems: () => [],
+    close: async () => undefined,
+  }
+}
+
+function describeNode(
+  { config }: NodeLinksParts,
+  registry: TransportRegistry,
+  available: Awaited<ReturnType<TransportRegistry['detect']>>,
+): Pick<NodeLinksReport, 'node' | 'nodeId' | 'regionId' | 'transports'> {
+  return {
+    node: config.node,
+    nodeId: hex(nodeIdOf(config, config.node)),
+    regionId: hex(regionIdOf(config)),
+    transports: registry.all().map(({ id, kind }) => {
+      const found = available.get(id)
+      return {
+        id,
+        kind,
+        available: found?.available ?? false,
+        found: found?.found ?? '',
+        advice: found?.advice ?? '',
+      }
+    }),
+  }
+}
+
+function boundAddresses({ listen, shm, rdma, ipoib }: RpcConfig): ReadonlyMap<string, string> {
+  const all = Object.entries({ tcp: formatListen(listen), shm, rdma, ipoib })
+  return new Map(all.filter(([, address]) => address !== ''))
+}
+
+/** Shared memory and addresses of our own are of this machine; how far the others are nobody has said. */
+function guessDistance(
+  { addresses }: PeerConfig,
+  { ownAddresses }: Pick<NodeLinksParts, 'ownAddresses'>,
+): TransportCandidate['distance'] {
+  const { shm, ...dialed } = addresses
+  const own = new Set(ownAddresses())
+  const isHere = Object.values(dialed).some((address) => {
+    const host = parseListen(address)?.host ?? ''
+    return isLoopback(host) || own.has(host)
+  })
+  return shm !== '' || isHere ? distances.host : distances.region
+}
