@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import type { PolicyDecisions, PolicyHook } from '../../../core/contract/policy.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
+import { policyIdl } from '../../../plugins/abi/idl.ts'
 import {
   createInputReader,
   defaultTables,
@@ -19,10 +20,14 @@ import {
 } from '../../../plugins/abi/json-values.ts'
 import { readBuiltinPolicy } from '../../../plugins/builtin/builtin-policies.ts'
 import { examineModule } from '../../../plugins/host/examine-module.ts'
+import { gateShapes } from '../../../plugins/host/generated/gate-shapes.ts'
+import { numberRequestOperation } from '../../../plugins/host/generated/policy-structs.ts'
 import { createGuest, gatesOf } from '../../../plugins/host/guest-instance.ts'
 import { MemoryPolicyStore } from '../../../plugins/host/memory-policy-store.ts'
 import { PolicyHost } from '../../../plugins/host/policy-host.ts'
 import { ServingPolicies } from '../../../plugins/host/serving.ts'
+import { gateParameters } from '../../../plugins/host/wasm/gate.ts'
+import { valueType } from '../../../plugins/host/wasm/instructions.ts'
 import { exportRefuel, meterModule } from '../../../plugins/host/wasm/meter-module.ts'
 import { parseModule } from '../../../plugins/host/wasm/parse-module.ts'
 import { assemble, policyModule } from '../../kit/policies/assemble.ts'
@@ -170,6 +175,46 @@ function makeLoop(hook: PolicyHook, body: string): (decisions: PolicyDecisions, 
   }
 }
 
+/**
+ * What `admit` cannot go below: the fields of its input read and handed to an empty function in WebAssembly with the parameters of
+ * its gate. Nothing is stored, decided, checked or counted.
+ */
+function openFloor(): (times: number) => number {
+  const types: Readonly<Record<number, string>> = { [valueType.i64]: 'i64', [valueType.f64]: 'f64' }
+  const parameters = gateParameters(gateShapes.admit).map((type) => types[type] ?? 'i32')
+  const { exports } = new WebAssembly.Instance(
+    new WebAssembly.Module(
+      assemble(`(module (func (export "empty") (param ${parameters.join(' ')}) (result i32) i32.const 0))`),
+    ),
+  )
+  const fields = [
+    ...policyIdl.header.fields,
+    ...(policyIdl.hooks.find(({ name }) => name === 'admit')?.input.fields ?? []),
+  ]
+  const values = fields.flatMap(({ kind, name }) =>
+    kind === 'reserved' || kind === 'framing'
+      ? []
+      : [kind === 'enum' ? `number(input.${name})` : `input.${name}`],
+  )
+  if (values.length !== parameters.length - 3)
+    throw new Error('the gate of admit has other parameters than its input')
+  const run = new Function(
+    'empty',
+    'number',
+    'list',
+    'times',
+    `let sum = 0; const began = performance.now(); for (let index = 0; index < times; index++) {
+       const input = list[index & 63]; sum += empty(8, 152, 1024, ${values.join(', ')}) }
+     return [((performance.now() - began) * 1e6) / times, sum]`,
+  )
+  return (times) => {
+    const [ns, sum] = run(exports['empty'], numberRequestOperation, inputs.admit, times) as [number, number]
+    sink += sum
+    return ns
+  }
+}
+
+const floorNs = openFloor()
 const extism = await openExtism()
 async function extismNs(times: number): Promise<number> {
   const began = performance.now()
@@ -194,6 +239,8 @@ for (let round = -50; round < rounds; round++) {
     note(`${hook} in JavaScript`, plain)
     note(`${hook} by policy`, ours)
   }
+  const floor = floorNs(calls)
+  if (round >= 0) note('admit, empty call', floor)
   const other = await extismNs(Math.min(calls, 100))
   if (round >= 0) note('admit by Extism', other)
 }
@@ -263,6 +310,10 @@ const header = [
   'fuel',
 ]
 console.log(formatTable(header, rows))
+console.log(
+  `\nAn empty call into WebAssembly with the fields of admit takes ${of('admit, empty call').toFixed(1)} ns, ` +
+    `${(of('admit, empty call') / of('admit in JavaScript')).toFixed(2)}x of admit in JavaScript: no policy can be below that.`,
+)
 const others = [...measured.keys()].filter((name) => /^(endless|load)/.test(name))
 console.log(
   `\n${formatTable(
