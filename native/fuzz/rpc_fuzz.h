@@ -59,6 +59,7 @@ class FedConnection final : public Connection {
         missing_ -= step;
         bytes = bytes.subspan(step);
         if (missing_ == 0 && !skips_) events_->OnPayload(token_);
+        if (missing_ > 0) events_->OnProgress(token_, skips_ ? 0 : bytes_ - missing_);
         continue;
       }
       const size_t step = std::min(kHeaderBytes - held_, bytes.size());
@@ -76,7 +77,7 @@ class FedConnection final : public Connection {
       PANDO_ASSERT(landing.bytes <= kMaxChunkBytes);
       skips_ = landing.verdict == Landing::Verdict::kSkip;
       PANDO_ASSERT(skips_ || landing.memory.size() >= landing.bytes);
-      missing_ = landing.bytes;
+      bytes_ = missing_ = landing.bytes;
       at_ = landing.memory.data();
       token_ = landing.token;
     }
@@ -94,6 +95,7 @@ class FedConnection final : public Connection {
   std::deque<OutgoingFrame*> queue_;
   HeaderBytes header_;
   size_t held_ = 0;
+  size_t bytes_ = 0;
   size_t missing_ = 0;
   std::byte* at_ = nullptr;
   void* token_ = nullptr;

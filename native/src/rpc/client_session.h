@@ -51,6 +51,8 @@ struct ClientCall {
   uint32_t id = 0;
   uint32_t credit_bytes = 0;
   uint32_t payload_crc = 0;
+  size_t summed_bytes = 0;  // of the answer's payload, from its begin, and
+  uint32_t sum = 0;         // their CRC
   uint64_t sent_us = 0;
   uint64_t ended_us = 0;
   OutgoingFrame frame;
@@ -86,6 +88,7 @@ class ClientSession final : public Session {
   void Opened() override;
   [[nodiscard]] Landing GotFrame(const Decoded& frame, const RemoteLanding& landing) override;
   void GotPayload(void* token) override;
+  void GotPart(void* token, size_t landed) override;
   void GotGoodbye(Reason reason) override;
   void TickOpen(uint64_t now_us) override;
   void BeginLeaving() override;

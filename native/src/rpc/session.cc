@@ -251,6 +251,11 @@ void Session::OnPayload(void* token) {
   GotPayload(token);
 }
 
+void Session::OnProgress(void* token, size_t landed) {
+  last_heard_us_ = host_.now_us();
+  if (state_ == State::kOpen && landed > 0) GotPart(token, landed);
+}
+
 Landing Session::Violation(Reason reason) {
   End(EndedBy::kFailure,
       Error{ErrorCode::kProtocolError,

@@ -83,7 +83,7 @@ class Session : public ConnectionEvents {
   void OnOpen() final;
   [[nodiscard]] Landing OnHeader(const HeaderBytes& header, const RemoteLanding& landing) final;
   void OnPayload(void* token) final;
-  void OnProgress() final { last_heard_us_ = host_.now_us(); }
+  void OnProgress(void* token, size_t landed) final;
   [[nodiscard]] bool OnPeerEnded() final { return state_ == State::kOpen && PeerEnded(); }
   void OnClosed(const Status& why) final;
 
@@ -103,6 +103,8 @@ class Session : public ConnectionEvents {
   /// A sound frame that is not part of the greeting. May return kTake with a token for GotPayload.
   [[nodiscard]] virtual Landing GotFrame(const Decoded& frame, const RemoteLanding& landing) = 0;
   virtual void GotPayload(void* token) = 0;
+  /// The first `landed` bytes of a payload are there and stay as they are.
+  virtual void GotPart(void* /*token*/, size_t /*landed*/) {}
   virtual void GotGoodbye(Reason reason) = 0;
   /// The peer sends no more. True: there is something to be answered first.
   [[nodiscard]] virtual bool PeerEnded() { return false; }

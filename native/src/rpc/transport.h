@@ -75,8 +75,10 @@ class ConnectionEvents {
   [[nodiscard]] virtual Landing OnHeader(const HeaderBytes& header,
                                          const RemoteLanding& landing) = 0;
   virtual void OnPayload(void* token) = 0;
-  /// Bytes of a frame have come that is not whole yet: a sign of life.
-  virtual void OnProgress() = 0;
+  /// Bytes of a frame have come that is not whole yet: a sign of life. The first `landed` bytes of the
+  /// payload of `token` lie where they belong and stay as they are; 0: it is a header, or skipped, or
+  /// the transport does not tell.
+  virtual void OnProgress(void* token, size_t landed) = 0;
   /// The peer has ended its direction between two frames and may still listen. True: nothing will come
   /// any more, and the connection stays until Close. False: it ends now. Transports that have one end
   /// only for both directions do not ask.

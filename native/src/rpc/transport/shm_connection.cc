@@ -241,7 +241,8 @@ size_t ShmConnection::TakePayload() {
   stats_.bytes_received += step;
   if (payload_left_ > 0) {
     if (in_->Publish()) Ring();
-    events_->OnProgress();
+    const bool takes = landing_.verdict == Landing::Verdict::kTake;
+    events_->OnProgress(landing_.token, takes ? landing_.bytes - payload_left_ : 0);
     return step;
   }
   in_->Skip(RoundToUnit(landing_.bytes) - landing_.bytes);

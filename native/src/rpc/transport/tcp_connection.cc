@@ -107,7 +107,8 @@ size_t TcpConnection::Receive() {
     if (n < 0) break;
     if (!closing_) {
       Consume();
-      if (taking_ == Taking::kPayload || taking_ == Taking::kHeader) events_->OnProgress();
+      // Parts are not told: one call brings most of a payload, and summing it up early gains nothing.
+      if (taking_ == Taking::kPayload || taking_ == Taking::kHeader) events_->OnProgress(nullptr, 0);
     }
     if (closing_) staged_from_ = staged_to_ = 0;
   }

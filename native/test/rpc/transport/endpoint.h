@@ -129,7 +129,9 @@ class Endpoint final : public ConnectionEvents {
       if (at->get() != token) continue;
       const Header& header = (*at)->header;
       const std::span<const std::byte> payload((*at)->block, header.length);
-      received.push_back({header.id, header.length, Crc32c(payload) == header.payload_crc});
+      const uint32_t sum = Crc32c(payload.subspan((*at)->summed), (*at)->sum);
+      received.push_back({header.id, header.length,
+                          Crc32c(payload) == header.payload_crc && sum == header.payload_crc});
       bytes_received += header.length;
       arena_.Give((*at)->block);
       arriving_.erase(at);
@@ -138,7 +140,19 @@ class Endpoint final : public ConnectionEvents {
     }
     ADD_FAILURE() << "a payload that nobody waits for";
   }
-  void OnProgress() override { ++progress; }
+  void OnProgress(void* token, size_t landed) override {
+    ++progress;
+    if (landed == 0) return;
+    for (const auto& arriving : arriving_) {
+      if (arriving.get() != token) continue;
+      // What is said to be there is there: the sum over the parts is that of the whole.
+      EXPECT_TRUE(landed >= arriving->summed && landed < arriving->header.length);
+      arriving->sum = Crc32c({arriving->block + arriving->summed, landed - arriving->summed}, arriving->sum);
+      arriving->summed = landed;
+      return;
+    }
+    ADD_FAILURE() << "progress of a payload that nobody waits for";
+  }
   void OnClosed(const Status& status) override {
     closed = status.ok() ? ErrorCode::kOk : status.code();
     why = status.ok() ? "" : status.error().message;
@@ -196,8 +210,11 @@ class Endpoint final : public ConnectionEvents {
     int times_done = 0;
   };
   struct Arriving {
+    Arriving(const Header& of, std::byte* memory) : header(of), block(memory) {}
     Header header;
     std::byte* block;
+    size_t summed = 0;
+    uint32_t sum = 0;
   };
   Arena& arena_;
   std::unique_ptr<Connection> connection_;
