@@ -13,6 +13,8 @@ export interface CandidateOptions {
   readonly distance: TransportCandidate['distance']
   readonly clock: Clock
   readonly random: () => number
+  /** A peer that works by an older cluster map is not used (research B5). */
+  readonly leastMapEpoch: () => number
   readonly log: Logger
   /** Told when a session has come or gone. */
   readonly onChange: () => void
@@ -97,6 +99,8 @@ export class Candidate {
     let session: ChunkSession | undefined
     try {
       session = await adapter.connect({ ...connect, address: this.address, signal: this.#closed.signal })
+      const stale = this.#staleness(session)
+      if (stale !== undefined) throw new StorageError('PEER_REFUSED', stale)
       this.measures.restart()
       for (let probe = 0; probe < firstProbes; probe++) {
         this.measures.answered(clock.monotonic(), await session.ping({ deadlineMs: probeTimeoutMs }))
@@ -130,6 +134,21 @@ export class Candidate {
     this.#lostAtMs = this.#options.clock.monotonic()
     this.breaker.lost(this.#lostAtMs, this.#lostAtMs - this.#sessionSinceMs)
     this.#options.onChange()
+  }
+
+  #staleness({ peer }: ChunkSession): string | undefined {
+    const least = this.#options.leastMapEpoch()
+    if (peer.mapEpoch >= least) return undefined
+    return `the peer works by map epoch ${peer.mapEpoch}, and ${least} is known`
+  }
+
+  /** The map has moved. What a peer of an older one is answering is not waited for: it may not be its to answer. */
+  dropStale(): void {
+    const session = this.#session
+    const stale = session === undefined ? undefined : this.#staleness(session)
+    if (session === undefined || stale === undefined) return
+    this.#lose(stale)
+    this.#dismiss(session, 0)
   }
 
   /** A request found the session useless: no more are sent there; those under way may finish. */

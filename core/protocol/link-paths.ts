@@ -17,6 +17,8 @@ export interface LinkPeer {
   /** Where it listens, by the id of the transport. Those that the registry does not have are left out. */
   readonly addresses: ReadonlyMap<string, string>
   readonly distance: TransportCandidate['distance']
+  /** The least map epoch that it must prove to be used; 0 unless told. Raised by `Link.requireMapEpoch`. */
+  readonly mapEpoch?: number
 }
 
 export interface LinkOptions {
@@ -80,6 +82,7 @@ export class LinkPaths {
   /** The last reason that was logged; the same one is not logged again with every attempt. */
   #toldProblem = ''
   readonly #closed = new AbortController()
+  #leastMapEpoch: number
   readonly #running: Promise<void>
   #state: LinkState = 'detecting'
   #stateSinceMs: number
@@ -102,6 +105,7 @@ export class LinkPaths {
     this.#user = user
     this.limits = { ...defaultLimits, ...options.limits }
     this.#stateSinceMs = environment.clock.monotonic()
+    this.#leastMapEpoch = peer.mapEpoch ?? 0
     const { connectTimeoutMs: timeoutMs } = this.limits
     const connect = { identity, buffers, peerNodeId: peer.nodeId, timeoutMs }
     const random = (): number => (environment.randomness.fill(new Uint8Array(1))[0] ?? 0) / 256
@@ -111,7 +115,9 @@ export class LinkPaths {
       const { distance } = peer
       const onChange = (): void => this.wake()
       const { clock } = environment
-      return [new Candidate({ adapter, address, connect, distance, clock, random, log, onChange })]
+      const leastMapEpoch = (): number => this.#leastMapEpoch
+      const options = { adapter, address, connect, distance, clock, random, leastMapEpoch, log, onChange }
+      return [new Candidate(options)]
     })
     this.#running = this.#run()
   }
@@ -338,6 +344,14 @@ export class LinkPaths {
   retryNow(): void {
     const nowMs = this.#options.environment.clock.monotonic()
     for (const { breaker } of this.#candidates) breaker.retryNow(nowMs)
+    this.wake()
+  }
+
+  /** Sessions whose peer proved an older one are given up at once, and opened again when it has moved, too. */
+  requireMapEpoch(epoch: number): void {
+    if (epoch <= this.#leastMapEpoch) return
+    this.#leastMapEpoch = epoch
+    for (const candidate of this.#candidates) candidate.dropStale()
     this.wake()
   }
 

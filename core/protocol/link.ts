@@ -185,6 +185,11 @@ export class Link implements ChunkPeer {
     this.#paths.retryNow()
   }
 
+  /** The cluster map has moved: a peer that has not followed is not asked any more until it has. */
+  requireMapEpoch(epoch: number): void {
+    this.#paths.requireMapEpoch(epoch)
+  }
+
   report(): LinkReport {
     const [requests, inFlight, resent, failed] = [this.#requests, this.#inFlight, this.#resent, this.#failed]
     return { ...this.#paths.report(), requests, inFlight, resent, failed }

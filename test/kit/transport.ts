@@ -273,6 +273,57 @@ function proveFlow(law: Law): void {
   })
 
   law(
+    'B15: what comes late is not written into memory that a cancelled get has given back',
+    async (ground) => {
+      const { session } = await ground.pair()
+      await putChunk(ground.own, session, 1, 1_000_000)
+      let cancelled = 0
+      for (let round = 0; round < 12; round++) {
+        const abort = new AbortController()
+        const reads = Array.from({ length: 4 }, () =>
+          session.get(testId(1), 0, 1_000_000, { signal: abort.signal }).then((buffer) => buffer.release()),
+        )
+        if (round > 0) await delay(round % 4)
+        abort.abort()
+        cancelled += (await outcomes(reads)).filter((outcome) => outcome === 'CANCELLED').length
+        // The same memory, in other hands now.
+        const others = await Promise.all(reads.map(() => ground.own.acquire(1_000_000)))
+        for (const { bytes } of others) bytes.fill(0xee)
+        await session.ping()
+        await delay(5)
+        const untouched = fill(1_000_000, 0xee)
+        for (const { bytes } of others)
+          assert.equal(Buffer.compare(bytes.subarray(0, 1_000_000), untouched), 0)
+        for (const other of others) other.release()
+      }
+      assert.ok(cancelled > 0, 'nothing was cancelled in time')
+    },
+  )
+
+  law(
+    'B15: a put that was cancelled stores what it was given or nothing, whatever becomes of its memory',
+    async (ground) => {
+      const { session } = await ground.pair()
+      let cancelled = 0
+      for (let seed = 0; seed < 24; seed++) {
+        const abort = new AbortController()
+        const buffer = await ground.own.acquire(1_000_000)
+        buffer.bytes.set(pattern(seed, 1_000_000))
+        const put = outcomes([session.put(testId(seed), buffer, 1_000_000, { signal: abort.signal })])
+        if (seed > 0) await delay(seed % 4)
+        abort.abort()
+        if ((await put).includes('CANCELLED')) cancelled++
+        buffer.bytes.fill(0xee)
+        await session.ping()
+        buffer.release()
+        const stored = await outcomes([getChunk(session, seed, 1_000_000)])
+        assert.ok(stored.includes('ok') || stored.includes('CHUNK_NOT_FOUND'), stored.join())
+      }
+      assert.ok(cancelled > 0, 'nothing was cancelled in time')
+    },
+  )
+
+  law(
     `${manyFrames} frames arrive, each with its bytes`,
     async (ground) => {
       const { session } = await ground.pair()

@@ -10,9 +10,13 @@ const binary = 'native/build/release/test/rpc_transport_rdma_lab_test'
 const notBuilt = `${binary} is not built: libibverbs-dev, librdmacm-dev or libgtest-dev is missing (npm run setup)`
 const why = whyNoLab() ?? (existsSync(binary) ? undefined : notBuilt)
 
-test('the rdma transport over Soft-RoCE', { skip: why ?? false, timeout: 590_000 }, async (context) => {
+/** Node's own runner in the guest; its report comes back in the output. */
+const node = (file: string, seconds: number): string =>
+  `PANDO_FRAMES=2000 timeout ${seconds} ${process.execPath} --test-reporter=tap dist/test/lab/inside/${file}.js`
+
+test('the rdma transport over Soft-RoCE', { skip: why ?? false, timeout: 890_000 }, async (context) => {
   await using guest = await bootGuest({
-    timeoutMs: 560_000,
+    timeoutMs: 860_000,
     jobs: [
       { name: 'all', script: `timeout 400 ${binary} --gtest_output=xml:$SHARE/all.xml` },
       {
@@ -26,6 +30,8 @@ test('the rdma transport over Soft-RoCE', { skip: why ?? false, timeout: 590_000
           rdma link add rxe1 type rxe netdev peer1 || exit
           timeout 60 ${binary} --gtest_output=xml:$SHARE/added-again.xml --gtest_filter='*FramesOfAllSizes*'`,
       },
+      { name: 'kit', script: node('rdma-kit', 240) },
+      { name: 'switching', script: node('rdma-switching', 180) },
     ],
   })
   for (const [job, atLeast] of Object.entries({ all: 15, removal: 1, 'added-again': 1 })) {
@@ -41,6 +47,16 @@ test('the rdma transport over Soft-RoCE', { skip: why ?? false, timeout: 590_000
       })
     }
     assert.ok(code === 0 || cases.some(({ failure }) => failure !== undefined), output)
+  }
+  for (const [job, atLeast] of Object.entries({ kit: 26, switching: 1 })) {
+    const { code, output } = await guest.outcome(job)
+    const { cases, remarks } = readTap(output)
+    assert.ok(cases.length >= atLeast, `${job} (exit ${code})\n${output}\n${guest.postMortem()}`)
+    for (const { name, passed } of cases) {
+      await context.test(`${job}: ${name}`, () => assert.ok(passed, `${output}\n${guest.postMortem()}`))
+    }
+    for (const remark of remarks) context.diagnostic(`${job}: ${remark}`)
+    assert.equal(code, 0, output)
   }
 })
 
@@ -66,4 +82,25 @@ function readCases(xml: string): readonly Case[] {
       seconds: String(row['time']),
       failure: row['failure'] === undefined ? undefined : JSON.stringify(row['failure'], null, 2),
     }))
+}
+
+/** The tests of one file as Node's runner reports them, and what they remarked. */
+function readTap(output: string): {
+  cases: readonly { name: string; passed: boolean }[]
+  remarks: readonly string[]
+} {
+  const lines = output.split('\n')
+  return {
+    cases: lines.flatMap((line) => {
+      const [, not, name] = /^(not )?ok \d+ - (.*)$/.exec(line) ?? []
+      return name === undefined ? [] : [{ name, passed: not === undefined }]
+    }),
+    remarks: lines.flatMap((line) => {
+      const remark =
+        /^# ((?!Subtest|tests |suites |pass |fail |cancelled |skipped |todo |duration_ms ).*)$/.exec(
+          line,
+        )?.[1]
+      return remark === undefined ? [] : [remark]
+    }),
+  }
 }

@@ -360,8 +360,9 @@ TEST_P(TransportLaws, AGigabyteArrivesAsItWasSent) {
   reactor.join();
   EXPECT_EQ(server->bytes_received, kBytes);
   EXPECT_EQ(damaged, 0U);
-  // The one that is not told of the end sleeps once for its whole time.
-  EXPECT_LE(timeouts.load(), 1);
+  // The one that is not told of the end sleeps once for its whole time. A few more are the other side's, which may get
+  // no processor for so long on a busy machine; a wake-up that is lost now and then would make hundreds.
+  EXPECT_LE(timeouts.load(), 8);
 }
 
 }  // namespace pando::rpc
