@@ -87,6 +87,14 @@ export class DeploymentFollower {
     return this.#loaded.get(keyOf(identity))
   }
 
+  /** What the manifest of a version that is loaded calls a reason. `origin`: name@version, as decisions tell it. */
+  reasonText(origin: string, reason: number): string | undefined {
+    for (const version of this.#loaded.values()) {
+      if (version.origin === origin) return version.parts.manifest.reasons[reason]
+    }
+    return undefined
+  }
+
   /**
    * The version with the names of now: the one that is there, or a new one.
    * @throws PolicyLoadFailure

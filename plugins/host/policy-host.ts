@@ -201,6 +201,11 @@ export class PolicyHost implements PolicyAdministration {
     return this.#trace.explain(hook)
   }
 
+  /** What a policy (name@version, as its decisions tell it) calls a reason; undefined when it has no words for it, or is gone. */
+  reasonText(policy: string, reason: number): string | undefined {
+    return this.#follower.reasonText(policy, reason)
+  }
+
   /** The sampled calls as JSON lines: see plugins/abi/trace.ts. */
   traceLines(): string {
     return this.#trace.lines(this.#follower.tables)

@@ -20,7 +20,7 @@ export interface StartLinksParts {
   readonly data: Pick<DataDirectory, 'path'>
   readonly regionKey: Uint8Array | undefined
   readonly chunks: ChunkStore
-  readonly policies: Pick<NodePolicies, 'decisions' | 'selectReason'>
+  readonly policies: Pick<NodePolicies, 'decisions' | 'reasonText'>
   readonly health: Pick<NodeHealth, 'setLinks'>
   readonly registry: Registry
   readonly environment: Environment
@@ -65,7 +65,7 @@ export async function startLinks(
     adapters: nativeTransports(() => detectFabrics(machine)),
     chunks,
     select: (input) => parts.policies.decisions.select(input),
-    reasonText: (policy, reason) => parts.policies.selectReason(policy, reason),
+    reasonText: (policy, reason) => parts.policies.reasonText(policy, reason),
     detect: () => detectMachine(machine),
     ownAddresses: () =>
       Object.values(networkInterfaces()).flatMap((found) => (found ?? []).map(({ address }) => address)),

@@ -32,8 +32,8 @@ export interface NodePolicies {
   readonly decisions: PolicyDecisions
   /** For the admin service. */
   readonly backend: PolicyBackend
-  /** What a policy calls a reason of its `select` decisions, where it was heard of lately. */
-  selectReason(policy: string, reason: number): string | undefined
+  /** What a policy calls a reason of its decisions; undefined when it has no words for it, or is gone. */
+  reasonText(policy: string, reason: number): string | undefined
   /** The fallbacks decide from here on. */
   close(): Promise<void>
 }
@@ -48,7 +48,7 @@ export async function openNodePolicies(parts: NodePoliciesParts): Promise<NodePo
   const without = (why: string): NodePolicies => ({
     decisions: fallbacks,
     backend: turnedOffAdmin(parts, why),
-    selectReason: () => undefined,
+    reasonText: () => undefined,
     close: async () => undefined,
   })
   if (!config.enabled) return without('policies are turned off on this node (policies.enabled)')
@@ -113,8 +113,7 @@ async function open(parts: NodePoliciesParts, fallbacks: PolicyDecisions): Promi
   return {
     decisions: host.decisions,
     backend,
-    selectReason: (policy, reason) =>
-      host.explain('select').find((known) => known.policy === policy && known.reason === reason)?.reasonText,
+    reasonText: (policy, reason) => host.reasonText(policy, reason),
     async close() {
       await watching?.close()
       stopGuard()
