@@ -367,11 +367,8 @@ function proveGreeting(law: Law): void {
         rawClient(ground, listener.address, versions),
         /the peer refused: it speaks version 1 of the protocol, this node \d/,
       )
-      await eventually(
-        () => listener.refusals.count === index + 1,
-        'the listener does not count whom it refused',
-      )
-      await eventually(() => told.test(listener.refusals.last), 'the listener does not tell whom it refused')
+      const isTold = () => listener.refusals.count === index + 1 && told.test(listener.refusals.last)
+      await eventually(isTold, 'the listener does not tell whom it refused')
     }
     const raw = await rawClient(ground, listener.address, { lowest: 0, highest: 9 })
     assert.equal(raw.greeted.peer.protocolVersion, 1)
