@@ -30,7 +30,7 @@ function backEnd(
   return {
     state: 'warn',
     found: `SPDK ${libraries.spdk} is installed, but ${reason}`,
-    advice: "'npm run build' makes the back end, if you want store.backend spdk",
+    advice: howToHaveSpdk,
   }
 }
 

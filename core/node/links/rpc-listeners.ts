@@ -23,6 +23,8 @@ interface Place {
   readonly address: string
   listener?: TransportListener
   problem: string
+  /** An attempt is under way: a second one beside it would find the port taken. */
+  isOpening: boolean
   triedAtMs: number
   sessions: number
   toldRefusals: number
@@ -43,6 +45,7 @@ export class RpcListeners {
       transport,
       address,
       problem: '',
+      isOpening: false,
       triedAtMs: Number.NEGATIVE_INFINITY,
       sessions: 0,
       toldRefusals: 0,
@@ -63,7 +66,7 @@ export class RpcListeners {
   async open(now: boolean): Promise<void> {
     const nowMs = this.#parts.clock.monotonic()
     for (const place of this.#places) {
-      if (this.#closed || place.listener !== undefined) continue
+      if (this.#closed || place.isOpening || place.listener !== undefined) continue
       if (now || nowMs - place.triedAtMs >= retryMs) await this.#listen(place, nowMs)
     }
   }
@@ -72,6 +75,7 @@ export class RpcListeners {
     const { registry, identity, store, log } = this.#parts
     const { transport, address } = place
     place.triedAtMs = nowMs
+    place.isOpening = true
     const before = place.problem
     try {
       const adapter = registry.get(transport)
@@ -85,6 +89,8 @@ export class RpcListeners {
       place.problem = StorageError.from(error).reason
       if (place.problem === before) return
       log.warn({ transport, address, problem: place.problem }, 'cannot listen for other nodes here')
+    } finally {
+      place.isOpening = false
     }
   }
 

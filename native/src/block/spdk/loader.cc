@@ -34,7 +34,7 @@ Loaded Load() {
   const std::string path = FindLibrary();
   if (path.empty()) {
     loaded.state.reason =
-        "this build has no SPDK back end: pkg-config found no SPDK when the addon was built";
+        "there is no SPDK back end (pando_spdk.so) beside the addon";
     return loaded;
   }
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
