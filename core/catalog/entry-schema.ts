@@ -109,6 +109,44 @@ const deployment = z
     'a policy is named once',
   )
 
+const nodeName = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, '1 to 32 of a-z, 0-9 and -, not - at an end')
+const copies = z.int().min(1).max(5)
+const placement = {
+  name: nodeName,
+  zone: text.max(64),
+  rack: text.max(64),
+  weight: z.number().min(0).max(1e9),
+}
+const ascendingNames = (nodes: readonly { readonly name: string }[]): boolean =>
+  nodes.every(({ name }, index) => index === 0 || (nodes[index - 1]?.name ?? '') < name)
+const nodesOf = <T extends z.ZodType<{ readonly name: string }>>(node: T) =>
+  z.array(node).max(10_000).refine(ascendingNames, 'nodes are ascending by name, each once')
+
+const clusterMap = z.strictObject({
+  epoch: count,
+  replicas: copies,
+  nodes: nodesOf(
+    z.strictObject({
+      ...placement,
+      incarnation: hexOf(16),
+      state: z.enum(['joining', 'active', 'draining']),
+      voter: z.boolean(),
+      control: text.min(1).max(261),
+      transports: z.record(text.max(32), text.max(261)),
+    }),
+  ),
+  moving: z
+    .strictObject({
+      fromEpoch: count,
+      nodes: nodesOf(z.strictObject(placement)),
+      replicas: copies,
+      complete: z.array(nodeName).max(10_000),
+    })
+    .optional(),
+})
+
 /** None = out of service. A lone version with share 0 runs in the shadow while nothing else serves. */
 function sharesAddUp(versions: readonly { readonly percent: number }[]): boolean {
   const sum = versions.reduce((total, { percent }) => total + percent, 0)
@@ -202,6 +240,7 @@ const command = z.discriminatedUnion('type', [
     }),
   }),
   z.strictObject({ type: z.literal('deploy-policies'), deployment }),
+  z.strictObject({ type: z.literal('set-cluster-map'), map: clusterMap }),
 ])
 
 /**

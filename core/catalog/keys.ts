@@ -37,6 +37,8 @@ export const table = {
   policyModule: 0x12,
   /** [00] -> epoch, [01] -> deployment */
   policyDeployment: 0x13,
+  /** Who is in the region: one row. */
+  clusterMap: 0x14,
 } as const
 
 /** LMDB's own limit with 4 KiB pages, as lmdb-js builds it. */

@@ -4,6 +4,7 @@ import type { AccessKeyRecord, BucketConfigKind, BucketRecord, PartRecord } from
 import { bucketNameKey, configKey } from './apply-buckets.ts'
 import { accessKeyKey } from './apply-maintenance.ts'
 import { findUpload } from './apply-uploads.ts'
+import { readClusterMap } from './cluster-map-row.ts'
 import { findVersion, newestVersion } from './key-versions.ts'
 import { after, bucketKey, encodeText, maxObjectKeyBytes, successor, table, tableKey } from './keys.ts'
 import { listObjects, listUploads, listVersions } from './listing.ts'
@@ -78,6 +79,8 @@ export function createReads(tables: Tables): CatalogReads {
         ...record,
         ...(signature === undefined ? {} : { signedBy: signature.publicKey }),
       })),
+
+    clusterMap: () => readClusterMap(reader),
 
     writeOwner(writeId) {
       const row = reader.get(tableKey(table.write, writeId))

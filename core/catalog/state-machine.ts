@@ -3,6 +3,7 @@ import type { Command, CommandResult } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { Position } from '../contract/ordered-log.ts'
 import { createBucket, deleteBucket, setBucketConfig, setVersioning } from './apply-buckets.ts'
+import { setClusterMap } from './apply-cluster.ts'
 import { ApplyContext } from './apply-context.ts'
 import { collected, putAccessKey, setAccessKeyEnabled } from './apply-maintenance.ts'
 import { deleteObjects, putObject, setObjectAcl, setObjectTags } from './apply-objects.ts'
@@ -111,6 +112,8 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return putPolicyPackage(context, command)
     case 'deploy-policies':
       return deployPolicies(context, command)
+    case 'set-cluster-map':
+      return setClusterMap(context, command)
     default:
       return unknownCommand(command)
   }
@@ -127,7 +130,7 @@ export function stateHash(writer: Pick<TableWriter, 'rows'>): string {
   const length = Buffer.alloc(4)
   for (const [start, end] of [
     [0, table.log],
-    [table.log + 1, table.policyDeployment + 1],
+    [table.log + 1, table.clusterMap + 1],
   ] as const) {
     const cursor = writer.rows(Uint8Array.of(start), Uint8Array.of(end))
     while (cursor.next()) {

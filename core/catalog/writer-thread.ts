@@ -47,6 +47,8 @@ const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
   'set-access-key-enabled',
   // A policy that makes a full device worse can be taken back. The record replaces its predecessor and is bounded.
   'deploy-policies',
+  // Nodes come, go and are replaced on full devices too.
+  'set-cluster-map',
 ])
 
 const spaceCheckMs = 100

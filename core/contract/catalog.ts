@@ -1,3 +1,4 @@
+import type { ClusterMap } from './cluster-map.ts'
 import type { StorageError } from './errors.ts'
 import type { WriteId } from './ids.ts'
 import type {
@@ -58,6 +59,9 @@ export interface Catalog {
   policyPackage(digest: string): PolicyPackage | undefined
   /** Ascending by digest. */
   policyPackages(): readonly PolicyPackageRecord[]
+
+  /** Epoch 0 and no nodes before the first one. */
+  clusterMap(): ClusterMap
 
   /** Who owns a write: for repair, scrub reports and the orphan scan. */
   writeOwner(writeId: WriteId): WriteOwner | undefined
@@ -241,6 +245,11 @@ export type Command =
    * that is not here.
    */
   | { readonly type: 'deploy-policies'; readonly deployment: PolicyDeployment }
+  /**
+   * Who is in the region from this entry on. CONFLICT unless its epoch follows the one in force; INVALID_ARGUMENT when it would
+   * change more than one voter, or leave none.
+   */
+  | { readonly type: 'set-cluster-map'; readonly map: ClusterMap }
 
 interface ResultByType {
   'create-bucket': BucketRecord
@@ -261,6 +270,7 @@ interface ResultByType {
   'set-access-key-enabled': Record<string, never>
   'put-policy-package': Record<string, never>
   'deploy-policies': Record<string, never>
+  'set-cluster-map': Record<string, never>
 }
 
 export type CommandResult<C extends Command> = ResultByType[C['type']]

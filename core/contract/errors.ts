@@ -107,6 +107,8 @@ export const errorCodes = {
   // Catalog and log
   LOG_TRIMMED: row(503, 'ServiceUnavailable', 'OUT_OF_RANGE', true),
   CATALOG_CORRUPT: row(500, 'InternalError', 'DATA_LOSS'),
+  /** The servers that order the region's log answer, and have no such stream. */
+  STREAM_NOT_FOUND: row(503, 'ServiceUnavailable', 'NOT_FOUND', true),
   CLOCK_SKEW: row(503, 'ServiceUnavailable', 'FAILED_PRECONDITION', true),
 
   // Chunk store and devices (these names are in the C++ enum too)

@@ -1,0 +1,51 @@
+/**
+ * Who is in the region and who holds what. The map is a row of the catalog: it changes by an entry of the catalog's log only,
+ * which refuses every map whose epoch does not follow the one in force, so that two who decide at once cannot both be obeyed.
+ */
+export interface ClusterMap {
+  /** 0: there is no cluster (a region of one node that was never more). Grows by one with each change. */
+  readonly epoch: number
+  /** Copies of each chunk, 1 to 5; as many as there are nodes when there are fewer. */
+  readonly replicas: number
+  /** Ascending by name, unique. */
+  readonly nodes: readonly ClusterNode[]
+  /**
+   * Present while chunks move: who held the placement groups before. Reads look there too; nothing is given up that is not
+   * complete at its new place.
+   */
+  readonly moving?: {
+    /** The epoch of the map that placed the groups so. */
+    readonly fromEpoch: number
+    readonly nodes: readonly PlacementNode[]
+    readonly replicas: number
+    /** Names of the nodes that hold all that the new map gives them; when all do, the next map has no `moving`. */
+    readonly complete: readonly string[]
+  }
+}
+
+/** What placement looks at. */
+export interface PlacementNode {
+  readonly name: string
+  /** Copies go to different zones as long as there are zones left, then to different racks. Empty: the node's own name counts. */
+  readonly zone: string
+  readonly rack: string
+  /** Share of the chunks relative to the others; 0: none. */
+  readonly weight: number
+}
+
+export interface ClusterNode extends PlacementNode {
+  /**
+   * Made with the data directory: a node of the same name with another incarnation has lost its disk, and nothing that it once
+   * confirmed counts any more. 32 hex digits.
+   */
+  readonly incarnation: string
+  /**
+   * joining: fetches the catalog, holds no chunks. active. draining: gives its chunks away and takes no new ones, still a gateway.
+   */
+  readonly state: 'joining' | 'active' | 'draining'
+  /** Its catalog counts towards majorities. Two maps in a row differ by one voter at most. */
+  readonly voter: boolean
+  /** Where other nodes reach it: control (host:port), chunk RPC by transport (`tcp`, `shm`, `rdma`, `ipoib`). */
+  readonly control: string
+  readonly transports: Readonly<Record<string, string>>
+}
