@@ -1,5 +1,6 @@
 // `npm run setup`: the set-up of `npm start` and `npm test` without running anything. Flags --clients, --s3tests, --bench,
-// --fuzz, --wasm, --lab and --ceph add the system packages of that purpose; --system stops after the system packages; --force builds again.
+// --fuzz, --wasm, --lab, --cluster and --ceph add the system packages of that purpose; --system stops after the system
+// packages; --force builds again.
 import { prepare, prepareSystem } from './prepare.mjs'
 import { purposes } from './system-packages.mjs'
 import { runMain, SetupError, say } from './terminal.mjs'

@@ -58,6 +58,8 @@ const requirements = {
     ['httplib2', 'httplib2'],
     ['tz', 'pytz'],
   ].map(([name, module]) => ({ name: `python3-${name}`, present: () => pythonImports(module) })),
+  // Orders the log of a region of several nodes; a region of one node does without.
+  cluster: [{ name: 'nats-server', present: () => hasTool('nats-server') }],
   // libFuzzer comes with clang.
   fuzz: [{ name: 'clang', present: () => onPath('clang++') }],
   // The policy that is written in C: clang compiles it, lld brings wasm-ld.
