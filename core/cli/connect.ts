@@ -1,6 +1,6 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { StorageError } from '../contract/errors.ts'
 import type { AdminClient } from '../control/admin-client.ts'
 import { unreachable } from '../control/unreachable.ts'
@@ -14,13 +14,17 @@ import type { Terminal } from './terminal.ts'
 export interface GlobalOptions {
   readonly config?: string
   readonly data?: string
+  readonly node?: string
   readonly endpoint?: string
   readonly json?: boolean
 }
 
 /** The configuration that a command line means. INVALID_CONFIG. */
 export async function readConfig(terminal: Terminal, options: GlobalOptions): Promise<NodeConfig> {
-  const overrides = options.data === undefined ? {} : { data: options.data }
+  const overrides = {
+    ...(options.data === undefined ? {} : { data: options.data }),
+    ...(options.node === undefined ? {} : { node: options.node }),
+  }
   const { environment } = terminal
   const name = options.config ?? environment['PANDO_CONFIG'] ?? ''
   if (name === '') return loadConfig({ environment, overrides })
@@ -32,7 +36,14 @@ export async function readConfig(terminal: Terminal, options: GlobalOptions): Pr
     const reason = error instanceof Error ? error.message : String(error)
     throw new StorageError('INVALID_CONFIG', `cannot read the config file: ${reason}`, { cause: error })
   }
-  return loadConfig({ file: { name, text }, environment, overrides })
+  const config = loadConfig({ file: { name, text }, environment, overrides })
+  // The keys travel with the file, wherever it is copied to.
+  const { keys, natsCredentials } = config.cluster
+  const beside = (file: string): string => (file === '' ? '' : resolve(dirname(path), file))
+  return {
+    ...config,
+    cluster: { ...config.cluster, keys: beside(keys), natsCredentials: beside(natsCredentials) },
+  }
 }
 
 /**

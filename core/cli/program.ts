@@ -25,6 +25,10 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     .option('-c, --config <file>', 'configuration file, YAML or JSON (also PANDO_CONFIG)')
     .option('-d, --data <directory>', 'data directory (also PANDO_DATA)')
     .option(
+      '-n, --node <name>',
+      'which node of the cluster in the configuration file is meant (also PANDO_NODE)',
+    )
+    .option(
       '-e, --endpoint <host:port>',
       'admin service of another machine; needs the root key (also PANDO_ADMIN_ENDPOINT)',
     )

@@ -1,11 +1,13 @@
 import { parseDocument } from 'yaml'
 import { StorageError } from '../../contract/errors.ts'
+import { placeNode } from './cluster-schema.ts'
 import { explainIssues } from './describe.ts'
 import { configSchema, type NodeConfig } from './schema.ts'
 
 /** Environment variables that override keys of the file. */
 export const environmentKeys = {
   PANDO_DATA: 'data',
+  PANDO_NODE: 'node',
   PANDO_S3_LISTEN: 's3.listen',
   PANDO_ADMIN_LISTEN: 'admin.listen',
   PANDO_CONSOLE_LISTEN: 'console.listen',
@@ -68,6 +70,7 @@ export function loadConfig({ file, environment, overrides = {} }: ConfigSources)
     setPath(document, path, value)
     origins.set(path, 'the command line')
   }
+  placeNode(document)
   const parsed = configSchema.safeParse(document)
   if (parsed.success) return parsed.data
   const problems = explainIssues(parsed.error.issues).map((problem) => {

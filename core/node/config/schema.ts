@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { checkCluster, clusterSection } from './cluster-schema.ts'
 import { policiesSection } from './policies-schema.ts'
 import { qosSection } from './qos-schema.ts'
 import { checkPeers, nodeName, peersSection, rpcSection } from './rpc-schema.ts'
@@ -106,7 +107,9 @@ export const configSchema = z
         'Directory of everything the node keeps; made (mode 0700) when it is missing. Relative to the working ' +
           'directory. Env: PANDO_DATA.',
       ),
-    node: nodeName.default('node-1').describe('Name of this node, unique in the region.'),
+    node: nodeName
+      .default('node-1')
+      .describe('Name of this node, unique in the region. Env: PANDO_NODE; option: --node.'),
     region: z
       .string()
       .regex(/^[a-z0-9-]{1,32}$/, '1 to 32 of a-z, 0-9 and -')
@@ -135,6 +138,7 @@ export const configSchema = z
       })
       .prefault({})
       .describe('Metrics and health.'),
+    cluster: clusterSection,
     rpc: rpcSection,
     peers: peersSection,
     tunnel: z
@@ -174,6 +178,7 @@ export const configSchema = z
       .describe('How the node stops.'),
   })
   .superRefine(checkPeers)
+  .superRefine(checkCluster)
   .describe('Configuration of a Pando node.')
 
 /** Validated, defaults filled in; sizes in bytes, durations in milliseconds. */

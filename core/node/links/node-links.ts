@@ -10,6 +10,7 @@ import type { MachineCapabilities } from '../../protocol/machine/capabilities.ts
 import { watchCapabilities } from '../../protocol/machine/watch-capabilities.ts'
 import { TransportRegistry } from '../../protocol/transport-registry.ts'
 import { formatListen, isLoopback, parseListen } from '../config/addresses.ts'
+import type { ClusterConfig } from '../config/cluster-schema.ts'
 import type { PeerConfig, RpcConfig } from '../config/rpc-schema.ts'
 import { hex, identityOf, nodeIdOf, regionIdOf } from './identity.ts'
 import { RpcListeners } from './rpc-listeners.ts'
@@ -21,6 +22,7 @@ export interface NodeLinksParts {
     readonly regionId: number
     readonly rpc: RpcConfig
     readonly peers: readonly PeerConfig[]
+    readonly cluster: Pick<ClusterConfig, 'nodes'>
   }
   /** 32 bytes. */
   readonly regionKey: Uint8Array
@@ -38,8 +40,13 @@ export interface NodeLinksParts {
 }
 
 export interface NodeLinks {
-  /** One for each peer of the configuration, in its order. */
-  readonly links: readonly Link[]
+  /** By the name of the peer, in the order in which they were named. */
+  readonly links: ReadonlyMap<string, Link>
+  /**
+   * From now on these are the peers: links to others are closed once what is under way has finished, a peer whose addresses
+   * have changed gets a new link. For nodes whose peers come from the cluster map; repeated calls with the same are harmless.
+   */
+  setPeers(peers: readonly PeerConfig[]): void
   /** Where other nodes reach this one over TCP, as bound; undefined when it does not serve. */
   readonly rpcAddress: string | undefined
   /** Links and listeners, without a look at the machine: for metrics. */
@@ -55,8 +62,11 @@ const watchMs = 1000
 const graceMs = 3000
 
 /** Whether a node of this configuration talks to others at all. */
-export const usesLinks = ({ rpc, peers }: Pick<NodeLinksParts['config'], 'rpc' | 'peers'>): boolean =>
-  peers.length > 0 || rpc.serve === 'always'
+export const usesLinks = (config: Pick<NodeLinksParts['config'], 'rpc' | 'peers' | 'cluster'>): boolean =>
+  expectsPeers(config) || config.rpc.serve === 'always'
+
+const expectsPeers = ({ peers, cluster }: Pick<NodeLinksParts['config'], 'peers' | 'cluster'>): boolean =>
+  peers.length > 0 || Object.keys(cluster.nodes).length > 0
 
 /**
  * Starts the listeners and the links of a node. INVALID_CONFIG when the address for TCP cannot be bound; other transports may
@@ -70,15 +80,15 @@ export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
   if (!usesLinks(config)) return nobody(parts, registry)
 
   const identity = identityOf(config, config.node, parts.regionKey)
-  const names = new Map(config.peers.map(({ name }) => [hex(nodeIdOf(config, name)), name]))
-  names.set(hex(identity.nodeId), config.node)
+  // Names only come: a node that has left the region is still called by its name in what is told of it.
+  const names = new Map([[hex(identity.nodeId), config.node]])
   const inWords = (sentence: string): string =>
     sentence.replace(/\bnode ([0-9a-f]{32})\b/g, (text, id: string) => {
       const name = names.get(id)
       return name === undefined ? text : `node ${name}`
     })
 
-  const serves = config.rpc.serve === 'always' || (config.rpc.serve === 'auto' && config.peers.length > 0)
+  const serves = config.rpc.serve === 'always' || (config.rpc.serve === 'auto' && expectsPeers(config))
   const listeners = new RpcListeners({
     registry,
     addresses: serves ? boundAddresses(config.rpc) : new Map(),
@@ -104,13 +114,15 @@ export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
     const text = reason === 0 ? undefined : (parts.reasonText(policy, reason) ?? `reason ${reason}`)
     return text === undefined ? policy : `${policy}: ${text}`
   }
-  const links = config.peers.map((peer) => {
+  const openLink = (peer: PeerConfig): Link => {
     const addresses = new Map(Object.entries(peer.addresses).filter(([, address]) => address !== ''))
     const missing = [...addresses.keys()].filter((transport) => registry.get(transport) === undefined)
     if (missing.length > 0) log.warn({ peer: peer.name, missing }, 'this build has no such transports')
     const distance = peer.distance === 'auto' ? guessDistance(peer, parts) : distances[peer.distance]
+    const nodeId = nodeIdOf(config, peer.name)
+    names.set(hex(nodeId), peer.name)
     return new Link({
-      peer: { name: peer.name, nodeId: nodeIdOf(config, peer.name), addresses, distance },
+      peer: { name: peer.name, nodeId, addresses, distance },
       registry,
       identity,
       buffers: parts.chunks,
@@ -119,10 +131,35 @@ export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
       environment,
       log,
     })
-  })
+  }
+  const links = new Map<string, Link>()
+  /** What each link was made from: the same again is no reason for a new one. */
+  const madeFrom = new Map<string, string>()
+  const closing = new Set<Promise<void>>()
+  let isClosed = false
+
+  const closeLink = (link: Link): void => {
+    const closed = link.close(graceMs).finally(() => closing.delete(closed))
+    closing.add(closed)
+  }
+  const setPeers = (peers: readonly PeerConfig[]): void => {
+    if (isClosed) return
+    const wanted = new Map(peers.map((peer) => [peer.name, JSON.stringify(peer)]))
+    for (const [name, link] of links) {
+      if (wanted.get(name) === madeFrom.get(name)) continue
+      links.delete(name)
+      closeLink(link)
+    }
+    for (const peer of peers) {
+      if (links.has(peer.name)) continue
+      links.set(peer.name, openLink(peer))
+      madeFrom.set(peer.name, wanted.get(peer.name) ?? '')
+    }
+  }
+  setPeers(config.peers)
 
   const retryAll = (): void => {
-    for (const link of links) link.retryNow()
+    for (const link of links.values()) link.retryNow()
   }
   let available = await registry.detect()
   const capabilities = await watchCapabilities({
@@ -154,14 +191,15 @@ export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
         return
       }
       // Whoever has just connected to us is there again: no need to wait for the end of a pause.
-      if (listeners.watch()) for (const link of links) if (link.state === 'failed') link.retryNow()
+      if (listeners.watch()) for (const link of links.values()) if (link.state === 'failed') link.retryNow()
       await listeners.open(false)
     }
   }
 
-  const reportLinks = (): readonly LinkReport[] => links.map((link) => link.report())
+  const reportLinks = (): readonly LinkReport[] => [...links.values()].map((link) => link.report())
   return {
     links,
+    setPeers,
     get rpcAddress() {
       return listeners.address('tcp')
     },
@@ -179,7 +217,9 @@ export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
       stopped.abort()
       await Promise.all([capabilities.stop(), watching])
       // Ours first: a peer whose requests we still answer is not held up by them.
-      await Promise.all(links.map((link) => link.close(graceMs)))
+      isClosed = true
+      for (const link of links.values()) closeLink(link)
+      await Promise.all(closing)
       await listeners.close(graceMs)
     },
   }
@@ -202,7 +242,8 @@ function listenerProblems(listeners: readonly ListenerReport[]): readonly string
 
 function nobody(parts: NodeLinksParts, registry: TransportRegistry): NodeLinks {
   return {
-    links: [],
+    links: new Map(),
+    setPeers: () => undefined,
     rpcAddress: undefined,
     snapshot: () => ({ listeners: [], links: [] }),
     report: async () => ({

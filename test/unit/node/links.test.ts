@@ -271,3 +271,31 @@ test("a region key that is missing, damaged or everybody's is refused, and never
   await chmod(file, 0o640)
   assert.deepEqual((await open()).key, new Uint8Array(32).fill(0xab))
 })
+
+test('peers that the cluster map names get links, those that it drops lose them, the others keep theirs', async () => {
+  const { open, pass, close } = await world()
+  const peer = (name: string) => ({
+    name,
+    addresses: { tcp: `127.0.0.1:${9000 + name.charCodeAt(0)}`, shm: '', rdma: '', ipoib: '' },
+    distance: 'auto' as const,
+  })
+  const a = await open('a', ['b'])
+  const b = await open('b', ['a'])
+  const c = await open('c', ['a'])
+  await pass(2000)
+  const [linkToB] = [a.links.get('b')]
+  a.setPeers([peer('b'), peer('c')])
+  await pass(2000)
+  assert.deepEqual([...a.links.keys()], ['b', 'c'])
+  assert.equal(a.links.get('b'), linkToB)
+  assert.deepEqual(activeOf(a), ['tcp', 'tcp'])
+  a.setPeers([peer('c')])
+  await pass(2000)
+  assert.deepEqual([...a.links.keys()], ['c'])
+  await assert.rejects(linkToB?.ping() ?? Promise.resolve(), { code: 'CLOSED' })
+  // It has moved: the old address is nobody's any more.
+  a.setPeers([{ ...peer('c'), addresses: { ...peer('c').addresses, tcp: '127.0.0.1:9555' } }])
+  await pass(2000)
+  assert.deepEqual(activeOf(a), [''])
+  await close(a, b, c)
+})

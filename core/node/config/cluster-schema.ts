@@ -1,0 +1,219 @@
+import { isIP } from 'node:net'
+import { z } from 'zod'
+import { formatListen } from './addresses.ts'
+import { nodeName } from './rpc-schema.ts'
+import { size } from './value-schemas.ts'
+
+/**
+ * The section `cluster`: one file for all nodes of a region, each of which is started with its own name. What a node's entry
+ * says (address, ports, data) stands in for the keys of the same meaning elsewhere, unless those are set.
+ */
+
+const MiB = 1024 * 1024
+
+/** Where each part of a node listens when its entry does not say otherwise; `nats` and `routes` are NATS's own. */
+export const clusterPorts = {
+  s3: 9000,
+  admin: 9001,
+  console: 9002,
+  rpc: 9003,
+  control: 9005,
+  nats: 4222,
+  routes: 6222,
+} as const
+
+const port = z.int().min(1).max(65_535)
+
+/** A host name, an IPv4 or an IPv6 address, without a port. */
+const host = z
+  .string()
+  .refine((text) => isIP(text) !== 0 || /^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/.test(text), {
+    error: ({ input }) => `'${input}' is not a host name or an IP address; the ports have keys of their own`,
+  })
+
+const clusterNode = z.strictObject({
+  address: host.describe('Host name or IP address at which the other nodes and S3 clients reach this node.'),
+  ports: z
+    .partialRecord(z.enum(Object.keys(clusterPorts) as (keyof typeof clusterPorts)[]), port)
+    .default({})
+    .describe(
+      'Ports that are not the usual ones (s3 9000, admin 9001, console 9002, rpc 9003, control 9005, nats 4222, routes 6222): ' +
+        'for several nodes on one machine.',
+    ),
+  data: z.string().default('').describe('Data directory of this node. Empty: the key `data`.'),
+  zone: z
+    .string()
+    .max(64)
+    .default('')
+    .describe(
+      'Where it stands or fails with others: copies of a chunk go to different zones as long as there are enough.',
+    ),
+  rack: z.string().max(64).default('').describe('Within its zone: then to different racks.'),
+  weight: z
+    .number()
+    .min(0)
+    .max(1e9)
+    .default(1)
+    .describe('Its share of the chunks relative to the others, for example its capacity in TB. 0: none.'),
+  nats: z
+    .union([z.literal('auto'), z.boolean()])
+    .default('auto')
+    .describe('Whether a NATS server of the region runs here. auto: on the first three nodes of the file.'),
+})
+
+export const clusterSection = z
+  .strictObject({
+    nodes: z
+      .record(nodeName, clusterNode)
+      .default({})
+      .describe(
+        'All nodes of the region by name; the same list on each of them. Empty: a region of this node alone. The nodes named ' +
+          'at the first start found the region together.',
+      ),
+    keys: z
+      .string()
+      .min(1)
+      .default('keys')
+      .describe(
+        "Directory with the keys that 'pando cluster init' made, one directory for each node in it. Relative to the config file.",
+      ),
+    replicas: z
+      .int()
+      .min(1)
+      .max(5)
+      .default(3)
+      .describe('Copies of each chunk, on as many nodes. Counts at the founding; later: pando cluster set.'),
+    acks: z
+      .enum(['one', 'quorum', 'all'])
+      .default('quorum')
+      .describe('How many copies are durable before a write is acknowledged.'),
+    natsServers: z
+      .array(z.string().regex(/^(nats|tls):\/\/[^\s/]+$/, 'nats://host:port or tls://host:port'))
+      .max(64)
+      .default([])
+      .describe(
+        'An existing NATS cluster with JetStream to use instead of servers that the nodes run themselves; with `natsCredentials`.',
+      ),
+    natsCredentials: z
+      .string()
+      .default('')
+      .describe('File with the credentials for `natsServers` (.creds). Relative to the config file.'),
+    natsStore: size(64 * MiB)
+      .prefault('1GiB')
+      .describe('Bytes that the NATS server of a node may keep on its disk.'),
+  })
+  .prefault({})
+  .describe('A region of several nodes.')
+
+export type ClusterConfig = z.output<typeof clusterSection>
+
+/** A node's entry of `cluster.nodes`, with what it leaves out filled in. */
+export interface ClusterSeat {
+  readonly name: string
+  readonly address: string
+  readonly ports: Readonly<Record<keyof typeof clusterPorts, number>>
+  readonly zone: string
+  readonly rack: string
+  readonly weight: number
+  readonly runsNats: boolean
+}
+
+/** Servers that order the log: three survive the loss of one, and more would only make each write wait for more of them. */
+const natsNodes = 3
+
+/** In the order of the file. */
+export function seatsOf({
+  nodes,
+  natsServers,
+}: Pick<ClusterConfig, 'nodes' | 'natsServers'>): readonly ClusterSeat[] {
+  return Object.entries(nodes).map(([name, { address, ports, zone, rack, weight, nats }], index) => ({
+    name,
+    address,
+    ports: { ...clusterPorts, ...ports },
+    zone,
+    rack,
+    weight,
+    runsNats: natsServers.length === 0 && (nats === 'auto' ? index < natsNodes : nats),
+  }))
+}
+
+export const seatAddress = (seat: ClusterSeat, part: keyof typeof clusterPorts): string =>
+  formatListen({ host: seat.address, port: seat.ports[part] })
+
+/** What one key alone cannot tell. */
+export function checkCluster(
+  config: {
+    readonly node: string
+    readonly cluster: ClusterConfig
+    readonly peers: readonly unknown[]
+    readonly store: { readonly backend: string }
+  },
+  context: z.RefinementCtx,
+): void {
+  const { node, cluster, peers, store } = config
+  const seats = seatsOf(cluster)
+  if (seats.length === 0) return
+  const refuse = (path: readonly (string | number)[], message: string): void =>
+    context.addIssue({ code: 'custom', path: [...path], message })
+  if (!seats.some(({ name }) => name === node)) {
+    const names = seats.map(({ name }) => name).join(', ')
+    refuse(
+      ['node'],
+      `'${node}' is not one of cluster.nodes (${names}); say which one this is with --node NAME or PANDO_NODE`,
+    )
+  }
+  if (peers.length > 0) refuse(['peers'], 'the nodes of a cluster are named in cluster.nodes, not in peers')
+  if (store.backend === 'reference' || store.backend === 'memory') {
+    refuse(
+      ['store', 'backend'],
+      `a node of a cluster keeps its chunks on a disk; '${store.backend}' does not`,
+    )
+  }
+  if (cluster.natsServers.length === 0 && !seats.some(({ runsNats }) => runsNats)) {
+    refuse(
+      ['cluster', 'nodes'],
+      'no node runs a NATS server; set nats: true for one or three of them, or name natsServers',
+    )
+  }
+  const taken = new Map<string, string>()
+  for (const seat of seats) {
+    for (const [part, number] of Object.entries(seat.ports)) {
+      // Admin and console are on loopback: two nodes with different addresses may still be on one machine, but need not be.
+      const place = formatListen({ host: seat.address, port: number })
+      const other = taken.get(place)
+      if (other !== undefined) {
+        refuse(
+          ['cluster', 'nodes', seat.name],
+          `${place} is the place of ${other} too (${part}); give it other ports`,
+        )
+      }
+      taken.set(place, `${seat.name}.${part}`)
+    }
+  }
+}
+
+/**
+ * Lets the entry of the node that is meant speak where the file, the environment and the command line have not: the document
+ * before it is checked, so that what is wrong in it is told as of any other key.
+ */
+export function placeNode(document: Record<string, unknown>): void {
+  const entry = mapping(mapping(mapping(document['cluster'])?.['nodes'])?.[String(document['node'])])
+  const address = entry?.['address']
+  if (entry === undefined || typeof address !== 'string') return
+  const ports = mapping(entry['ports']) ?? {}
+  const places = { s3: address, admin: '127.0.0.1', console: '127.0.0.1', rpc: address }
+  for (const [part, at] of Object.entries(places)) {
+    const section = document[part] ?? {}
+    if (mapping(section) === undefined) continue
+    const number = Number(ports[part] ?? clusterPorts[part as keyof typeof places])
+    document[part] = { listen: formatListen({ host: at, port: number }), ...mapping(section) }
+  }
+  const data = entry['data']
+  if (document['data'] === undefined && typeof data === 'string' && data !== '') document['data'] = data
+}
+
+function mapping(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : undefined
+}
