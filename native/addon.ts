@@ -117,8 +117,9 @@ function openSpdkStore(
   })
 }
 
-/** The seam, the configuration and the checks are there; the back end itself is not part of this version. */
-export const howToHaveSpdk = 'this version has no SPDK back end yet: choose backend auto'
+export const howToHaveSpdk =
+  "build and install SPDK with --with-shared, put its folder of .pc files into PKG_CONFIG_PATH, then 'npm run build' " +
+  '(native/README.md); or choose backend auto'
 
 /** Of the SPDK that the addon was built with; an empty version means none, and the reason says why. Starts nothing. */
 export function spdkState(): { readonly version: string; readonly reason: string } {

@@ -1,7 +1,7 @@
 // Builds native/build/release/pando.node: the C++ data plane with its N-API shell. Downloads nothing: the headers of
 // Node-API come from node_modules. Called by the set-up when a source has changed; harmless to run again by hand.
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -39,6 +39,20 @@ run('cmake', [
   '-j',
   String(Math.min(availableParallelism(), 8)),
 ])
+
+// Optional, and the only part that depends on somebody else's releases: what fails here costs nobody the addon.
+const backEnd = join(native, 'build/release/pando_spdk.so')
+const cache = readFileSync(join(native, 'build/release/CMakeCache.txt'), 'utf8')
+if (/^SPDK_FOUND:INTERNAL=1$/m.test(cache) && /^SPDK_SYSTEM_FOUND:INTERNAL=1$/m.test(cache)) {
+  const { status } = spawnSync('cmake', ['--build', '--preset', 'release', '--target', 'pando_spdk'], {
+    cwd: native,
+    stdio: 'inherit',
+  })
+  if (status !== 0) {
+    rmSync(backEnd, { force: true })
+    console.error('the SPDK back end does not compile with the SPDK that pkg-config finds: built without it')
+  }
+}
 
 // A library that does not load is worse than none: find out here and not at the first start.
 const check = spawnSync(process.execPath, ['-e', 'require(process.argv[1])', addon], { stdio: 'inherit' })

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <thread>
@@ -41,6 +42,10 @@ struct Parameters {
 
 class DataPlaneTest : public testing::TestWithParam<Parameters> {
  protected:
+  void SetUp() override {
+    const bool spdk = GetParam().backend == Backend::kSpdk;
+    if (spdk && !ProbeSpdk().reason.empty()) GTEST_SKIP() << ProbeSpdk().reason;
+  }
   DataPlaneOptions Options() {
     DataPlaneOptions options;
     options.directory = directory_.path() + "/data";
@@ -48,6 +53,13 @@ class DataPlaneTest : public testing::TestWithParam<Parameters> {
     options.reactors = GetParam().reactors;
     options.wait = GetParam().wait;
     options.capacity_bytes = 2ULL << 30U;
+    for (uint32_t i = 0; GetParam().backend == Backend::kSpdk && i < GetParam().reactors; ++i) {
+      BdevOptions bdev;
+      bdev.target = directory_.path() + "/disk-" + std::to_string(i);
+      std::ofstream(bdev.target, std::ios::app);
+      std::filesystem::resize_file(bdev.target, (2ULL << 30U) / GetParam().reactors + (4U << 20U));
+      options.bdevs.push_back(bdev);
+    }
     options.log = [](LogLevel level, std::string_view text) {
       if (level >= LogLevel::kWarn)
         std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
@@ -359,8 +371,9 @@ TEST_P(DataPlaneTest, APlanThatMeansNothingIsRefused) {
   Open();
   EXPECT_EQ(plane_->SetPlan({}).code(), ErrorCode::kInvalidArgument);
   EXPECT_EQ(plane_->SetPlan(std::vector<ClassPlan>(65)).code(), ErrorCode::kInvalidArgument);
-  for (const ClassPlan& bad : {ClassPlan{0, 0, 0, 0}, ClassPlan{1, -1, 0, 0}, ClassPlan{1, 0, std::nan(""), 0},
-                               ClassPlan{1, 0, 0, std::numeric_limits<double>::infinity()}}) {
+  for (const ClassPlan& bad :
+       {ClassPlan{0, 0, 0, 0}, ClassPlan{1, -1, 0, 0}, ClassPlan{1, 0, std::nan(""), 0},
+        ClassPlan{1, 0, 0, std::numeric_limits<double>::infinity()}}) {
     EXPECT_EQ(plane_->SetPlan(std::vector{bad}).code(), ErrorCode::kInvalidArgument);
   }
   EXPECT_TRUE(plane_->SetPlan(std::vector<ClassPlan>(64)).ok());
@@ -417,7 +430,7 @@ TEST_P(DataPlaneTest, ADoorbellRingsOncePerBurstAndIsNeverLost) {
 }
 
 std::string NameOf(const testing::TestParamInfo<Parameters>& tested) {
-  constexpr std::array<const char*, 3> kNames = {"uring", "posix", "memory"};
+  constexpr std::array<const char*, 4> kNames = {"uring", "posix", "memory", "spdk"};
   return std::string(kNames[static_cast<size_t>(tested.param.backend)]) +
          std::to_string(tested.param.reactors);
 }
@@ -425,6 +438,8 @@ std::string NameOf(const testing::TestParamInfo<Parameters>& tested) {
 INSTANTIATE_TEST_SUITE_P(Backends, DataPlaneTest,
                          testing::Values(Parameters{Backend::kUring, 1},
                                          Parameters{Backend::kPosix, 1},
+                                         Parameters{Backend::kSpdk, 1},
+                                         Parameters{Backend::kSpdk, 2, WaitMode::kInterrupt},
                                          Parameters{Backend::kMemory, 1},
                                          Parameters{Backend::kUring, 2},
                                          Parameters{Backend::kMemory, 3, WaitMode::kInterrupt}),

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { suite, type TestContext, test } from 'node:test'
+import { spdkState } from '../../native/addon.ts'
+import type { BdevOptions } from '../../native/bdevs.ts'
 import { type NodeProcess, startNode, withoutNative } from '../kit/node-process.ts'
 import { buildPowerLossShim, losePower, powerLossEnvironment } from '../kit/power-loss/power-loss.ts'
 import { seededRandom } from '../kit/random.ts'
@@ -28,6 +30,7 @@ const sharedBucket = 'kill-registers'
 interface Trial {
   readonly backend: string
   readonly kills: number
+  readonly bdevs?: readonly BdevOptions[]
   /** Rewrites the disk after each kill as a power loss might leave it. */
   readonly powerLoss?: { readonly library: string; readonly journal: string; readonly directory: string }
 }
@@ -38,7 +41,11 @@ async function runTrial(t: TestContext, trial: Trial): Promise<void> {
   const random = seededRandom(seed)
   await using node = await startNode({
     config: {
-      store: { backend: trial.backend, capacity: '2GiB' },
+      store: {
+        backend: trial.backend,
+        capacity: '2GiB',
+        ...(trial.bdevs === undefined ? {} : { bdevs: trial.bdevs }),
+      },
       maintenance: { collectInterval: '200ms' },
     },
     ...(trial.powerLoss === undefined
@@ -188,6 +195,21 @@ suite('kill -9 under mixed load: nothing acknowledged is lost, changed or half t
   test('with the reference store', { timeout: 3_600_000 }, (t) =>
     runTrial(t, { backend: 'reference', kills: Math.ceil(kills / 3) }),
   )
+
+  const noSpdk = spdkState().reason
+  test('with the store on SPDK bdevs', { timeout: 3_600_000, skip: noSpdk !== '' && noSpdk }, async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), 'pando-bdevs-'))
+    try {
+      const bdevs = ['first', 'second'].map((name) => ({ kind: 'aio', path: join(directory, name) }) as const)
+      for (const { path } of bdevs) {
+        await writeFile(path, '')
+        await truncate(path, 1025 * 1024 * 1024)
+      }
+      await runTrial(t, { backend: 'spdk', bdevs, kills })
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
+  })
 
   for (const backend of ['posix', 'reference']) {
     test(`with power lost: un-synced writes are dropped or torn (${backend})`, {

@@ -55,7 +55,7 @@ const store = z
       .describe(
         'How chunks reach the disk. auto: io_uring where the kernel has it, else posix, else (no native addon) the ' +
           'TypeScript reference store. memory keeps nothing after a stop: for trials only. spdk: the devices of bdevs, ' +
-          'driven from user space; this version does not serve them yet.',
+          'driven from user space; needs a build with SPDK (native/README.md).',
       ),
     capacity: z
       .union([z.literal('auto'), size(16 * MiB)])

@@ -24,7 +24,8 @@ struct BlockRequest {
     kRead,
     kWrite,
     kFlush,     // every completed write becomes durable
-    kAllocate,  // the range exists and reads as zeros where it was never written; grows the device.
+    kAllocate,  // the range exists and reads as zeros where it was never written (on a bdev: as
+                // what others left there); grows the device.
                 // -EOPNOTSUPP: the range may be written, and only that makes sure of its space
   };
   static constexpr size_t kMaxParts = 2;
@@ -43,6 +44,8 @@ struct BlockRequest {
   // The device's own, while it holds the request.
   BlockRequest* next = nullptr;
   uint64_t moved = 0;
+  uint32_t pieces = 0;
+  int failure = 0;
 
   void SetPart(void* data, size_t size) {
     parts[0] = {data, size};
@@ -86,6 +89,8 @@ class BlockDevice {
 
   /// Bytes that exist now.
   [[nodiscard]] virtual uint64_t size() const = 0;
+  /// Bytes that it can grow to, as far as it knows.
+  [[nodiscard]] virtual uint64_t capacity() const { return UINT64_MAX; }
   /// False when fresh ranges need no zeros written to make later durable writes cheap.
   [[nodiscard]] virtual bool wants_prewrite() const = 0;
   [[nodiscard]] virtual std::string_view name() const = 0;

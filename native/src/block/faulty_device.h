@@ -18,6 +18,7 @@ class FaultyDevice final : public BlockDevice {
   ~FaultyDevice() override;
 
   [[nodiscard]] uint64_t size() const override { return inner_->size(); }
+  [[nodiscard]] uint64_t capacity() const override { return inner_->capacity(); }
   [[nodiscard]] bool wants_prewrite() const override { return inner_->wants_prewrite(); }
   [[nodiscard]] std::string_view name() const override { return inner_->name(); }
   [[nodiscard]] size_t in_flight() const override { return inner_->in_flight() + refused_.size(); }

@@ -17,6 +17,7 @@
 
 #include "block/file_handle.h"
 #include "block/spdk/backend.h"
+#include "reactor/bdev_list.h"
 #include "reactor/reactor.h"
 #include "rpc/transport/rdma.h"
 
@@ -50,12 +51,14 @@ class DataPlaneImpl final : public DataPlane {
  private:
   Status LockDirectory();
   Result<uint32_t> CountPartitions(bool* create) const;
+  Result<uint32_t> PrepareBdevs(bool* create);
   void Log(LogLevel level, const std::string& text) const {
     if (options_.log) options_.log(level, text);
   }
 
   DataPlaneOptions options_;
   FileHandle lock_;
+  BdevList bdevs_;
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::vector<Reactor*> all_;
   std::string backend_;
@@ -107,6 +110,10 @@ Result<uint32_t> DataPlaneImpl::CountPartitions(bool* create) const {
   wanted = std::min(wanted, kMostReactors);
   *create = true;
   if (options_.backend == Backend::kMemory) return wanted;
+  if (HasBdevList(options_.directory)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "the chunks of " + options_.directory + " are on SPDK bdevs"};
+  }
   uint32_t found = 0;
   uint32_t highest = 0;
   for (uint32_t i = 0; i < kMostReactors; ++i) {
@@ -128,6 +135,52 @@ Result<uint32_t> DataPlaneImpl::CountPartitions(bool* create) const {
   return found;
 }
 
+// The list is written before the first label and again when all stores are made, so that a first
+// start may be cut off anywhere: the next one knows its own labels, and that nothing is lost with
+// them.
+Result<uint32_t> DataPlaneImpl::PrepareBdevs(bool* create) {
+  const auto count = static_cast<uint32_t>(options_.bdevs.size());
+  if (count == 0 || count > kMostReactors) {
+    return Error{ErrorCode::kInvalidArgument, "the SPDK back end takes 1 to 64 bdevs"};
+  }
+  if (Exists(StorePath(options_.directory, 0))) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "the chunks of " + options_.directory + " are in files of it, not on bdevs"};
+  }
+  auto found = ReadBdevList(options_.directory);
+  if (!found.ok()) return found.error();
+  const bool memory =
+      std::all_of(options_.bdevs.begin(), options_.bdevs.end(),
+                  [](const BdevOptions& bdev) { return bdev.kind == BdevKind::kMalloc; });
+  if (found.value()) bdevs_ = *found.value();
+  if (bdevs_.made && memory) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "the chunks of " + options_.directory + " are on other bdevs, not in memory"};
+  }
+  *create = !bdevs_.made;
+  if (bdevs_.made && bdevs_.uuids.size() != count) {
+    return Error{ErrorCode::kInvalidArgument,
+                 options_.directory + " was made with " + std::to_string(bdevs_.uuids.size()) +
+                     " bdevs and " + std::to_string(count) + " are configured"};
+  }
+  if (*create) {
+    bdevs_.made = false;
+    const size_t known = bdevs_.uuids.size();
+    bdevs_.uuids.resize(count);
+    for (size_t i = known; i < count; ++i) {
+      if (::getrandom(bdevs_.uuids[i].data(), 16, 0) != 16) return SystemError("getrandom", errno);
+    }
+    // Memory leaves no trace: it is made anew each time.
+    const Status written = memory ? Status() : WriteBdevList(options_.directory, bdevs_);
+    if (!written.ok()) return written.error();
+  }
+  const Status started =
+      LoadSpdkBackend()->Start({options_.spdk_memory_bytes, options_.bdevs}, options_.log);
+  if (!started.ok()) return started.error();
+  if (options_.capacity_bytes == 0) options_.capacity_bytes = uint64_t{count} << 50U;
+  return count;
+}
+
 Status DataPlaneImpl::Open() {
   if (options_.log) {
     // Reactors log one at a time.
@@ -144,7 +197,8 @@ Status DataPlaneImpl::Open() {
     if (!locked.ok()) return locked;
   }
   bool create = false;
-  const auto count = CountPartitions(&create);
+  const bool spdk = options_.backend == Backend::kSpdk;
+  const auto count = spdk ? PrepareBdevs(&create) : CountPartitions(&create);
   if (!count.ok()) return count.error();
   StoreOptions store;
   store.partitions = count.value();
@@ -176,6 +230,7 @@ Status DataPlaneImpl::Open() {
     }
     reactor.path = StorePath(options_.directory, i);
     reactor.create = create;
+    if (spdk) reactor.bdev_uuid = bdevs_.uuids[i];
     reactors_.push_back(std::make_unique<Reactor>(std::move(reactor)));
     all_.push_back(reactors_.back().get());
   }
@@ -190,6 +245,10 @@ Status DataPlaneImpl::Open() {
     } else if (status.ok()) {
       status = result.error();
     }
+  }
+  if (spdk && create && HasBdevList(options_.directory) && status.ok()) {
+    bdevs_.made = true;
+    status = WriteBdevList(options_.directory, bdevs_);
   }
   return status;
 }
@@ -207,8 +266,10 @@ Result<std::unique_ptr<Port>> DataPlaneImpl::OpenPort(PortOptions options) {
 }
 
 Status DataPlaneImpl::SetPlan(std::span<const ClassPlan> plan) {
-  if (plan.empty() || plan.size() > kMostQosClasses || !std::all_of(plan.begin(), plan.end(), IsUsablePlan)) {
-    return Error{ErrorCode::kInvalidArgument, "a plan has 1 to 64 classes, with numbers that are finite and not negative"};
+  if (plan.empty() || plan.size() > kMostQosClasses ||
+      !std::all_of(plan.begin(), plan.end(), IsUsablePlan)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "a plan has 1 to 64 classes, with numbers that are finite and not negative"};
   }
   const std::lock_guard lock(mutex_);
   if (closed_) return Error{ErrorCode::kClosed, "the data plane is closed"};

@@ -13,12 +13,15 @@
 #include "block/faulty_device.h"
 #include "block/file_handle.h"
 #include "block/memory_device.h"
+#include "block/spdk/backend.h"
 #include "rpc/engine.h"
 
 namespace pando {
 namespace {
 
 constexpr uint64_t kSpinUs = 50;
+/// Fewer could not be collected from.
+constexpr uint64_t kLeastSegments = 8;
 constexpr uint32_t kVainSpins = 4;
 constexpr uint32_t kSpinAgain = 32;
 
@@ -109,6 +112,15 @@ Result<std::unique_ptr<BlockDevice>> Reactor::OpenDevice(const std::string& path
     if (!device.ok()) return device.error();
     return std::unique_ptr<BlockDevice>(std::move(device).value());
   }
+  if (options_.plane.backend == Backend::kSpdk) {
+    SpdkDeviceOptions bdev;
+    bdev.bdev = options_.plane.bdevs[options_.index];
+    bdev.partition = options_.index;
+    bdev.uuid = options_.bdev_uuid;
+    bdev.may_label = options_.create;
+    bdev.log = options_.plane.log;
+    return LoadSpdkBackend()->Open(std::move(bdev));
+  }
   if (options_.plane.backend == Backend::kUring) {
     auto device = OpenUringDevice(file);
     if (device.ok()) return device;
@@ -123,45 +135,67 @@ Result<std::unique_ptr<BlockDevice>> Reactor::OpenDevice(const std::string& path
   return OpenPosixDevice(file);
 }
 
+// Made aside and renamed when whole: a start that was cut off leaves no half store behind.
+Status Reactor::FormatFile() {
+  const std::string fresh = options_.path + ".new";
+  ::unlink(fresh.c_str());
+  auto device = OpenDevice(fresh, true);
+  if (!device.ok()) return device.error();
+  const Status made = ChunkStore::Format(*device.value(), options_.store);
+  device.value()->Close();
+  if (!made.ok()) {
+    ::unlink(fresh.c_str());
+    return made.error();
+  }
+  if (std::rename(fresh.c_str(), options_.path.c_str()) != 0) {
+    return SystemError("rename " + fresh, errno);
+  }
+  const FileHandle directory(
+      ::open(options_.plane.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0 || ::fsync(directory.get()) != 0) {
+    return SystemError("fsync " + options_.plane.directory, errno);
+  }
+  return {};
+}
+
 Result<std::string> Reactor::OpenStore() {
   const bool memory = options_.plane.backend == Backend::kMemory;
-  if (options_.create && !memory) {
-    // Made aside and renamed when whole: a start that was cut off leaves no half store behind.
-    const std::string fresh = options_.path + ".new";
-    ::unlink(fresh.c_str());
-    auto device = OpenDevice(fresh, true);
-    if (!device.ok()) return device.error();
-    const Status made = ChunkStore::Format(*device.value(), options_.store);
-    device.value()->Close();
-    if (!made.ok()) {
-      ::unlink(fresh.c_str());
-      return made.error();
-    }
-    if (std::rename(fresh.c_str(), options_.path.c_str()) != 0) {
-      return SystemError("rename " + fresh, errno);
-    }
-    const FileHandle directory(
-        ::open(options_.plane.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (directory.get() < 0 || ::fsync(directory.get()) != 0) {
-      return SystemError("fsync " + options_.plane.directory, errno);
-    }
+  const bool spdk = options_.plane.backend == Backend::kSpdk;
+  if (options_.create && !memory && !spdk) {
+    const Status made = FormatFile();
+    if (!made.ok()) return made.error();
   }
   auto device = OpenDevice(options_.path, false);
   if (!device.ok()) return device.error();
-  if (memory) {
-    const Status made = ChunkStore::Format(*device.value(), options_.store);
-    if (!made.ok()) return made.error();
-  }
   std::string name(device.value()->name());
   std::unique_ptr<BlockDevice> opened = std::move(device).value();
+  const auto refuse = [&opened](Error error) {
+    opened->Close();
+    return error;
+  };
+  if (spdk) {
+    const uint64_t segment_bytes = uint64_t{options_.store.segment_pages} * kPageBytes;
+    const uint64_t fit =
+        opened->capacity() > kDataOffset ? (opened->capacity() - kDataOffset) / segment_bytes : 0;
+    if (fit < kLeastSegments) {
+      return refuse({ErrorCode::kInvalidArgument, "bdev " + std::to_string(options_.index) +
+                                                      " has room for " + std::to_string(fit) +
+                                                      " segments of 64 MiB; a partition needs 8"});
+    }
+    options_.store.capacity_segments =
+        static_cast<uint32_t>(std::min<uint64_t>(options_.store.capacity_segments, fit));
+  }
+  // A bdev that has its label and nothing else: this directory's start was cut off, or is the
+  // first.
+  if (memory || (spdk && options_.create)) {
+    const Status made = ChunkStore::Format(*opened, options_.store);
+    if (!made.ok()) return refuse(made.error());
+  }
   if (options_.plane.faulty) {
     opened = std::make_unique<FaultyDevice>(std::move(opened), options_.plane.faults);
   }
   auto store = ChunkStore::Open(*opened, options_.store);
-  if (!store.ok()) {
-    opened->Close();
-    return store.error();
-  }
+  if (!store.ok()) return refuse(store.error());
   device_ = std::move(opened);
   store_ = std::move(store).value();
   return name;

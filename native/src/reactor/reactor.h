@@ -3,6 +3,7 @@
 #ifndef PANDO_REACTOR_REACTOR_H_
 #define PANDO_REACTOR_REACTOR_H_
 
+#include <array>
 #include <atomic>
 #include <future>
 #include <memory>
@@ -29,7 +30,8 @@ class Reactor {
     uint32_t count = 1;
     DataPlaneOptions plane;
     StoreOptions store;
-    std::string path;  // of the partition's file; unused by kMemory
+    std::string path;  // of the partition's file; unused by kMemory and kSpdk
+    std::array<uint8_t, 16> bdev_uuid{};  // kSpdk: of the device's label
     bool create = false;
   };
 
@@ -60,6 +62,7 @@ class Reactor {
  private:
   void Run(std::promise<Result<std::string>> opened);
   Result<std::string> OpenStore();
+  Status FormatFile();
   Result<std::unique_ptr<BlockDevice>> OpenDevice(const std::string& path, bool create);
   size_t Turn();
   size_t TakeMail();

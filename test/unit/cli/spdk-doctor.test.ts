@@ -24,10 +24,10 @@ test('the doctor says whether this build has SPDK, and fails only a configuratio
   if (spdkState().version === '') {
     assert.match(plain?.found ?? '', /not in this build \(optional\)/)
     assert.equal(configured?.state, 'fail')
-    assert.match(configured?.advice ?? '', /no SPDK back end yet: choose backend auto/)
+    assert.match(configured?.advice ?? '', /PKG_CONFIG_PATH.*npm run build.*choose backend auto/)
     const [half] = await checkSpdk(defaults, { ...machine, libraries: { spdk: '26.09', dpdk: '22.11' } })
     assert.equal(half?.state, 'warn')
-    assert.match(half?.advice ?? '', /no SPDK back end yet/)
+    assert.match(half?.advice ?? '', /npm run build/)
   } else {
     assert.match(plain?.found ?? '', /^SPDK .* is in this build$/)
     assert.equal(configured?.state, 'ok')
@@ -53,6 +53,7 @@ test('the doctor tells which bdevs cannot keep an acknowledged write, and what a
     [{ kind: 'aio', path: '/dev/null' }, 'fail', /neither a block device nor a file/],
     [{ kind: 'nvme', address: '0000:01:00.0' }, 'fail', /not given to user space/],
     [{ kind: 'nvme', address: '0000:02:00.0' }, 'fail', /no free hugepages/],
+    [{ ...nvme, kind: 'nvme-rdma', address: '10.0.0.8:4420' }, 'fail', /10\.0\.0\.8:4420/],
     [nvme, 'ok', /10\.0\.0\.7:4420 by nvme-tcp \(not tried/],
   ]
   const [, ...lines] = await checkSpdk(withBdevs(...expected.map(([bdev]) => bdev)), machine)

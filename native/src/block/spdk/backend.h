@@ -1,5 +1,5 @@
-// The seam between the data plane and the SPDK back end, which is a shared object of its own: whoever
-// does not configure it neither loads SPDK's sixty libraries nor needs them installed.
+// The seam between the data plane and the SPDK back end, which is a shared object of its own:
+// whoever does not configure it neither loads SPDK's sixty libraries nor needs them installed.
 #ifndef PANDO_BLOCK_SPDK_BACKEND_H_
 #define PANDO_BLOCK_SPDK_BACKEND_H_
 
@@ -22,7 +22,7 @@ inline constexpr const char* kSpdkEntryPoint = "pando_spdk_backend";
 /// What SPDK is started with, once in the life of a process; a later opening that needs more is
 /// refused.
 struct SpdkProcessOptions {
-  uint64_t memory_bytes = 0;               // for SPDK's own pools; malloc bdevs come on top
+  uint64_t memory_bytes = 0;       // for SPDK's own pools; malloc bdevs come on top
   std::vector<BdevOptions> bdevs;  // all that will be opened
 };
 

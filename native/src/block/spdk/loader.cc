@@ -33,8 +33,7 @@ Loaded Load() {
   Loaded loaded;
   const std::string path = FindLibrary();
   if (path.empty()) {
-    loaded.state.reason =
-        "there is no SPDK back end (pando_spdk.so) beside the addon";
+    loaded.state.reason = "there is no SPDK back end (pando_spdk.so) beside the addon";
     return loaded;
   }
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
