@@ -1,11 +1,15 @@
 // The chunk store against fio on the same file system, in interleaved rounds: medians and ratios.
-//   store_bench DIRECTORY [--json FILE] [--rounds N]
+//   store_bench DIRECTORY [--json FILE] [--rounds N] [--spdk]
 // fio writes with io_uring + O_DIRECT + O_DSYNC over a file laid out before, and reads the part of
 // it that is as long as what the store has to read from, at the same queue depth and block size.
 // The store writes chunks of that size, each acknowledged when durable, and is asked in two ways:
 //   store  by the thread that polls it, as fio's one thread submits and reaps: what a reactor's own
 //          work pays, such as a request from another node
 //   port   by another thread, through the rings, as JavaScript asks: with two more wake-ups
+// With --spdk, and without fio: our io_uring back end against the SPDK back end on files of the
+// same file system, both asked through the port. SPDK's aio bdev is flushed as ours is (O_DSYNC
+// there, one fsync for all completed writes here); its uring bdev is not, which a store would be
+// refused with.
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -35,6 +39,7 @@ namespace {
 
 constexpr uint64_t kDepth = 32;
 constexpr uint64_t kGrown = 5ULL << 30U;
+constexpr uint64_t kGrownForSpdk = 2304ULL << 20U;
 constexpr uint32_t kSmall = 4096;
 
 struct Case {
@@ -122,13 +127,17 @@ double Drive(const Case& test, Chunks& chunks, Submit submit, Collect collect) {
 
 class PortSide {
  public:
-  explicit PortSide(const std::string& directory) {
+  explicit PortSide(const std::string& directory, uint64_t grown = kGrown,
+                    Backend with = Backend::kUring, const std::vector<BdevOptions>& bdevs = {}) {
     DataPlaneOptions options;
     options.directory = directory;
+    options.backend = with;
+    options.bdevs = bdevs;
+    options.spdk_memory_bytes = 256 << 20;
     options.reactors = 1;
     options.cache_bytes = 0;
-    options.capacity_bytes = kGrown;
-    options.grow_ahead_segments = kGrown >> 26U;
+    options.capacity_bytes = grown;
+    options.grow_ahead_segments = static_cast<uint32_t>(grown >> 26U);
     options.log = LogWarnings;
     auto plane = DataPlane::Open(options);
     if (!plane.ok()) Fail(plane.error().message);
@@ -146,7 +155,7 @@ class PortSide {
     port_ = std::move(port).value();
     client_ = std::make_unique<PortClient>(*port_);
     FillRandomly(client_->slab());
-    while (Stats().grown_bytes < kGrown) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    while (Stats().grown_bytes < grown) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
 
   ~PortSide() {
@@ -331,22 +340,73 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+int CompareWithSpdk(const std::string& directory, size_t rounds) {
+  if (!ProbeSpdk().reason.empty()) Fail(ProbeSpdk().reason);
+  struct Way {
+    const char* name;
+    Backend backend;
+    BdevKind kind;
+    std::array<std::vector<double>, std::size(kCases)> rates;
+  };
+  std::array<Way, 3> ways = {{{"uring", Backend::kUring, BdevKind::kAio, {}},
+                              {"spdk aio", Backend::kSpdk, BdevKind::kAio, {}},
+                              {"spdk uring, unflushed", Backend::kSpdk, BdevKind::kUring, {}}}};
+  const std::string store_path = directory + "/store-bench";
+  const std::string disk_path = directory + "/disk-bench";
+  for (size_t round = 0; round < rounds; ++round) {
+    for (Way& way : ways) {
+      std::filesystem::remove_all(store_path);
+      std::filesystem::remove(disk_path);
+      BdevOptions bdev;
+      bdev.kind = way.kind;
+      bdev.target = disk_path;
+      bdev.may_lose = way.kind == BdevKind::kUring;
+      if (way.backend == Backend::kSpdk) {
+        std::ofstream(disk_path).flush();
+        std::filesystem::resize_file(disk_path, kGrownForSpdk + (4 << 20));
+      }
+      PortSide side(store_path, kGrownForSpdk, way.backend, {bdev});
+      Chunks chunks;
+      for (size_t i = 0; i < std::size(kCases); ++i)
+        way.rates[i].push_back(side.Run(kCases[i], chunks));
+    }
+  }
+  std::filesystem::remove_all(store_path);
+  std::filesystem::remove(disk_path);
+  std::printf(
+      "%s; queue depth %llu, medians of %zu interleaved rounds; in brackets against uring\n",
+      ProbeSpdk().version.c_str(), static_cast<unsigned long long>(kDepth), rounds);
+  for (size_t i = 0; i < std::size(kCases); ++i) {
+    std::printf("%-20s", kCases[i].name);
+    for (const Way& way : ways) {
+      const double rate = Median(way.rates[i]);
+      std::printf("  %s %.0f/s (%.2f)", way.name, rate, rate / Median(ways[0].rates[i]));
+    }
+    std::printf("\n");
+  }
+  return 0;
+}
+
 int Main(int count, char** arguments) {
   std::string directory;
   std::string json_path;
   size_t rounds = 3;
+  bool spdk = false;
   for (int i = 1; i < count; ++i) {
     const std::string argument = arguments[i];
     if (argument == "--json" && i + 1 < count) {
       json_path = arguments[++i];
     } else if (argument == "--rounds" && i + 1 < count) {
       rounds = std::max(1UL, std::strtoul(arguments[++i], nullptr, 10));
+    } else if (argument == "--spdk") {
+      spdk = true;
     } else {
       directory = argument;
     }
   }
-  if (directory.empty()) Fail("usage: store_bench DIRECTORY [--json FILE] [--rounds N]");
+  if (directory.empty()) Fail("usage: store_bench DIRECTORY [--json FILE] [--rounds N] [--spdk]");
   std::filesystem::create_directories(directory);
+  if (spdk) return CompareWithSpdk(directory, rounds);
   const std::string store_path = directory + "/store-bench";
   const std::string fio_path = directory + "/fio-bench";
   std::filesystem::remove_all(store_path);
