@@ -1,0 +1,154 @@
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makeClusterKeys } from '../../core/cluster/keys/cluster-keys.ts'
+import { loadNodeKeys, type NodeKeys } from '../../core/cluster/keys/node-keys.ts'
+import { type NatsClient, openNatsClient } from '../../core/cluster/nats/connection.ts'
+import { type NatsServer, startNatsServer } from '../../core/cluster/nats/server.ts'
+import type { NatsServerSettings } from '../../core/cluster/nats/server-config.ts'
+import { silentLogger } from '../../core/contract/logger.ts'
+import { realEnvironment } from '../../core/node/environment.ts'
+
+const isInstalled = ['/usr/sbin', '/usr/bin', '/usr/local/bin', '/usr/local/sbin'].some((folder) =>
+  existsSync(join(folder, 'nats-server')),
+)
+
+/** For the `skip` of a test: why it cannot run here, or false. */
+export const withoutNats: string | false =
+  !isInstalled && 'nats-server is not installed (npm run setup -- --cluster)'
+
+/** One server of a region of tests. */
+export interface NatsPlace {
+  readonly keys: NodeKeys
+  readonly directory: string
+  /** Undefined while it was stopped. */
+  server: NatsServer | undefined
+  start(): Promise<void>
+  /** Stops it as a machine that loses power does: at once, and nothing starts it again. */
+  kill(): Promise<void>
+  /** Its streams are gone. */
+  wipe(): void
+}
+
+export interface NatsRegion {
+  readonly places: readonly NatsPlace[]
+  /** A client of its own, the servers in the order that begins with `nearest`. */
+  client(nearest?: number): NatsClient
+}
+
+/** Real servers on loopback with keys of their own. What is given to `atEnd` stops them and takes their files away. */
+export async function startNatsRegion(
+  atEnd: (run: () => Promise<void>) => void,
+  count: number,
+): Promise<NatsRegion> {
+  const directory = mkdtempSync(join(tmpdir(), 'pando-nats-'))
+  const clients: NatsClient[] = []
+  const places: NatsPlace[] = []
+  atEnd(async () => {
+    await Promise.all(clients.map((client) => client.close()))
+    await Promise.all(places.map((place) => place.server?.close()))
+    rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
+  })
+  const names = Array.from({ length: count }, (_, index) => `node-${index}`)
+  const made = await makeClusterKeys(
+    {
+      directory: join(directory, 'keys'),
+      regionId: 7,
+      nodes: names.map((name) => ({ name, hosts: ['127.0.0.1'] })),
+    },
+    realEnvironment,
+  )
+  const ports = await freePorts(count * 2)
+  const route = (index: number): string => `127.0.0.1:${ports[count + index]}`
+  for (const [index, name] of names.entries()) {
+    const keys = await loadNodeKeys({
+      folder: made.nodes[name] ?? '',
+      node: name,
+      regionId: 7,
+      nowMs: Date.now(),
+    })
+    const own = join(directory, name)
+    const settings: NatsServerSettings = {
+      name,
+      listen: { host: '127.0.0.1', port: ports[index] ?? 0 },
+      ...(count === 1
+        ? {}
+        : {
+            cluster: {
+              name: 'pando-7',
+              listen: { host: '127.0.0.1', port: ports[count + index] ?? 0 },
+              routes: names.map((_, other) => route(other)),
+            },
+          }),
+      tls: keys.tls,
+      secrets: keys.nats,
+      maxStoreBytes: 256 * 1024 * 1024,
+    }
+    places.push(makePlace(own, keys, settings))
+  }
+  await Promise.all(places.map((place) => place.start()))
+  return {
+    places,
+    client(nearest = 0) {
+      const order = places.map((_, index) => (index + nearest) % count)
+      const keys = places[nearest]?.keys
+      if (keys === undefined) throw new RangeError('no such server')
+      const client = openNatsClient({
+        servers: order.map((index) => `127.0.0.1:${ports[index]}`),
+        name: `test ${nearest}`,
+        login: { kind: 'password', user: keys.nats.user, password: keys.nats.password },
+        tls: { ca: keys.tls.ca, certificate: keys.tls.certificate, key: keys.tls.key, trust: 'region' },
+        environment: realEnvironment,
+        log: silentLogger,
+      })
+      clients.push(client)
+      return client
+    },
+  }
+}
+
+function makePlace(directory: string, keys: NodeKeys, settings: NatsServerSettings): NatsPlace {
+  const place: NatsPlace = {
+    keys,
+    directory,
+    server: undefined,
+    async start() {
+      place.server = await startNatsServer({
+        directory,
+        settings,
+        environment: realEnvironment,
+        log: silentLogger,
+      })
+    },
+    async kill() {
+      const server = place.server
+      const pid = server?.status().pid
+      place.server = undefined
+      // Stopped first, so that it cannot write a word while `close` turns the supervisor off.
+      if (pid !== undefined) process.kill(pid, 'SIGKILL')
+      await server?.close()
+    },
+    wipe() {
+      rmSync(join(directory, 'streams'), { recursive: true, force: true })
+    },
+  }
+  return place
+}
+
+/** Ports that nobody listened on a moment ago. */
+export async function freePorts(count: number): Promise<readonly number[]> {
+  const servers = await Promise.all(
+    Array.from(
+      { length: count },
+      () =>
+        new Promise<ReturnType<typeof createServer>>((resolve) => {
+          const server = createServer()
+          server.listen(0, '127.0.0.1', () => resolve(server))
+        }),
+    ),
+  )
+  const ports = servers.map((server) => (server.address() as AddressInfo).port)
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  return ports
+}
