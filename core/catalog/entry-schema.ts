@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { Command } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
-import { maxChunkBytes, writeIdBytes } from '../contract/ids.ts'
+import { maxChunkBytes, placementGroupCount, writeIdBytes } from '../contract/ids.ts'
 import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { versionIdBytes } from './hybrid-time.ts'
 import { policyLimits } from './policy-rows.ts'
@@ -124,9 +124,21 @@ const ascendingNames = (nodes: readonly { readonly name: string }[]): boolean =>
 const nodesOf = <T extends z.ZodType<{ readonly name: string }>>(node: T) =>
   z.array(node).max(10_000).refine(ascendingNames, 'nodes are ascending by name, each once')
 
+const placementTable = z
+  .strictObject({
+    nodes: z.array(nodeName).max(10_000),
+    copies: z.int().min(0).max(5),
+    holders: bytes,
+  })
+  .refine(
+    ({ copies: each, holders }) => holders.length === placementGroupCount * each * 2,
+    'a placement table names the holders of every group',
+  )
+
 const clusterMap = z.strictObject({
   epoch: count,
   replicas: copies,
+  groups: placementTable.optional(),
   nodes: nodesOf(
     z.strictObject({
       ...placement,
@@ -142,6 +154,7 @@ const clusterMap = z.strictObject({
       fromEpoch: count,
       nodes: nodesOf(z.strictObject(placement)),
       replicas: copies,
+      groups: placementTable.optional(),
       complete: z.array(nodeName).max(10_000),
     })
     .optional(),

@@ -10,6 +10,12 @@ export interface ClusterMap {
   /** Ascending by name, unique. */
   readonly nodes: readonly ClusterNode[]
   /**
+   * Who holds what. Kept in the map, not computed from the nodes alone: what a change moves depends on what was before it, and all
+   * nodes must agree on it whatever their version computes. Where it does not fit the nodes it is adapted to them, in the same way
+   * everywhere (core/cluster/placement); absent: made from the nodes.
+   */
+  readonly groups?: PlacementTable
+  /**
    * Present while chunks move: who held the placement groups before. Reads look there too; nothing is given up that is not
    * complete at its new place.
    */
@@ -18,9 +24,20 @@ export interface ClusterMap {
     readonly fromEpoch: number
     readonly nodes: readonly PlacementNode[]
     readonly replicas: number
+    /** Of that map. */
+    readonly groups?: PlacementTable
     /** Names of the nodes that hold all that the new map gives them; when all do, the next map has no `moving`. */
     readonly complete: readonly string[]
   }
+}
+
+export interface PlacementTable {
+  /** Those that hold something, ascending by name. */
+  readonly nodes: readonly string[]
+  /** Of each group. */
+  readonly copies: number
+  /** For each of the 4096 groups in order its holders, the primary first, as positions in `nodes`: u16, little-endian; 65535: none. */
+  readonly holders: Uint8Array
 }
 
 /** What placement looks at. */
