@@ -209,7 +209,7 @@ export function proveOrderStreams(name: string, test: typeof nodeTest, open: Ope
   law('a record may have as many bytes as it says, and no more', async ({ streams, prefix }) => {
     const stream = await streams.create(`${prefix}-long`)
     const longest = record(7, streams.maxRecordBytes)
-    assert.ok(streams.maxRecordBytes >= 64 * 1024 && streams.maxRecordBytes <= 1024 * 1024)
+    assert.ok(streams.maxRecordBytes >= 64 * 1024)
     assert.equal(await stream.publish(longest), 1)
     await assert.rejects(
       stream.publish(new Uint8Array(streams.maxRecordBytes + 1)),

@@ -14,17 +14,13 @@ import {
 } from 'pkijs'
 import type { Environment } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
+import { identityUri, type NodeIdentity } from '../../contract/node-identity.ts'
 
 /** PEM texts. */
 export interface CertifiedKey {
   readonly certificate: string
   /** PKCS #8. */
   readonly key: string
-}
-
-export interface NodeIdentity {
-  readonly regionId: number
-  readonly name: string
 }
 
 /** Certificates begin so much before now: the clocks of the nodes need not agree to the second. */
@@ -52,14 +48,6 @@ const signsCertificates = 0x04 | 0x02
 
 /** `dNSName` and `iPAddress` of RFC 5280, 4.2.1.6, by the number of their tag. */
 const altName = { dns: 2, uri: 6, ip: 7 } as const
-
-/**
- * Who a certificate is of, as a name that no address can be mistaken for: it stands in the certificate as a URI. Whoever asks a
- * certificate which node it is looks at this entry and at the common name, never at the addresses.
- */
-export function identityUri({ regionId, name }: NodeIdentity): string {
-  return `pando://${regionId}/${name}`
-}
 
 /** A region's own authority (ECDSA P-256), for ten years. Nobody else's certificate is ever asked for. */
 export async function makeAuthority(regionId: number, environment: Environment): Promise<CertifiedKey> {

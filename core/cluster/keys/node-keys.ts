@@ -2,7 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { StorageError } from '../../contract/errors.ts'
-import { identityUri } from './certificate.ts'
+import { identityUri } from '../../contract/node-identity.ts'
 import { type NatsSecrets, parseKeyJson, type RootAccessKeys } from './cluster-keys.ts'
 import { keyFiles, readKeyFile } from './key-folder.ts'
 

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict'
+import test, { type TestContext } from 'node:test'
+import { issueNodeCertificate, makeAuthority } from '../../core/cluster/keys/certificate.ts'
+import { silentLogger } from '../../core/contract/logger.ts'
+import type { PeerTls } from '../../core/control/region-peers/peer-link.ts'
+import { type GrpcRegionPeers, openRegionPeers } from '../../core/control/region-peers/region-peers.ts'
+import { realEnvironment } from '../../core/node/environment.ts'
+import { proveRegionPeers, until } from '../kit/region-peers.ts'
+import { openTcpGate } from '../kit/tcp-gate.ts'
+
+const regionId = 7
+const authority = await makeAuthority(regionId, realEnvironment)
+
+async function keysOf(name: string, from = authority, region = regionId): Promise<PeerTls> {
+  const own = await issueNodeCertificate(from, { regionId: region, name }, ['127.0.0.1'], realEnvironment)
+  return { ca: from.certificate, certificate: own.certificate, key: own.key }
+}
+
+interface Opening {
+  readonly tls?: PeerTls
+  readonly admit?: (peer: string) => boolean
+}
+
+async function openNode(
+  t: TestContext,
+  name: string,
+  { tls, admit }: Opening = {},
+): Promise<GrpcRegionPeers> {
+  const peers = await openRegionPeers({
+    self: { regionId, name },
+    listen: { host: '127.0.0.1', port: 0 },
+    tls: tls ?? (await keysOf(name)),
+    environment: realEnvironment,
+    log: silentLogger,
+    ...(admit === undefined ? {} : { admit }),
+  })
+  t.after(() => peers.close())
+  return peers
+}
+
+const addressOf = (peers: GrpcRegionPeers): string => `127.0.0.1:${peers.port}`
+
+proveRegionPeers('gRPC', test, async (t) => {
+  const [a, b, c] = await Promise.all([openNode(t, 'a'), openNode(t, 'b'), openNode(t, 'c')])
+  const gates = await Promise.all([openTcpGate(() => a.port), openTcpGate(() => b.port)])
+  const [toA, toB] = gates
+  t.after(() => Promise.all(gates.map((gate) => gate.close())))
+  a.setPeers([
+    { name: 'a', address: addressOf(a) },
+    { name: 'b', address: `127.0.0.1:${toB.port}` },
+    { name: 'c', address: addressOf(c) },
+  ])
+  b.setPeers([
+    { name: 'a', address: `127.0.0.1:${toA.port}` },
+    { name: 'c', address: addressOf(c) },
+  ])
+  c.setPeers([
+    { name: 'a', address: addressOf(a) },
+    { name: 'b', address: addressOf(b) },
+  ])
+  await until(() => [a, b, c].every((peers) => peers.connected().length === 2), 'all are connected')
+  const open = (): void => {
+    for (const gate of gates) gate.open()
+  }
+  return {
+    a,
+    b,
+    c,
+    cut() {
+      for (const gate of gates) gate.cut()
+      return open
+    },
+    stop() {
+      for (const gate of gates) gate.stop()
+      return open
+    },
+  }
+})
+
+test('a stranger, a node of another region, and one under another name are refused at both ends', async (t) => {
+  const other = await makeAuthority(regionId, realEnvironment)
+  const heard: string[] = []
+  const b = await openNode(t, 'b')
+  b.serve('news', { message: (from) => void heard.push(from) })
+  const tries: readonly (readonly [string, PeerTls])[] = [
+    // Certified by somebody else, with our authority to trust.
+    ['a', { ...(await keysOf('a', other)), ca: authority.certificate }],
+    // Of a region of another number under the same authority.
+    ['a', await keysOf('a', authority, 8)],
+  ]
+  for (const [name, tls] of tries) {
+    const a = await openNode(t, name, { tls })
+    a.setPeers([{ name: 'b', address: addressOf(b) }])
+    await until(() => !/not connected yet/.test(a.status()[0]?.problem ?? ''), 'it was refused')
+    assert.deepEqual(a.connected(), [])
+    a.send('b', 'news', new Uint8Array(1))
+    await a.close()
+  }
+  // A node called where another one is expected: the caller hangs up.
+  const c = await openNode(t, 'c')
+  c.setPeers([{ name: 'd', address: addressOf(b) }])
+  await until(() => /is node b, not d/.test(c.status()[0]?.problem ?? ''), 'the caller sees who answers')
+  // Whatever it calls itself, it is who its certificate says.
+  const liar = await openNode(t, 'b', { tls: await keysOf('e') })
+  liar.setPeers([{ name: 'b', address: addressOf(b) }])
+  const honest = await openNode(t, 'e2', { tls: await keysOf('e') })
+  honest.setPeers([{ name: 'b', address: addressOf(b) }])
+  await until(() => honest.connected().includes('b'), 'it is let in')
+  honest.send('b', 'news', new Uint8Array(1))
+  await until(() => heard.length > 0, 'and heard')
+  assert.deepEqual(heard, ['e'])
+})
+
+test('a node that is not admitted is refused although its certificate is right', async (t) => {
+  const b = await openNode(t, 'b', { admit: (peer) => peer !== 'a' })
+  const [a, c] = await Promise.all([openNode(t, 'a'), openNode(t, 'c')])
+  for (const peers of [a, c]) peers.setPeers([{ name: 'b', address: addressOf(b) }])
+  await until(() => c.connected().includes('b'), 'c is in')
+  await until(
+    () => /not of this region's nodes/.test(a.status()[0]?.problem ?? ''),
+    'a is told why it is not',
+  )
+})
+
+test('peers come, go and move while it runs', async (t) => {
+  const [a, b] = await Promise.all([openNode(t, 'a'), openNode(t, 'b')])
+  const changes: string[] = []
+  a.onChange((peer, isConnected) => changes.push(`${peer} ${isConnected}`))
+  a.setPeers([{ name: 'b', address: addressOf(b) }])
+  await until(() => a.connected().includes('b'), 'b is there')
+  // The same again disturbs nothing.
+  a.setPeers([{ name: 'b', address: addressOf(b) }])
+  assert.deepEqual(a.connected(), ['b'])
+  const moved = await openNode(t, 'b')
+  moved.serve('where', { request: async () => new TextEncoder().encode('moved') })
+  a.setPeers([{ name: 'b', address: addressOf(moved) }])
+  assert.deepEqual(a.connected(), [])
+  await until(() => a.connected().includes('b'), 'b is at its new place')
+  assert.equal(new TextDecoder().decode(await a.request('b', 'where', new Uint8Array(0))), 'moved')
+  a.setPeers([])
+  assert.deepEqual(a.connected(), [])
+  assert.deepEqual(changes, ['b true', 'b false', 'b true', 'b false'])
+})
+
+test('a node that restarts is found again', async (t) => {
+  const a = await openNode(t, 'a')
+  let b = await openNode(t, 'b')
+  const gate = await openTcpGate(() => b.port)
+  t.after(() => gate.close())
+  a.setPeers([{ name: 'b', address: `127.0.0.1:${gate.port}` }])
+  await until(() => a.connected().includes('b'), 'b is there')
+  await b.close()
+  await until(() => !a.connected().includes('b'), 'b has gone')
+  b = await openNode(t, 'b')
+  await until(() => a.connected().includes('b'), 'b is back')
+})
