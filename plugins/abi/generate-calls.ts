@@ -1,5 +1,6 @@
-import { inputStores, itemStores, type Stored } from './generate-gates.ts'
-import { banner, readerParameters } from './generate-host.ts'
+import { inputStores } from './generate-gates.ts'
+import { banner, presetOutputItem, readerParameters, views, writeItem } from './generate-host.ts'
+import { hookStatus } from './idl.ts'
 import { type Layout, type PlacedHook, pascal } from './layout.ts'
 
 /**
@@ -15,10 +16,8 @@ export function generateCalls(layout: Layout): string {
   return `${banner('//')}
 import type { ${[...names.flatMap((name) => [`${name}Decision`, `${name}Input`]), ...hooks.flatMap(({ items }) => items?.spec.name ?? [])].join(', ')} } from '../../../core/contract/policy.ts'
 import { writeBytes, writeText } from '../../abi/guest-memory.ts'
-import { hookStatus } from '../../abi/idl.ts'
-import { doors, occupants, occupy } from '../guest-door.ts'
-import { abstained, type HookRunner, invalid, isSampledCall, refused, sampled, trapped } from '../hook-runner.ts'
-import { count } from '../policy-counters.ts'
+import { occupy } from '../guest-door.ts'
+import { abstained, beginSample, type HookRunner, invalid, refused, sampled, trapped } from '../hook-runner.ts'
 import { canaryBucket, compareShadow, type Serving } from '../serving-chain.ts'
 import { ${[...used(Object.keys(idl.enums).map((name) => `number${name}`)), ...names.map((name) => `read${name}Decision`)].join(', ')} } from './policy-structs.ts'
 
@@ -37,18 +36,17 @@ function calls(layout: Layout, hook: PlacedHook): string {
     .join('')
   return `/** Asks one version for \`${name}\`. Never throws. \`undefined\` = no decision: the next in the chain is asked. */
 export function ask${upper}(runner: HookRunner<'${name}'>, input: ${upper}Input): ${upper}Decision | undefined {
-  const { port, slot, counters, result } = runner
+  const { port, seat, counters, result } = runner
   if (port === undefined) return undefined
-  const { values } = counters
-  const calls = (values[count.calls] as number) + 1
-  values[count.calls] = calls
-  const isSampled = isSampledCall(calls)
-  const startMs = isSampled ? runner.events.monotonic() : 0
+  const left = counters.left - 1
+  counters.left = left
+  const isSampled = left === 0
+  const startMs = isSampled ? beginSample(runner) : 0
   try {
     const { memory } = port
-    if (occupants[slot] !== port) occupy(slot, port)
-${handOver(layout, hook)}    if (status !== hookStatus.decided) {
-      if (status !== hookStatus.abstain) refused(runner, status)
+    if (seat.occupant !== port) occupy(seat, port)
+${handOver(layout, hook)}    if (status !== ${hookStatus.decided}) {
+      if (status !== ${hookStatus.abstain}) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
     }
     const problem = read${upper}Decision(memory${told}, result)
@@ -60,7 +58,6 @@ ${handOver(layout, hook)}    if (status !== hookStatus.decided) {
     trapped(runner, port, reason)
     return undefined
   }
-  values[count.decisions] = (values[count.decisions] as number) + 1
   counters.countReason(result.reason)
   if (isSampled) sampled(runner, startMs, input, result)
   return result
@@ -97,7 +94,7 @@ export function decide${upper}(serving: Serving, input: ${upper}Input): ${upper}
 
 /** The lines that bring the input into the guest's memory and call the hook. */
 function handOver(layout: Layout, hook: PlacedHook): string {
-  const { spec, input, items, output, outputItems, inputBytes } = hook
+  const { spec, input, items, output, outputItems } = hook
   const abstain = 'return abstained(runner, isSampled, startMs, input)'
   const fields = input.fields.flatMap(({ spec: field, offset }) => {
     if (field.kind === 'array')
@@ -107,19 +104,17 @@ function handOver(layout: Layout, hook: PlacedHook): string {
       ]
     if (field.kind !== 'text') return []
     return [
-      'if (memory.u8.length === 0) memory.refresh()',
+      'memory.reattach()',
       `const ${field.property} = writeText(memory, memory.input + ${offset}, ${field.length}, input.${field.property})`,
     ]
   })
-  const call = (name: string, first: readonly string[], stored: readonly Stored[]) =>
-    `doors.${name}(slot, ${[...first, ...stored.flatMap(({ value }) => (typeof value === 'number' ? [] : [value]))].join(', ')})`
-  const blobs = items?.fields.flatMap(({ spec: field }) => (field.kind === 'blob' ? [field] : [])) ?? []
-  const length =
-    blobs.length > 0
-      ? 'blob'
-      : items
-        ? `${input.byteLength} + itemCount * ${items.byteLength}`
-        : String(input.byteLength)
+  const blobs = items?.fields.some(({ spec: field }) => field.kind === 'blob') === true
+  const afterItems = items
+    ? `${input.byteLength} + itemCount * ${items.byteLength}`
+    : String(input.byteLength)
+  const itemLines = writeItem(hook, abstain)
+  const presetLines = presetOutputItem(hook)
+  const stored = inputStores(layout, hook).flatMap(({ value }) => (typeof value === 'number' ? [] : [value]))
   const lines = [
     ...fields,
     ...(items
@@ -128,33 +123,27 @@ function handOver(layout: Layout, hook: PlacedHook): string {
           'const itemCount = items.length',
           "// Too many items for the structs of this version: nobody's fault, and not the policy's to decide.",
           `if (itemCount > ${items.spec.most}) ${abstain}`,
-          ...(blobs.length > 0
-            ? [
-                'if (memory.u8.length === 0) memory.refresh()',
-                `let blob = ${input.byteLength} + itemCount * ${items.byteLength}`,
-              ]
-            : []),
+          'memory.reattach()',
+          `const { ${views([...itemLines, ...presetLines].join('\n')).join(', ')} } = memory`,
+          'const at = memory.input',
+          ...(blobs ? [`let blob = ${afterItems}`] : []),
+          ...(presetLines.length > 0 ? ['const out = memory.output'] : []),
           'for (let index = 0; index < itemCount; index += 1) {',
           `  const item = items[index] as ${items.spec.name}`,
-          ...blobs.flatMap(({ name, most }) => [
-            `  const { ${name} } = item`,
-            `  const ${name}At = blob`,
-            `  if (${name}.length > ${most} || blob + ${name}.length > ${inputBytes}) ${abstain}`,
-            `  writeBytes(memory, memory.input + blob, ${name})`,
-            `  blob += (${name}.length + 3) & -4`,
-          ]),
-          `  ${call(
-            `${spec.name}Item`,
-            [
-              `memory.input + ${input.byteLength} + index * ${items.byteLength}`,
-              outputItems ? `memory.output + ${output.byteLength} + index * ${outputItems.byteLength}` : '0',
-            ],
-            itemStores(hook),
-          )}`,
+          `  const to = at + ${input.byteLength} + index * ${items.byteLength}`,
+          ...itemLines.map((line) => `  ${line}`),
           '}',
         ]
       : []),
-    `const status = ${call(spec.name, ['memory.input', length, 'memory.output'], inputStores(layout, hook))}`,
+    ...(outputItems
+      ? [
+          'for (let index = 0; index < itemCount; index += 1) {',
+          `  const to = out + ${output.byteLength} + index * ${outputItems.byteLength}`,
+          ...presetLines.map((line) => `  ${line}`),
+          '}',
+        ]
+      : []),
+    `const status = seat.doors.${spec.name}(seat.slot, memory.input, ${blobs ? 'blob' : afterItems}, memory.output, ${stored.join(', ')})`,
   ]
   return lines.map((line) => `    ${line}\n`).join('')
 }

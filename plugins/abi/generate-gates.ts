@@ -24,19 +24,13 @@ export function generateGates(layout: Layout): string {
       `outputBytes: ${hook.outputBytes},`,
       `input: ${listOf(inputStores(layout, hook))},`,
       `output: ${listOf(hook.output.fields.flatMap(initialStores))},`,
-      ...(hook.items ? [`item: ${listOf(itemStores(hook))},`] : []),
-      ...(hook.outputItems ? [`outputItem: ${listOf(hook.outputItems.fields.flatMap(initialStores))},`] : []),
     ]
     return `  ${hook.spec.name}: {\n${lines.map((line) => `    ${line}\n`).join('')}  },\n`
   })
-  const doors = layout.hooks.flatMap((hook) => [
-    `  ${hook.spec.name}(slot: number, input: number, inputBytes: number, output: number${typesOf(inputStores(layout, hook))}): number\n`,
-    ...(hook.items
-      ? [
-          `  ${hook.spec.name}Item(slot: number, input: number, output: number${typesOf(itemStores(hook))}): void\n`,
-        ]
-      : []),
-  ])
+  const doors = layout.hooks.map(
+    (hook) =>
+      `  ${hook.spec.name}(slot: number, input: number, inputBytes: number, output: number${typesOf(inputStores(layout, hook))}): number\n`,
+  )
   return `${banner('//')}
 import type { PolicyHook } from '../../../core/contract/policy.ts'
 import type { GateShape } from '../wasm/gate.ts'
@@ -88,16 +82,11 @@ export function inputStores({ idl, header }: Layout, hook: PlacedHook): readonly
       }),
     ),
   }
-  return [...header.fields, ...hook.input.fields].flatMap((field) => storesOf(field, 'input', framing))
-}
-
-export function itemStores({ items }: PlacedHook): readonly Stored[] {
-  return items?.fields.flatMap((field) => storesOf(field, 'item', {})) ?? []
+  return [...header.fields, ...hook.input.fields].flatMap((field) => storesOf(field, framing))
 }
 
 function storesOf(
   { spec, offset }: PlacedField,
-  from: string,
   framing: Readonly<Record<string, string | number>>,
 ): readonly Stored[] {
   const { type } = spec
@@ -105,11 +94,11 @@ function storesOf(
   switch (spec.kind) {
     case 'number':
     case 'bigint':
-      return one(`${from}.${spec.name}`)
+      return one(`input.${spec.name}`)
     case 'flag':
-      return one(`${from}.${spec.name} ? 1 : 0`)
+      return one(`input.${spec.name} ? 1 : 0`)
     case 'enum':
-      return one(`number${pascal(spec.values)}(${from}.${spec.name})`)
+      return one(`number${pascal(spec.values)}(input.${spec.name})`)
     case 'framing': {
       const value = framing[spec.name]
       if (value === undefined) throw new Error(`nobody says what ${spec.name} is`)
@@ -121,12 +110,8 @@ function storesOf(
         offset: offset + index * scalarBytes[type],
         value: `${index} < ${spec.countField} ? (${spec.name}[${index}] as number) : 0`,
       }))
+    // The bytes of a text are written beside; what is reserved stays as the regions were born. Only items have blobs.
     case 'blob':
-      return [
-        { type, offset, value: `${spec.name}At` },
-        { type, offset: offset + 4, value: `${spec.name}.length` },
-      ]
-    // The bytes of a text are written beside; what is reserved stays as the regions were born.
     case 'text':
     case 'reserved':
       return []

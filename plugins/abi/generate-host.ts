@@ -95,7 +95,7 @@ ${values.map((value, index) => `    case '${value}':\n      return ${index}\n`).
 }
 
 /** Index into a typed array: the struct's address, which is a multiple of 8, and the field's offset. */
-const cell = (base: string, type: ScalarType, offset: number, index = '') => {
+export const cell = (base: string, type: ScalarType, offset: number, index = '') => {
   const bytes = scalarBytes[type]
   const address = bytes === 1 ? base : `(${base} >>> ${Math.log2(bytes)})`
   return `${type}[${address} + ${offset / bytes}${index}]`
@@ -123,21 +123,19 @@ function writer({ idl, header }: Layout, hook: PlacedHook): string {
     ...input.fields.flatMap((field) => writeField(field, 'at', 'input')),
   ]
   const blobs = items?.fields.some(({ spec: field }) => field.kind === 'blob') === true
-  const itemLines = items?.fields.flatMap((field) => writeField(field, 'to', 'item')) ?? []
+  const itemLines = writeItem(hook, 'return -1')
   const outputLines = hook.output.fields.flatMap((field) => writeInitial(field, 'out'))
-  const outputItemLines = hook.outputItems?.fields.flatMap((field) => writeInitial(field, 'to')) ?? []
+  const outputItemLines = presetOutputItem(hook)
   const used = views([...lines, ...itemLines, ...outputLines, ...outputItemLines].join('\n'))
   const offsetOf = (wanted: string) => input.fields.find((field) => field.spec.name === wanted)?.offset
   const settled = (line: string) =>
-    line
-      .replace(/FIELD_(\w+)/, (_, wanted: string) => String(offsetOf(wanted)))
-      .replace('INPUT_BYTES', String(hook.inputBytes))
+    line.replace(/FIELD_(\w+)/, (_, wanted: string) => String(offsetOf(wanted)))
   return `/**
  * Writes the input of \`${spec.name}\` and clears its output. Returns the bytes of the input; -1 = it does not fit, so the
  * policy cannot be asked.
  */
 export function write${name}Input(memory: GuestMemory, input: ${name}Input): number {
-${items ? `  const items = input.${items.spec.property}\n  const count = items.length\n  if (count > ${items.spec.most}) return -1\n` : ''}  if (memory.u8.length === 0) memory.refresh()
+${items ? `  const items = input.${items.spec.property}\n  const count = items.length\n  if (count > ${items.spec.most}) return -1\n` : ''}  memory.reattach()
   const { ${used.join(', ')} } = memory
   const at = memory.input
   const out = memory.output
@@ -146,7 +144,7 @@ ${lines.map((line) => `  ${settled(line)}\n`).join('')}${
     ? `${blobs ? `  let blob = ${input.byteLength} + count * ${items.byteLength}\n` : ''}  for (let index = 0; index < count; index += 1) {
     const item = items[index] as ${items.spec.name}
     const to = at + ${input.byteLength} + index * ${items.byteLength}
-${itemLines.map((line) => `    ${settled(line)}\n`).join('')}  }
+${itemLines.map((line) => `    ${line}\n`).join('')}  }
 `
     : ''
 }${outputLines.map((line) => `  ${line}\n`).join('')}${
@@ -161,7 +159,19 @@ ${outputItemLines.map((line) => `    ${line}\n`).join('')}  }
 `
 }
 
-function views(code: string): readonly string[] {
+/** The lines that write one item of the input at the address `to`; `refused` ends what it does not fit into. */
+export function writeItem({ items, inputBytes }: PlacedHook, refused: string): readonly string[] {
+  const lines = items?.fields.flatMap((field) => writeField(field, 'to', 'item')) ?? []
+  return lines.map((line) => line.replace('INPUT_BYTES', String(inputBytes)).replace('REFUSED', refused))
+}
+
+/** The lines that preset one item of the output at the address `to`. */
+export function presetOutputItem({ outputItems }: PlacedHook): readonly string[] {
+  return outputItems?.fields.flatMap((field) => writeInitial(field, 'to')) ?? []
+}
+
+/** The typed arrays that the code uses. */
+export function views(code: string): readonly string[] {
   return ['u8', 'u16', 'u32', 'i32', 'f64', 'u64'].filter((name) => new RegExp(`\\b${name}[[.,]`).test(code))
 }
 
@@ -196,12 +206,13 @@ function writeField({ spec, offset }: PlacedField, base: string, from: string): 
     case 'blob':
       return [
         `const ${spec.name} = ${from}.${spec.name}`,
-        `if (${spec.name}.length > ${spec.most} || blob + ${spec.name}.length > INPUT_BYTES) return -1`,
+        `const ${spec.name}Length = ${spec.name}.length`,
+        `if (${spec.name}Length > ${spec.most} || blob + ${spec.name}Length > INPUT_BYTES) REFUSED`,
         `writeBytes(memory, at + blob, ${spec.name})`,
         `${to} = blob`,
-        `${cell(base, spec.type, offset + 4)} = ${spec.name}.length`,
+        `${cell(base, spec.type, offset + 4)} = ${spec.name}Length`,
         // Each at a multiple of 4, so that words can be copied.
-        `blob += (${spec.name}.length + 3) & -4`,
+        `blob += (${spec.name}Length + 3) & -4`,
       ]
     default:
       // Reserved bytes were zeroed with the regions; what frames a struct is written with what it counts.
@@ -235,6 +246,15 @@ function reader(hook: PlacedHook): string {
   )
   const itemLines = outputItems?.fields.flatMap((field) => readField(field, 'from', 'item', 0, 0)) ?? []
   const used = views([...lines, ...itemLines].join('\n'))
+  // What is read from detached arrays is undefined, and no valid value of anything: where the first field is checked, that tells.
+  const tells = lines.findIndex((line) => line.includes('return outOfRange'))
+  const isTold = tells >= 0 && !lines.slice(0, tells).some((line) => line.startsWith('result.'))
+  const again = `read${name}Decision(memory, ${[...parameters.map((text) => text.split(':')[0]), 'result'].join(', ')})`
+  const told = lines.map((line, at) =>
+    isTold && at === tells
+      ? line.replace('return outOfRange', `return memory.reattach() ? ${again} : outOfRange`)
+      : line,
+  )
   const fields = output.fields.filter(({ spec: field }) => field.kind !== 'reserved' && field.kind !== 'blob')
   const initial = fields.map(({ spec: field }) => `${field.name}: ${initialText(field)}`)
   const type = outputItems
@@ -258,10 +278,9 @@ export function read${name}Decision(
   memory: GuestMemory,
 ${parameters.map((text) => `  ${text},\n`).join('')}  result: ${name}Result,
 ): string | undefined {
-  if (memory.u8.length === 0) memory.refresh()
-  const { ${used.join(', ')} } = memory
+${isTold ? '' : '  memory.reattach()\n'}  const { ${used.join(', ')} } = memory
   const out = memory.output
-${lines.map((line) => `  ${line}\n`).join('')}${
+${told.map((line) => `  ${line}\n`).join('')}${
   outputItems
     ? `  const planned = result.${outputItems.spec.property}
   while (planned.length < count) planned.push({ ${item} })

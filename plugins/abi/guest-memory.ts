@@ -1,6 +1,6 @@
 /**
  * A guest's memory with the two regions that the calls go through, seen through typed arrays. When the guest grows its
- * memory, the old buffer is detached and the arrays have length 0: the generated encoders look at that and call `refresh`.
+ * memory, the old buffer is detached and the arrays have length 0: the generated encoders look at that and `reattach`.
  */
 export class GuestMemory {
   readonly memory: WebAssembly.Memory
@@ -39,7 +39,9 @@ export class GuestMemory {
     this.u8.fill(0, regions.output.address, regions.output.address + regions.output.byteLength)
   }
 
-  refresh(): void {
+  /** Whether the guest has grown its memory since: then the arrays are made anew. */
+  reattach(): boolean {
+    if (this.u8.length > 0) return false
     const { buffer } = this.memory
     this.u8 = new Uint8Array(buffer)
     this.u16 = new Uint16Array(buffer)
@@ -47,6 +49,7 @@ export class GuestMemory {
     this.i32 = new Int32Array(buffer)
     this.f64 = new Float64Array(buffer)
     this.u64 = new BigUint64Array(buffer)
+    return true
   }
 }
 

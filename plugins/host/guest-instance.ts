@@ -3,9 +3,8 @@ import { GuestMemory } from '../abi/guest-memory.ts'
 import { abiBounds } from '../abi/idl.ts'
 import { gateShapes } from './generated/gate-shapes.ts'
 import { hookShapes } from './generated/policy-structs.ts'
-import type { Gates } from './guest-door.ts'
 import { hookExport } from './hook-names.ts'
-import { exportFuel, exportRefuel, type GateOption, gateName, itemName } from './wasm/meter-module.ts'
+import { exportFuel, exportRefuel, type GateOption, gateName } from './wasm/meter-module.ts'
 
 /** A module that has been examined, metered and compiled: what instances are made of. */
 export interface CompiledPolicy {
@@ -13,8 +12,9 @@ export interface CompiledPolicy {
   readonly hooks: readonly PolicyHook[]
 }
 
-/** One hook of one instance: its gates, and the regions that were allocated for it. */
-export interface HookPort extends Gates {
+/** One hook of one instance: its gate, and the regions that were allocated for it. */
+export interface HookPort {
+  readonly gate: WebAssembly.Exported
   readonly memory: GuestMemory
   readonly fuel: number
   /** The hook itself, for whoever has written its input and filled its tank. */
@@ -112,7 +112,6 @@ function setUp(policy: CompiledPolicy, exports: WebAssembly.Exports, configurati
     {
       memory: new GuestMemory(memory, { input, output }),
       gate: exported(gateName(hookExport(hook))),
-      item: exports[itemName(hookExport(hook))],
       hook: exported(hookExport(hook)),
       outputBytes: hookShapes[hook].outputBytes,
       refuel: exported(exportRefuel) as unknown as (fuel: number) => void,

@@ -7,13 +7,12 @@ import {
   createResolveResult,
   createSelectResult,
 } from './generated/policy-structs.ts'
-import { sharedSlot } from './guest-door.ts'
+import { type Seat, sharedSeat } from './guest-door.ts'
 import type { HookPort } from './guest-instance.ts'
-import { count, HookCounters, sampleEvery } from './policy-counters.ts'
+import { count, firstCalls, HookCounters, sampleSeldom } from './policy-counters.ts'
 
-/** Calls of a new version that are all shown by `explain`; after them one of so many, as a copy costs more than a call. */
-const firstCalls = 16
-const traceEvery = 1_024
+/** After the first calls one of so many is shown by `explain`, as a copy costs more than a call. */
+const traceEvery = sampleSeldom
 
 export type PolicyDecisionOf<H extends PolicyHook> = ReturnType<PolicyDecisions[H]>
 
@@ -26,7 +25,7 @@ export type CallFault =
 export interface RunnerEvents {
   /** The instance is not to be used again after a trap; an invalid output may come again. */
   onFault(hook: PolicyHook, fault: CallFault): void
-  /** One call in 64, after its time and fuel were counted. */
+  /** One call in 64, later in 1024, after its time and fuel were counted. */
   onSample(): void
   /** One call in 1024, and the first ones: what was asked, and the decision if there was one. */
   onTrace(hook: PolicyHook, input: unknown, decision: unknown): void
@@ -39,8 +38,8 @@ export interface HookRunner<H extends PolicyHook = PolicyHook> {
   readonly hook: H
   /** `undefined` while there is no instance: it abstains. */
   port: HookPort | undefined
-  /** Of the door: what stands there is looked at before each call. */
-  slot: number
+  /** At the door: who sits there is looked at before each call. */
+  seat: Seat
   readonly result: ResultOf<H>
   readonly counters: HookCounters
   readonly classCount: number
@@ -62,11 +61,11 @@ export function createRunner<H extends PolicyHook>(
   policy: string,
   classCount: number,
   events: RunnerEvents,
-  slot = sharedSlot,
+  seat = sharedSeat,
 ): HookRunner<H> {
   const result = createResults[hook]() as ResultOf<H>
   result.policy = policy
-  return { hook, port: undefined, slot, result, counters: new HookCounters(), classCount, events }
+  return { hook, port: undefined, seat, result, counters: new HookCounters(), classCount, events }
 }
 
 /** Asks one hook of one version. It never throws. `undefined` = no decision: the next in the chain is asked. */
@@ -75,21 +74,21 @@ export type Ask<H extends PolicyHook> = (
   input: PolicyInputs[H],
 ) => PolicyDecisionOf<H> | undefined
 
-/** Whether the time and fuel of this call are taken. */
-export function isSampledCall(calls: number): boolean {
-  return (calls & (sampleEvery - 1)) === 0 || calls <= firstCalls
+/** The time and fuel of this call are taken: when it began. */
+export function beginSample(runner: HookRunner): number {
+  runner.counters.nextInterval()
+  return runner.events.monotonic()
 }
 
 export function sampled(runner: HookRunner, startMs: number, input: unknown, decision: unknown): void {
   const { port, events, counters, hook } = runner
-  const calls = counters.get('calls')
-  // The first calls are shown and not measured: they run code that is not yet compiled.
+  const { calls } = counters
   if (calls > firstCalls) {
     const fuel = port === undefined ? 0 : port.fuel - port.fuelLeft()
     counters.sample((events.monotonic() - startMs) * 1e6, fuel)
     events.onSample()
   }
-  if (calls <= firstCalls || (calls & (traceEvery - 1)) === 0) events.onTrace(hook, input, decision)
+  if (calls <= firstCalls || calls % traceEvery === 0) events.onTrace(hook, input, decision)
 }
 
 export function abstained(

@@ -1,25 +1,29 @@
 import type { PolicyCounters } from '../../core/contract/policy-deployment.ts'
 
-/** Calls between two whose time and fuel are taken: a power of two. */
-export const sampleEvery = 64
+/** Calls of a version that are all shown by `explain` and never measured: they run code that is not yet compiled. */
+export const firstCalls = 16
+/** Calls between two whose time and fuel are taken, while a version is new and once it has been judged. */
+const sampleEvery = 64
+/** A sample costs as much as ten calls. */
+export const sampleSeldom = 1_024
 const keptSamples = 256
+/** Calls after which all kept samples were replaced three times, so that a slow version has been found out: a multiple of `sampleSeldom`. */
+const newCalls = 4 * keptSamples * sampleEvery
 /** Reason codes below this are counted one by one, the rest together. */
 const reasonCodes = 63
 
 /** Places in `HookCounters.values`: one typed array, so that counting allocates nothing. */
 export const count = {
-  calls: 0,
-  decisions: 1,
-  abstentions: 2,
-  errors: 3,
-  traps: 4,
-  outOfFuel: 5,
-  invalidOutputs: 6,
-  samples: 7,
-  sampledNs: 8,
-  sampledFuel: 9,
-  compared: 10,
-  differed: 11,
+  abstentions: 0,
+  errors: 1,
+  traps: 2,
+  outOfFuel: 3,
+  invalidOutputs: 4,
+  samples: 5,
+  sampledNs: 6,
+  sampledFuel: 7,
+  compared: 8,
+  differed: 9,
 } as const
 
 /** What one hook of one version did on this node. Grows only. */
@@ -28,6 +32,28 @@ export class HookCounters {
   readonly reasons = new Float64Array(reasonCodes + 1)
   /** ns of the last samples. */
   readonly #recentNs = new Float64Array(keptSamples)
+  /** Calls until the next that is sampled: counted down with each, and at 0 comes `nextInterval`. A small integer, which is the cheapest to count. */
+  left = 1
+  #interval = 1
+  #callsBefore = 0
+
+  get calls(): number {
+    return this.#callsBefore + this.#interval - this.left
+  }
+
+  /** Each of them has a reason. */
+  get decisions(): number {
+    let sum = 0
+    for (const times of this.reasons) sum += times
+    return sum
+  }
+
+  nextInterval(): void {
+    this.#callsBefore += this.#interval
+    const every = this.#callsBefore < newCalls ? sampleEvery : sampleSeldom
+    this.#interval = this.#callsBefore < firstCalls ? 1 : every - (this.#callsBefore % every)
+    this.left = this.#interval
+  }
 
   countReason(reason: number): void {
     const at = Math.min(reason, reasonCodes)
@@ -61,8 +87,8 @@ export class HookCounters {
       if (times > 0) reasons[reason < reasonCodes ? String(reason) : 'other'] = times
     }
     return {
-      calls: this.get('calls'),
-      decisions: this.get('decisions'),
+      calls: this.calls,
+      decisions: this.decisions,
       abstentions: this.get('abstentions'),
       errors: this.get('errors'),
       traps: this.get('traps'),

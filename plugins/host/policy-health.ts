@@ -54,7 +54,7 @@ export class PolicyHealth {
   noteFault(hook: PolicyHook, fault: CallFault): string | undefined {
     if (fault.kind === 'invalid-output') return `invalid output of ${hook}: ${fault.message}`
     if (fault.kind === 'error') return undefined
-    const decisions = this.#sum('decisions') + this.#sum('abstentions')
+    const decisions = this.#sum(({ decisions }) => decisions) + this.#sum((of) => of.get('abstentions'))
     this.#trapsInARow = decisions === this.#decisionsAtLastTrap ? this.#trapsInARow + 1 : 1
     this.#decisionsAtLastTrap = decisions
     if (this.#trapsInARow >= trapsInARowMost) {
@@ -65,8 +65,8 @@ export class PolicyHealth {
 
   /** At a sample, and after a trap. */
   check(lastTrap = ''): string | undefined {
-    const calls = this.#sum('calls') - this.#windowCalls
-    const traps = this.#sum('traps') - this.#windowTraps
+    const calls = this.#sum(({ calls: all }) => all) - this.#windowCalls
+    const traps = this.#sum((of) => of.get('traps')) - this.#windowTraps
     if (calls >= rateCallsLeast && traps > calls * trapRateMost) {
       return `${traps} of ${calls} calls trapped, more than ${trapRateMost * 100} %${lastTrap === '' ? '' : `: ${lastTrap}`}`
     }
@@ -100,9 +100,9 @@ export class PolicyHealth {
     return undefined
   }
 
-  #sum(name: 'calls' | 'traps' | 'decisions' | 'abstentions'): number {
+  #sum(of: (counters: HookCounters) => number): number {
     let total = 0
-    for (const counters of this.#counters) total += counters.get(name)
+    for (const counters of this.#counters) total += of(counters)
     return total
   }
 }

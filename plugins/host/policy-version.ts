@@ -1,7 +1,7 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import type { PolicyCounters, PolicyManifest, PolicyStage } from '../../core/contract/policy-deployment.ts'
 import type { PolicyTables } from '../abi/json-values.ts'
-import { acquireSlot, releaseSlot, sharedSlot, vacate } from './guest-door.ts'
+import { acquireSeat, releaseSeat, sharedSeat, vacate } from './guest-door.ts'
 import { type CompiledPolicy, createGuest, type GuestInstance, type GuestLog } from './guest-instance.ts'
 import { type CallFault, createRunner, type HookRunner } from './hook-runner.ts'
 import type { InstanceBudget } from './instance-budget.ts'
@@ -77,7 +77,7 @@ export class PolicyVersion {
     this.runners = Object.fromEntries(
       parts.compiled.hooks.map((hook) => [
         hook,
-        createRunner(hook, origin, parts.tables.classes.length, events, acquireSlot()),
+        createRunner(hook, origin, parts.tables.classes.length, events, acquireSeat()),
       ]),
     )
     this.health = new PolicyHealth(Object.values(this.runners).map((runner) => runner.counters))
@@ -143,8 +143,8 @@ export class PolicyVersion {
     this.#spare = undefined
     this.#adopt({ ports: {} })
     for (const runner of Object.values(this.runners)) {
-      releaseSlot(runner.slot)
-      runner.slot = sharedSlot
+      releaseSeat(runner.seat)
+      runner.seat = sharedSeat
     }
     // Otherwise each version would hold the one before it, and that one the one before.
     this.health.compareWith(undefined)
@@ -173,7 +173,7 @@ export class PolicyVersion {
     for (const runner of Object.values(this.runners)) {
       runner.port = instance.ports[runner.hook]
       // The table would keep the instance that was there alive.
-      vacate(runner.slot)
+      vacate(runner.seat)
     }
   }
 

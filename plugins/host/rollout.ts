@@ -49,5 +49,5 @@ export async function rollOut(gradual: GradualActivation, context: RolloutContex
 
 function callsOf(version: PolicyVersion | undefined): number {
   if (version === undefined) return 0
-  return Object.values(version.runners).reduce((sum, { counters }) => sum + counters.get('calls'), 0)
+  return Object.values(version.runners).reduce((sum, { counters }) => sum + counters.calls, 0)
 }

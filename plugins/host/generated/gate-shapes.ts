@@ -10,7 +10,6 @@ export const gateShapes: Readonly<Record<PolicyHook, GateShape>> = {
     outputBytes: 24,
     input: [['u16', 0, 0], ['u16', 2, 96], ['u16', 4, 80], ['u16', 6], ['u32', 8, 0], ['u32', 12], ['f64', 16], ['f64', 24], ['u64', 32], ['u32', 40], ['u32', 44], ['u16', 48, 24], ['u16', 50, 0], ['u8', 64], ['u8', 65], ['i32', 68], ['f64', 72], ['f64', 80], ['f64', 88]],
     output: [['i32', 0, -1], ['i32', 4, -1], ['u32', 8, 1], ['u32', 12, 4194304], ['u32', 16, 0]],
-    item: [['u8', 0], ['u8', 1], ['u8', 2], ['f64', 8], ['f64', 16], ['f64', 24], ['f64', 32], ['f64', 40], ['f64', 48], ['f64', 56], ['f64', 64], ['f64', 72]],
   },
   classify: {
     fuel: 5000,
@@ -29,26 +28,20 @@ export const gateShapes: Readonly<Record<PolicyHook, GateShape>> = {
     outputBytes: 2056,
     input: [['u16', 0, 0], ['u16', 2, 64], ['u16', 4, 80], ['u16', 6], ['u32', 8, 0], ['u32', 12], ['f64', 16], ['f64', 24], ['u64', 32], ['u32', 40], ['u32', 44], ['u16', 48, 8], ['u16', 50, 32]],
     output: [['u32', 0, 0]],
-    item: [['u16', 0], ['f64', 8], ['f64', 16], ['f64', 24], ['f64', 32], ['f64', 40], ['f64', 48], ['f64', 56], ['f64', 64], ['f64', 72]],
-    outputItem: [['f64', 0, 0], ['f64', 8, 0], ['f64', 16, 0], ['f64', 24, 0]],
   },
   resolve: {
     fuel: 100000,
     outputBytes: 65552,
     input: [['u16', 0, 0], ['u16', 2, 64], ['u16', 4, 40], ['u16', 6], ['u32', 8, 0], ['u32', 12], ['f64', 16], ['f64', 24], ['u64', 32], ['u32', 40], ['u32', 44], ['u16', 48, 16], ['u16', 50, 0]],
     output: [['u8', 0, 255], ['u32', 4, 0], ['u32', 8, 0], ['u32', 12, 0]],
-    item: [['u32', 0], ['u32', 4], ['u64', 8], ['f64', 16], ['u32', 24], ['u32', 28], ['u32', 32], ['u32', 36]],
   },
 }
 
 /** Ways to the instance behind a slot. */
 export interface Doors {
   select(slot: number, input: number, inputBytes: number, output: number, value3: number, value5: number, value6: number, value7: number, value8: bigint, value9: number, value10: number, value13: number, value14: number, value15: number, value16: number, value17: number, value18: number): number
-  selectItem(slot: number, input: number, output: number, value0: number, value1: number, value2: number, value3: number, value4: number, value5: number, value6: number, value7: number, value8: number, value9: number, value10: number, value11: number): void
   classify(slot: number, input: number, inputBytes: number, output: number, value5: number, value6: number, value7: number, value8: bigint, value9: number, value10: number, value13: number, value14: number, value15: number, value16: number, value17: number, value18: number, value19: number, value20: number, value21: number, value22: number, value23: number, value24: number, value25: number): number
   admit(slot: number, input: number, inputBytes: number, output: number, value5: number, value6: number, value7: number, value8: bigint, value9: number, value10: number, value13: number, value14: number, value15: number, value16: number, value17: number, value18: number, value19: number, value20: number, value21: number, value22: number, value23: number, value24: number): number
   plan(slot: number, input: number, inputBytes: number, output: number, value3: number, value5: number, value6: number, value7: number, value8: bigint, value9: number, value10: number): number
-  planItem(slot: number, input: number, output: number, value0: number, value1: number, value2: number, value3: number, value4: number, value5: number, value6: number, value7: number, value8: number, value9: number): void
   resolve(slot: number, input: number, inputBytes: number, output: number, value3: number, value5: number, value6: number, value7: number, value8: bigint, value9: number, value10: number): number
-  resolveItem(slot: number, input: number, output: number, value0: number, value1: number, value2: bigint, value3: number, value4: number, value5: number, value6: number, value7: number): void
 }

@@ -2,36 +2,48 @@
 
 import type { SelectDecision, SelectInput, ClassifyDecision, ClassifyInput, AdmitDecision, AdmitInput, PlanDecision, PlanInput, ResolveDecision, ResolveInput, TransportCandidate, PlanClass, ConflictVersion } from '../../../core/contract/policy.ts'
 import { writeBytes, writeText } from '../../abi/guest-memory.ts'
-import { hookStatus } from '../../abi/idl.ts'
-import { doors, occupants, occupy } from '../guest-door.ts'
-import { abstained, type HookRunner, invalid, isSampledCall, refused, sampled, trapped } from '../hook-runner.ts'
-import { count } from '../policy-counters.ts'
+import { occupy } from '../guest-door.ts'
+import { abstained, beginSample, type HookRunner, invalid, refused, sampled, trapped } from '../hook-runner.ts'
 import { canaryBucket, compareShadow, type Serving } from '../serving-chain.ts'
 import { numberRequestOperation, numberTransportName, numberTransportState, numberConsistency, readSelectDecision, readClassifyDecision, readAdmitDecision, readPlanDecision, readResolveDecision } from './policy-structs.ts'
 
 /** Asks one version for `select`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askSelect(runner: HookRunner<'select'>, input: SelectInput): SelectDecision | undefined {
-  const { port, slot, counters, result } = runner
+  const { port, seat, counters, result } = runner
   if (port === undefined) return undefined
-  const { values } = counters
-  const calls = (values[count.calls] as number) + 1
-  values[count.calls] = calls
-  const isSampled = isSampledCall(calls)
-  const startMs = isSampled ? runner.events.monotonic() : 0
+  const left = counters.left - 1
+  counters.left = left
+  const isSampled = left === 0
+  const startMs = isSampled ? beginSample(runner) : 0
   try {
     const { memory } = port
-    if (occupants[slot] !== port) occupy(slot, port)
+    if (seat.occupant !== port) occupy(seat, port)
     const items = input.candidates
     const itemCount = items.length
     // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
     if (itemCount > 32) return abstained(runner, isSampled, startMs, input)
+    memory.reattach()
+    const { u8, f64 } = memory
+    const at = memory.input
     for (let index = 0; index < itemCount; index += 1) {
       const item = items[index] as TransportCandidate
-      doors.selectItem(slot, memory.input + 96 + index * 80, 0, numberTransportName(item.transport), numberTransportState(item.state), item.distance, item.rttP50Ms, item.rttP99Ms, item.jitterMs, item.loss, item.bytesPerSecond, item.costPerGb, item.load, item.health, item.inFlight)
+      const to = at + 96 + index * 80
+      u8[to + 0] = numberTransportName(item.transport)
+      u8[to + 1] = numberTransportState(item.state)
+      u8[to + 2] = item.distance
+      f64[(to >>> 3) + 1] = item.rttP50Ms
+      f64[(to >>> 3) + 2] = item.rttP99Ms
+      f64[(to >>> 3) + 3] = item.jitterMs
+      f64[(to >>> 3) + 4] = item.loss
+      f64[(to >>> 3) + 5] = item.bytesPerSecond
+      f64[(to >>> 3) + 6] = item.costPerGb
+      f64[(to >>> 3) + 7] = item.load
+      f64[(to >>> 3) + 8] = item.health
+      f64[(to >>> 3) + 9] = item.inFlight
     }
-    const status = doors.select(slot, memory.input, 96 + itemCount * 80, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), numberConsistency(input.consistency), input.currentIndex, input.byteLength, input.sloMs, input.currentForMs)
-    if (status !== hookStatus.decided) {
-      if (status !== hookStatus.abstain) refused(runner, status)
+    const status = seat.doors.select(seat.slot, memory.input, 96 + itemCount * 80, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), numberConsistency(input.consistency), input.currentIndex, input.byteLength, input.sloMs, input.currentForMs)
+    if (status !== 0) {
+      if (status !== 1) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
     }
     const problem = readSelectDecision(memory, input.candidates.length, result)
@@ -43,7 +55,6 @@ export function askSelect(runner: HookRunner<'select'>, input: SelectInput): Sel
     trapped(runner, port, reason)
     return undefined
   }
-  values[count.decisions] = (values[count.decisions] as number) + 1
   counters.countReason(result.reason)
   if (isSampled) sampled(runner, startMs, input, result)
   return result
@@ -78,23 +89,22 @@ export function decideSelect(serving: Serving, input: SelectInput): SelectDecisi
 
 /** Asks one version for `classify`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askClassify(runner: HookRunner<'classify'>, input: ClassifyInput): ClassifyDecision | undefined {
-  const { port, slot, counters, result } = runner
+  const { port, seat, counters, result } = runner
   if (port === undefined) return undefined
-  const { values } = counters
-  const calls = (values[count.calls] as number) + 1
-  values[count.calls] = calls
-  const isSampled = isSampledCall(calls)
-  const startMs = isSampled ? runner.events.monotonic() : 0
+  const left = counters.left - 1
+  counters.left = left
+  const isSampled = left === 0
+  const startMs = isSampled ? beginSample(runner) : 0
   try {
     const { memory } = port
-    if (occupants[slot] !== port) occupy(slot, port)
+    if (seat.occupant !== port) occupy(seat, port)
     const attributes = input.attributes
     const attributeCount = Math.min(attributes.length, 8)
-    if (memory.u8.length === 0) memory.refresh()
+    memory.reattach()
     const key = writeText(memory, memory.input + 112, 128, input.key)
-    const status = doors.classify(slot, memory.input, 240, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), attributeCount, key & 255, key >>> 8, input.byteLength, 0 < attributeCount ? (attributes[0] as number) : 0, 1 < attributeCount ? (attributes[1] as number) : 0, 2 < attributeCount ? (attributes[2] as number) : 0, 3 < attributeCount ? (attributes[3] as number) : 0, 4 < attributeCount ? (attributes[4] as number) : 0, 5 < attributeCount ? (attributes[5] as number) : 0, 6 < attributeCount ? (attributes[6] as number) : 0, 7 < attributeCount ? (attributes[7] as number) : 0)
-    if (status !== hookStatus.decided) {
-      if (status !== hookStatus.abstain) refused(runner, status)
+    const status = seat.doors.classify(seat.slot, memory.input, 240, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), attributeCount, key & 255, key >>> 8, input.byteLength, 0 < attributeCount ? (attributes[0] as number) : 0, 1 < attributeCount ? (attributes[1] as number) : 0, 2 < attributeCount ? (attributes[2] as number) : 0, 3 < attributeCount ? (attributes[3] as number) : 0, 4 < attributeCount ? (attributes[4] as number) : 0, 5 < attributeCount ? (attributes[5] as number) : 0, 6 < attributeCount ? (attributes[6] as number) : 0, 7 < attributeCount ? (attributes[7] as number) : 0)
+    if (status !== 0) {
+      if (status !== 1) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
     }
     const problem = readClassifyDecision(memory, runner.classCount, result)
@@ -106,7 +116,6 @@ export function askClassify(runner: HookRunner<'classify'>, input: ClassifyInput
     trapped(runner, port, reason)
     return undefined
   }
-  values[count.decisions] = (values[count.decisions] as number) + 1
   counters.countReason(result.reason)
   if (isSampled) sampled(runner, startMs, input, result)
   return result
@@ -141,19 +150,18 @@ export function decideClassify(serving: Serving, input: ClassifyInput): Classify
 
 /** Asks one version for `admit`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askAdmit(runner: HookRunner<'admit'>, input: AdmitInput): AdmitDecision | undefined {
-  const { port, slot, counters, result } = runner
+  const { port, seat, counters, result } = runner
   if (port === undefined) return undefined
-  const { values } = counters
-  const calls = (values[count.calls] as number) + 1
-  values[count.calls] = calls
-  const isSampled = isSampledCall(calls)
-  const startMs = isSampled ? runner.events.monotonic() : 0
+  const left = counters.left - 1
+  counters.left = left
+  const isSampled = left === 0
+  const startMs = isSampled ? beginSample(runner) : 0
   try {
     const { memory } = port
-    if (occupants[slot] !== port) occupy(slot, port)
-    const status = doors.admit(slot, memory.input, 152, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), input.classIndex, input.byteLength, input.tokens, input.tokenWaitMs, input.queueDepth, input.inFlight, input.concurrencyLimit, input.p50Ms, input.p99Ms, input.sloMs, input.utilisation)
-    if (status !== hookStatus.decided) {
-      if (status !== hookStatus.abstain) refused(runner, status)
+    if (seat.occupant !== port) occupy(seat, port)
+    const status = seat.doors.admit(seat.slot, memory.input, 152, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), input.classIndex, input.byteLength, input.tokens, input.tokenWaitMs, input.queueDepth, input.inFlight, input.concurrencyLimit, input.p50Ms, input.p99Ms, input.sloMs, input.utilisation)
+    if (status !== 0) {
+      if (status !== 1) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
     }
     const problem = readAdmitDecision(memory, result)
@@ -165,7 +173,6 @@ export function askAdmit(runner: HookRunner<'admit'>, input: AdmitInput): AdmitD
     trapped(runner, port, reason)
     return undefined
   }
-  values[count.decisions] = (values[count.decisions] as number) + 1
   counters.countReason(result.reason)
   if (isSampled) sampled(runner, startMs, input, result)
   return result
@@ -200,27 +207,47 @@ export function decideAdmit(serving: Serving, input: AdmitInput): AdmitDecision 
 
 /** Asks one version for `plan`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askPlan(runner: HookRunner<'plan'>, input: PlanInput): PlanDecision | undefined {
-  const { port, slot, counters, result } = runner
+  const { port, seat, counters, result } = runner
   if (port === undefined) return undefined
-  const { values } = counters
-  const calls = (values[count.calls] as number) + 1
-  values[count.calls] = calls
-  const isSampled = isSampledCall(calls)
-  const startMs = isSampled ? runner.events.monotonic() : 0
+  const left = counters.left - 1
+  counters.left = left
+  const isSampled = left === 0
+  const startMs = isSampled ? beginSample(runner) : 0
   try {
     const { memory } = port
-    if (occupants[slot] !== port) occupy(slot, port)
+    if (seat.occupant !== port) occupy(seat, port)
     const items = input.classes
     const itemCount = items.length
     // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
     if (itemCount > 64) return abstained(runner, isSampled, startMs, input)
+    memory.reattach()
+    const { u16, f64 } = memory
+    const at = memory.input
+    const out = memory.output
     for (let index = 0; index < itemCount; index += 1) {
       const item = items[index] as PlanClass
-      doors.planItem(slot, memory.input + 64 + index * 80, memory.output + 8 + index * 32, item.classIndex, item.backlogRequests, item.backlogBytes, item.requestsPerSecond, item.bytesPerSecond, item.p99Ms, item.sloMs, item.weight, item.reservation, item.limit)
+      const to = at + 64 + index * 80
+      u16[(to >>> 1) + 0] = item.classIndex
+      f64[(to >>> 3) + 1] = item.backlogRequests
+      f64[(to >>> 3) + 2] = item.backlogBytes
+      f64[(to >>> 3) + 3] = item.requestsPerSecond
+      f64[(to >>> 3) + 4] = item.bytesPerSecond
+      f64[(to >>> 3) + 5] = item.p99Ms
+      f64[(to >>> 3) + 6] = item.sloMs
+      f64[(to >>> 3) + 7] = item.weight
+      f64[(to >>> 3) + 8] = item.reservation
+      f64[(to >>> 3) + 9] = item.limit
     }
-    const status = doors.plan(slot, memory.input, 64 + itemCount * 80, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket)
-    if (status !== hookStatus.decided) {
-      if (status !== hookStatus.abstain) refused(runner, status)
+    for (let index = 0; index < itemCount; index += 1) {
+      const to = out + 8 + index * 32
+      f64[(to >>> 3) + 0] = 0
+      f64[(to >>> 3) + 1] = 0
+      f64[(to >>> 3) + 2] = 0
+      f64[(to >>> 3) + 3] = 0
+    }
+    const status = seat.doors.plan(seat.slot, memory.input, 64 + itemCount * 80, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket)
+    if (status !== 0) {
+      if (status !== 1) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
     }
     const problem = readPlanDecision(memory, input.classes.length, result)
@@ -232,7 +259,6 @@ export function askPlan(runner: HookRunner<'plan'>, input: PlanInput): PlanDecis
     trapped(runner, port, reason)
     return undefined
   }
-  values[count.decisions] = (values[count.decisions] as number) + 1
   counters.countReason(result.reason)
   if (isSampled) sampled(runner, startMs, input, result)
   return result
@@ -267,39 +293,48 @@ export function decidePlan(serving: Serving, input: PlanInput): PlanDecision {
 
 /** Asks one version for `resolve`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askResolve(runner: HookRunner<'resolve'>, input: ResolveInput): ResolveDecision | undefined {
-  const { port, slot, counters, result } = runner
+  const { port, seat, counters, result } = runner
   if (port === undefined) return undefined
-  const { values } = counters
-  const calls = (values[count.calls] as number) + 1
-  values[count.calls] = calls
-  const isSampled = isSampledCall(calls)
-  const startMs = isSampled ? runner.events.monotonic() : 0
+  const left = counters.left - 1
+  counters.left = left
+  const isSampled = left === 0
+  const startMs = isSampled ? beginSample(runner) : 0
   try {
     const { memory } = port
-    if (occupants[slot] !== port) occupy(slot, port)
+    if (seat.occupant !== port) occupy(seat, port)
     const items = input.versions
     const itemCount = items.length
     // Too many items for the structs of this version: nobody's fault, and not the policy's to decide.
     if (itemCount > 2) return abstained(runner, isSampled, startMs, input)
-    if (memory.u8.length === 0) memory.refresh()
+    memory.reattach()
+    const { u32, f64, u64 } = memory
+    const at = memory.input
     let blob = 64 + itemCount * 40
     for (let index = 0; index < itemCount; index += 1) {
       const item = items[index] as ConflictVersion
-      const { etag } = item
-      const etagAt = blob
-      if (etag.length > 64 || blob + etag.length > 65824) return abstained(runner, isSampled, startMs, input)
-      writeBytes(memory, memory.input + blob, etag)
-      blob += (etag.length + 3) & -4
-      const { metadata } = item
-      const metadataAt = blob
-      if (metadata.length > 65536 || blob + metadata.length > 65824) return abstained(runner, isSampled, startMs, input)
-      writeBytes(memory, memory.input + blob, metadata)
-      blob += (metadata.length + 3) & -4
-      doors.resolveItem(slot, memory.input + 64 + index * 40, 0, item.region, item.isDeleteMarker ? 1 : 0, item.hlc, item.byteLength, etagAt, etag.length, metadataAt, metadata.length)
+      const to = at + 64 + index * 40
+      u32[(to >>> 2) + 0] = item.region
+      u32[(to >>> 2) + 1] = item.isDeleteMarker ? 1 : 0
+      u64[(to >>> 3) + 1] = item.hlc
+      f64[(to >>> 3) + 2] = item.byteLength
+      const etag = item.etag
+      const etagLength = etag.length
+      if (etagLength > 64 || blob + etagLength > 65824) return abstained(runner, isSampled, startMs, input)
+      writeBytes(memory, at + blob, etag)
+      u32[(to >>> 2) + 6] = blob
+      u32[(to >>> 2) + 7] = etagLength
+      blob += (etagLength + 3) & -4
+      const metadata = item.metadata
+      const metadataLength = metadata.length
+      if (metadataLength > 65536 || blob + metadataLength > 65824) return abstained(runner, isSampled, startMs, input)
+      writeBytes(memory, at + blob, metadata)
+      u32[(to >>> 2) + 8] = blob
+      u32[(to >>> 2) + 9] = metadataLength
+      blob += (metadataLength + 3) & -4
     }
-    const status = doors.resolve(slot, memory.input, blob, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket)
-    if (status !== hookStatus.decided) {
-      if (status !== hookStatus.abstain) refused(runner, status)
+    const status = seat.doors.resolve(seat.slot, memory.input, blob, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket)
+    if (status !== 0) {
+      if (status !== 1) refused(runner, status)
       return abstained(runner, isSampled, startMs, input)
     }
     const problem = readResolveDecision(memory, result)
@@ -311,7 +346,6 @@ export function askResolve(runner: HookRunner<'resolve'>, input: ResolveInput): 
     trapped(runner, port, reason)
     return undefined
   }
-  values[count.decisions] = (values[count.decisions] as number) + 1
   counters.countReason(result.reason)
   if (isSampled) sampled(runner, startMs, input, result)
   return result

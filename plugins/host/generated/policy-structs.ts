@@ -121,7 +121,7 @@ export function writeSelectInput(memory: GuestMemory, input: SelectInput): numbe
   const items = input.candidates
   const count = items.length
   if (count > 32) return -1
-  if (memory.u8.length === 0) memory.refresh()
+  memory.reattach()
   const { u8, u16, u32, i32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
@@ -184,11 +184,10 @@ export function readSelectDecision(
   count: number,
   result: SelectResult,
 ): string | undefined {
-  if (memory.u8.length === 0) memory.refresh()
   const { u32, i32 } = memory
   const out = memory.output
   const index = i32[(out >>> 2) + 0] as number
-  if (!(index >= 0 && index <= count - 1)) return outOfRange('index', index, `0 to ${count - 1}`)
+  if (!(index >= 0 && index <= count - 1)) return memory.reattach() ? readSelectDecision(memory, count, result) : outOfRange('index', index, `0 to ${count - 1}`)
   result.index = index
   const fallbackIndex = i32[(out >>> 2) + 1] as number
   if (!(fallbackIndex >= -1 && fallbackIndex <= count - 1)) return outOfRange('fallbackIndex', fallbackIndex, `-1 to ${count - 1}`)
@@ -209,7 +208,7 @@ export function readSelectDecision(
  * policy cannot be asked.
  */
 export function writeClassifyInput(memory: GuestMemory, input: ClassifyInput): number {
-  if (memory.u8.length === 0) memory.refresh()
+  memory.reattach()
   const { u8, u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
@@ -262,11 +261,10 @@ export function readClassifyDecision(
   classCount: number,
   result: ClassifyResult,
 ): string | undefined {
-  if (memory.u8.length === 0) memory.refresh()
   const { u8, u16, u32 } = memory
   const out = memory.output
   const classIndex = u16[(out >>> 1) + 0] as number
-  if (!(classIndex >= 0 && classIndex <= classCount - 1)) return outOfRange('classIndex', classIndex, `0 to ${classCount - 1}`)
+  if (!(classIndex >= 0 && classIndex <= classCount - 1)) return memory.reattach() ? readClassifyDecision(memory, classCount, result) : outOfRange('classIndex', classIndex, `0 to ${classCount - 1}`)
   result.classIndex = classIndex
   const priority = u8[out + 2] as number
   if (!(priority >= 0 && priority <= 255)) return outOfRange('priority', priority, '0 to 255')
@@ -281,7 +279,7 @@ export function readClassifyDecision(
  * policy cannot be asked.
  */
 export function writeAdmitInput(memory: GuestMemory, input: AdmitInput): number {
-  if (memory.u8.length === 0) memory.refresh()
+  memory.reattach()
   const { u8, u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
@@ -330,11 +328,10 @@ export function readAdmitDecision(
   memory: GuestMemory,
   result: AdmitResult,
 ): string | undefined {
-  if (memory.u8.length === 0) memory.refresh()
   const { u8, u32, f64 } = memory
   const out = memory.output
   const verdict = verdicts[u8[out + 0] as number]
-  if (verdict === undefined) return outOfRange('verdict', u8[out + 0] as number, 'a value of Verdict')
+  if (verdict === undefined) return memory.reattach() ? readAdmitDecision(memory, result) : outOfRange('verdict', u8[out + 0] as number, 'a value of Verdict')
   result.verdict = verdict
   const reason = u32[(out >>> 2) + 1] as number
   result.reason = reason
@@ -352,7 +349,7 @@ export function writePlanInput(memory: GuestMemory, input: PlanInput): number {
   const items = input.classes
   const count = items.length
   if (count > 64) return -1
-  if (memory.u8.length === 0) memory.refresh()
+  memory.reattach()
   const { u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
@@ -410,7 +407,7 @@ export function readPlanDecision(
   count: number,
   result: PlanResult,
 ): string | undefined {
-  if (memory.u8.length === 0) memory.refresh()
+  memory.reattach()
   const { u32, f64 } = memory
   const out = memory.output
   const reason = u32[(out >>> 2) + 0] as number
@@ -447,7 +444,7 @@ export function writeResolveInput(memory: GuestMemory, input: ResolveInput): num
   const items = input.versions
   const count = items.length
   if (count > 2) return -1
-  if (memory.u8.length === 0) memory.refresh()
+  memory.reattach()
   const { u8, u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
@@ -473,17 +470,19 @@ export function writeResolveInput(memory: GuestMemory, input: ResolveInput): num
     u64[(to >>> 3) + 1] = item.hlc
     f64[(to >>> 3) + 2] = item.byteLength
     const etag = item.etag
-    if (etag.length > 64 || blob + etag.length > 65824) return -1
+    const etagLength = etag.length
+    if (etagLength > 64 || blob + etagLength > 65824) return -1
     writeBytes(memory, at + blob, etag)
     u32[(to >>> 2) + 6] = blob
-    u32[(to >>> 2) + 7] = etag.length
-    blob += (etag.length + 3) & -4
+    u32[(to >>> 2) + 7] = etagLength
+    blob += (etagLength + 3) & -4
     const metadata = item.metadata
-    if (metadata.length > 65536 || blob + metadata.length > 65824) return -1
+    const metadataLength = metadata.length
+    if (metadataLength > 65536 || blob + metadataLength > 65824) return -1
     writeBytes(memory, at + blob, metadata)
     u32[(to >>> 2) + 8] = blob
-    u32[(to >>> 2) + 9] = metadata.length
-    blob += (metadata.length + 3) & -4
+    u32[(to >>> 2) + 9] = metadataLength
+    blob += (metadataLength + 3) & -4
   }
   u8[out + 0] = 255
   u32[(out >>> 2) + 1] = 0
@@ -506,11 +505,10 @@ export function readResolveDecision(
   memory: GuestMemory,
   result: ResolveResult,
 ): string | undefined {
-  if (memory.u8.length === 0) memory.refresh()
   const { u8, u32 } = memory
   const out = memory.output
   const outcome = outcomes[u8[out + 0] as number]
-  if (outcome === undefined) return outOfRange('outcome', u8[out + 0] as number, 'a value of Outcome')
+  if (outcome === undefined) return memory.reattach() ? readResolveDecision(memory, result) : outOfRange('outcome', u8[out + 0] as number, 'a value of Outcome')
   result.outcome = outcome
   const reason = u32[(out >>> 2) + 1] as number
   result.reason = reason

@@ -4,7 +4,8 @@ import { opcode, valueType } from './instructions.ts'
 /**
  * The way into a hook: one call that carries the input's numbers as parameters, stores them where the structs want them, presets the
  * output, fills the tank and calls the hook. Stores are cheaper there than in JavaScript, where each one has to find its typed
- * array, its bounds and whether the memory has been detached; and optimised JavaScript hands numbers over as they are.
+ * array, its bounds and whether the memory has been detached; and optimised JavaScript hands numbers over as they are. Items are
+ * stored by JavaScript all the same: a call for each of them costs more than its stores.
  */
 export interface GateShape {
   readonly fuel: number
@@ -13,10 +14,6 @@ export interface GateShape {
   readonly input: readonly Store[]
   /** What the output holds before the hook writes it: constants. */
   readonly output: readonly Store[]
-  /** Of one item: a call of its own for each, before that of the hook. */
-  readonly item?: readonly Store[]
-  /** What the output's item holds before: constants. */
-  readonly outputItem?: readonly Store[]
 }
 
 /** A field at an offset: a constant, or else the next parameter. */
@@ -40,9 +37,6 @@ const parametersOf = (fields: readonly Store[]) =>
 /** (input, input bytes, output, fields of header and input) -> status */
 export const gateParameters = ({ input }: GateShape) => [i32, i32, i32, ...parametersOf(input)]
 
-/** (input item, output item, fields) */
-export const itemParameters = ({ item = [] }: GateShape) => [i32, i32, ...parametersOf(item)]
-
 export function functionType(parameters: readonly number[], results: readonly number[]): Uint8Array {
   return Uint8Array.from([0x60, parameters.length, ...parameters, results.length, ...results])
 }
@@ -56,13 +50,6 @@ export function writeGate(code: ByteWriter, shape: GateShape, hookIndex: number,
   code.byte(opcode.localGet).u32(input).byte(opcode.localGet).u32(inputBytes)
   code.byte(opcode.localGet).u32(output).byte(opcode.i32Const).i32(shape.outputBytes)
   code.byte(opcode.call).u32(hookIndex)
-}
-
-/** The body of what stores an item, without locals and end. */
-export function writeItem(code: ByteWriter, { item = [], outputItem = [] }: GateShape): void {
-  const [input, output, firstField] = [0, 1, 2]
-  writeStores(code, item, input, firstField)
-  writeStores(code, outputItem, output, 0)
 }
 
 function writeStores(code: ByteWriter, fields: readonly Store[], base: number, firstField: number): void {

@@ -1,6 +1,6 @@
 import { ByteReader } from './byte-reader.ts'
 import { ByteWriter } from './byte-writer.ts'
-import { functionType, type GateShape, gateParameters, itemParameters, writeGate, writeItem } from './gate.ts'
+import { functionType, type GateShape, gateParameters, writeGate } from './gate.ts'
 import { type Instruction, misc, opcode, readInstruction, readValueType, valueType } from './instructions.ts'
 import { type ModuleLimits, moduleLimits } from './limits.ts'
 import { ModuleRefusal } from './module-refusal.ts'
@@ -28,7 +28,7 @@ export interface MeterOptions {
   readonly gates?: readonly GateOption[]
 }
 
-/** An export of type (i32, i32, i32, i32) -> i32 that gets a gate: the export `__pando_` + name, and one for its items. */
+/** An export of type (i32, i32, i32, i32) -> i32 that gets a gate: the export `__pando_` + name. */
 export interface GateOption {
   readonly hook: string
   readonly shape: GateShape
@@ -37,7 +37,6 @@ export interface GateOption {
 export const exportRefuel = '__pando_refuel'
 export const exportFuel = '__pando_fuel'
 export const gateName = (hook: string) => `__pando_${hook}`
-export const itemName = (hook: string) => `__pando_${hook}_item`
 
 /** Prices, in instructions. One is about 2 ns on the slowest path that was measured (4-iteration nested loops). */
 const growthPrice = 2_000
@@ -153,14 +152,11 @@ function injectedFunctions(
       code.byte(opcode.localGet).u32(0).byte(opcode.globalSet).u32(fuelGlobal),
     ),
     inject(exportFuel, [], [i32], (code) => code.byte(opcode.globalGet).u32(fuelGlobal)),
-    ...gates.flatMap(({ hook, shape }) => [
+    ...gates.map(({ hook, shape }) =>
       inject(gateName(hook), gateParameters(shape), [i32], (code) =>
         writeGate(code, shape, module.exports.get(hook)?.index ?? 0, fuelGlobal),
       ),
-      ...(shape.item === undefined
-        ? []
-        : [inject(itemName(hook), itemParameters(shape), [], (code) => writeItem(code, shape))]),
-    ]),
+    ),
   ]
 }
 

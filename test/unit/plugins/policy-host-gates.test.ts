@@ -3,7 +3,7 @@ import test from 'node:test'
 import fc from 'fast-check'
 import type { PolicyDecisions, PolicyHook } from '../../../core/contract/policy.ts'
 import { GuestMemory } from '../../../plugins/abi/guest-memory.ts'
-import { defaultTables, type PolicyInputs } from '../../../plugins/abi/json-values.ts'
+import { createInputReader, defaultTables, type PolicyInputs } from '../../../plugins/abi/json-values.ts'
 import { examineModule } from '../../../plugins/host/examine-module.ts'
 import {
   askAdmit,
@@ -12,7 +12,7 @@ import {
   askResolve,
   askSelect,
 } from '../../../plugins/host/generated/hook-calls.ts'
-import { acquireSlot, occupants, releaseSlot, sharedSlot } from '../../../plugins/host/guest-door.ts'
+import { acquireSeat, occupants, releaseSeat, sharedSeat } from '../../../plugins/host/guest-door.ts'
 import { createGuest, type GuestInstance, gatesOf } from '../../../plugins/host/guest-instance.ts'
 import { policyHooks } from '../../../plugins/host/hook-names.ts'
 import { type Ask, type CallFault, createRunner, type HookRunner } from '../../../plugins/host/hook-runner.ts'
@@ -39,7 +39,7 @@ function openGuest(wasm: Uint8Array): GuestInstance {
 function openRunner<H extends PolicyHook>(
   hook: H,
   guest: GuestInstance,
-  slot = sharedSlot,
+  seat = sharedSeat,
 ): { readonly runner: HookRunner<H>; readonly faults: CallFault[] } {
   const faults: CallFault[] = []
   const events = {
@@ -48,7 +48,7 @@ function openRunner<H extends PolicyHook>(
     onTrace: () => undefined,
     monotonic: () => 0,
   }
-  const runner = createRunner(hook, 'test', 5, events, slot)
+  const runner = createRunner(hook, 'test', 5, events, seat)
   runner.port = guest.ports[hook]
   return { runner, faults }
 }
@@ -95,6 +95,91 @@ test('a gate writes the same bytes as the structs that self-tests and authors wr
   )
 })
 
+/** A valid decision of each hook; resolve merges, so that a blob is read too. */
+const valid: Readonly<Record<PolicyHook, string>> = {
+  select: '(i32.store (local.get $out) (i32.const 0))',
+  classify: '(i32.store16 (local.get $out) (i32.const 1))',
+  admit: '(i32.store8 (local.get $out) (i32.const 1)) (f64.store offset=8 (local.get $out) (f64.const 7))',
+  plan: Array.from(
+    { length: 5 },
+    (_, at) => `(f64.store offset=${8 + at * 32} (local.get $out) (f64.const ${at + 1}))`,
+  ).join(' '),
+  resolve: `(i32.store8 (local.get $out) (i32.const 3)) (i32.store offset=8 (local.get $out) (i32.const 16))
+    (i32.store offset=12 (local.get $out) (i32.const 2)) (i32.store16 offset=16 (local.get $out) (i32.const 0x7d7b))`,
+}
+
+/** A page costs more than the fuel of these; growing by none detaches the arrays all the same. */
+const pages: Readonly<Partial<Record<PolicyHook, number>>> = { classify: 0, admit: 0 }
+
+const items: Readonly<Partial<Record<PolicyHook, object>>> = {
+  plan: { classes: defaultTables.classes.map((_, classIndex) => ({ classIndex })) },
+  select: { candidates: [{ transport: 'tcp' }] },
+  resolve: { versions: [{ region: 1 }, { region: 2 }] },
+}
+
+test('a guest that grows its memory in a call is read and written where its memory is then', () => {
+  for (const hook of policyHooks) {
+    const read = createInputReader().read(hook, items[hook] ?? {})
+    const input = 'problem' in read ? assert.fail(read.problem) : (read as PolicyInputs[PolicyHook])
+    const decided = (grows: boolean) => {
+      const body = `${grows ? `(drop (memory.grow (i32.const ${pages[hook] ?? 1})))` : ''} ${valid[hook]} i32.const 0`
+      const guest = openGuest(policyModule({ hooks: { [hook]: body, [other(hook)]: untouched } }))
+      const { runner, faults } = openRunner(hook, guest)
+      const beside = openRunner(other(hook), guest)
+      const besideInput = randomInput(other(hook), seededNumbers(7), defaultTables)
+      const decisions = [1, 2, 3].map(() => {
+        const decision = structuredClone((asks[hook] as Ask<PolicyHook>)(runner, input))
+        // The other hook of the instance learns of it too.
+        const abstained = (asks[other(hook)] as Ask<PolicyHook>)(
+          beside.runner,
+          besideInput as PolicyInputs[PolicyHook],
+        )
+        assert.equal(abstained, undefined)
+        const { memory } = guest.ports[other(hook)] ?? assert.fail()
+        memory.reattach()
+        assert.equal(memory.u32[(memory.input >>> 2) + 3], (besideInput as { seed: number }).seed)
+        return decision
+      })
+      assert.deepEqual([...faults, ...beside.faults], [])
+      assert.ok(decisions[0] !== undefined)
+      return decisions
+    }
+    assert.deepEqual(decided(true), decided(false), hook)
+  }
+})
+
+const other = (hook: PolicyHook): PolicyHook => (hook === 'classify' ? 'resolve' : 'classify')
+test('the first calls are shown, a new version is measured often and an old one seldom; calls and decisions are counted to one', () => {
+  const guest = openGuest(
+    policyModule({
+      hooks: {
+        // Every third abstains: the seed says which.
+        admit: `(if (i32.eqz (i32.rem_u (i32.load offset=12 (local.get $in)) (i32.const 3))) (then (return (i32.const 1)))) ${valid.admit} i32.const 0`,
+      },
+    }),
+  )
+  const { runner } = openRunner('admit', guest)
+  const { counters } = runner
+  const samples: number[] = []
+  let decided = 0
+  for (let calls = 1; calls <= 90_000; calls++) {
+    const before = counters.get('samples')
+    if (askAdmit(runner, admitInput({ seed: calls })) !== undefined) decided++
+    assert.equal(counters.calls, calls)
+    if (counters.get('samples') > before) samples.push(calls)
+  }
+  const expected = [
+    ...Array.from({ length: 1_024 }, (_, at) => (at + 1) * 64),
+    ...Array.from({ length: 23 }, (_, at) => 65_536 + (at + 1) * 1_024),
+  ]
+  assert.deepEqual(samples, expected)
+  const { calls, decisions, abstentions } = counters.snapshot()
+  assert.deepEqual(
+    { calls, decisions, abstentions },
+    { calls: 90_000, decisions: decided, abstentions: 30_000 },
+  )
+})
+
 const shedFor = (delayMs: number) =>
   `(i32.store8 (local.get $out) (i32.const 2)) (f64.store offset=8 (local.get $out) (f64.const ${delayMs})) i32.const 0`
 
@@ -110,18 +195,18 @@ test('callers that share a slot reach each its own instance', () => {
 })
 
 test('more callers than slots are served, and slots come back', () => {
-  const taken = Array.from({ length: 300 }, () => acquireSlot())
-  assert.ok(taken.includes(sharedSlot))
-  const own = taken.filter((slot) => slot !== sharedSlot)
+  const taken = Array.from({ length: 300 }, () => acquireSeat())
+  assert.ok(taken.includes(sharedSeat))
+  const own = taken.filter((seat) => seat !== sharedSeat)
   assert.equal(new Set(own).size, own.length)
-  for (const slot of taken) releaseSlot(slot)
-  const again = Array.from({ length: own.length }, () => acquireSlot())
-  assert.ok(!again.includes(sharedSlot))
-  for (const slot of again) releaseSlot(slot)
+  for (const seat of taken) releaseSeat(seat)
+  const again = Array.from({ length: own.length }, () => acquireSeat())
+  assert.ok(!again.includes(sharedSeat))
+  for (const seat of again) releaseSeat(seat)
 })
 
 test('what is retired, or has trapped, no longer stands in the table', async () => {
-  const standing = () => occupants.filter((gates) => gates !== undefined).length
+  const standing = () => occupants().length
   const before = standing()
   const region = await openRegion()
   const ask: PolicyDecisions['admit'] = (input) => region.host.decisions.admit(input)
