@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Catalog, Command, CommandResult } from '../contract/catalog.ts'
 import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
@@ -6,6 +8,7 @@ import type { OrderedLog, Position } from '../contract/ordered-log.ts'
 import type { PolicyDeployment } from '../contract/policy-deployment.ts'
 import { encodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { checkEntry } from './entry-schema.ts'
+import { table, tableKey } from './keys.ts'
 import { LmdbTables } from './lmdb-tables.ts'
 import { LocalLog } from './local-log.ts'
 import { readMeta } from './meta.ts'
@@ -13,6 +16,7 @@ import { readDeployment, readEpoch } from './policy-rows.ts'
 import { createReads } from './reader.ts'
 import { decodeResult } from './result.ts'
 import { stateHash } from './state-machine.ts'
+import type { TableReader } from './tables.ts'
 import { Writer, type WriterLimits } from './writer.ts'
 
 export interface CatalogOptions {
@@ -87,6 +91,7 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
   const { reader } = tables
   try {
     readMeta(reader)
+    checkNoReplica(directory, reader)
   } catch (error) {
     closed = true
     await writer.close()
@@ -161,7 +166,17 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
   }
 }
 
-function checkInline(command: Command, inlineBytes: number): void {
+/** What a majority of a cluster confirms must not be changed by one of its nodes alone. */
+function checkNoReplica(directory: string, reader: TableReader): void {
+  if (reader.get(tableKey(table.replica)) === undefined && !existsSync(join(directory, 'current'))) return
+  throw new StorageError(
+    'INVALID_CONFIG',
+    'this catalog belongs to a cluster: start the node with the configuration of the cluster',
+  )
+}
+
+/** INVALID_ARGUMENT. */
+export function checkInline(command: Command, inlineBytes: number): void {
   if (command.type !== 'put-object') return
   const length = command.object.inline?.length ?? 0
   if (length > inlineBytes) {

@@ -39,6 +39,10 @@ export const table = {
   policyDeployment: 0x13,
   /** Who is in the region: one row. */
   clusterMap: 0x14,
+  /** What this replica has promised and where it is: its own, unlike everything above. One row. */
+  replica: 0xf0,
+  /** [position] -> hash chain, and the record of the stream that the entry was in: as far back as the log rows go. */
+  chain: 0xf1,
 } as const
 
 /** LMDB's own limit with 4 KiB pages, as lmdb-js builds it. */

@@ -84,6 +84,26 @@ export class LmdbTables implements Tables, TableReader {
     return new LmdbCursor(this.database, this.window, start, end)
   }
 
+  /**
+   * The state as of the newest commit, for as long as the caller needs it: pages that it refers to are not used again meanwhile.
+   * Tables that are read in this way must be read in this way only.
+   */
+  pin(): PinnedTables {
+    const { database } = this
+    database.resetReadTxn()
+    const transaction = database.useReadTransaction() as PinnedTransaction
+    // lmdb-js must not take it for its own next reads, nor keep its cursors.
+    database.resetReadTxn()
+    const options = { transaction }
+    // Its types know no options here.
+    const read = database.getBinary.bind(database) as (key: Uint8Array, from: object) => Buffer | undefined
+    return {
+      get: (key) => (key.length > maxRowKeyBytes ? undefined : read(key, options)),
+      rows: (start, end) => new LmdbCursor(database, this.window, start, end, options),
+      release: () => transaction.done(),
+    }
+  }
+
   /** The next read sees everything that has been committed before this call, by any thread. */
   refresh(): void {
     this.database.resetReadTxn()
@@ -114,12 +134,21 @@ export class LmdbTables implements Tables, TableReader {
   }
 }
 
+/** lmdb-js's transaction, as far as its types leave it out. */
+type PinnedTransaction = ReturnType<RootDatabase['useReadTransaction']> & { done(): void }
+
+/** Rows of one moment. Nothing may be read after `release`. */
+export interface PinnedTables extends TableReader {
+  release(): void
+}
+
 type RowIterator = Iterator<unknown> & { return(): unknown }
 
 class LmdbCursor implements RowCursor {
   private readonly database: Database<Uint8Array, Uint8Array>
   private readonly window: Window
   private readonly end: Uint8Array
+  private readonly options: { readonly transaction?: PinnedTransaction }
   private rows: RowIterator | undefined
   private start: Uint8Array
 
@@ -128,7 +157,9 @@ class LmdbCursor implements RowCursor {
     window: Window,
     start: Uint8Array,
     end: Uint8Array,
+    options: { readonly transaction?: PinnedTransaction } = {},
   ) {
+    this.options = options
     this.database = database
     this.window = window
     this.start = start
@@ -155,7 +186,7 @@ class LmdbCursor implements RowCursor {
     if (this.rows === undefined) {
       if (Buffer.compare(this.start, this.end) >= 0) return false
       this.rows = this.database
-        .getRange({ start: this.start, end: this.end })
+        .getRange({ ...this.options, start: this.start, end: this.end })
         [Symbol.iterator]() as RowIterator
     }
     return this.rows.next().done !== true

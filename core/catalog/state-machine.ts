@@ -18,12 +18,17 @@ import { rowKey, type TableWriter } from './tables.ts'
 
 export interface Applied {
   readonly position: Position
+  readonly chain: Uint8Array
+  readonly session: Uint8Array
+  readonly sequence: number
   readonly answer: Uint8Array
 }
 
 export interface ApplyOptions {
   /** How many of the newest entries the log keeps for followers. */
   readonly retainEntries: number
+  /** Called for every entry that has changed the cluster map. */
+  readonly onClusterMap?: (position: Position) => void
 }
 
 /**
@@ -43,16 +48,20 @@ export function applyEntries(
     meta.chain = extendChain(meta.chain, meta.position, bytes)
     if (options.retainEntries > 0) writer.put(numberKey(table.log, meta.position), bytes)
     const { session, sequence } = entry
+    const place = { position: meta.position, chain: meta.chain, session, sequence }
     const known = findAnswer(writer, session, sequence)
     if (known !== undefined) {
-      return { position: meta.position, answer: known instanceof StorageError ? encodeFailure(known) : known }
+      return { ...place, answer: known instanceof StorageError ? encodeFailure(known) : known }
     }
     const context = new ApplyContext(writer, meta, entry)
     const result = context.unit(() => applyCommand(context, entry.command))
     const answer =
       result instanceof StorageError ? encodeFailure(result) : encodeSuccess(entry.command, result)
     rememberAnswer(writer, meta, session, sequence, answer)
-    return { position: meta.position, answer }
+    if (entry.command.type === 'set-cluster-map' && !(result instanceof StorageError)) {
+      options.onClusterMap?.(meta.position)
+    }
+    return { ...place, answer }
   })
   forgetEntries(writer, meta.position - options.retainEntries)
   writeMeta(writer, meta)

@@ -1,10 +1,10 @@
 import { closeSync, fsyncSync, openSync, statfsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import type { Command } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
 import { decodeEntry } from './entry.ts'
 import { LmdbTables } from './lmdb-tables.ts'
+import { isAllowedWhenFull } from './space.ts'
 import { applyEntries, forgetEntries } from './state-machine.ts'
 import {
   type FromWriter,
@@ -37,19 +37,6 @@ function apply(entries: readonly Uint8Array[]): void {
   const answers = joinBytes(applied.map(({ answer }) => answer))
   send({ type: 'applied', position: applied.at(-1)?.position ?? 0, answers }, [answers])
 }
-
-/** What a full device must still allow, or it could never become less full. */
-const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
-  'delete-objects',
-  'delete-bucket',
-  'abort-upload',
-  'collected',
-  'set-access-key-enabled',
-  // A policy that makes a full device worse can be taken back. The record replaces its predecessor and is bounded.
-  'deploy-policies',
-  // Nodes come, go and are replaced on full devices too.
-  'set-cluster-map',
-])
 
 const spaceCheckMs = 100
 let spaceCheckedMs = Number.NEGATIVE_INFINITY
@@ -85,7 +72,7 @@ function applyWithLittleSpace(entries: readonly Uint8Array[]): void {
 }
 
 function isAllowed(entry: Uint8Array | undefined): boolean {
-  return entry !== undefined && alwaysAllowed.has(decodeEntry(entry).command.type)
+  return entry !== undefined && isAllowedWhenFull(decodeEntry(entry).command)
 }
 
 function syncDirectory(path: string): void {

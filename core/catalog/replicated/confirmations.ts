@@ -1,0 +1,76 @@
+import type { Position } from '../../contract/ordered-log.ts'
+import { provenPosition, type VoterSet } from './generation.ts'
+
+/** A voter said that it has durably applied this much, in the generation at hand. */
+export interface Claim {
+  readonly position: Position
+  readonly chain: Uint8Array
+}
+
+/** Claims of one voter that this node cannot check yet, because it has not come so far. */
+const maxClaimsAhead = 64
+
+/**
+ * Which voters hold how much of this node's own branch, in one generation. A claim counts only once this node's chain at its position
+ * is the same; another chain there means that the stream gave different records to different nodes.
+ */
+export class Confirmations {
+  private readonly chainAt: (position: Position) => Uint8Array | undefined
+  private readonly proven = new Map<string, Position>()
+  private readonly ahead = new Map<string, Claim[]>()
+
+  constructor(chainAt: (position: Position) => Uint8Array | undefined) {
+    this.chainAt = chainAt
+  }
+
+  /** Answers false when the claim contradicts this node's own branch. */
+  note(voter: string, claim: Claim, tip: Position): boolean {
+    if (claim.position > tip) {
+      this.keep(voter, claim)
+      return true
+    }
+    return this.check(voter, claim)
+  }
+
+  /** This node has come to `tip`: answers the voters whose claims contradict its branch. */
+  advance(tip: Position): readonly string[] {
+    const contradicting: string[] = []
+    for (const [voter, claims] of this.ahead) {
+      let at = 0
+      for (let claim = claims[at]; claim !== undefined && claim.position <= tip; claim = claims[++at]) {
+        if (!this.check(voter, claim)) contradicting.push(voter)
+      }
+      if (at === claims.length) this.ahead.delete(voter)
+      else if (at > 0) claims.splice(0, at)
+    }
+    return contradicting
+  }
+
+  /** The newest position that a majority has proved to hold; -1: none. */
+  position(sets: readonly VoterSet[], tip: Position, self: string): number {
+    return provenPosition(sets, tip, (voter) => (voter === self ? tip : (this.proven.get(voter) ?? -1)))
+  }
+
+  reach(voter: string): number {
+    return this.proven.get(voter) ?? -1
+  }
+
+  private check(voter: string, { position, chain }: Claim): boolean {
+    const own = this.chainAt(position)
+    // Too old to know: it proves nothing, neither way.
+    if (own === undefined) return true
+    if (Buffer.compare(own, chain) !== 0) return false
+    if (position > this.reach(voter)) this.proven.set(voter, position)
+    return true
+  }
+
+  private keep(voter: string, claim: Claim): void {
+    const claims = this.ahead.get(voter) ?? []
+    const last = claims.at(-1)
+    if (last !== undefined && last.position >= claim.position) return
+    // The newest replaces the one before it: this node is far behind, and the oldest are what it will reach first.
+    if (claims.length === maxClaimsAhead) claims.pop()
+    claims.push(claim)
+    this.ahead.set(voter, claims)
+  }
+}

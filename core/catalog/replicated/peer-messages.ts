@@ -1,0 +1,276 @@
+import { z } from 'zod'
+import { StorageError } from '../../contract/errors.ts'
+import { pack, unpack } from '../encoding.ts'
+import type { Ballot, Founding, VoterSet } from './generation.ts'
+import type { BranchReport } from './vote.ts'
+
+/** Of `RegionPeers`. */
+export const topic = 'catalog'
+
+/** All that replicas say to each other: packed arrays, checked where they come in. */
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expected bytes')
+const chain = bytes.refine(({ length }) => length === 32, 'a chain has 32 bytes')
+const position = z
+  .int()
+  .min(0)
+  .max(2 ** 48 - 1)
+const name = z.string().max(64)
+const voter = z.string().min(3).max(100)
+const log = z.string().max(32)
+const ballot = z.tuple([z.int().min(0).max(Number.MAX_SAFE_INTEGER), name])
+const voterSets = z.array(z.tuple([position, z.array(voter).max(1000)])).max(1000)
+const founding = z.tuple([log, ballot, position, chain, z.string().max(200), voterSets])
+
+type PackedBallot = z.infer<typeof ballot>
+type PackedFounding = z.infer<typeof founding>
+
+const packBallot = ({ round, by }: Ballot): PackedBallot => [round, by]
+const unpackBallot = ([round, by]: PackedBallot): Ballot => ({ round, by })
+const packSets = (sets: readonly VoterSet[]): [number, string[]][] =>
+  sets.map((set) => [set.position, [...set.voters]])
+const unpackSets = (sets: readonly (readonly [number, string[]])[]): VoterSet[] =>
+  sets.map(([at, voters]) => ({ position: at, voters }))
+const packFounding = (value: Founding): PackedFounding => [
+  value.log,
+  packBallot(value.ballot),
+  value.position,
+  value.chain,
+  value.stream,
+  packSets(value.voterSets),
+]
+const unpackFounding = ([id, by, at, hash, stream, sets]: PackedFounding): Founding => ({
+  log: id,
+  ballot: unpackBallot(by),
+  position: at,
+  chain: hash,
+  stream,
+  voterSets: unpackSets(sets),
+})
+
+/** How packed rows keep a founding, too. */
+export const foundingFields = { pack: packFounding, unpack: unpackFounding, schema: founding }
+export const ballotFields = { pack: packBallot, unpack: unpackBallot, schema: ballot }
+export const voterSetFields = { pack: packSets, unpack: unpackSets, schema: voterSets }
+
+/** Told to everybody after each commit, and now and then. */
+export interface Progress {
+  readonly incarnation: string
+  /** Empty: has not heard of any log. */
+  readonly log: string
+  /** Of the generation that it is in. */
+  readonly ballot: Ballot
+  readonly promised: Ballot
+  readonly position: number
+  readonly chain: Uint8Array
+  readonly sequence: number
+}
+
+const progress = z.tuple([name, log, ballot, ballot, position, chain, position])
+
+export const progressMessage = {
+  encode: (value: Progress): Uint8Array =>
+    pack([
+      value.incarnation,
+      value.log,
+      packBallot(value.ballot),
+      packBallot(value.promised),
+      value.position,
+      value.chain,
+      value.sequence,
+    ]),
+  decode(message: Uint8Array): Progress {
+    const [incarnation, id, by, promised, at, hash, sequence] = parse(progress, message)
+    return {
+      incarnation,
+      log: id,
+      ballot: unpackBallot(by),
+      promised: unpackBallot(promised),
+      position: at,
+      chain: hash,
+      sequence,
+    }
+  },
+}
+
+/** Requests and what they answer. */
+export type PeerRequest =
+  /** A promise for this ballot, and a report of what is held. `log` is empty at the very first founding. */
+  | { readonly type: 'prepare'; readonly log: string; readonly ballot: Ballot }
+  /** How far the node has come: for linearizable reads. */
+  | { readonly type: 'place'; readonly log: string }
+
+const request = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('prepare'), log, ballot }),
+  z.strictObject({ type: z.literal('place'), log }),
+])
+
+export const peerRequest = {
+  encode: (value: PeerRequest): Uint8Array =>
+    pack(value.type === 'prepare' ? { ...value, ballot: packBallot(value.ballot) } : value),
+  decode(message: Uint8Array): PeerRequest {
+    const value = parse(request, message)
+    return value.type === 'prepare' ? { ...value, ballot: unpackBallot(value.ballot) } : value
+  },
+}
+
+export type PrepareAnswer =
+  /** It has promised another ballot that is not smaller. */
+  | { readonly granted: false; readonly promised: Ballot }
+  | { readonly granted: true; readonly report: BranchReport }
+
+const prepareAnswer = z.union([
+  z.tuple([z.literal(0), ballot]),
+  z.tuple([z.literal(1), voter, founding.nullable(), position, bytes, position, voterSets]),
+])
+const chainBytes = 32
+
+export const prepareAnswerMessage = {
+  encode(value: PrepareAnswer): Uint8Array {
+    if (!value.granted) return pack([0, packBallot(value.promised)])
+    const { report } = value
+    return pack([
+      1,
+      report.voter,
+      report.founding === undefined ? null : packFounding(report.founding),
+      report.position,
+      Buffer.concat(report.chains),
+      report.floor,
+      packSets(report.voterSets),
+    ])
+  },
+  decode(message: Uint8Array): PrepareAnswer {
+    const fields = parse(prepareAnswer, message)
+    if (fields[0] === 0) return { granted: false, promised: unpackBallot(fields[1]) }
+    const [, id, held, at, joined, floor, sets] = fields
+    if (floor > at || joined.length !== (at - floor + 1) * chainBytes) {
+      throw new StorageError('PROTOCOL_ERROR', 'a report has a chain for each of its positions')
+    }
+    const chains = Array.from({ length: at - floor + 1 }, (_, index) =>
+      joined.slice(index * chainBytes, (index + 1) * chainBytes),
+    )
+    return {
+      granted: true,
+      report: {
+        voter: id,
+        founding: held === null ? undefined : unpackFounding(held),
+        position: at,
+        chains,
+        floor,
+        voterSets: unpackSets(sets),
+      },
+    }
+  },
+}
+
+export interface PlaceAnswer {
+  readonly incarnation: string
+  readonly position: number
+}
+
+const place = z.tuple([name, position])
+
+export const placeAnswer = {
+  encode: ({ incarnation, position: at }: PlaceAnswer): Uint8Array => pack([incarnation, at]),
+  decode(message: Uint8Array): PlaceAnswer {
+    const [incarnation, at] = parse(place, message)
+    return { incarnation, position: at }
+  },
+}
+
+/** Asks for what the other node has behind this place. */
+export interface FetchRequest {
+  readonly log: string
+  readonly position: number
+  readonly chain: Uint8Array
+}
+
+const fetchFields = z.tuple([log, position, chain])
+
+export const fetchRequest = {
+  encode: (value: FetchRequest): Uint8Array => pack([value.log, value.position, value.chain]),
+  decode(message: Uint8Array): FetchRequest {
+    const [id, at, hash] = parse(fetchFields, message)
+    return { log: id, position: at, chain: hash }
+  },
+}
+
+/** The first piece of a fetch. */
+export interface FetchHeader {
+  /** entries: the asker's place is on the sender's branch, and what is behind it follows. copy: all rows follow. */
+  readonly mode: 'entries' | 'copy'
+  readonly founding: Founding | undefined
+  /** Where the sender is. */
+  readonly position: number
+  readonly chain: Uint8Array
+  readonly confirmed: number
+  /** entries: the stream's record that contains the asker's place; copy: the one that contains the sender's. */
+  readonly sequence: number
+  readonly voterSets: readonly VoterSet[]
+}
+
+const header = z.tuple([
+  z.enum(['entries', 'copy']),
+  founding.nullable(),
+  position,
+  chain,
+  position,
+  position,
+  voterSets,
+])
+
+export const fetchHeader = {
+  encode: (value: FetchHeader): Uint8Array =>
+    pack([
+      value.mode,
+      value.founding === undefined ? null : packFounding(value.founding),
+      value.position,
+      value.chain,
+      value.confirmed,
+      value.sequence,
+      packSets(value.voterSets),
+    ]),
+  decode(message: Uint8Array): FetchHeader {
+    const [mode, held, at, hash, confirmed, sequence, sets] = parse(header, message)
+    return {
+      mode,
+      founding: held === null ? undefined : unpackFounding(held),
+      position: at,
+      chain: hash,
+      confirmed,
+      sequence,
+      voterSets: unpackSets(sets),
+    }
+  },
+}
+
+/** A record that has been applied, as the log's rows keep it: `sequence` 0 where it belongs to an older generation. */
+export interface AppliedRecord {
+  readonly sequence: number
+  readonly entries: readonly Uint8Array[]
+}
+
+/** A piece of a fetch of entries: records in order, and the chain behind the last of them. */
+export interface RecordsPiece {
+  readonly chain: Uint8Array
+  readonly records: readonly AppliedRecord[]
+}
+
+const recordsPiece = z.tuple([chain, z.array(z.tuple([position, z.array(bytes)]))])
+
+export const recordsMessage = {
+  encode: (piece: RecordsPiece): Uint8Array =>
+    pack([piece.chain, piece.records.map(({ sequence, entries }) => [sequence, entries])]),
+  decode(message: Uint8Array): RecordsPiece {
+    const [hash, records] = parse(recordsPiece, message)
+    return { chain: hash, records: records.map(([sequence, entries]) => ({ sequence, entries })) }
+  },
+}
+
+function parse<T>(schema: z.ZodType<T>, message: Uint8Array): T {
+  const checked = schema.safeParse(unpack(message))
+  if (checked.success) return checked.data
+  throw new StorageError(
+    'PROTOCOL_ERROR',
+    `a message of the catalog is malformed: ${checked.error.issues[0]?.message}`,
+  )
+}

@@ -1,0 +1,125 @@
+import { StorageError } from '../../contract/errors.ts'
+import type { Replica } from './replica.ts'
+import { encodeRecord, entryOverheadBytes, recordOverheadBytes } from './stream-record.ts'
+import type { Submission, Submissions } from './submissions.ts'
+
+export interface PublisherPace {
+  /** Records on their way at one time: what is submitted meanwhile shares the next one. */
+  readonly window: number
+  readonly maxRecordBytes: number
+  /** A publication that was not answered by then may have happened. */
+  readonly publishMs: number
+  /** What was published and has not come back by then is published again. */
+  readonly echoMs: number
+  readonly retryMs: number
+}
+
+export const defaultPublisherPace: PublisherPace = {
+  window: 4,
+  maxRecordBytes: 512 * 1024,
+  publishMs: 2500,
+  echoMs: 2500,
+  retryMs: 100,
+}
+
+/** Packs what waits into records and publishes them, again and again until each entry has been applied or given up. */
+export class Publisher {
+  private readonly replica: Replica
+  private readonly submissions: Submissions
+  private readonly pace: PublisherPace
+  private onTheWay = 0
+  private scheduled = false
+  /** Published, and expected to come back; ascending. */
+  private readonly echoes: { readonly dueMs: number; readonly taken: readonly Submission[] }[] = []
+  private isListening = false
+
+  constructor(replica: Replica, submissions: Submissions, pace: Partial<PublisherPace> = {}) {
+    this.replica = replica
+    this.submissions = submissions
+    this.pace = { ...defaultPublisherPace, ...pace }
+  }
+
+  /** At the end of the turn, so that what its other callers submit shares the record. */
+  pump(): void {
+    if (this.scheduled) return
+    this.scheduled = true
+    queueMicrotask(() => {
+      this.scheduled = false
+      this.publishWaiting()
+    })
+  }
+
+  private publishWaiting(): void {
+    const { replica, submissions, pace } = this
+    while (
+      this.onTheWay < pace.window &&
+      submissions.hasQueued &&
+      replica.publishing !== undefined &&
+      replica.isActive
+    ) {
+      const { founding } = replica.row
+      if (founding === undefined) return
+      const room = Math.min(pace.maxRecordBytes, replica.options.streams.maxRecordBytes) - recordOverheadBytes
+      const taken = submissions.take(room, entryOverheadBytes)
+      const { position, chain } = replica.store
+      const entries = taken.map(({ bytes }) => bytes)
+      const { log, ballot } = founding
+      const record = encodeRecord({ log, ballot, position, chain, entries })
+      this.onTheWay++
+      this.publish(replica.publishing, record, taken)
+        .catch((error) => replica.fail(StorageError.from(error)))
+        .finally(() => {
+          this.onTheWay--
+          this.pump()
+        })
+    }
+  }
+
+  private async publish(
+    send: (record: Uint8Array, signal: AbortSignal) => Promise<number>,
+    record: Uint8Array,
+    taken: readonly Submission[],
+  ): Promise<void> {
+    const { pace, replica } = this
+    const { clock } = replica.options.environment
+    const done = new AbortController()
+    const stop = AbortSignal.any([done.signal, replica.closing.signal])
+    const late = clock.sleep(pace.publishMs, stop).then(() => {
+      throw new StorageError('DEADLINE_EXCEEDED', 'the stream did not answer in time')
+    })
+    try {
+      await Promise.race([send(record, stop), late])
+      this.awaitEcho(taken)
+    } catch (reason) {
+      done.abort()
+      if (replica.closing.signal.aborted) return
+      const error = StorageError.from(reason, 'UNAVAILABLE')
+      replica.options.log.debug({ err: error }, 'publishing again')
+      await clock.sleep(pace.retryMs, replica.closing.signal).catch(() => undefined)
+      this.submissions.again(taken)
+    } finally {
+      done.abort()
+    }
+  }
+
+  /** The stream took it; it may have lost it since. */
+  private awaitEcho(taken: readonly Submission[]): void {
+    this.echoes.push({ dueMs: this.replica.nowMs() + this.pace.echoMs, taken })
+    if (this.isListening) return
+    this.isListening = true
+    this.listen()
+      .catch(() => undefined)
+      .finally(() => {
+        this.isListening = false
+      })
+  }
+
+  private async listen(): Promise<void> {
+    const { clock } = this.replica.options.environment
+    for (let next = this.echoes[0]; next !== undefined; next = this.echoes[0]) {
+      await clock.sleep(Math.max(0, next.dueMs - this.replica.nowMs()), this.replica.closing.signal)
+      this.echoes.shift()
+      this.submissions.again(next.taken)
+    }
+  }
+}

@@ -1,0 +1,138 @@
+import { closeSync, fsyncSync, openSync, statfsSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { parentPort, workerData } from 'node:worker_threads'
+import { StorageError } from '../../contract/errors.ts'
+import { LmdbTables } from '../lmdb-tables.ts'
+import { readMeta } from '../meta.ts'
+import type { Applied } from '../state-machine.ts'
+import { joinBytes, splitBytes } from '../writer-protocol.ts'
+import { newReplicaRow, type ReplicaRow } from './generation.ts'
+import { applyChange, readReplicaRow, writeReplicaRow } from './replica-rows.ts'
+import type {
+  FromReplicaWriter,
+  ReplicaWriterSettings,
+  ReplicaWriterState,
+  ToReplicaWriter,
+} from './replica-writer-protocol.ts'
+
+/** The thread that writes a replica's rows: each change is one durable transaction. */
+const port = parentPort
+if (port === null) throw new Error('the writer of a replica runs in a worker thread')
+const settings = workerData as ReplicaWriterSettings
+const tables = new LmdbTables({ directory: settings.directory })
+// As for the embedded writer: the file's name must be as durable as the file.
+syncDirectory(settings.directory)
+syncDirectory(dirname(resolve(settings.directory)))
+
+const none = new ArrayBuffer(4)
+let row: ReplicaRow | undefined = readReplicaRow(tables.reader)
+
+function syncDirectory(path: string): void {
+  const descriptor = openSync(path, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+function ownRow(): ReplicaRow {
+  if (row === undefined) {
+    const made = newReplicaRow(settings.incarnation)
+    tables.transact((writer) => writeReplicaRow(writer, made))
+    row = made
+  }
+  return row
+}
+
+function state(): ReplicaWriterState {
+  const { position, chain } = readMeta(tables.reader)
+  const { bavail, bsize } = statfsSync(settings.directory)
+  return { position, chain, row: ownRow(), isSpaceLow: bavail * bsize < settings.minFreeBytes }
+}
+
+function change(message: Extract<ToReplicaWriter, { type: 'change' }>): FromReplicaWriter {
+  const entries = splitBytes(message.entries)
+  let at = 0
+  const records = message.records.map(([sequence, count]) => {
+    at += count
+    return { sequence, entries: entries.slice(at - count, at) }
+  })
+  const before = ownRow()
+  const result = tables.transact((writer) =>
+    applyChange(writer, before, { records, row: message.row }, settings.retainEntries),
+  )
+  row = result.row
+  return {
+    type: 'done',
+    state: state(),
+    applied: joinBytes(result.applied.map(packApplied)),
+    chains: Uint8Array.from(Buffer.concat(result.applied.map(({ chain }) => chain))).buffer,
+  }
+}
+
+/** Session, sequence u48, answer. */
+function packApplied({ session, sequence, answer }: Applied): Uint8Array {
+  const packed = Buffer.allocUnsafe(14 + answer.length)
+  packed.set(session.subarray(0, 8))
+  packed.writeUIntBE(sequence, 8, 6)
+  packed.set(answer, 14)
+  return packed
+}
+
+function serve(message: ToReplicaWriter): FromReplicaWriter {
+  switch (message.type) {
+    case 'change':
+      return change(message)
+    case 'rows': {
+      const parts = splitBytes(message.rows)
+      tables.transact((writer) => {
+        for (let index = 0; index + 1 < parts.length; index += 2) {
+          const [key, value] = [parts[index], parts[index + 1]]
+          if (key !== undefined && value !== undefined) writer.put(key, value)
+        }
+      })
+      row = undefined
+      break
+    }
+    case 'adopt':
+      tables.transact((writer) => writeReplicaRow(writer, message.row))
+      row = message.row
+      break
+    case 'place': {
+      // A copy that is not adopted yet has the row of the other replica, or none.
+      const { position, chain } = readMeta(tables.reader)
+      const found = readReplicaRow(tables.reader) ?? newReplicaRow(settings.incarnation)
+      return {
+        type: 'done',
+        state: { position, chain, row: found, isSpaceLow: false },
+        applied: none,
+        chains: none,
+      }
+    }
+    case 'close':
+      break
+  }
+  return { type: 'done', state: message.type === 'adopt' ? state() : emptyState, applied: none, chains: none }
+}
+
+const emptyState: ReplicaWriterState = {
+  position: 0,
+  chain: new Uint8Array(32),
+  row: newReplicaRow(settings.incarnation),
+  isSpaceLow: false,
+}
+
+port.on('message', (message: ToReplicaWriter) => {
+  let answer: FromReplicaWriter
+  try {
+    answer = serve(message)
+  } catch (error) {
+    const { code, reason } = StorageError.from(error)
+    answer = { type: 'failed', code, reason }
+  }
+  port.postMessage(answer)
+  if (answer.type !== 'failed' && message.type !== 'close') return
+  port.close()
+  void tables.close()
+})

@@ -1,0 +1,16 @@
+import type { Command } from '../contract/catalog.ts'
+
+/** What a full device must still allow, or it could never become less full. */
+const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
+  'delete-objects',
+  'delete-bucket',
+  'abort-upload',
+  'collected',
+  'set-access-key-enabled',
+  // A policy that makes a full device worse can be taken back. The record replaces its predecessor and is bounded.
+  'deploy-policies',
+  // Nodes come, go and are replaced on full devices too.
+  'set-cluster-map',
+])
+
+export const isAllowedWhenFull = ({ type }: Command): boolean => alwaysAllowed.has(type)
