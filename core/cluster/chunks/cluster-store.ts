@@ -1,0 +1,434 @@
+import type {
+  BodyDigest,
+  ChunkBuffer,
+  ChunkInfo,
+  ChunkStore,
+  ChunkStoreStats,
+  DigestAlgorithm,
+  ScrubFinding,
+} from '../../contract/chunk-store.ts'
+import type { Clock } from '../../contract/clock.ts'
+import { StorageError } from '../../contract/errors.ts'
+import { type ChunkId, chunkIdBytes } from '../../contract/ids.ts'
+import type { Logger } from '../../contract/logger.ts'
+import type { PlanSink } from '../../contract/qos.ts'
+import type { ReplicaAcks, RequestOptions } from '../../contract/transport.ts'
+import { type BegunTurn, ChunkTurns } from './chunk-turns.ts'
+import { HeldBuffer } from './held-buffer.ts'
+import { type ChunkLayout, groupOf } from './layout.ts'
+import type { ClusterPeers, DamagedCopy, PeerView } from './peers.ts'
+import { type CopyReader, readCopies } from './region-read.ts'
+import { type CopyFailure, readError, writeError } from './replica-errors.ts'
+import { type StragglerLimits, Stragglers } from './stragglers.ts'
+
+export interface ClusterStoreParts {
+  /** Name of this node. */
+  readonly self: string
+  readonly local: ChunkStore
+  readonly peers: ClusterPeers
+  /** By the map in force; asked anew for each request. */
+  readonly layout: () => ChunkLayout
+  /** How many copies are durable when a write is acknowledged. */
+  readonly acks: ReplicaAcks
+  /** In which order equally good copies are asked: positions in `views` (core/protocol/replicas.ts has the one in use). */
+  readonly order: (views: readonly PeerView[]) => readonly number[]
+  readonly clock: Clock
+  readonly log: Logger
+  /** Told of copies that are missing or damaged and could be read around, or that a write did not reach. Must not wait. */
+  readonly damaged: (copy: DamagedCopy) => void
+  /** 32 MiB and 5 s unless told. */
+  readonly stragglers?: StragglerLimits
+  /** For one copy of a write; 15 s unless told. */
+  readonly putDeadlineMs?: number
+}
+
+export interface ClusterStoreCounts {
+  readonly puts: number
+  /** Acknowledged although a copy failed or was given up. */
+  readonly partialPuts: number
+  readonly failedPuts: number
+  readonly gets: number
+  /** Answered by another copy because the first had failed, or was slow. */
+  readonly readsAround: number
+  readonly hedgedReads: number
+  readonly failedGets: number
+  /** Copies that are slower than their quorum, now. */
+  readonly stragglers: number
+  readonly stragglerBytes: number
+}
+
+const defaultStragglers: StragglerLimits = { bytes: 32 * 1024 * 1024, ms: 5000 }
+const defaultPutDeadlineMs = 15_000
+const getDeadlineMs = 10_000
+const hasDeadlineMs = 5000
+/** A read is asked for a second time when it takes longer than this many of its peer's medians, within bounds. */
+const hedgeMedians = 5
+const leastHedgeMs = 10
+const mostHedgeMs = 250
+const localHedgeMs = 100
+/** A map that changes under a read makes it look again, not for ever. */
+const mostLayouts = 3
+/** Nodes that are asked for a chunk that nobody has who should; a larger region leaves that to repair. */
+const mostAskedAnyway = 64
+
+/**
+ * The chunks of the whole region, through one node: what it is asked for it writes to and reads from the nodes that hold the chunk's
+ * placement group. Buffers are those of the local store; `list`, `scrub` and `stats` tell of the local store alone.
+ */
+export class ClusterChunkStore implements ChunkStore {
+  readonly kind: ChunkStore['kind']
+  readonly planSink?: PlanSink
+  readonly discard?: (bytes: Uint8Array) => void
+  readonly #parts: ClusterStoreParts
+  readonly #turns = new ChunkTurns()
+  readonly #stragglers: Stragglers
+  #isClosed = false
+  readonly #counts = {
+    puts: 0,
+    partialPuts: 0,
+    failedPuts: 0,
+    gets: 0,
+    readsAround: 0,
+    hedgedReads: 0,
+    failedGets: 0,
+  }
+
+  constructor(parts: ClusterStoreParts) {
+    const { local, clock } = parts
+    this.#parts = parts
+    this.kind = local.kind
+    this.#stragglers = new Stragglers(clock, parts.stragglers ?? defaultStragglers)
+    if (local.planSink !== undefined) this.planSink = local.planSink
+    const { discard } = local
+    if (discard !== undefined) this.discard = (bytes) => discard.call(local, bytes)
+  }
+
+  counts(): ClusterStoreCounts {
+    return { ...this.#counts, stragglers: this.#stragglers.count, stragglerBytes: this.#stragglers.bytes }
+  }
+
+  async acquire(byteLength: number, signal?: AbortSignal): Promise<ChunkBuffer> {
+    return new HeldBuffer(await this.#parts.local.acquire(byteLength, signal))
+  }
+
+  /**
+   * Durable at as many of the group's nodes as `acks` wants. The buffer may be released when it resolves, though other copies are
+   * still on their way. UNAVAILABLE when too few nodes could be reached: then some may have it nevertheless.
+   */
+  async put(id: ChunkId, buffer: ChunkBuffer, byteLength: number, qosClass?: number): Promise<void> {
+    this.#check()
+    if (id.length !== chunkIdBytes) throw new StorageError('INVALID_ARGUMENT', 'a chunk id has 16 bytes')
+    if (!Number.isInteger(byteLength) || byteLength < 1 || byteLength > buffer.bytes.length) {
+      throw new StorageError('INVALID_ARGUMENT', `cannot store ${byteLength} of ${buffer.bytes.length} bytes`)
+    }
+    const release = buffer instanceof HeldBuffer ? buffer.hold() : undefined
+    const inner = buffer instanceof HeldBuffer ? buffer.inner : buffer
+    let last: Promise<unknown> = Promise.resolve()
+    try {
+      await this.#turns.take(id, () => {
+        const begun = this.#write(id, inner, byteLength, qosClass)
+        last = begun.settled
+        return begun
+      })
+      this.#counts.puts++
+    } catch (error) {
+      this.#counts.failedPuts++
+      throw error
+    } finally {
+      // A buffer of somebody else's cannot be kept behind its owner's back: its owner waits.
+      if (release === undefined) await last
+      else void last.then(release)
+    }
+  }
+
+  #write(
+    id: ChunkId,
+    buffer: ChunkBuffer,
+    byteLength: number,
+    qosClass: number | undefined,
+  ): BegunTurn<void> {
+    const { self, local, peers, acks } = this.#parts
+    const writers = this.#parts.layout().writers(groupOf(id))
+    const wanted = acks === 'all' ? writers.length : acks === 'one' ? 1 : Math.floor(writers.length / 2) + 1
+    if (writers.length === 0) {
+      const error = new StorageError('UNAVAILABLE', 'no node of the region may hold chunks')
+      return { answer: Promise.reject(error), settled: Promise.resolve() }
+    }
+    const abort = new AbortController()
+    const options: RequestOptions = {
+      deadlineMs: this.#parts.putDeadlineMs ?? defaultPutDeadlineMs,
+      signal: abort.signal,
+      ...(qosClass === undefined ? {} : { classIndex: qosClass }),
+    }
+    const failures: CopyFailure[] = []
+    let durable = 0
+    let ended = 0
+    let straggled: (() => void) | undefined
+    let acknowledge: () => void = () => undefined
+    let refuse: (error: StorageError) => void = () => undefined
+    const answer = new Promise<void>((resolve, reject) => {
+      acknowledge = resolve
+      refuse = reject
+    })
+    /** The answer is given; what is still on its way is watched from here on. */
+    const decide = (): void => {
+      if (ended < writers.length) straggled = this.#stragglers.add(byteLength, () => abort.abort())
+    }
+    const copy = async (node: string): Promise<void> => {
+      try {
+        if (node === self) await local.put(id, buffer, byteLength, qosClass)
+        else {
+          const peer = peers(node)
+          if (peer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${node}`)
+          await peer.chunks.put(id, buffer, byteLength, options)
+        }
+        ended++
+        durable++
+        if (durable === wanted) {
+          acknowledge()
+          decide()
+        }
+      } catch (reason) {
+        ended++
+        failures.push({ node, error: StorageError.from(reason) })
+        if (failures.length === writers.length - wanted + 1) {
+          refuse(writeError(failures, wanted, writers.length))
+          decide()
+        }
+      }
+    }
+    const settled = Promise.all(writers.map(copy)).then(() => {
+      straggled?.()
+      if (durable < wanted || failures.length === 0) return
+      this.#counts.partialPuts++
+      for (const { node, error } of failures) this.#late(id, node, error)
+    })
+    return { answer, settled }
+  }
+
+  /** A copy of an acknowledged write is not there: its node is told to fetch it. */
+  #late(id: ChunkId, node: string, error: StorageError): void {
+    const { log, damaged } = this.#parts
+    if (error.code === 'CONFLICT')
+      log.error({ node, err: error }, 'a node has other bytes under the id of a new chunk')
+    damaged({ id, node, problem: error.code === 'CONFLICT' ? 'corrupt' : 'missing' })
+  }
+
+  /**
+   * From the nearest copy; around those that are missing, damaged, slow or out of reach. CHUNK_NOT_FOUND only when everybody who
+   * could have it has answered that it does not; UNAVAILABLE when a node that may have it could not be asked.
+   */
+  async get(
+    id: ChunkId,
+    offset: number,
+    length: number,
+    signal?: AbortSignal,
+    qosClass?: number,
+  ): Promise<ChunkBuffer> {
+    this.#check()
+    this.#counts.gets++
+    const ask = { id, offset, length, signal, qosClass }
+    for (let attempt = 1; ; attempt++) {
+      const layout = this.#parts.layout()
+      const names = layout.readers(groupOf(id))
+      const outcome = await readCopies(this.#readers(names, ask), this.#parts.clock, signal)
+      if (outcome.buffer !== undefined) {
+        if (outcome.hedged) this.#counts.hedgedReads++
+        if (outcome.failures.length > 0) this.#readAround(id, layout, outcome.failures)
+        return outcome.buffer
+      }
+      if (layout.map.epoch !== this.#parts.layout().map.epoch && attempt < mostLayouts) continue
+      const error = readError(outcome.failures)
+      const found =
+        error.code === 'CHUNK_NOT_FOUND' || error.code === 'CORRUPT_CHUNK'
+          ? await this.#readAnyway(layout, names, ask)
+          : undefined
+      if (found !== undefined) {
+        this.#readAround(id, layout, outcome.failures)
+        return found
+      }
+      this.#counts.failedGets++
+      throw error
+    }
+  }
+
+  /** Nobody who should has it. Whoever held it under an earlier map may still: nothing is given up before it is elsewhere. */
+  async #readAnyway(
+    layout: ChunkLayout,
+    asked: readonly string[],
+    ask: Ask,
+  ): Promise<ChunkBuffer | undefined> {
+    const rest = layout.others.filter((name) => !asked.includes(name))
+    const self = asked.includes(this.#parts.self) || layout.others.length === 0 ? [] : [this.#parts.self]
+    const names = [...self, ...rest].filter(
+      (name) => name === this.#parts.self || this.#parts.peers(name) !== undefined,
+    )
+    if (names.length === 0 || names.length > mostAskedAnyway) return undefined
+    const outcome = await readCopies(this.#readers(names, ask), this.#parts.clock, ask.signal)
+    return outcome.buffer
+  }
+
+  #readAround(id: ChunkId, layout: ChunkLayout, failures: readonly CopyFailure[]): void {
+    this.#counts.readsAround++
+    const { map } = layout
+    for (const { node, error } of failures) {
+      if (error.code !== 'CHUNK_NOT_FOUND' && error.code !== 'CORRUPT_CHUNK') continue
+      // Who is not complete yet fetches it anyway.
+      const isComing = map.moving !== undefined && !map.moving.complete.includes(node)
+      if (error.code === 'CHUNK_NOT_FOUND' && (isComing || !layout.isHolder(node, groupOf(id)))) continue
+      this.#parts.damaged({ id, node, problem: error.code === 'CORRUPT_CHUNK' ? 'corrupt' : 'missing' })
+    }
+  }
+
+  /** In the order in which they are to be asked: our own copy, then the better ways to new holders, then old ones. */
+  #readers(names: readonly string[], ask: Ask): readonly CopyReader[] {
+    const { self, local, peers, order } = this.#parts
+    const { id, offset, length, qosClass } = ask
+    const mine: CopyReader[] = []
+    const others: CopyReader[] = []
+    const views: PeerView[] = []
+    for (const node of names) {
+      if (node === self) {
+        mine.push({
+          node,
+          hedgeAfterMs: localHedgeMs,
+          read: (signal) => local.get(id, offset, length, signal, qosClass),
+        })
+        continue
+      }
+      const peer = peers(node)
+      const { distance, isUsable, p50Ms } = peer ?? unknownPeer
+      views.push({ distance, isUsable, p50Ms, inFlight: peer?.chunks.inFlight ?? 0 })
+      others.push({
+        node,
+        hedgeAfterMs:
+          p50Ms === 0 ? mostHedgeMs : Math.min(mostHedgeMs, Math.max(leastHedgeMs, hedgeMedians * p50Ms)),
+        read: async (signal) => {
+          if (peer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${node}`)
+          const options = {
+            deadlineMs: getDeadlineMs,
+            signal,
+            ...(qosClass === undefined ? {} : { classIndex: qosClass }),
+          }
+          return peer.chunks.get(id, offset, length, options)
+        },
+      })
+    }
+    const ordered = others.length < 2 ? others : order(views).flatMap((at) => others[at] ?? [])
+    return [...mine, ...ordered]
+  }
+
+  /** Whether any node has it that should. UNAVAILABLE when none says so and one could not be asked. */
+  async has(id: ChunkId): Promise<boolean> {
+    this.#check()
+    const { self, local, peers } = this.#parts
+    const names = this.#parts.layout().readers(groupOf(id))
+    if (names.includes(self) && (await local.has(id))) return true
+    const failures: CopyFailure[] = []
+    const answers = await Promise.all(
+      names.map(async (node) => {
+        if (node === self) return false
+        try {
+          return (await peers(node)?.chunks.has(id, { deadlineMs: hasDeadlineMs })) ?? unreachable(node)
+        } catch (reason) {
+          failures.push({ node, error: StorageError.from(reason) })
+          return false
+        }
+      }),
+    )
+    if (answers.includes(true)) return true
+    if (failures.length > 0) throw readError(failures)
+    if (names.length === 0) return local.has(id)
+    return false
+  }
+
+  /**
+   * At every node that holds the group or held it before. A node that cannot be reached frees its copy by itself, when it is back and
+   * finds that nothing owns it; UNAVAILABLE when none could be reached.
+   */
+  async delete(id: ChunkId, qosClass?: number): Promise<boolean> {
+    this.#check()
+    return this.#turns.take(id, () => {
+      const answer = this.#delete(id, qosClass)
+      return { answer, settled: answer.catch(() => undefined) }
+    })
+  }
+
+  async #delete(id: ChunkId, qosClass: number | undefined): Promise<boolean> {
+    const { self, local, peers } = this.#parts
+    const names = this.#parts.layout().readers(groupOf(id))
+    const failures: CopyFailure[] = []
+    const options = qosClass === undefined ? {} : { classIndex: qosClass }
+    const deleted = await Promise.all(
+      names.map(async (node) => {
+        try {
+          if (node === self) return await local.delete(id, qosClass)
+          return (await peers(node)?.chunks.delete(id, options)) ?? unreachable(node)
+        } catch (reason) {
+          failures.push({ node, error: StorageError.from(reason) })
+          return false
+        }
+      }),
+    )
+    const serious = failures.find(({ node }) => node === self)
+    if (serious !== undefined) throw serious.error
+    if (failures.length === names.length) throw writeError(failures, 1, names.length)
+    return deleted.includes(true)
+  }
+
+  list(after: ChunkId | null, limit: number): Promise<readonly ChunkInfo[]> {
+    return this.#parts.local.list(after, limit)
+  }
+
+  scrub(signal?: AbortSignal): AsyncIterable<ScrubFinding> {
+    return this.#parts.local.scrub(signal)
+  }
+
+  digest(algorithms: readonly DigestAlgorithm[]): BodyDigest {
+    const digest = this.#parts.local.digest(algorithms)
+    return {
+      update: (buffer, offset, length) =>
+        digest.update(buffer instanceof HeldBuffer ? buffer.inner : buffer, offset, length),
+      finish: () => digest.finish(),
+      abort: () => digest.abort(),
+    }
+  }
+
+  digestNow(
+    algorithms: readonly DigestAlgorithm[],
+    bytes: Uint8Array,
+  ): ReadonlyMap<DigestAlgorithm, Uint8Array> {
+    return this.#parts.local.digestNow(algorithms, bytes)
+  }
+
+  stats(): Promise<ChunkStoreStats> {
+    return this.#parts.local.stats()
+  }
+
+  /** Closes the local store too. Copies on their way are given up: repair brings them later. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    this.#stragglers.giveUpAll()
+    const closing = this.#parts.local.close()
+    await this.#turns.idle()
+    await closing
+  }
+
+  #check(): void {
+    if (this.#isClosed) throw new StorageError('CLOSED', 'the chunk store is closed')
+  }
+}
+
+interface Ask {
+  readonly id: ChunkId
+  readonly offset: number
+  readonly length: number
+  readonly signal: AbortSignal | undefined
+  readonly qosClass: number | undefined
+}
+
+const unknownPeer = { distance: 3, isUsable: false, p50Ms: 0 }
+
+function unreachable(node: string): never {
+  throw new StorageError('PEER_UNREACHABLE', `there is no link to ${node}`)
+}

@@ -1,0 +1,49 @@
+import type { ClusterMap } from '../../contract/cluster-map.ts'
+import { type ChunkId, placementGroupCount } from '../../contract/ids.ts'
+import { type Placement, placementBefore, placementOf } from '../placement/placement.ts'
+
+/** Where chunks are written, and where they may be, under one map, as one node sees it. */
+export interface ChunkLayout {
+  readonly map: ClusterMap
+  /** Names, the primary first. */
+  writers(group: number): readonly string[]
+  /** The same, and behind them those that held the group before, while chunks move. */
+  readers(group: number): readonly string[]
+  /** Whether the node is one of the writers. */
+  isHolder(name: string, group: number): boolean
+  /** All other nodes of the map, ascending. */
+  readonly others: readonly string[]
+}
+
+/** The group that a chunk's id names. */
+export const groupOf = (id: ChunkId): number => (((id[0] ?? 0) << 8) | (id[1] ?? 0)) % placementGroupCount
+
+/** A region that was never more than one node holds everything itself. */
+export function layoutOf(self: string, map: ClusterMap): ChunkLayout {
+  if (map.nodes.length === 0) {
+    const alone = [self]
+    return { map, writers: () => alone, readers: () => alone, isHolder: (name) => name === self, others: [] }
+  }
+  const now = placementOf(map)
+  const before = placementBefore(map)
+  const held = new Map<string, Uint8Array>()
+  for (const { name } of now.nodes) held.set(name, groupSet(now, name))
+  const readers = Array.from({ length: placementGroupCount }, (_, group) => {
+    const writers = now.holders(group)
+    const old = before?.holders(group).filter((name) => !writers.includes(name)) ?? []
+    return old.length === 0 ? writers : [...writers, ...old]
+  })
+  return {
+    map,
+    writers: (group) => now.holders(group),
+    readers: (group) => readers[group] ?? [],
+    isHolder: (name, group) => held.get(name)?.[group] === 1,
+    others: map.nodes.map(({ name }) => name).filter((name) => name !== self),
+  }
+}
+
+function groupSet(placement: Placement, name: string): Uint8Array {
+  const set = new Uint8Array(placementGroupCount)
+  for (const group of placement.groupsOf(name)) set[group] = 1
+  return set
+}
