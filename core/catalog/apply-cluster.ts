@@ -19,6 +19,10 @@ export function setClusterMap(context: ApplyContext, { map }: SetClusterMap): Co
       `the cluster map has epoch ${current.epoch}, and ${map.epoch} does not follow it: another change came first`,
     )
   }
+  const slots = map.nodes.flatMap(({ slot }) => slot ?? [])
+  if (new Set(slots).size < slots.length) {
+    throw new StorageError('INVALID_ARGUMENT', 'two nodes of a cluster map have the same slot')
+  }
   const before = votersOf(current)
   const after = votersOf(map)
   if (after.size === 0) throw new StorageError('INVALID_ARGUMENT', 'a cluster map names at least one voter')

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Command } from '../contract/catalog.ts'
+import { nodeSlotCount } from '../contract/cluster-map.ts'
 import { StorageError } from '../contract/errors.ts'
 import { maxChunkBytes, placementGroupCount, writeIdBytes } from '../contract/ids.ts'
 import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
@@ -145,6 +146,11 @@ const clusterMap = z.strictObject({
       incarnation: hexOf(16),
       state: z.enum(['joining', 'active', 'draining']),
       voter: z.boolean(),
+      slot: z
+        .int()
+        .min(0)
+        .max(nodeSlotCount - 1)
+        .optional(),
       control: text.min(1).max(261),
       transports: z.record(text.max(32), text.max(261)),
     }),

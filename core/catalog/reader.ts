@@ -80,6 +80,7 @@ export function createReads(tables: Tables): CatalogReads {
         ...(signature === undefined ? {} : { signedBy: signature.publicKey }),
       })),
 
+    lastTimeMs: () => readMeta(reader).time.ms,
     clusterMap: () => readClusterMap(reader),
 
     writeOwner(writeId) {

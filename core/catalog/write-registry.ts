@@ -5,29 +5,41 @@ import type { WriteRegistry } from '../contract/write-registry.ts'
 /** Write ids as map keys: the bytes as one Latin-1 character each. */
 const keyOf = (writeId: WriteId): string => String.fromCharCode(...writeId)
 
-export function createWriteRegistry(environment: Environment): WriteRegistry {
+export interface WriteRegistryOptions {
+  /** This node's slot in the cluster map, 0 to 4095: write ids of several nodes never meet. Absent: the only node there is. */
+  readonly slot?: () => number
+  /** No write id is of this time or earlier: of the last one known when the process began, whatever the clock says now. */
+  readonly afterMs?: number
+}
+
+/** Of the last four bytes of a write id: which node, and which of its writes of that millisecond. */
+const slotShift = 20
+
+export function createWriteRegistry(
+  environment: Environment,
+  { slot, afterMs = 0 }: WriteRegistryOptions = {},
+): WriteRegistry {
+  /** All of the four bytes, where no slot takes a part of them. */
+  const greatest = slot === undefined ? 0xffff_ffff : 2 ** slotShift - 1
   const inFlight = new Set<string>()
   const pins = new Map<string, number>()
-  let lastMs = 0
-  let lastLow = 0
+  let lastMs = afterMs
+  let lastLow = greatest
 
   return {
     begin() {
       // Two writes of one millisecond count up from a random start instead of drawing twice: a collision would let one
       // object's overwrite free the other's chunks. After a clock step backwards the old millisecond goes on.
       const nowMs = environment.clock.now()
-      const sameMs = nowMs <= lastMs && lastLow < 0xffff_ffff
+      const sameMs = nowMs <= lastMs && lastLow < greatest
       const ms = sameMs ? lastMs : Math.max(nowMs, lastMs + 1)
-      const writeId = makeWriteId(ms, (tail) => {
-        if (!sameMs) return environment.randomness.fill(tail)
-        new DataView(tail.buffer, tail.byteOffset).setUint32(0, lastLow + 1)
-        return tail
-      })
+      const writeId = makeWriteId(ms, environment.randomness.fill)
       const view = new DataView(writeId.buffer)
       // The start is drawn from the lower half, so that a millisecond never runs out of numbers.
-      if (!sameMs) view.setUint32(6, view.getUint32(6) & 0x7fff_ffff)
+      const low = sameMs ? lastLow + 1 : view.getUint32(6) % ((greatest + 1) / 2)
+      view.setUint32(6, slot === undefined ? low : slot() * 2 ** slotShift + low)
       lastMs = ms
-      lastLow = view.getUint32(6)
+      lastLow = low
       inFlight.add(keyOf(writeId))
       return writeId
     },

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { StorageError } from '../contract/errors.ts'
+import { addClusterCommands } from './cluster-commands.ts'
 import { advice, type GlobalOptions } from './connect.ts'
 import { exitCodes, exitFor } from './exit-codes.ts'
 import { addPolicyCommands } from './policy-commands.ts'
@@ -129,6 +130,7 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     .action(action<GlobalOptions & { watch?: boolean }>(async () => (await import('./links.ts')).showLinks))
 
   addPolicyNodeCommands(addPolicyCommands(program, action), action)
+  addClusterCommands(program, action)
 
   const config = program.command('config').description('the configuration file')
   config

@@ -33,7 +33,18 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
   })
   const { startNode } = await import('../node/start-node.ts')
   const environment = realEnvironment
-  const node = await startNode({ config, rootKeys, regionKey, environment, log: logger, version })
+  const stopping = new AbortController()
+  void firstSignal.then(() => stopping.abort())
+  const { signal } = stopping
+  let node: RunningNode
+  try {
+    node = await startNode({ config, rootKeys, regionKey, signal, environment, log: logger, version })
+  } catch (error) {
+    if (!signal.aborted) throw error
+    logger.info({ event: 'stopped' }, 'stopped before it served')
+    log.flush()
+    return exitCodes.ok[0]
+  }
   announce(terminal, node, config.region, options.json === true)
 
   const end = await Promise.race([
@@ -88,7 +99,9 @@ function announce(terminal: Terminal, node: RunningNode, region: string, json: b
     ? `${rootKeys.secretKey}   shown this once; kept in ${ready.data}/root-key.json`
     : origin === 'file'
       ? `in ${ready.data}/root-key.json`
-      : 'from PANDO_ROOT_SECRET_KEY'
+      : origin === 'region'
+        ? "in root-key.json among the region's keys"
+        : 'from PANDO_ROOT_SECRET_KEY'
   const aws = `aws --endpoint-url ${ready.s3} s3`
   terminal.out(
     `\nPando ${ready.version} serves region ${region}: ${store}, ready in ${ready.startedInMs} ms\n\n` +

@@ -60,6 +60,9 @@ export interface Catalog {
   /** Ascending by digest. */
   policyPackages(): readonly PolicyPackageRecord[]
 
+  /** The time given to the newest entry, milliseconds since the Unix epoch: it never goes back, whatever clocks do. */
+  lastTimeMs(): number
+
   /** Epoch 0 and no nodes before the first one. */
   clusterMap(): ClusterMap
 

@@ -60,9 +60,17 @@ export interface ClusterNode extends PlacementNode {
    * joining: fetches the catalog, holds no chunks. active. draining: gives its chunks away and takes no new ones, still a gateway.
    */
   readonly state: 'joining' | 'active' | 'draining'
+  /**
+   * Unique among the nodes, 0 to 4095: part of the ids of the writes that begin there, so that two nodes never give two bodies one
+   * id. Given when a node joins and kept. Absent: in maps made by hand.
+   */
+  readonly slot?: number
   /** Its catalog counts towards majorities. Two maps in a row differ by one voter at most. */
   readonly voter: boolean
   /** Where other nodes reach it: control (host:port), chunk RPC by transport (`tcp`, `shm`, `rdma`, `ipoib`). */
   readonly control: string
   readonly transports: Readonly<Record<string, string>>
 }
+
+/** Nodes of a region at most: each has a slot. */
+export const nodeSlotCount = 4096

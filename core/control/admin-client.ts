@@ -3,6 +3,7 @@ import type { Environment } from '../contract/clock.ts'
 import { isErrorCode, StorageError } from '../contract/errors.ts'
 import type { NodeLinksReport } from '../contract/link.ts'
 import { type AdminKeys, makeNonce, sealForCall, signCall, unsealForCall } from './authentication.ts'
+import { type ClusterClient, createClusterClient } from './cluster-service.ts'
 import type {
   AccessKeyMessage,
   BucketMessage,
@@ -13,7 +14,12 @@ import type {
   StatusReply,
 } from './messages.ts'
 import { createPolicyClient, type PolicyClient } from './policy-client.ts'
-import { type AdminMethod, adminMethods, policyServiceName } from './service-definition.ts'
+import {
+  type AdminMethod,
+  adminMethods,
+  clusterServiceName,
+  policyServiceName,
+} from './service-definition.ts'
 import { unreachable } from './unreachable.ts'
 
 /** Where the admin service is: the socket of a data directory, or an address with the root key. */
@@ -51,6 +57,7 @@ export interface AdminClient extends Disposable {
   collect(signal?: AbortSignal): AsyncIterable<JobUpdate>
   stop(): Promise<void>
   readonly policies: PolicyClient
+  readonly cluster: ClusterClient
   close(): void
 }
 
@@ -58,7 +65,11 @@ export interface AdminClient extends Disposable {
 const policyTimeoutMs = 60_000
 
 export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminClientOptions): AdminClient {
-  const methods = { ...adminMethods(), ...adminMethods(policyServiceName) }
+  const methods = {
+    ...adminMethods(),
+    ...adminMethods(policyServiceName),
+    ...adminMethods(clusterServiceName),
+  }
   const client = new Client(
     target.kind === 'socket' ? `unix:${target.path}` : target.address,
     credentials.createInsecure(),
@@ -160,6 +171,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
       (name, message) => call(name, message, undefined, Math.max(timeoutMs, policyTimeoutMs)),
       stream,
     ),
+    cluster: createClusterClient(call),
     close: () => client.close(),
     [Symbol.dispose]: () => client.close(),
   }

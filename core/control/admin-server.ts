@@ -16,9 +16,15 @@ import type { Logger } from '../contract/logger.ts'
 import type { AdminBackend } from './admin-backend.ts'
 import { type AdminKeys, createCallVerifier, sealForCall, unsealForCall } from './authentication.ts'
 import { type Call, parse, type Streaming, type Unary } from './call.ts'
+import { type ClusterBackend, clusterMethods } from './cluster-service.ts'
 import type { PolicyBackend } from './policy-backend.ts'
 import { policyMethods } from './policy-service.ts'
-import { policyServiceName, type ReceivedRequest, serverDefinition } from './service-definition.ts'
+import {
+  clusterServiceName,
+  policyServiceName,
+  type ReceivedRequest,
+  serverDefinition,
+} from './service-definition.ts'
 
 export interface AdminServer {
   /** Where TCP callers reach it. */
@@ -31,6 +37,7 @@ export interface AdminServer {
 export interface AdminServerOptions {
   readonly backend: AdminBackend
   readonly policies: PolicyBackend
+  readonly cluster: ClusterBackend
   readonly keys: AdminKeys
   readonly listen: { readonly host: string; readonly port: number }
   /** Path of the unix socket; already short enough for the kernel. */
@@ -137,7 +144,11 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     })
     const handlers: Record<string, unknown> = {}
     const policies = policyMethods(options.policies)
-    for (const [name, handle] of Object.entries({ ...unary, ...policies.unary })) {
+    for (const [name, handle] of Object.entries({
+      ...unary,
+      ...policies.unary,
+      ...clusterMethods(options.cluster),
+    })) {
       handlers[name] = unaryHandler(name, handle, signed)
     }
     for (const [name, handle] of Object.entries({ ...streaming, ...policies.streaming })) {
@@ -146,6 +157,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     const implementation = handlers as Parameters<Server['addService']>[1]
     server.addService(serverDefinition(), implementation)
     server.addService(serverDefinition(policyServiceName), implementation)
+    server.addService(serverDefinition(clusterServiceName), implementation)
     return server
   }
 

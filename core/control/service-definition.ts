@@ -13,12 +13,13 @@ export type AdminMethod = MethodDefinition<unknown, unknown>
 /** Fully qualified, without a leading dot. */
 export const adminServiceName = 'pando.admin.v1.Admin'
 export const policyServiceName = 'pando.admin.v1.Policies'
+export const clusterServiceName = 'pando.admin.v1.Cluster'
 
 let loaded: PackageDefinition | undefined
 
 /** A service by method name. Loaded at the first call, because it takes tens of milliseconds. */
 export function adminMethods(service = adminServiceName): Readonly<Record<string, AdminMethod>> {
-  loaded ??= loadSync([protoPath('admin.proto'), protoPath('policy.proto')], {
+  loaded ??= loadSync(['admin.proto', 'policy.proto', 'cluster.proto'].map(protoPath), {
     longs: Number,
     enums: String,
     defaults: true,

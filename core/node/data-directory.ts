@@ -49,7 +49,7 @@ interface Contents {
   readonly sealingKey: Uint8Array
   readonly rootKeys: RootKeys
   /** Where the root keys are from; `generated` only in the run that made them. */
-  readonly rootKeysFrom: 'environment' | 'generated' | 'file'
+  readonly rootKeysFrom: 'environment' | 'generated' | 'file' | 'region'
 }
 
 export interface OpenDataDirectory {
@@ -58,6 +58,8 @@ export interface OpenDataDirectory {
   readonly version: string
   readonly randomness: Randomness
   readonly rootKeys: RootKeys | undefined
+  /** What the region shares (32 bytes and the root keys): kept in the directory by nobody but the region's keys. */
+  readonly shared?: { readonly sealingKey: Uint8Array; readonly rootKeys: RootKeys }
 }
 
 /**
@@ -88,7 +90,7 @@ async function readOrMake(path: string, options: OpenDataDirectory): Promise<Con
   const formatPath = join(path, 'format.json')
 
   const formatText = await readIfThere(formatPath)
-  let sealingKey = decodeSealingKey(await readIfThere(sealingKeyPath))
+  let sealingKey = options.shared?.sealingKey ?? decodeSealingKey(await readIfThere(sealingKeyPath))
   if (formatText === undefined) {
     await refuseForeignFiles(path)
     if (sealingKey === undefined) {
@@ -110,6 +112,17 @@ async function readOrMake(path: string, options: OpenDataDirectory): Promise<Con
         'INVALID_CONFIG',
         `regionId is ${options.regionId}, but ${path} belongs to region ${format.regionId}; version ids carry the ` +
           'number, so it cannot change',
+      )
+    }
+    if (
+      sealingKey !== undefined &&
+      options.shared !== undefined &&
+      checkOf(sealingKey) !== format.sealingKeyCheck
+    ) {
+      throw new StorageError(
+        'INVALID_CONFIG',
+        `${path} was made with another sealing key than the one among the keys of the region: the secrets of its access keys ` +
+          'cannot be read with it; start with an empty data directory',
       )
     }
     if (sealingKey === undefined || checkOf(sealingKey) !== format.sealingKeyCheck) {
@@ -195,6 +208,7 @@ async function rootKeys(
   options: OpenDataDirectory,
 ): Promise<{ keys: RootKeys; from: DataDirectory['rootKeysFrom'] }> {
   if (options.rootKeys !== undefined) return { keys: options.rootKeys, from: 'environment' }
+  if (options.shared !== undefined) return { keys: options.shared.rootKeys, from: 'region' }
   const text = await readIfThere(path)
   if (text !== undefined) {
     try {

@@ -6,6 +6,7 @@ import type { Gateway } from '../gateway/s3/operation.ts'
 import type { Qos } from '../qos/open-qos.ts'
 import { createNodeMetrics } from '../telemetry/metrics.ts'
 import { createRequestTelemetry } from '../telemetry/request-telemetry.ts'
+import { noCluster } from './cluster/no-cluster.ts'
 import { isLoopback } from './config/addresses.ts'
 import type { RootKeys } from './config/load.ts'
 import type { NodeConfig } from './config/schema.ts'
@@ -25,6 +26,8 @@ export interface NodeOptions {
   readonly rootKeys: RootKeys | undefined
   /** From the environment; otherwise that of `rpc.regionKeyFile` or of the data directory. */
   readonly regionKey?: Uint8Array | undefined
+  /** Aborts when the node is to stop before it has started: a node of a cluster waits for others. */
+  readonly signal?: AbortSignal
   readonly environment: Environment
   readonly log: Logger
   readonly version: string
@@ -108,12 +111,18 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   ])
   loading.catch(() => undefined)
 
+  const isCluster = Object.keys(config.cluster.nodes).length > 0
+  const clusterModules = isCluster
+    ? await Promise.all([import('./cluster/open-foundation.ts'), import('./cluster/start-cluster.ts')])
+    : undefined
+  const membership = await clusterModules?.[0].readMembership(config, environment, log)
   const data = await openDataDirectory({
     path: config.data,
     regionId: config.regionId,
     version,
     randomness,
     rootKeys: options.rootKeys,
+    ...(membership === undefined ? {} : { shared: membership.keys }),
   })
   parts.push('data directory', partDeadlineMs, () => data.close())
   warnAboutExposure(config, log)
@@ -144,7 +153,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     linksModule,
   ] = await loading
 
-  const chunks = await addon.openChunkStore({
+  const local = await addon.openChunkStore({
     directory: data.chunksPath,
     ...(config.store.capacity === 'auto' ? {} : { capacityBytes: config.store.capacity }),
     poolBytes: config.store.pool,
@@ -155,25 +164,85 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     ...(config.store.reactors === 'auto' ? {} : { reactors: config.store.reactors }),
     log: log.child({ part: 'store' }),
   })
-  parts.push('chunk store', partDeadlineMs, () => chunks.close())
-  health.setStore(chunks)
-  sources.store = () => chunks.stats()
+  parts.push('chunk store', partDeadlineMs, () => local.close())
+  health.setStore(local)
+  sources.store = () => local.stats()
 
-  const catalog = await catalogModule.openCatalog({
-    directory: data.catalogPath,
-    regionId: config.regionId,
-    environment,
-    inlineBytes: config.s3.inlineBytes,
-    log: log.child({ part: 'catalog' }),
-    onFailure(error) {
-      health.report('catalog', 'the catalog cannot be written: the node stops')
-      fail(error)
-    },
-  })
-  parts.push('catalog', partDeadlineMs, () => catalog.close())
+  const onFailure = (error: StorageError): void => {
+    health.report('catalog', 'the catalog cannot be written: the node stops')
+    fail(error)
+  }
+  const foundation =
+    clusterModules === undefined || membership === undefined
+      ? undefined
+      : await clusterModules[0].openFoundation({
+          ...{ config, membership, health, environment, log, onFailure, parts, deadlineMs: partDeadlineMs },
+          dataPath: data.path,
+          catalogPath: data.catalogPath,
+          signal: options.signal ?? new AbortController().signal,
+        })
+  const catalog =
+    foundation?.catalog ??
+    (await catalogModule.openCatalog({
+      directory: data.catalogPath,
+      regionId: config.regionId,
+      environment,
+      inlineBytes: config.s3.inlineBytes,
+      log: log.child({ part: 'catalog' }),
+      onFailure,
+    }))
+  if (foundation === undefined) parts.push('catalog', partDeadlineMs, () => catalog.close())
   sources.catalog = () => catalog.stats()
 
-  const writes = registryModule.createWriteRegistry(environment)
+  const qos = qosModule.openQos({
+    config: config.qos,
+    environment,
+    log: log.child({ part: 'qos' }),
+    registry: metrics.registry,
+    nextTurn: setImmediate,
+  })
+  parts.push('quality of service', partDeadlineMs, async () => qos.close())
+  // Without admission no request has a class: then the numbers of the classes are nobody's.
+  if (config.qos.enabled && local.planSink !== undefined) qos.addPlanSink(local.planSink)
+
+  const policies = await policiesModule.openNodePolicies({
+    config: config.policies,
+    node: config.node,
+    catalog,
+    qos,
+    classTargetMs: (name) => config.qos.classes[name]?.slo ?? 0,
+    environment,
+    log: log.child({ part: 'policies' }),
+    registry: metrics.registry,
+  })
+  parts.push('policies', partDeadlineMs, () => policies.close())
+
+  // After the policies, which choose the transports, and before everything that reads or writes chunks.
+  const links = await linksModule.startLinks({
+    config,
+    data,
+    regionKey: membership?.keys.regionKey ?? options.regionKey,
+    chunks: local,
+    policies,
+    health,
+    registry: metrics.registry,
+    environment,
+    log: log.child({ part: 'links' }),
+  })
+  parts.push('links to other nodes', partDeadlineMs, () => links.close())
+
+  const cluster =
+    clusterModules === undefined || foundation === undefined
+      ? undefined
+      : clusterModules[1].startCluster({
+          ...{ config, foundation, local, links, qos, environment, parts, deadlineMs: partDeadlineMs },
+          log: log.child({ part: 'cluster' }),
+        })
+  const chunks = cluster?.chunks ?? local
+  const writes = registryModule.createWriteRegistry(environment, {
+    ...cluster?.writeIds,
+    afterMs: catalog.lastTimeMs(),
+  })
   const sealer = createSecretSealer(data.sealingKey, randomness)
   const gateway: Gateway = {
     catalog,
@@ -197,43 +266,6 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
 
   const maintenance = startMaintenance({ config, catalog, chunks, writes, health, metrics, environment, log })
   parts.push('background work', partDeadlineMs, () => maintenance.stop())
-
-  const qos = qosModule.openQos({
-    config: config.qos,
-    environment,
-    log: log.child({ part: 'qos' }),
-    registry: metrics.registry,
-    nextTurn: setImmediate,
-  })
-  parts.push('quality of service', partDeadlineMs, async () => qos.close())
-  // Without admission no request has a class: then the numbers of the classes are nobody's.
-  if (config.qos.enabled && chunks.planSink !== undefined) qos.addPlanSink(chunks.planSink)
-
-  const policies = await policiesModule.openNodePolicies({
-    config: config.policies,
-    node: config.node,
-    catalog,
-    qos,
-    classTargetMs: (name) => config.qos.classes[name]?.slo ?? 0,
-    environment,
-    log: log.child({ part: 'policies' }),
-    registry: metrics.registry,
-  })
-  parts.push('policies', partDeadlineMs, () => policies.close())
-
-  // After the policies, which choose the transports, and before the first request that might need a peer.
-  const links = await linksModule.startLinks({
-    config,
-    data,
-    regionKey: options.regionKey,
-    chunks,
-    policies,
-    health,
-    registry: metrics.registry,
-    environment,
-    log: log.child({ part: 'links' }),
-  })
-  parts.push('links to other nodes', partDeadlineMs, () => links.close())
 
   const s3 = gatewayModule.createS3Server(gateway, {
     observer: requests,
@@ -284,6 +316,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     control.startAdminServer({
       backend: adminBackend,
       policies: policies.backend,
+      cluster: cluster?.backend ?? noCluster(config.node),
       keys: data.rootKeys,
       listen: config.admin.listen,
       socketPath: data.sockets.address('admin.sock'),
@@ -296,6 +329,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
 
   parts.push('readiness', partDeadlineMs, async () => health.setState('stopping'))
   health.setState('ready')
+  cluster?.arrive()
   const { backend } = await chunks.stats()
   const facts: ReadyFacts = {
     s3: s3Endpoint,

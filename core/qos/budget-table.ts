@@ -10,12 +10,17 @@ export class Budget implements NamedState {
   requests: Gcra | undefined
   bytesIn: Gcra | undefined
   bytesOut: Gcra | undefined
+  /** Requests that wanted something of it, served or not, since somebody last looked. */
+  asked = 0
+  /** This gateway's part of it, 0 to 1. */
+  share = 1
 
   apply(numbers: QosBudget | undefined, nowMs: number): void {
     const burst = numbers?.burst ?? 0
-    this.requests = changed(this.requests, numbers?.requests ?? 0, burst, nowMs)
-    this.bytesIn = changed(this.bytesIn, numbers?.bytesIn ?? 0, burst, nowMs)
-    this.bytesOut = changed(this.bytesOut, numbers?.bytesOut ?? 0, burst, nowMs)
+    const part = (perSecond = 0): number => perSecond * this.share
+    this.requests = changed(this.requests, part(numbers?.requests), burst, nowMs)
+    this.bytesIn = changed(this.bytesIn, part(numbers?.bytesIn), burst, nowMs)
+    this.bytesOut = changed(this.bytesOut, part(numbers?.bytesOut), burst, nowMs)
   }
 
   isIdle(nowMs: number): boolean {
@@ -41,11 +46,13 @@ export class BudgetTable {
   #exact = new Map<string, QosBudget>()
   #patterns: { readonly matches: (name: string) => boolean; readonly numbers: QosBudget }[] = []
   readonly #names: BoundedNames<Budget & { readonly name: string }>
+  #shareOf: (name: string) => number = () => 1
 
   constructor(kind: BudgetKind, budgets: readonly QosBudget[], trackedNames: number) {
     this.kind = kind
     this.#names = new BoundedNames(trackedNames, (name) => {
       const budget = Object.assign(new Budget(), { name })
+      budget.share = this.#shareOf(name)
       budget.apply(this.#numbersOf(name), 0)
       return budget
     })
@@ -61,6 +68,28 @@ export class BudgetTable {
   reconfigure(budgets: readonly QosBudget[], nowMs: number): void {
     this.#read(budgets)
     for (const budget of this.#names.states()) budget.apply(this.#numbersOf(budget.name), nowMs)
+  }
+
+  /** Which part of each name's budget is this gateway's, asked when a name is first met and at `applyShares`. */
+  shareBy(shareOf: (name: string) => number): void {
+    this.#shareOf = shareOf
+  }
+
+  /** How many requests wanted something of each budget since the last call. */
+  *takeAsked(): Generator<{ readonly name: string; readonly asked: number }> {
+    for (const budget of this.#names.states()) {
+      yield { name: budget.name, asked: budget.asked }
+      budget.asked = 0
+    }
+  }
+
+  applyShares(nowMs: number): void {
+    for (const budget of this.#names.states()) {
+      const share = this.#shareOf(budget.name)
+      if (share === budget.share) continue
+      budget.share = share
+      budget.apply(this.#numbersOf(budget.name), nowMs)
+    }
   }
 
   #read(budgets: readonly QosBudget[]): void {

@@ -18,6 +18,7 @@ import { createRequestAdmission } from './request-admission.ts'
 import { RequestFacts } from './request-facts.ts'
 import { compileRules } from './request-rules.ts'
 import { Scheduler } from './scheduler.ts'
+import { type BudgetRegion, SharedBudgets } from './shared-budgets.ts'
 
 /** The hooks that QoS asks. */
 export type QosDecisions = Pick<PolicyDecisions, 'classify' | 'admit' | 'plan'>
@@ -40,6 +41,14 @@ export interface Qos {
    * classes can be added and removed only by a restart, since policies and the data plane know them by index.
    */
   reconfigure(config: QosConfig): void
+  /**
+   * Budgets are those of the region from now on, not of this gateway. What the others send goes to `hear`, with the name of the
+   * gateway; `stop` makes them this gateway's own again.
+   */
+  shareBudgets(region: BudgetRegion): {
+    hear(from: string, message: Uint8Array): void
+    stop(): void
+  }
   /** Rejects whoever waits and stops planning. */
   close(): void
 }
@@ -80,6 +89,7 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
   adoptClassBudgets()
   const fallback = createFallbackDecisions(() => names.indexOf(config.defaultClass))
   let decisions: QosDecisions = fallback
+  const sharing = new Set<SharedBudgets>()
   const tableListeners = new Set<(tables: PolicyTables) => void>()
   const facts = new RequestFacts(environment)
   facts.configure(policyTables(given), given.attributes)
@@ -146,6 +156,12 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
       distributor.refresh()
     },
     addPlanSink: (sink) => distributor.add(sink),
+    shareBudgets(region) {
+      const shared = new SharedBudgets(clock, budgets, region)
+      void shared.run()
+      sharing.add(shared)
+      return shared
+    },
     reconfigure(next) {
       checkQosConfig(next)
       if (classNames(next).join() !== names.join()) {
@@ -172,6 +188,7 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
       if (JSON.stringify(tables) !== before) for (const listener of tableListeners) listener(tables)
     },
     close() {
+      for (const shared of sharing) shared.stop()
       distributor.stop()
       scheduler.close()
     },

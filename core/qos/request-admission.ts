@@ -103,7 +103,9 @@ export function createRequestAdmission(parts: AdmissionParts): Admission {
       budgets.bucket.of(request.bucket, now),
       budgets.class.of(classQueue.name, now),
     ]) {
-      if (budget !== undefined) found.push(budget)
+      if (budget === undefined) continue
+      budget.asked++
+      found.push(budget)
     }
     return found
   }

@@ -56,3 +56,35 @@ test('a pin holds until every reader has released it; releasing twice counts onc
   second()
   assert.ok(!registry.isPinned(writeId))
 })
+
+test('nodes with different slots never give out the same id, though all of them draw the same numbers', () => {
+  const environment = {
+    clock: { now: () => 1000, monotonic: () => 0, sleep: async () => undefined },
+    randomness: { fill: (target: Uint8Array) => target.fill(0xff) },
+  }
+  const seen = new Set<string>()
+  for (const slot of [0, 1, 4095]) {
+    const registry = createWriteRegistry(environment, { slot: () => slot })
+    for (let write = 0; write < 100; write++) seen.add(Buffer.from(registry.begin()).toString('hex'))
+  }
+  assert.equal(seen.size, 300)
+})
+
+test('one node never gives out an id twice: a millisecond that is used up is followed by the next', () => {
+  const environment = {
+    clock: { now: () => 1000, monotonic: () => 0, sleep: async () => undefined },
+    randomness: { fill: (target: Uint8Array) => target.fill(0xff) },
+  }
+  const registry = createWriteRegistry(environment, { slot: () => 7, afterMs: 2000 })
+  let last = ''
+  let lastMs = 0
+  for (let write = 0; write < 1_200_000; write++) {
+    const id = registry.begin()
+    registry.settle(id)
+    const text = Buffer.from(id).toString('latin1')
+    assert.ok(text > last, 'ids of one node grow')
+    last = text
+    lastMs = writeIdTime(id)
+  }
+  assert.ok(lastMs > 2001, 'the first millisecond behind the last one known is full')
+})

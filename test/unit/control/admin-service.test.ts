@@ -16,6 +16,7 @@ import type { JobUpdate, StatusReply } from '../../../core/control/messages.ts'
 import type { PolicyBackend } from '../../../core/control/policy-backend.ts'
 import { adminMethods } from '../../../core/control/service-definition.ts'
 import { isUnreachable } from '../../../core/control/unreachable.ts'
+import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { linksReport } from '../../kit/link-reports.ts'
 
@@ -140,6 +141,7 @@ before(async () => {
     backend,
     // Has a test of its own: policy-service.test.ts.
     policies: {} as PolicyBackend,
+    cluster: noCluster('node-1'),
     keys,
     listen: { host: '127.0.0.1', port: 0 },
     socketPath,

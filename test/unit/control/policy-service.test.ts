@@ -15,6 +15,7 @@ import type {
   ExplainedRequestMessage,
   PolicyStatusMessage,
 } from '../../../core/control/policy-messages.ts'
+import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
@@ -178,6 +179,7 @@ before(async () => {
     // No test here calls what is not about policies.
     backend: {} as AdminBackend,
     policies,
+    cluster: noCluster('node-1'),
     keys,
     listen: { host: '127.0.0.1', port: 0 },
     socketPath,

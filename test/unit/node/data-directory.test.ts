@@ -199,3 +199,25 @@ test('a directory deeper than the address of a socket is long works as well', as
   assert.ok(!(await readdir(path)).some((name) => name.startsWith('lock')))
   await using _ = await open(path)
 })
+
+test('what a region shares is used as it is and not written down; another key later is refused', async () => {
+  const path = join(scratch, 'data')
+  const shared = {
+    sealingKey: new Uint8Array(32).fill(3),
+    rootKeys: { accessKeyId: 'PNDOREGION', secretKey: 'secret of the region' },
+  }
+  {
+    await using data = await open(path, { shared })
+    assert.deepEqual([...data.sealingKey], [...shared.sealingKey])
+    assert.deepEqual([data.rootKeysFrom, data.rootKeys], ['region', shared.rootKeys])
+    const names = await readdir(path)
+    assert.ok(!names.includes('sealing-key') && !names.includes('root-key.json'), `${names}`)
+  }
+  const foreign = { ...shared, sealingKey: new Uint8Array(32).fill(4) }
+  await assert.rejects(open(path, { shared: foreign }), {
+    code: 'INVALID_CONFIG',
+    message: /another sealing key/,
+  })
+  await using again = await open(path, { shared })
+  assert.equal(again.rootKeysFrom, 'region')
+})

@@ -1,0 +1,116 @@
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import {
+  authorityFolder,
+  makeClusterKeys,
+  makeNodeKeys,
+  type PlannedNode,
+} from '../cluster/keys/cluster-keys.ts'
+import { StorageError } from '../contract/errors.ts'
+import {
+  addToClusterFile,
+  makeClusterFile,
+  type NodeSpec,
+  parseNodeSpec,
+} from '../node/config/cluster-file.ts'
+import { loadConfig, rootKeysFrom } from '../node/config/load.ts'
+import { realEnvironment } from '../node/environment.ts'
+import type { InitOptions } from './cluster-options.ts'
+import { exitCodes } from './exit-codes.ts'
+import type { Terminal } from './terminal.ts'
+
+const fileName = 'cluster.yaml'
+const keysName = 'keys'
+
+/** Writes the configuration and all keys of a new region; nothing that is there is written over. */
+export async function initCluster(
+  terminal: Terminal,
+  options: InitOptions,
+  ...texts: readonly string[]
+): Promise<number> {
+  const nodes = texts.map(parseNodeSpec)
+  const directory = resolve(terminal.workingDirectory, options.directory)
+  const text = makeClusterFile({ region: options.region, replicas: Number(options.replicas), nodes })
+  // Checked as it will be read, once for each node, before anything is made.
+  const configs = nodes.map(({ name }) =>
+    loadConfig({ file: { name: fileName, text }, environment: {}, overrides: { node: name } }),
+  )
+  const rootKeys = rootKeysFrom(terminal.environment)
+  await mkdir(directory, { recursive: true, mode: 0o700 })
+  const path = join(directory, fileName)
+  await refuseExisting(path)
+  await makeClusterKeys(
+    {
+      directory: join(directory, keysName),
+      regionId: configs[0]?.regionId ?? 1,
+      nodes: nodes.map(planned),
+      ...(rootKeys === undefined ? {} : { rootKeys }),
+    },
+    realEnvironment,
+  )
+  await writeFile(path, text, { flag: 'wx', mode: 0o600 })
+  if (options.json === true) {
+    terminal.out(`${JSON.stringify({ directory, file: path, nodes: nodes.map(({ name }) => name) })}\n`)
+    return exitCodes.ok[0]
+  }
+  const keys = join(directory, keysName)
+  terminal.out(
+    `Made ${path} and the keys of ${nodes.length} nodes.\n\n` +
+      `1. Copy ${fileName} and ${keysName}/NAME (that node's folder only) to each machine, by a safe way.\n` +
+      `2. Keep ${join(keys, authorityFolder)} off the nodes: whoever has it can make nodes of this region.\n` +
+      `3. Start each node (nats-server must be installed on the first three; 'pando doctor' tells):\n` +
+      nodes.map(({ name }) => `     pando up --config ${fileName} --node ${name}\n`).join('') +
+      `The first start waits until all of them are there. The root key is in ${keysName}/NAME/root-key.json.\n`,
+  )
+  return exitCodes.ok[0]
+}
+
+/** One node more in the file, and its keys. */
+export async function addNode(terminal: Terminal, options: InitOptions, text = ''): Promise<number> {
+  const node = parseNodeSpec(text)
+  const directory = resolve(terminal.workingDirectory, options.directory)
+  const path = join(directory, fileName)
+  let before: string
+  try {
+    before = await readFile(path, 'utf8')
+  } catch (error) {
+    throw new StorageError(
+      'INVALID_CONFIG',
+      `cannot read ${path}: name the directory that 'pando cluster init' made`,
+      {
+        cause: error,
+      },
+    )
+  }
+  const after = addToClusterFile(before, node)
+  loadConfig({ file: { name: fileName, text: after }, environment: {}, overrides: { node: node.name } })
+  await makeNodeKeys(
+    {
+      authority: join(directory, keysName, authorityFolder),
+      node: planned(node),
+      to: join(directory, keysName, node.name),
+    },
+    realEnvironment,
+  )
+  await writeFile(`${path}.new`, after, { mode: 0o600 })
+  await rename(`${path}.new`, path)
+  if (options.json === true) terminal.out(`${JSON.stringify({ directory, file: path, node: node.name })}\n`)
+  else {
+    terminal.out(
+      `${node.name} is in ${path}. Copy the file and ${keysName}/${node.name} to its machine and start it:\n` +
+        `  pando up --config ${fileName} --node ${node.name}\n` +
+        'It joins the region by itself; the file of the other nodes need not change now.\n',
+    )
+  }
+  return exitCodes.ok[0]
+}
+
+const planned = ({ name, address }: NodeSpec): PlannedNode => ({ name, hosts: [address] })
+
+async function refuseExisting(path: string): Promise<void> {
+  const exists = await readFile(path).then(
+    () => true,
+    () => false,
+  )
+  if (exists) throw new StorageError('CONFLICT', `${path} is there already; it is never written over`)
+}

@@ -1,0 +1,15 @@
+import type { GlobalOptions } from './connect.ts'
+
+export interface InitOptions extends GlobalOptions {
+  readonly directory: string
+  readonly region: string
+  readonly replicas: string
+}
+
+export interface ChangeOptions extends GlobalOptions {
+  readonly wait?: boolean
+  readonly weight?: string
+  readonly zone?: string
+  readonly rack?: string
+  readonly force?: boolean
+}

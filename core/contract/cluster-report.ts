@@ -1,0 +1,79 @@
+/** What a node knows of its region: plain data, for the command line. Times are milliseconds. */
+export interface ClusterReport {
+  /** false: a region of one node. */
+  readonly enabled: boolean
+  /** Who tells this. */
+  readonly node: string
+  readonly epoch: number
+  readonly replicas: number
+  /** How many copies are durable before a write is acknowledged: one, quorum or all. */
+  readonly acks: string
+  /** Everything acknowledged would survive the loss of one more node, as far as this node knows. */
+  readonly isSafe: boolean
+  /** What is wrong, and what is being done about it; most serious first. */
+  readonly findings: readonly string[]
+  readonly log: ClusterLogReport
+  /** Ascending by name. */
+  readonly nodes: readonly ClusterNodeReport[]
+  readonly repair: ClusterRepairReport
+}
+
+export interface ClusterLogReport {
+  /** Grows when the log had to be founded anew, because what orders it had lost something. */
+  readonly generation: number
+  /** Of the newest entry that is durable here. */
+  readonly position: number
+  /** Of the newest entry that is durable at a majority: what readers see. */
+  readonly confirmed: number
+  /** Whether writes are taken. */
+  readonly isWritable: boolean
+  /** The servers that order it, as this node sees them. */
+  readonly servers: string
+}
+
+export interface ClusterNodeReport {
+  readonly name: string
+  /** joining, active or draining. */
+  readonly state: string
+  /** alive, suspect or dead, as this node sees it. */
+  readonly health: string
+  /** Since it was last heard of; 0 for this node. */
+  readonly silentForMs: number
+  readonly zone: string
+  readonly rack: string
+  readonly weight: number
+  readonly voter: boolean
+  /** Leads repair and rebalancing. */
+  readonly coordinator: boolean
+  /** Newest entry durable there, as far as is known here. */
+  readonly position: number
+  /** Transport of the data link to it; empty: none. */
+  readonly transport: string
+  /** It holds all chunks that the newest map gives it. */
+  readonly complete: boolean
+}
+
+/** Of this node. */
+export interface ClusterRepairReport {
+  /** Chunks that should be here, looked at in the walk under way, and how many there are about to be (0: not known). */
+  readonly checked: number
+  readonly total: number
+  readonly missing: number
+  readonly repairedChunks: number
+  readonly repairedBytes: number
+  /** Removed here because they belong elsewhere now. */
+  readonly removedChunks: number
+  readonly isWalking: boolean
+  /** Chunks are moving to new places: how many nodes have all of theirs, of how many. */
+  readonly movedNodes: number
+  readonly movingNodes: number
+}
+
+/** What can be changed about a node by hand. */
+export interface NodeChange {
+  readonly name: string
+  readonly state?: 'active' | 'draining' | undefined
+  readonly weight?: number | undefined
+  readonly zone?: string | undefined
+  readonly rack?: string | undefined
+}

@@ -1,0 +1,135 @@
+import type { CatalogReplicationStatus } from '../../catalog/replicated/catalog-status.ts'
+import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
+import type { ClusterNodeReport, ClusterRepairReport, ClusterReport } from '../../contract/cluster-report.ts'
+
+/** What is known here of another node. */
+export interface NodeView {
+  /** alive, suspect or dead. */
+  readonly health: string
+  readonly silentForMs: number
+  /** Transport of the data link; empty: none. */
+  readonly transport: string
+  /** What it told of its own repair; undefined: it did not answer. */
+  readonly repair: ClusterRepairReport | undefined
+}
+
+export interface ClusterView {
+  readonly node: string
+  readonly map: ClusterMap
+  readonly acks: string
+  readonly coordinator: string | undefined
+  readonly catalog: CatalogReplicationStatus
+  /** The servers that order the log, in words; and whether they answer. */
+  readonly servers: { readonly text: string; readonly isReachable: boolean }
+  readonly repair: ClusterRepairReport
+  /** Of the other nodes, by name. */
+  readonly others: ReadonlyMap<string, NodeView>
+}
+
+/** What a node tells of its region. Pure: everything that it says follows from what it was given. */
+export function reportCluster(view: ClusterView): ClusterReport {
+  const { node, map, acks, catalog, servers, repair } = view
+  const findings = findingsOf(view)
+  const isWritable = catalog.activity === 'following' && servers.isReachable
+  return {
+    enabled: true,
+    node,
+    epoch: map.epoch,
+    replicas: map.replicas,
+    acks,
+    isSafe: findings.length === 0,
+    findings,
+    log: {
+      generation: catalog.generation,
+      position: catalog.position,
+      confirmed: catalog.confirmed,
+      isWritable,
+      servers: servers.text,
+    },
+    nodes: map.nodes.map((member) => reportNode(view, member)),
+    repair: { ...repair, ...moveOf(map) },
+  }
+}
+
+function reportNode(view: ClusterView, member: ClusterNode): ClusterNodeReport {
+  const { name, state, zone, rack, weight, voter } = member
+  const other = view.others.get(name)
+  const isSelf = name === view.node
+  const heard = view.catalog.voters.find((one) => one.name === name)
+  return {
+    name,
+    state,
+    health: isSelf ? 'alive' : (other?.health ?? 'dead'),
+    silentForMs: isSelf ? 0 : (other?.silentForMs ?? 0),
+    zone,
+    rack,
+    weight,
+    voter,
+    coordinator: name === view.coordinator,
+    position: isSelf ? view.catalog.position : (heard?.position ?? 0),
+    transport: other?.transport ?? '',
+    complete: isComplete(view.map, member),
+  }
+}
+
+/** Whoever holds nothing has nothing to wait for. */
+const isComplete = ({ moving }: ClusterMap, { name, state, weight }: ClusterNode): boolean =>
+  moving === undefined || state !== 'active' || weight === 0 || moving.complete.includes(name)
+
+function moveOf(map: ClusterMap): Pick<ClusterRepairReport, 'movedNodes' | 'movingNodes'> {
+  if (map.moving === undefined) return { movedNodes: 0, movingNodes: 0 }
+  const holders = map.nodes.filter(({ state, weight }) => state === 'active' && weight > 0)
+  return {
+    movedNodes: holders.filter((member) => isComplete(map, member)).length,
+    movingNodes: holders.length,
+  }
+}
+
+/** Most serious first: what cannot be served, what could be lost, what is being done. */
+function findingsOf(view: ClusterView): readonly string[] {
+  const { map, catalog, servers, others } = view
+  const findings: string[] = []
+  if (!servers.isReachable)
+    findings.push(`no writes: the servers that order them do not answer (${servers.text})`)
+  findings.push(...catalog.problems)
+  const lost = map.nodes.filter(({ name }) => name !== view.node && others.get(name)?.health !== 'alive')
+  const voters = map.nodes.filter(({ voter }) => voter)
+  const majority = Math.floor(voters.length / 2) + 1
+  const present = voters.filter((voter) => !lost.includes(voter)).length
+  if (present < majority) {
+    findings.push(
+      `only ${present} of ${voters.length} voters answer: nothing can be written until ${majority} do`,
+    )
+  } else if (present - 1 < majority) {
+    findings.push(
+      `${present} of ${voters.length} voters answer: if one more goes, nothing can be written until it is back`,
+    )
+  }
+  for (const { name } of lost) {
+    findings.push(
+      `${name} does not answer: what it missed is brought to it when it is back; if it never will be, ` +
+        `'pando node remove ${name} --force' makes new copies elsewhere`,
+    )
+  }
+  const holders = map.nodes.filter(({ state, weight }) => state === 'active' && weight > 0)
+  if (holders.length < Math.max(2, map.replicas)) {
+    findings.push(
+      `${holders.length} nodes may hold chunks: ${Math.min(map.replicas, holders.length)} copies instead of ${map.replicas}`,
+    )
+  }
+  const missing = [...others.values()].reduce(
+    (sum, { repair }) => sum + (repair?.missing ?? 0),
+    view.repair.missing,
+  )
+  if (missing > 0) findings.push(`${missing} copies of chunks are missing: they are made again`)
+  const move = moveOf(map)
+  if (move.movingNodes > 0) {
+    findings.push(
+      `chunks are moving to new places: ${move.movedNodes} of ${move.movingNodes} nodes have all of theirs`,
+    )
+  }
+  for (const { name, state } of map.nodes) {
+    if (state === 'joining') findings.push(`${name} is joining: it fetches the catalog`)
+  }
+  return findings
+}

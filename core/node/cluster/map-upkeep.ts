@@ -1,0 +1,69 @@
+import { changeMap } from '../../cluster/placement/change-map.ts'
+import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
+
+/** What a node says of itself; the rest of its entry is decided by the region. */
+export type OwnEntry = Omit<ClusterNode, 'state' | 'voter' | 'slot'>
+
+/**
+ * The map in which this node's entry is right, or undefined when it is. A node that is not in the map joins; one that lost its disk
+ * takes its seat again with a new incarnation and what it held is copied to it; one that has moved says where it is. Zone, rack
+ * and weight are taken from its configuration when it joins, and changed by hand after that.
+ */
+export function withOwnEntry(map: ClusterMap, entry: OwnEntry): ClusterMap | undefined {
+  const known = map.nodes.find(({ name }) => name === entry.name)
+  if (known === undefined) {
+    const joining: ClusterNode = { ...entry, state: 'joining', voter: false, slot: freeSlot(map.nodes) }
+    return changeMap(map, { nodes: byName([...map.nodes, joining]) })
+  }
+  const { incarnation, control, transports } = entry
+  const isRight =
+    known.incarnation === incarnation &&
+    known.control === control &&
+    JSON.stringify(sorted(known.transports)) === JSON.stringify(sorted(transports))
+  if (isRight) return undefined
+  return changeMap(map, { nodes: replaced(map, { ...known, incarnation, control, transports }) })
+}
+
+/** The map in which a node that has joined holds chunks; undefined when there is nothing to do. CONFLICT while chunks move. */
+export function withArrival(map: ClusterMap, name: string): ClusterMap | undefined {
+  const known = map.nodes.find((node) => node.name === name)
+  if (known?.state !== 'joining') return undefined
+  return changeMap(map, { nodes: replaced(map, { ...known, state: 'active' }) })
+}
+
+/**
+ * The map with the voters that a region of so many nodes should have: three, or five from five nodes on, none of them on a node that
+ * is leaving. One step at a time, which is what the catalog takes; undefined when there is nothing to do. `isHere`: a node that
+ * answers, and follows the log.
+ */
+export function withVoters(map: ClusterMap, isHere: (name: string) => boolean): ClusterMap | undefined {
+  const staying = map.nodes.filter(({ state }) => state === 'active')
+  const wanted = staying.length >= 5 ? 5 : Math.min(staying.length, 3)
+  const voting = staying.filter(({ voter }) => voter)
+  if (voting.length < wanted) {
+    const next = staying.find(({ name, voter }) => !voter && isHere(name))
+    if (next !== undefined) return changeMap(map, { nodes: replaced(map, { ...next, voter: true }) })
+  }
+  const leaving = map.nodes.find(({ voter, state }) => voter && state === 'draining')
+  if (leaving !== undefined && voting.length >= wanted && voting.length > 0) {
+    return changeMap(map, { nodes: replaced(map, { ...leaving, voter: false }) })
+  }
+  return undefined
+}
+
+/** The lowest that nobody has. */
+export function freeSlot(nodes: readonly ClusterNode[]): number {
+  const taken = new Set(nodes.map(({ slot }) => slot))
+  let slot = 0
+  while (taken.has(slot)) slot++
+  return slot
+}
+
+export const replaced = (map: ClusterMap, changed: ClusterNode): readonly ClusterNode[] =>
+  map.nodes.map((node) => (node.name === changed.name ? changed : node))
+
+const byName = (nodes: readonly ClusterNode[]): readonly ClusterNode[] =>
+  nodes.toSorted((one, other) => (one.name < other.name ? -1 : 1))
+
+const sorted = (record: Readonly<Record<string, string>>): readonly (readonly [string, string])[] =>
+  Object.entries(record).toSorted(([one], [other]) => (one < other ? -1 : 1))

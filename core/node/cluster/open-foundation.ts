@@ -1,0 +1,205 @@
+import { join } from 'node:path'
+import type { ReplicatedCatalog } from '../../catalog/replicated/catalog-status.ts'
+import { openReplicatedCatalog } from '../../catalog/replicated/replicated-catalog.ts'
+import { loadNodeKeys, type NodeKeys } from '../../cluster/keys/node-keys.ts'
+import { changeMap } from '../../cluster/placement/change-map.ts'
+import type { Environment } from '../../contract/clock.ts'
+import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
+import { StorageError } from '../../contract/errors.ts'
+import type { Logger } from '../../contract/logger.ts'
+import { type GrpcRegionPeers, openRegionPeers } from '../../control/region-peers/region-peers.ts'
+import { formatListen } from '../config/addresses.ts'
+import { type ClusterSeat, seatAddress, seatsOf } from '../config/cluster-schema.ts'
+import type { NodeConfig } from '../config/schema.ts'
+import type { NodeHealth } from '../node-health.ts'
+import type { StopStack } from '../stop-stack.ts'
+import type { OwnEntry } from './map-upkeep.ts'
+import { type Order, openOrder } from './open-order.ts'
+
+/** Who this node is in its cluster; undefined for a region of one node. */
+export interface Membership {
+  readonly own: ClusterSeat
+  readonly seats: readonly ClusterSeat[]
+  readonly keys: NodeKeys
+}
+
+/** INVALID_CONFIG tells what is wrong with the keys. */
+export async function readMembership(
+  config: NodeConfig,
+  environment: Environment,
+  log: Logger,
+): Promise<Membership | undefined> {
+  const seats = seatsOf(config.cluster)
+  const own = seats.find(({ name }) => name === config.node)
+  if (own === undefined) return undefined
+  const keys = await loadNodeKeys({
+    folder: join(config.cluster.keys, config.node),
+    node: config.node,
+    regionId: config.regionId,
+    nowMs: environment.clock.now(),
+  })
+  for (const warning of keys.warnings) log.warn({ node: config.node }, warning)
+  return { own, seats, keys }
+}
+
+export interface FoundationParts {
+  readonly config: NodeConfig
+  readonly membership: Membership
+  readonly dataPath: string
+  readonly catalogPath: string
+  readonly health: Pick<NodeHealth, 'report' | 'clear'>
+  readonly environment: Environment
+  readonly log: Logger
+  readonly onFailure: (error: StorageError) => void
+  /** What is opened is closed by it, also when a later part fails. */
+  readonly parts: StopStack
+  readonly deadlineMs: number
+  /** The node is to stop while it waits for the others. */
+  readonly signal: AbortSignal
+}
+
+/** What a cluster stands on: talk between nodes, order, and the catalog that follows from it. */
+export interface Foundation {
+  readonly membership: Membership
+  readonly peers: GrpcRegionPeers
+  readonly order: Order
+  readonly catalog: ReplicatedCatalog
+}
+
+/** Resolves when the catalog can be read: on the first start of a region, when all of its nodes are there. */
+export async function openFoundation(options: FoundationParts): Promise<Foundation> {
+  const { config, membership, environment, log, parts, deadlineMs } = options
+  const { own, seats, keys } = membership
+  const peers = await openRegionPeers({
+    self: { regionId: config.regionId, name: config.node },
+    listen: { host: own.address, port: own.ports.control },
+    tls: keys.tls,
+    environment,
+    log: log.child({ part: 'peers' }),
+  }).catch((reason: unknown) => {
+    throw new StorageError(
+      'INVALID_CONFIG',
+      `cluster: cannot listen for other nodes on ${seatAddress(own, 'control')}: ${StorageError.from(reason).reason}`,
+      { cause: reason },
+    )
+  })
+  parts.push('talk between nodes', deadlineMs, () => peers.close())
+  peers.setPeers(controlAddresses(seats))
+
+  const order = await openOrder({
+    region: config.region,
+    cluster: config.cluster,
+    own,
+    seats,
+    keys,
+    dataPath: options.dataPath,
+    environment,
+    log: log.child({ part: 'nats' }),
+  })
+  parts.push('order of the log', deadlineMs, () => order.close())
+
+  const catalog = await openReplicatedCatalog({
+    directory: options.catalogPath,
+    environment,
+    regionId: config.regionId,
+    inlineBytes: config.s3.inlineBytes,
+    streams: order.streams,
+    peers,
+    name: config.node,
+    bootstrap: seats.map(({ name }) => name),
+    firstMap: (members) => firstMap(config, seats, members),
+    log: log.child({ part: 'catalog' }),
+    onFailure: options.onFailure,
+  })
+  parts.push('catalog', deadlineMs, () => catalog.close())
+  catalog.onClusterMap((map) => peers.setPeers(controlAddresses(seats, map)))
+
+  await waitUntilReady(options, { membership, peers, order, catalog })
+  peers.setPeers(controlAddresses(seats, catalog.clusterMap()))
+  return { membership, peers, order, catalog }
+}
+
+/** Tells, in the log and as health, what the start waits for. */
+async function waitUntilReady(options: FoundationParts, foundation: Foundation): Promise<void> {
+  const { health, log, signal, membership, environment } = options
+  const { catalog, peers } = foundation
+  const told = new AbortController()
+  const others = membership.seats.filter(({ name }) => name !== membership.own.name)
+  const tell = async (): Promise<void> => {
+    for (let waits = 0; ; waits++) {
+      await environment.clock.sleep(waits === 0 ? 2_000 : 10_000, told.signal)
+      const connected = new Set(peers.connected())
+      const missing = others.map(({ name }) => name).filter((name) => !connected.has(name))
+      const problems = catalog.status().problems
+      const why =
+        missing.length > 0
+          ? `waiting for ${missing.join(', ')}`
+          : problems.length > 0
+            ? problems.join('; ')
+            : 'waiting for the catalog of the region'
+      health.report('cluster', why)
+      log.warn({ missing, problems }, why)
+    }
+  }
+  const telling = tell().catch(() => undefined)
+  try {
+    await catalog.ready(signal)
+  } finally {
+    told.abort()
+    await telling
+    health.clear('cluster')
+  }
+}
+
+/** Of the map where it knows a node, else of the configuration: the only source before there is a map. */
+function controlAddresses(
+  seats: readonly ClusterSeat[],
+  map?: ClusterMap,
+): readonly { readonly name: string; readonly address: string }[] {
+  const addresses = new Map(seats.map((seat) => [seat.name, seatAddress(seat, 'control')]))
+  for (const { name, control } of map?.nodes ?? []) addresses.set(name, control)
+  return [...addresses].map(([name, address]) => ({ name, address }))
+}
+
+const tcpOnly = { shm: '', rdma: '', ipoib: '' }
+
+/** What a node's own entry in the map says of it, as its configuration has it. */
+export function entryOf(
+  rpc: Pick<NodeConfig['rpc'], 'shm' | 'rdma' | 'ipoib'>,
+  seat: ClusterSeat,
+  incarnation: string,
+): OwnEntry {
+  const { shm, rdma, ipoib } = rpc
+  const transports = Object.entries({
+    tcp: formatListen({ host: seat.address, port: seat.ports.rpc }),
+    shm,
+    rdma,
+    ipoib,
+  })
+  return {
+    name: seat.name,
+    zone: seat.zone,
+    rack: seat.rack,
+    weight: seat.weight,
+    incarnation,
+    control: seatAddress(seat, 'control'),
+    transports: Object.fromEntries(transports.filter(([, address]) => address !== '')),
+  }
+}
+
+/** Of the others it says what the shared file says; each corrects its own entry when it finds something else. */
+function firstMap(
+  config: NodeConfig,
+  seats: readonly ClusterSeat[],
+  members: readonly { readonly name: string; readonly incarnation: string }[],
+): ClusterMap {
+  const nodes = members.flatMap(({ name, incarnation }, slot): readonly ClusterNode[] => {
+    const seat = seats.find((one) => one.name === name)
+    if (seat === undefined) return []
+    const rpc = name === config.node ? config.rpc : tcpOnly
+    return [{ ...entryOf(rpc, seat, incarnation), state: 'active', voter: true, slot }]
+  })
+  const { replicas } = config.cluster
+  nodes.sort((one, other) => (one.name < other.name ? -1 : 1))
+  return changeMap({ epoch: 0, replicas, nodes: [] }, { nodes, replicas })
+}

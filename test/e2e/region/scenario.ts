@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { seededRandom } from '../../kit/random.ts'
+import { openRegion, type Region, type RegionNode, type RegionOptions } from '../../kit/region/region.ts'
+import { openRegionLoad, percentile, type RegionLoad } from './region-load.ts'
+
+/** What all scenarios of a region share. Figures go to standard output: the test that runs the scenario prints them. */
+export const bucket = 'region'
+
+export const say = (text: string): void => void process.stdout.write(`${text}\n`)
+
+export interface Stage extends AsyncDisposable {
+  readonly region: Region
+  readonly load: RegionLoad
+  /** The load goes on while `hurt` runs and for `afterMs`; prints the longest time without a success and resolves with it. */
+  under(what: string, hurt: () => Promise<void>, afterMs?: number): Promise<number>
+  /** Stops the load and reads everything at every gateway that runs. */
+  verify(): Promise<void>
+}
+
+export async function openStage(options: RegionOptions & { readonly clients?: number }): Promise<Stage> {
+  const seed = Number(process.env['PANDO_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
+  say(`seed ${seed}: repeat with PANDO_SEED=${seed}`)
+  const region = await openRegion(options)
+  const load = openRegionLoad({ bucket, random: seededRandom(seed), clients: options.clients ?? 6 })
+  try {
+    const began = performance.now()
+    await region.startAll()
+    say(`${region.nodes.length} nodes serve after ${Math.round(performance.now() - began)} ms`)
+    const [first] = region.nodes
+    assert.ok(first)
+    const made = await first.client.send({ method: 'PUT', bucket })
+    assert.equal(made.status, 200, `${made.body}`)
+  } catch (reason) {
+    const logs = region.nodes.map((node) => `${node.name}:\n${node.logTail()}`).join('\n')
+    await region[Symbol.asyncDispose]()
+    throw new Error(`the region did not begin: ${String(reason)}\n${logs}`, { cause: reason })
+  }
+  let isLoaded = false
+  const withLogs = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work()
+    } catch (reason) {
+      const logs = region.nodes.map((node) => `--- ${node.name}\n${node.logTail().slice(-6000)}`).join('\n')
+      throw new Error(`${reason instanceof Error ? reason.message : String(reason)}\n${logs}`, {
+        cause: reason,
+      })
+    }
+  }
+  return {
+    region,
+    load,
+    under: (what, hurt, afterMs = 3000) =>
+      withLogs(async () => {
+        load.setGateways(region.nodes.filter(({ running }) => running).map(({ client }) => client))
+        if (!isLoaded) load.start()
+        isLoaded = true
+        await sleep(500)
+        load.takeOutage()
+        await hurt()
+        await sleep(afterMs)
+        const { longestMs, succeeded, refused, latencies } = load.takeOutage()
+        const p99 = Math.round(percentile(latencies, 0.99))
+        say(
+          `${what}: longest time without a success ${Math.round(longestMs)} ms; ${succeeded} answered, ${refused} refused, ` +
+            `p50 ${Math.round(percentile(latencies, 0.5))} ms, p99 ${p99} ms`,
+        )
+        return longestMs
+      }),
+    verify: () =>
+      withLogs(async () => {
+        await load.stop()
+        isLoaded = false
+        for (const node of region.nodes) {
+          if (node.running) await load.verify(node.client)
+        }
+        say(`everything acknowledged is there at every gateway (${load.acknowledged} writes)`)
+      }),
+    [Symbol.asyncDispose]: () => region[Symbol.asyncDispose](),
+  }
+}
+
+/** Polls until it holds. */
+export async function until(
+  what: string,
+  holds: () => Promise<boolean>,
+  timeoutMs = 30_000,
+): Promise<number> {
+  const began = performance.now()
+  for (;;) {
+    if (await holds().catch(() => false)) return performance.now() - began
+    if (performance.now() - began > timeoutMs) throw new Error(`${what}: not within ${timeoutMs} ms`)
+    await sleep(100)
+  }
+}
+
+interface ReportOfNode {
+  readonly isSafe: boolean
+  readonly findings: readonly string[]
+  readonly repair: { readonly missing: number; readonly movingNodes: number }
+}
+
+/** `pando cluster status --json` of a node. */
+export async function clusterStatus(node: RegionNode): Promise<ReportOfNode> {
+  const { stdout, stderr } = await node.command('cluster', 'status', '--json')
+  if (!stdout.startsWith('{')) throw new Error(`${node.name}: ${stderr}`)
+  return JSON.parse(stdout) as ReportOfNode
+}

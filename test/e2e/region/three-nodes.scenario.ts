@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { seededBytes } from '../../kit/seeded-bytes.ts'
+import { bucket, clusterStatus, openStage, say, until } from './scenario.ts'
+
+/** Three nodes: what one takes the others serve; each of them is killed, frozen and cut off while clients go on. */
+await using stage = await openStage({ nodes: ['n1', 'n2', 'n3'] })
+const { region } = stage
+const [one, two, three] = region.nodes
+assert.ok(one && two && three)
+
+for (const byteLength of [0, 100, 100_000, 9_000_000]) {
+  const body = seededBytes(`size ${byteLength}`, 0, byteLength)
+  const put = await one.client.send({ method: 'PUT', bucket, key: `plain/${byteLength}`, body })
+  assert.equal(put.status, 200, `${put.body}`)
+  for (const node of region.nodes) {
+    const got = await node.client.send({ method: 'GET', bucket, key: `plain/${byteLength}` })
+    assert.equal(got.status, 200, `${node.name}: ${got.body}`)
+    assert.ok(got.body.equals(body), `${node.name} serves other bytes than were put at ${one.name}`)
+  }
+}
+const create = { method: 'PUT', bucket, key: 'only-one', headers: { 'if-none-match': '*' } }
+const winners = await Promise.all(
+  region.nodes.map(async ({ client }, index) => (await client.send({ ...create, body: `${index}` })).status),
+)
+assert.deepEqual(winners.toSorted(), [200, 412, 412], 'of three who create the same key one wins')
+say('what one gateway takes, all serve; of three conditional creates at three gateways one wins')
+
+const bound = 3000
+for (const node of region.nodes) {
+  const others = region.nodes.filter((other) => other !== node).map(({ client }) => client)
+  const gapMs = await stage.under(`kill -9 of ${node.name} and its NATS server`, async () => {
+    stage.load.setGateways(others)
+    await node.kill()
+  })
+  assert.ok(gapMs < bound, `no service for ${gapMs} ms after the death of ${node.name}`)
+  const beganMs = performance.now()
+  await node.start()
+  say(`${node.name} serves again ${Math.round(performance.now() - beganMs)} ms after its start`)
+}
+for (const node of region.nodes) {
+  const others = region.nodes.filter((other) => other !== node).map(({ client }) => client)
+  const gapMs = await stage.under(`${node.name} frozen for 5 s`, async () => {
+    stage.load.setGateways(others)
+    node.setPaused(true)
+    await sleep(5000)
+    node.setPaused(false)
+  })
+  assert.ok(gapMs < bound, `no service for ${gapMs} ms while ${node.name} stood still`)
+}
+const cutMs = await stage.under(`${two.name} cut off for 5 s`, async () => {
+  stage.load.setGateways([one.client, three.client])
+  two.host.setCable(false)
+  await sleep(5000)
+  two.host.setCable(true)
+})
+assert.ok(cutMs < bound, `no service for ${cutMs} ms while ${two.name} was cut off`)
+const oneWayMs = await stage.under(`${one.name} cannot send to ${three.name} for 5 s`, async () => {
+  stage.load.setGateways([two.client])
+  one.host.stopSendingTo(three.host)
+  await sleep(5000)
+  one.host.sendAgainTo(three.host)
+})
+assert.ok(oneWayMs < bound, `no service for ${oneWayMs} ms with a line broken in one direction`)
+
+await until(
+  'all nodes are whole again',
+  async () => {
+    const reports = await Promise.all(region.nodes.map(clusterStatus))
+    return reports.every(({ isSafe, repair }) => isSafe && repair.missing === 0)
+  },
+  60_000,
+)
+await stage.verify()
+
+await Promise.all(region.nodes.map((node) => node.kill()))
+const beganMs = performance.now()
+await region.startAll()
+say(`all three killed at once and started again: serving after ${Math.round(performance.now() - beganMs)} ms`)
+await stage.verify()
+for (const node of region.nodes) await node.stop()
+say('all three stop in order')

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { addToClusterFile, makeClusterFile, parseNodeSpec } from '../../../core/node/config/cluster-file.ts'
+import { seatsOf } from '../../../core/node/config/cluster-schema.ts'
+import { loadConfig } from '../../../core/node/config/load.ts'
+
+const load = (text: string, node: string) =>
+  loadConfig({ file: { name: 'cluster.yaml', text }, environment: {}, overrides: { node } })
+
+test('what init writes is a valid configuration for each of its nodes', () => {
+  const text = makeClusterFile({
+    region: 'eu',
+    replicas: 2,
+    nodes: ['n1=10.0.0.1,zone=a', 'n2=10.0.0.2,zone=b,rack=r2', 'n3=fd00::3'].map(parseNodeSpec),
+  })
+  for (const name of ['n1', 'n2', 'n3']) assert.equal(load(text, name).node, name)
+  const config = load(text, 'n2')
+  assert.equal(config.region, 'eu')
+  assert.equal(config.cluster.replicas, 2)
+  assert.deepEqual(config.s3.listen, { host: '10.0.0.2', port: 9000 })
+  assert.deepEqual(
+    seatsOf(config.cluster).map(({ zone, rack }) => [zone, rack]),
+    [
+      ['a', ''],
+      ['b', 'r2'],
+      ['', ''],
+    ],
+  )
+})
+
+test("nodes of one machine do not stand in each other's way", () => {
+  const nodes = ['a', 'b', 'c'].map((name) => parseNodeSpec(`${name}=127.0.0.1`))
+  const text = makeClusterFile({ region: 'eu', replicas: 3, nodes })
+  const configs = ['a', 'b', 'c'].map((name) => load(text, name))
+  assert.equal(new Set(configs.map(({ data }) => data)).size, 3)
+  assert.equal(new Set(configs.map(({ s3 }) => s3.listen.port)).size, 3)
+  assert.equal(new Set(configs.map(({ admin }) => admin.listen.port)).size, 3)
+})
+
+test('a node is added to a file that people have written in, and nothing of that is lost', () => {
+  const text = makeClusterFile({ region: 'eu', replicas: 3, nodes: [parseNodeSpec('a=10.0.0.1')] })
+  const edited = `${text}# ours\nlog: { level: debug }\n`
+  const more = addToClusterFile(edited, parseNodeSpec('b=10.0.0.2'))
+  assert.match(more, /# ours/)
+  assert.equal(load(more, 'b').log.level, 'debug')
+  assert.throws(() => addToClusterFile(more, parseNodeSpec('b=10.0.0.3')), { code: 'CONFLICT' })
+  assert.throws(() => addToClusterFile('region: eu', parseNodeSpec('b=10.0.0.3')), { code: 'INVALID_CONFIG' })
+})
+
+test('what is no node is told with an example', () => {
+  for (const text of [
+    'n1',
+    '=10.0.0.1',
+    'n1=',
+    'n1=10.0.0.1,color=red',
+    'n1=10.0.0.1,zone=',
+    'n1=h,zone=a=b',
+  ]) {
+    assert.throws(() => parseNodeSpec(text), { code: 'INVALID_ARGUMENT', message: /n1=10\.0\.0\.1,zone=a/ })
+  }
+})

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { ClusterNode } from '../../../core/contract/cluster-map.ts'
+import type { ClusterRepairReport } from '../../../core/contract/cluster-report.ts'
+import { type ClusterView, type NodeView, reportCluster } from '../../../core/node/cluster/cluster-report.ts'
+
+const idle: ClusterRepairReport = {
+  checked: 10,
+  total: 10,
+  missing: 0,
+  repairedChunks: 0,
+  repairedBytes: 0,
+  removedChunks: 0,
+  isWalking: false,
+  movedNodes: 0,
+  movingNodes: 0,
+}
+const member = (name: string, more: Partial<ClusterNode> = {}): ClusterNode => ({
+  name,
+  zone: '',
+  rack: '',
+  weight: 1,
+  incarnation: 'ab'.repeat(16),
+  state: 'active',
+  voter: true,
+  control: 'h:1',
+  transports: {},
+  ...more,
+})
+const alive: NodeView = { health: 'alive', silentForMs: 3, transport: 'tcp', repair: idle }
+const dead: NodeView = { health: 'dead', silentForMs: 9000, transport: '', repair: undefined }
+
+function view(more: Partial<ClusterView> = {}): ClusterView {
+  return {
+    node: 'n1',
+    map: { epoch: 4, replicas: 3, nodes: [member('n1'), member('n2'), member('n3')] },
+    acks: 'quorum',
+    coordinator: 'n1',
+    catalog: {
+      generation: 1,
+      position: 50,
+      confirmed: 50,
+      isVoter: true,
+      voters: [{ name: 'n2', incarnation: 'ab'.repeat(16), position: 49 }],
+      activity: 'following',
+      problems: [],
+      pendingEntries: 0,
+    },
+    servers: { text: '3 of 3', isReachable: true },
+    repair: idle,
+    others: new Map([
+      ['n2', alive],
+      ['n3', alive],
+    ]),
+    ...more,
+  }
+}
+
+test('a region in which all is well is safe, and nothing is said against it', () => {
+  const report = reportCluster(view())
+  assert.deepEqual([report.isSafe, report.findings, report.log.isWritable], [true, [], true])
+  assert.deepEqual(
+    report.nodes.map(({ name, health, position, coordinator, complete }) => [
+      name,
+      health,
+      position,
+      coordinator,
+      complete,
+    ]),
+    [
+      ['n1', 'alive', 50, true, true],
+      ['n2', 'alive', 49, false, true],
+      ['n3', 'alive', 0, false, true],
+    ],
+  )
+})
+
+test('one dead node of three: what that means and what to do is said', () => {
+  const { isSafe, findings } = reportCluster(
+    view({
+      others: new Map([
+        ['n2', alive],
+        ['n3', dead],
+      ]),
+    }),
+  )
+  assert.equal(isSafe, false)
+  assert.match(findings.join('\n'), /2 of 3 voters answer: if one more goes/)
+  assert.match(findings.join('\n'), /n3 does not answer.*pando node remove n3 --force/)
+})
+
+test('without a majority nothing can be written, and that comes first', () => {
+  const { findings } = reportCluster(
+    view({
+      others: new Map([
+        ['n2', dead],
+        ['n3', dead],
+      ]),
+    }),
+  )
+  assert.match(findings[0] ?? '', /only 1 of 3 voters answer: nothing can be written until 2 do/)
+})
+
+test('missing copies count wherever they are missing', () => {
+  const others = new Map([
+    ['n2', { ...alive, repair: { ...idle, missing: 4 } }],
+    ['n3', alive],
+  ])
+  const { isSafe, findings } = reportCluster(view({ others, repair: { ...idle, missing: 2 } }))
+  assert.equal(isSafe, false)
+  assert.deepEqual(findings, ['6 copies of chunks are missing: they are made again'])
+})
+
+test('while chunks move, who has all of his is told; whoever holds nothing does not keep the others waiting', () => {
+  const nodes = [
+    member('n1'),
+    member('n2'),
+    member('n3'),
+    member('n4', { state: 'joining', voter: false, weight: 0 }),
+  ]
+  const moving = { fromEpoch: 3, nodes, replicas: 3, complete: ['n2'] }
+  const others = new Map([
+    ['n2', alive],
+    ['n3', alive],
+    ['n4', alive],
+  ])
+  const report = reportCluster(view({ map: { epoch: 4, replicas: 3, nodes, moving }, others }))
+  assert.deepEqual([report.repair.movedNodes, report.repair.movingNodes], [1, 3])
+  assert.match(report.findings.join('\n'), /1 of 3 nodes have all of theirs\nn4 is joining/)
+})
+
+test('when what orders the log does not answer, no writes are promised', () => {
+  const report = reportCluster(view({ servers: { text: 'none of 3', isReachable: false } }))
+  assert.equal(report.log.isWritable, false)
+  assert.match(report.findings[0] ?? '', /^no writes: .*none of 3/)
+})
+
+test('fewer nodes than copies are told', () => {
+  const map = { epoch: 1, replicas: 3, nodes: [member('n1'), member('n2')] }
+  const { findings } = reportCluster(view({ map, others: new Map([['n2', alive]]) }))
+  assert.match(findings.join('\n'), /2 nodes may hold chunks: 2 copies instead of 3/)
+})

@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { completeMove, mustComplete } from '../../../core/cluster/placement/change-map.ts'
+import type { ClusterMap } from '../../../core/contract/cluster-map.ts'
+import { withArrival, withOwnEntry, withVoters } from '../../../core/node/cluster/map-upkeep.ts'
+
+const entry = (name: string, incarnation = name) => ({
+  name,
+  zone: '',
+  rack: '',
+  weight: 1,
+  incarnation: Buffer.from(incarnation.padEnd(16, '.')).toString('hex'),
+  control: `${name}:9005`,
+  transports: { tcp: `${name}:9003` },
+})
+const empty: ClusterMap = { epoch: 0, replicas: 3, nodes: [] }
+const anybody = () => true
+
+/** Everything that the nodes and the coordinator would do by themselves, until nobody has anything to do. */
+function settle(start: ClusterMap, isHere: (name: string) => boolean = anybody): ClusterMap {
+  let map = start
+  for (let step = 0; step < 50; step++) {
+    const next =
+      completeMove(map, mustComplete(map)) ??
+      withVoters(map, isHere) ??
+      map.nodes.reduce<ClusterMap | undefined>(
+        (found, { name }) => found ?? withArrival(map, name),
+        undefined,
+      )
+    if (next === undefined) return map
+    assert.equal(next.epoch, map.epoch + 1)
+    const before = new Set(map.nodes.filter(({ voter }) => voter).map(({ name }) => name))
+    const after = new Set(next.nodes.filter(({ voter }) => voter).map(({ name }) => name))
+    const changes =
+      [...before].filter((name) => !after.has(name)).length +
+      [...after].filter((name) => !before.has(name)).length
+    assert.ok(changes <= 1, 'one voter at a time')
+    map = next
+  }
+  throw new Error('it never comes to rest')
+}
+const region = (...names: readonly string[]): ClusterMap =>
+  settle(names.reduce((map, name) => withOwnEntry(map, entry(name)) ?? map, empty))
+const voters = ({ nodes }: ClusterMap): readonly string[] =>
+  nodes.filter(({ voter }) => voter).map(({ name }) => name)
+
+test('nodes join, arrive, and three of them vote; five from five on', () => {
+  assert.deepEqual(voters(region('a', 'b', 'c')), ['a', 'b', 'c'])
+  const four = region('a', 'b', 'c', 'd')
+  assert.deepEqual(voters(four), ['a', 'b', 'c'])
+  assert.deepEqual(
+    four.nodes.map(({ state }) => state),
+    ['active', 'active', 'active', 'active'],
+  )
+  assert.equal(voters(region('a', 'b', 'c', 'd', 'e')).length, 5)
+  assert.equal(voters(region('a', 'b', 'c', 'd', 'e', 'f', 'g')).length, 5)
+})
+
+test('an entry that is right is left alone', () => {
+  const map = region('a', 'b', 'c')
+  for (const name of ['a', 'b', 'c']) assert.equal(withOwnEntry(map, entry(name)), undefined)
+})
+
+test('a node that lost its disk takes its seat again, and no chunk changes its place', () => {
+  const map = region('a', 'b', 'c')
+  const next = withOwnEntry(map, entry('b', 'new disk'))
+  assert.ok(next)
+  assert.equal(next.moving, undefined)
+  assert.deepEqual(voters(next), ['a', 'b', 'c'])
+  assert.notEqual(next.nodes[1]?.incarnation, map.nodes[1]?.incarnation)
+  assert.deepEqual(next.groups, map.groups)
+})
+
+test('a node that has moved says where it is; what was set by hand stays', () => {
+  const map = region('a', 'b', 'c')
+  const byHand = { ...map, nodes: map.nodes.map((node) => ({ ...node, zone: 'z', weight: 2 })) }
+  const next = withOwnEntry(byHand, { ...entry('b'), control: 'elsewhere:9005' })
+  assert.deepEqual(
+    next?.nodes.map(({ control, zone, weight }) => [control, zone, weight]),
+    [
+      ['a:9005', 'z', 2],
+      ['elsewhere:9005', 'z', 2],
+      ['c:9005', 'z', 2],
+    ],
+  )
+})
+
+test('a voter that leaves is replaced before it goes', () => {
+  const map = region('a', 'b', 'c', 'd')
+  const leaving: ClusterMap = {
+    ...map,
+    nodes: map.nodes.map((node) => (node.name === 'b' ? { ...node, state: 'draining' as const } : node)),
+  }
+  const first = withVoters(leaving, anybody)
+  assert.deepEqual(first && voters(first), ['a', 'b', 'c', 'd'])
+  assert.deepEqual(voters(settle(leaving)), ['a', 'c', 'd'])
+})
+
+test('nobody votes who is not here, and nobody stops voting before another can', () => {
+  const map = region('a', 'b', 'c', 'd')
+  const leaving: ClusterMap = {
+    ...map,
+    nodes: map.nodes.map((node) => (node.name === 'b' ? { ...node, state: 'draining' as const } : node)),
+  }
+  assert.equal(
+    withVoters(leaving, (name) => name !== 'd'),
+    undefined,
+  )
+})
