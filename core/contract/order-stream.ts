@@ -13,6 +13,11 @@ export interface OrderStreams {
   remove(name: string, signal?: AbortSignal): Promise<boolean>
   /** Names that begin with `prefix`, ascending. */
   names(prefix: string, signal?: AbortSignal): Promise<readonly string[]>
+  /**
+   * The full name under which a new stream called `name` is best made now. Where servers order independently of each other it says
+   * which of them does; absent where one place is all there is. UNAVAILABLE while none answers.
+   */
+  placeFor?(name: string): string
   /** Records of one publication have at most this many bytes. */
   readonly maxRecordBytes: number
   close(): Promise<void>
