@@ -154,3 +154,15 @@ test('a node that restarts is found again', async (t) => {
   b = await openNode(t, 'b')
   await until(() => a.connected().includes('b'), 'b is back')
 })
+
+test('a message of more than 1 MiB is refused where it is sent', async (t) => {
+  const [a, b] = await Promise.all([openNode(t, 'a'), openNode(t, 'b')])
+  a.setPeers([{ name: 'b', address: addressOf(b) }])
+  const tooLarge = new Uint8Array(1024 * 1024 + 1)
+  const isRefused = { code: 'INVALID_ARGUMENT' }
+  assert.throws(() => a.send('b', 'news', tooLarge), isRefused)
+  await assert.rejects(a.request('b', 'echo', tooLarge), isRefused)
+  await assert.rejects(async () => {
+    for await (const _ of a.stream('b', 'echo', tooLarge, new AbortController().signal)) assert.fail()
+  }, isRefused)
+})

@@ -44,11 +44,10 @@ for (const count of [1, 3]) {
       prefix: `t${++made}`,
       another: () => open(client(count - 1)),
       silence: async () => {
-        const signal = (name: NodeJS.Signals): void => {
-          for (const { server } of places) process.kill(server?.status().pid ?? 0, name)
+        await Promise.all(places.map((place) => place.stop()))
+        return async () => {
+          for (const place of places) place.resume()
         }
-        signal('SIGSTOP')
-        return async () => signal('SIGCONT')
       },
     }
   })

@@ -116,7 +116,11 @@ export class MemoryRegionPeers implements RegionPeers {
     const delivered = Promise.all([this.sent.get(to), arrives]).then(() => {
       if (this.isGone || target !== this.region.find(to)) return
       if (this.region.isSilent(this.name, to) || !this.region.isConnected(this.name, to)) return
-      target?.handlers.get(topic)?.message?.(this.name, bytes)
+      try {
+        target?.handlers.get(topic)?.message?.(this.name, bytes)
+      } catch {
+        // A handler that fails does no harm to whoever sent, nor to what comes next.
+      }
     })
     this.sent.set(to, delivered)
   }
@@ -187,7 +191,9 @@ export class MemoryRegionPeers implements RegionPeers {
   serve(topic: string, handlers: PeerHandlers): () => void {
     if (this.handlers.has(topic)) throw new StorageError('CONFLICT', `${topic} is served already`)
     this.handlers.set(topic, handlers)
-    return () => this.handlers.delete(topic)
+    return () => {
+      if (this.handlers.get(topic) === handlers) this.handlers.delete(topic)
+    }
   }
 
   onChange(listener: (peer: string, isConnected: boolean) => void): () => void {

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -29,6 +29,9 @@ export interface NatsPlace {
   kill(): Promise<void>
   /** Its streams are gone. */
   wipe(): void
+  /** Resolves when it stands still; nobody is told. */
+  stop(): Promise<void>
+  resume(): void
 }
 
 export interface NatsRegion {
@@ -132,9 +135,24 @@ function makePlace(directory: string, keys: NodeKeys, settings: NatsServerSettin
     wipe() {
       rmSync(join(directory, 'streams'), { recursive: true, force: true })
     },
+    async stop() {
+      const pid = place.server?.status().pid ?? 0
+      process.kill(pid, 'SIGSTOP')
+      // A thread that runs goes on for a moment after the signal.
+      while (
+        !readdirSync(`/proc/${pid}/task`).every((task) => isStopped(`/proc/${pid}/task/${task}/status`))
+      ) {
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+    },
+    resume() {
+      process.kill(place.server?.status().pid ?? 0, 'SIGCONT')
+    },
   }
   return place
 }
+
+const isStopped = (status: string): boolean => /^State:\s+T/m.test(readFileSync(status, 'utf8'))
 
 /** Ports that nobody listened on a moment ago. */
 export async function freePorts(count: number): Promise<readonly number[]> {

@@ -23,7 +23,10 @@ export interface NatsOrderStreamsOptions {
   readonly serverCount: number
   readonly environment: Environment
   readonly log: Logger
-  /** How long the servers may take over one answer; 5 s unless told. */
+  /**
+   * How long the servers may take over one answer; 2 s unless told. Servers without a leader do not answer at all, and what was asked
+   * then is never answered: to ask again soon is what ends the wait.
+   */
   readonly timeoutMs?: number
 }
 
@@ -36,6 +39,8 @@ const defaultPayloadBytes = 1024 * 1024
 const subjectPrefix = 'pando.order.'
 /** A stream that was made with fewer copies, because servers were away, gets the rest when they are back. */
 const copiesCheckMs = 10_000
+/** Changes of streams may take so many times as long as other calls. */
+const patience = 3
 /** A server that has just begun to lead may not know all streams yet: it is asked again before its word counts. */
 const missingAgainMs = 400
 
@@ -45,7 +50,7 @@ const missingAgainMs = 400
 export function openNatsOrderStreams(options: NatsOrderStreamsOptions): OrderStreams {
   const { client, environment, log } = options
   const { clock, randomness } = environment
-  const timeoutMs = options.timeoutMs ?? 5_000
+  const timeoutMs = options.timeoutMs ?? 2_000
   const wantedCopies = Math.max(1, Math.min(3, options.serverCount))
   const closing = new AbortController()
   // One listener per reader.
@@ -55,6 +60,8 @@ export function openNatsOrderStreams(options: NatsOrderStreamsOptions): OrderStr
   interface Api {
     readonly live: LiveConnection
     readonly manager: JetStreamManager
+    /** For what servers must agree on and write to their disks. */
+    readonly patient: JetStreamManager
     readonly publisher: JetStreamClient
   }
   let api: Api | undefined
@@ -68,9 +75,11 @@ export function openNatsOrderStreams(options: NatsOrderStreamsOptions): OrderStr
     if (closing.signal.aborted) throw new StorageError('CLOSED', 'the streams were closed')
     const live = client.live()
     if (api?.live === live) return api
-    const manager = await jetstreamManager(live.nats, { checkAPI: false, timeout: timeoutMs })
+    const managerOf = (timeout: number): Promise<JetStreamManager> =>
+      jetstreamManager(live.nats, { checkAPI: false, timeout })
+    const [manager, patient] = await Promise.all([managerOf(timeoutMs), managerOf(timeoutMs * patience)])
     if (api?.live === live) return api
-    api = { live, manager, publisher: jetstream(live.nats, { timeout: timeoutMs }) }
+    api = { live, manager, patient, publisher: jetstream(live.nats, { timeout: timeoutMs }) }
     live.lost.addEventListener('abort', () => endAll(live.lost.reason), { once: true })
     return api
   }
@@ -127,7 +136,7 @@ export function openNatsOrderStreams(options: NatsOrderStreamsOptions): OrderStr
     if (now - (copiesCheckedAt.get(config.name) ?? Number.NEGATIVE_INFINITY) < copiesCheckMs) return
     copiesCheckedAt.set(config.name, now)
     try {
-      await api.manager.streams.update(config.name, { num_replicas: wantedCopies })
+      await api.patient.streams.update(config.name, { num_replicas: wantedCopies })
       log.info({ stream: config.name, copies: wantedCopies }, 'the stream has all its copies again')
     } catch (error) {
       log.debug(
@@ -197,7 +206,7 @@ export function openNatsOrderStreams(options: NatsOrderStreamsOptions): OrderStr
           // A server that is told to forget what it has not got yet skips the sequences up to there.
           const { first, last } = stateOf(await info(api, name))
           const upTo = Math.min(before, last + 1)
-          if (upTo > first) await api.manager.streams.purge(name, { seq: upTo })
+          if (upTo > first) await api.patient.streams.purge(name, { seq: upTo })
         }),
     }
   }
@@ -205,7 +214,7 @@ export function openNatsOrderStreams(options: NatsOrderStreamsOptions): OrderStr
   const newToken = (): string => Buffer.from(randomness.fill(new Uint8Array(9))).toString('hex')
 
   const add = (api: Api, name: string, copies: number, token: string): Promise<StreamInfo> =>
-    api.manager.streams.add({
+    api.patient.streams.add({
       name,
       subjects: [subjectPrefix + name],
       // Makes this configuration unlike any other: a server that has the stream already says so, instead of giving us that one.
@@ -263,7 +272,7 @@ export function openNatsOrderStreams(options: NatsOrderStreamsOptions): OrderStr
       checkName(name)
       return call(`removal of ${name}`, signal, async (api) => {
         try {
-          return await api.manager.streams.delete(name)
+          return await api.patient.streams.delete(name)
         } catch (error) {
           if (isStreamMissing(error)) return false
           throw error

@@ -115,7 +115,9 @@ export async function* tailStream(request: TailRequest): AsyncGenerator<readonly
         }
         next++
         leftRecords--
-        received.push({ sequence, bytes: message.data })
+        // Not a Buffer, whose `slice` would go on sharing memory where that of a Uint8Array copies.
+        const { buffer, byteOffset, byteLength } = message.data
+        received.push({ sequence, bytes: new Uint8Array(buffer, byteOffset, byteLength) })
       } else {
         const status = message.headers?.code ?? 0
         const text = message.headers?.description ?? ''

@@ -256,7 +256,9 @@ class Reader {
     const byteLength = this.varint()
     const end = this.#at + byteLength
     if (byteLength < 0 || end > this.#bytes.length) throw damaged()
-    const bytes = this.#bytes.subarray(this.#at, end)
+    // Not a Buffer, whose `slice` would go on sharing memory where that of a Uint8Array copies.
+    const { buffer, byteOffset } = this.#bytes
+    const bytes = new Uint8Array(buffer, byteOffset + this.#at, byteLength)
     this.#at = end
     return bytes
   }
