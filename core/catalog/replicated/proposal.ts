@@ -157,5 +157,7 @@ async function foundNext(
   return founding
 }
 
-const streamName = ({ options }: Replica, { round, by }: Ballot): string =>
-  `${options.streamPrefix}-${String(round).padStart(8, '0')}-${by}`
+function streamName({ options }: Replica, { round, by }: Ballot): string {
+  const name = `${options.streamPrefix}-${String(round).padStart(8, '0')}-${by}`
+  return options.streams.placeFor?.(name) ?? name
+}

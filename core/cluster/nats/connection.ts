@@ -57,7 +57,7 @@ export interface NatsClient {
 
 const connectTimeoutMs = 4_000
 /** A server that does not answer two of these has gone. */
-const pingMs = 1_500
+const pingMs = 500
 const shortestBackoffMs = 100
 const longestBackoffMs = 3_000
 

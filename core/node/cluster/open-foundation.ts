@@ -87,7 +87,6 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
   peers.setPeers(controlAddresses(seats))
 
   const order = await openOrder({
-    region: config.region,
     cluster: config.cluster,
     own,
     seats,

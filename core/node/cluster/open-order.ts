@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { NodeKeys } from '../../cluster/keys/node-keys.ts'
-import { type NatsClient, type NatsClientOptions, openNatsClient } from '../../cluster/nats/connection.ts'
+import { openNatsClient } from '../../cluster/nats/connection.ts'
 import { openNatsOrderStreams } from '../../cluster/nats/order-streams.ts'
+import { openPlacedStreams } from '../../cluster/nats/placed-streams.ts'
 import { type NatsServer, startNatsServer } from '../../cluster/nats/server.ts'
 import type { Environment } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
@@ -11,7 +12,6 @@ import type { OrderStreams } from '../../contract/order-stream.ts'
 import { type ClusterConfig, type ClusterSeat, seatAddress } from '../config/cluster-schema.ts'
 
 export interface OpenOrderParts {
-  readonly region: string
   readonly cluster: ClusterConfig
   readonly own: ClusterSeat
   readonly seats: readonly ClusterSeat[]
@@ -29,57 +29,88 @@ export interface Order {
   close(): Promise<void>
 }
 
-/** JetStream keeps at most so many copies of a stream here; of servers that somebody else runs no number is known. */
+/** Of servers that somebody else runs no number is known: as many copies of a stream as JetStream is good for. */
 const foreignServers = 3
 
-/** Starts this node's own server, when it has one, and keeps a connection to the nearest. INVALID_CONFIG, UNAVAILABLE. */
+/** Starts this node's own server, when it has one, and keeps a connection to each server. INVALID_CONFIG, UNAVAILABLE. */
 export async function openOrder(parts: OpenOrderParts): Promise<Order> {
-  const { cluster, own, seats, environment, log } = parts
+  if (parts.cluster.natsServers.length > 0) return openForeignOrder(parts)
+  const { own, seats, keys, environment, log } = parts
   const server = own.runsNats ? await startOwnServer(parts) : undefined
-  let client: NatsClient
-  try {
-    client = openNatsClient({ ...(await clientOptions(parts)), name: own.name, environment, log })
-  } catch (error) {
-    await server?.close()
-    throw error
-  }
-  const serverCount =
-    cluster.natsServers.length > 0 ? foreignServers : seats.filter(({ runsNats }) => runsNats).length
-  const streams = openNatsOrderStreams({ client, serverCount, environment, log })
+  const { ca, certificate, key } = keys.tls
+  const { user, password } = keys.nats
+  const servers = seats.filter(({ runsNats }) => runsNats)
+  // The nearest first: its own.
+  const ordered = [...servers.filter((seat) => seat === own), ...servers.filter((seat) => seat !== own)]
+  const places = ordered.map((seat) => {
+    const client = openNatsClient({
+      servers: [`tls://${seatAddress(seat, 'nats')}`],
+      login: { kind: 'password', user, password },
+      tls: { ca, certificate, key, trust: 'region' },
+      name: own.name,
+      environment,
+      log: log.child({ server: seat.name }),
+    })
+    const streams = openNatsOrderStreams({ client, serverCount: 1, environment, log })
+    return { name: seat.name, client, streams, isReachable: () => client.isConnected }
+  })
+  const streams = openPlacedStreams(places)
   return {
     streams,
     report() {
-      const isReachable = client.isConnected
-      const at = isReachable ? `connected to ${client.live().nats.getServer()}` : 'not connected'
-      const ownState = server === undefined ? 'none here' : `the one here is ${server.status().state}`
-      return { text: `NATS, ${serverCount} servers, ${ownState}, ${at}`, isReachable }
+      const reached = places.filter(({ isReachable }) => isReachable()).map(({ name }) => name)
+      const ownState = server === undefined ? '' : `; the one here is ${server.status().state}`
+      const names = reached.length === 0 ? 'none' : reached.join(', ')
+      return {
+        text: `NATS, ${reached.length} of ${places.length} servers answer: ${names}${ownState}`,
+        isReachable: reached.length > 0,
+      }
     },
     async close() {
       await streams.close()
-      await client.close()
+      await Promise.all(places.map(({ client }) => client.close()))
       await server?.close()
     },
   }
 }
 
+/** A cluster of NATS servers that somebody else runs: one place, whose own leader election takes its time. */
+async function openForeignOrder({ cluster, own, environment, log }: OpenOrderParts): Promise<Order> {
+  const client = openNatsClient({
+    servers: cluster.natsServers,
+    ...(cluster.natsCredentials === ''
+      ? {}
+      : { login: { kind: 'credentials', text: await readCredentials(cluster.natsCredentials) } }),
+    ...(cluster.natsServers.some((url) => url.startsWith('tls:')) ? { tls: { trust: 'host' } } : {}),
+    name: own.name,
+    environment,
+    log,
+  })
+  const streams = openNatsOrderStreams({ client, serverCount: foreignServers, environment, log })
+  return {
+    streams,
+    report: () => ({
+      text: client.isConnected
+        ? `NATS, connected to ${client.live().nats.getServer()}`
+        : 'NATS, not connected',
+      isReachable: client.isConnected,
+    }),
+    async close() {
+      await streams.close()
+      await client.close()
+    },
+  }
+}
+
+/** It knows nothing of the others: when it is lost the region founds its log anew on another one, without an election of theirs. */
 function startOwnServer(parts: OpenOrderParts): Promise<NatsServer> {
-  const { region, cluster, own, seats, keys, dataPath, environment, log } = parts
-  const servers = seats.filter(({ runsNats }) => runsNats)
+  const { cluster, own, keys, dataPath, environment, log } = parts
   const { caPath, certificatePath, keyPath } = keys.tls
   return startNatsServer({
     directory: join(dataPath, 'nats'),
     settings: {
       name: own.name,
       listen: { host: own.address, port: own.ports.nats },
-      ...(servers.length < 2
-        ? {}
-        : {
-            cluster: {
-              name: `pando-${region}`,
-              listen: { host: own.address, port: own.ports.routes },
-              routes: servers.map((seat) => seatAddress(seat, 'routes')),
-            },
-          }),
       tls: { caPath, certificatePath, keyPath },
       secrets: keys.nats,
       maxStoreBytes: cluster.natsStore,
@@ -87,32 +118,6 @@ function startOwnServer(parts: OpenOrderParts): Promise<NatsServer> {
     environment,
     log,
   })
-}
-
-async function clientOptions({
-  cluster,
-  own,
-  seats,
-  keys,
-}: OpenOrderParts): Promise<Pick<NatsClientOptions, 'servers' | 'login' | 'tls'>> {
-  if (cluster.natsServers.length > 0) {
-    return {
-      servers: cluster.natsServers,
-      ...(cluster.natsCredentials === ''
-        ? {}
-        : { login: { kind: 'credentials', text: await readCredentials(cluster.natsCredentials) } }),
-      ...(cluster.natsServers.some((url) => url.startsWith('tls:')) ? { tls: { trust: 'host' } } : {}),
-    }
-  }
-  const { ca, certificate, key } = keys.tls
-  const servers = seats.filter(({ runsNats }) => runsNats)
-  // The nearest first: its own.
-  const ordered = [...servers.filter((seat) => seat === own), ...servers.filter((seat) => seat !== own)]
-  return {
-    servers: ordered.map((seat) => `tls://${seatAddress(seat, 'nats')}`),
-    login: { kind: 'password', user: keys.nats.user, password: keys.nats.password },
-    tls: { ca, certificate, key, trust: 'region' },
-  }
 }
 
 async function readCredentials(path: string): Promise<string> {

@@ -11,7 +11,7 @@ import { size } from './value-schemas.ts'
 
 const MiB = 1024 * 1024
 
-/** Where each part of a node listens when its entry does not say otherwise; `nats` and `routes` are NATS's own. */
+/** Where each part of a node listens when its entry does not say otherwise; `nats` is NATS's own. */
 export const clusterPorts = {
   s3: 9000,
   admin: 9001,
@@ -19,7 +19,6 @@ export const clusterPorts = {
   rpc: 9003,
   control: 9005,
   nats: 4222,
-  routes: 6222,
 } as const
 
 const port = z.int().min(1).max(65_535)
@@ -37,7 +36,7 @@ const clusterNode = z.strictObject({
     .partialRecord(z.enum(Object.keys(clusterPorts) as (keyof typeof clusterPorts)[]), port)
     .default({})
     .describe(
-      'Ports that are not the usual ones (s3 9000, admin 9001, console 9002, rpc 9003, control 9005, nats 4222, routes 6222): ' +
+      'Ports that are not the usual ones (s3 9000, admin 9001, console 9002, rpc 9003, control 9005, nats 4222): ' +
         'for several nodes on one machine.',
     ),
   data: z.string().default('').describe('Data directory of this node. Empty: the key `data`.'),
@@ -118,7 +117,7 @@ export interface ClusterSeat {
   readonly runsNats: boolean
 }
 
-/** Servers that order the log: three survive the loss of one, and more would only make each write wait for more of them. */
+/** Servers that can order the log: one does so at a time, and each of the others can take over. */
 const natsNodes = 3
 
 /** In the order of the file. */

@@ -48,7 +48,7 @@ test('several nodes on one machine have ports and directories of their own', () 
 cluster:
   nodes:
     a: { address: 127.0.0.1, data: /d/a }
-    b: { address: 127.0.0.1, data: /d/b, ports: { s3: 9100, admin: 9101, console: 9102, rpc: 9103, control: 9105, nats: 9106, routes: 9107 } }
+    b: { address: 127.0.0.1, data: /d/b, ports: { s3: 9100, admin: 9101, console: 9102, rpc: 9103, control: 9105, nats: 9106 } }
 `
   const config = load(text, { node: 'b' })
   assert.equal(config.data, '/d/b')
