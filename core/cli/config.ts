@@ -1,6 +1,6 @@
 import { formatListen, type ListenAddress } from '../node/config/addresses.ts'
 import { configJsonSchema, configKeys } from '../node/config/describe.ts'
-import { type GlobalOptions, readConfig } from './connect.ts'
+import { connect, type GlobalOptions, readConfig } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -43,6 +43,20 @@ export async function showConfig(terminal: Terminal, options: GlobalOptions): Pr
   else {
     const { stringify } = await import('yaml')
     terminal.out(stringify(JSON.parse(JSON.stringify(config, listenAsText))))
+  }
+  return exitCodes.ok[0]
+}
+
+/** What was changed and needs a restart is told, and is no error. */
+export async function reloadConfig(terminal: Terminal, options: GlobalOptions): Promise<number> {
+  using admin = await connect(terminal, options)
+  const { applied, afterRestart } = await admin.reloadConfig()
+  if (options.json === true) terminal.out(`${JSON.stringify({ applied, afterRestart })}\n`)
+  else {
+    terminal.out(
+      applied.length === 0 ? 'nothing changed that counts now\n' : `in force: ${applied.join(', ')}\n`,
+    )
+    if (afterRestart.length > 0) terminal.out(`after a restart: ${afterRestart.join(', ')}\n`)
   }
   return exitCodes.ok[0]
 }

@@ -146,6 +146,13 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     .description('the configuration in force: file, environment and command line together')
     .action(action(async () => (await import('./config.ts')).showConfig))
 
+  config
+    .command('reload')
+    .description(
+      'let the running node read its file again (also: SIGHUP); quality of service changes at once',
+    )
+    .action(action(async () => (await import('./config.ts')).reloadConfig))
+
   program
     .command('doctor')
     .description('check this machine: what each part needs, what is missing, what to do')

@@ -38,12 +38,24 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
   const { signal } = stopping
   let node: RunningNode
   try {
-    node = await startNode({ config, rootKeys, regionKey, signal, environment, log: logger, version })
+    const readAgain = (): ReturnType<typeof readConfig> => readConfig(terminal, options)
+    node = await startNode({
+      ...{ config, rootKeys, regionKey, signal, environment, log: logger, version },
+      readConfig: readAgain,
+    })
   } catch (error) {
     if (!signal.aborted) throw error
     logger.info({ event: 'stopped' }, 'stopped before it served')
     log.flush()
     return exitCodes.ok[0]
+  }
+  // Without a terminal a hang-up is how supervisors ask for the configuration to be read again.
+  if (process.stdin.isTTY !== true) {
+    process.on('SIGHUP', () => {
+      node.reloadConfig().catch((error: unknown) => {
+        logger.error({ err: error }, 'the configuration was not taken: what was in force stays in force')
+      })
+    })
   }
   announce(terminal, node, config.region, options.json === true)
 
@@ -67,7 +79,7 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
 }
 
 function listenForSignals(onSecond: (signal: NodeJS.Signals) => void): Promise<NodeJS.Signals> {
-  // The terminal that a node was started in is closed: it stops. Without one (nohup, a supervisor) a hang-up means nothing.
+  // The terminal that a node was started in is closed: it stops. Without one (nohup, a supervisor) a hang-up does not end it.
   const isForeground = process.stdin.isTTY === true
   if (!isForeground) process.on('SIGHUP', () => undefined)
   let count = 0

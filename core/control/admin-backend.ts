@@ -4,6 +4,7 @@ import type {
   BucketMessage,
   JobUpdate,
   ListBucketsReply,
+  ReloadConfigReply,
   StatsReply,
   StatusReply,
 } from './messages.ts'
@@ -29,6 +30,9 @@ export interface AdminBackend {
   scan(repair: boolean, signal: AbortSignal): AsyncIterable<JobUpdate>
   scrub(signal: AbortSignal): AsyncIterable<JobUpdate>
   collect(signal: AbortSignal): AsyncIterable<JobUpdate>
+
+  /** INVALID_CONFIG: what was in force stays in force. */
+  reloadConfig(): Promise<ReloadConfigReply>
 
   /** Begins to stop the node; returns before it has stopped. */
   stop(): void

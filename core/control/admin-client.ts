@@ -10,6 +10,7 @@ import type {
   CreateKeyReply,
   JobUpdate,
   ListBucketsReply,
+  ReloadConfigReply,
   StatsReply,
   StatusReply,
 } from './messages.ts'
@@ -55,6 +56,7 @@ export interface AdminClient extends Disposable {
   scan(repair: boolean, signal?: AbortSignal): AsyncIterable<JobUpdate>
   scrub(signal?: AbortSignal): AsyncIterable<JobUpdate>
   collect(signal?: AbortSignal): AsyncIterable<JobUpdate>
+  reloadConfig(): Promise<ReloadConfigReply>
   stop(): Promise<void>
   readonly policies: PolicyClient
   readonly cluster: ClusterClient
@@ -164,6 +166,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     scan: (repair, signal) => stream('Scan', { repair }, signal),
     scrub: (signal) => stream('Scrub', {}, signal),
     collect: (signal) => stream('Collect', {}, signal),
+    reloadConfig: () => call('ReloadConfig', {}),
     async stop() {
       await call('Stop', {})
     },

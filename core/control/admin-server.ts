@@ -95,6 +95,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
       const request = parse(z.object({ accessKeyId, enabled: z.boolean() }), message)
       return backend.setKeyEnabled(request.accessKeyId, request.enabled)
     },
+    ReloadConfig: () => backend.reloadConfig(),
     Stop: () => {
       backend.stop()
       return {}

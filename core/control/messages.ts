@@ -39,6 +39,11 @@ export interface StatsReply {
   }
 }
 
+export interface ReloadConfigReply {
+  readonly applied: readonly string[]
+  readonly afterRestart: readonly string[]
+}
+
 export interface BucketMessage {
   readonly name: string
   readonly owner: string

@@ -41,6 +41,7 @@ export interface NodeAdminParts {
   scan(repair: boolean, signal: AbortSignal): AsyncIterable<JobUpdate>
   scrub(signal: AbortSignal): AsyncIterable<JobUpdate>
   collect(signal: AbortSignal): AsyncIterable<JobUpdate>
+  reloadConfig: AdminBackend['reloadConfig']
   stop(): void
 }
 
@@ -161,6 +162,7 @@ export function createNodeAdmin(parts: NodeAdminParts): AdminBackend {
     scan: parts.scan,
     scrub: parts.scrub,
     collect: parts.collect,
+    reloadConfig: parts.reloadConfig,
     stop: parts.stop,
   }
 }

@@ -9,6 +9,7 @@ import { createRequestTelemetry } from '../telemetry/request-telemetry.ts'
 import { noCluster } from './cluster/no-cluster.ts'
 import { isLoopback } from './config/addresses.ts'
 import type { RootKeys } from './config/load.ts'
+import { type ReloadReport, reload } from './config/reload.ts'
 import type { NodeConfig } from './config/schema.ts'
 import { startConsoleServer } from './console-server.ts'
 import { type DataDirectory, openDataDirectory } from './data-directory.ts'
@@ -26,6 +27,8 @@ export interface NodeOptions {
   readonly rootKeys: RootKeys | undefined
   /** From the environment; otherwise that of `rpc.regionKeyFile` or of the data directory. */
   readonly regionKey?: Uint8Array | undefined
+  /** Reads the configuration again from where it came from. Absent: it cannot change while the node runs. */
+  readonly readConfig?: () => Promise<NodeConfig>
   /** Aborts when the node is to stop before it has started: a node of a cluster waits for others. */
   readonly signal?: AbortSignal
   readonly environment: Environment
@@ -45,6 +48,8 @@ export interface RunningNode {
   readonly failure: Promise<StorageError>
   /** Classes, budgets and what became of requests; its numbers may be changed while the node runs. */
   readonly qos: Qos
+  /** Reads the configuration again and puts into force what may change. INVALID_CONFIG: everything stays as it is. */
+  reloadConfig(): Promise<ReloadReport>
   /** Reverse of the start; resolves with the names of the parts that did not stop cleanly. Idempotent. */
   stop(): Promise<readonly string[]>
 }
@@ -279,6 +284,19 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
 
   const s3Endpoint = `http://${dialable({ host: config.s3.listen.host, port: s3Address.port })}`
   const consoleEndpoint = `http://${dialable(consoleServer.address)}`
+  let inForce = config
+  async function reloadConfig(): Promise<ReloadReport> {
+    if (options.readConfig === undefined) {
+      throw new StorageError(
+        'INVALID_CONFIG',
+        'this node was started without a configuration that could be read again',
+      )
+    }
+    const done = reload(inForce, await options.readConfig(), (numbers) => qos.reconfigure(numbers))
+    inForce = done.config
+    log.info({ ...done.report }, 'the configuration was read again')
+    return done.report
+  }
   let adminEndpoint = ''
   const adminBackend = createNodeAdmin({
     facts: () => ({
@@ -310,6 +328,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     scan: maintenance.scan,
     scrub: maintenance.scrub,
     collect: maintenance.collect,
+    reloadConfig,
     stop: requestStop,
   })
   const admin = await bindListener(listeners.admin, config.admin.listen, () =>
@@ -353,6 +372,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     stopRequested,
     failure,
     qos,
+    reloadConfig,
     stop: () => parts.stop(),
   }
 }

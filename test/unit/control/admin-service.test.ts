@@ -122,6 +122,7 @@ const backend: AdminBackend = {
   async *collect() {
     throw new StorageError('DEVICE_OFFLINE', 'the disk is gone')
   },
+  reloadConfig: async () => ({ applied: ['qos.budgets'], afterRestart: ['s3.listen'] }),
   stop: () => void seen.stops++,
 }
 
@@ -163,6 +164,11 @@ async function all(updates: AsyncIterable<JobUpdate>): Promise<JobUpdate[]> {
   for await (const update of updates) seenUpdates.push(update)
   return seenUpdates
 }
+
+test('a reload tells what counts now and what after a restart', async () => {
+  const reply = await local.reloadConfig()
+  assert.deepEqual({ ...reply }, { applied: ['qos.budgets'], afterRestart: ['s3.listen'] })
+})
 
 test('the socket is for its owner only', async () => {
   assert.equal((await stat(socketPath)).mode & 0o777, 0o600)

@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { loadConfig } from '../../../core/node/config/load.ts'
+import { changedKeys, reload } from '../../../core/node/config/reload.ts'
+import { startNode } from '../../kit/node-process.ts'
+
+const load = (text: string) => loadConfig({ file: { name: 'f', text }, environment: {} })
+
+test('numbers of QoS count at once; the rest is told', () => {
+  const before = load('{}')
+  const after = load(
+    '{qos: {budgets: [{tenant: a, requests: 5}]}, s3: {idleTimeout: 9s}, log: {level: debug}}',
+  )
+  assert.deepEqual(changedKeys(before, after), ['log.level', 'qos.budgets', 's3.idleTimeout'])
+  let applied: unknown
+  const { config, report } = reload(before, after, (qos) => {
+    applied = qos.budgets
+  })
+  assert.deepEqual(report, { applied: ['qos.budgets'], afterRestart: ['log.level', 's3.idleTimeout'] })
+  assert.deepEqual(applied, after.qos.budgets)
+  // What needs a restart is told again until there was one.
+  assert.deepEqual(reload(config, after, () => assert.fail('nothing to do')).report, {
+    applied: [],
+    afterRestart: ['log.level', 's3.idleTimeout'],
+  })
+})
+
+test('a configuration that does not fit, or is of another node, changes nothing', () => {
+  const before = load('{}')
+  const after = load('{qos: {budgets: [{tenant: a, requests: 5}]}}')
+  assert.throws(() =>
+    reload(before, after, () => {
+      throw new Error('it does not fit')
+    }),
+  )
+  assert.throws(() => reload(before, load('{node: other}'), () => assert.fail()), { code: 'INVALID_CONFIG' })
+})
+
+test('a running node takes new budgets by command and by signal, and refuses a broken file', async () => {
+  await using node = await startNode()
+  const file = join(dirname(node.dataDirectory), 'pando.json')
+  const write = (config: unknown) =>
+    writeFile(
+      file,
+      typeof config === 'string'
+        ? config
+        : JSON.stringify({ store: { capacity: '4GiB' }, ...(config as object) }),
+    )
+  await write({ qos: { budgets: [{ tenant: 'root', requests: 3 }] } })
+  const reloaded = await node.command('config', 'reload', '--json')
+  assert.deepEqual(JSON.parse(reloaded.stdout), { applied: ['qos.budgets'], afterRestart: [] })
+  await write('{broken')
+  const refused = await node.command('config', 'reload')
+  assert.equal(refused.code, 2, refused.stderr)
+  await write({})
+  process.kill(node.pid, 'SIGHUP')
+  const deadline = performance.now() + 10_000
+  while (!node.logTail().includes('read again') || node.logTail().split('read again').length < 3) {
+    assert.ok(performance.now() < deadline, node.logTail())
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  assert.ok(node.running)
+})
