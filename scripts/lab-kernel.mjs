@@ -19,8 +19,10 @@ const modules = './*lib/modules/*'
 const wantedPaths = [
   './boot/vmlinuz-*',
   `${modules}/modules.*`,
-  ...['arch', 'block', 'crypto', 'fs', 'lib', 'net'].map((name) => `${modules}/kernel/${name}/*`),
-  ...['block', 'char', 'infiniband', 'nvme', 'virtio'].map((name) => `${modules}/kernel/drivers/${name}/*`),
+  ...['arch', 'block', 'crypto', 'fs', 'lib', 'net', 'virt'].map((name) => `${modules}/kernel/${name}/*`),
+  ...['block', 'char', 'infiniband', 'nvme', 'vfio', 'virtio'].map(
+    (name) => `${modules}/kernel/drivers/${name}/*`,
+  ),
   ...['dummy', 'ifb', 'net_failover', 'veth', 'virtio_net'].map(
     (name) => `${modules}/kernel/drivers/net/${name}.ko*`,
   ),

@@ -35,8 +35,7 @@ function backEnd(
 }
 
 /** As the back end says it (native/src/block/spdk/backend.cc). */
-const notTried =
-  'bdevs of kind nvme and nvme-rdma are refused until they were tried on a device: use aio or nvme-tcp'
+const notTried = 'bdevs of kind nvme-rdma are refused until they were tried on a device: use nvme-tcp'
 
 async function checkBdev(bdev: Bdev, machine: MachineCapabilities): Promise<Finding> {
   switch (bdev.kind) {
@@ -46,10 +45,8 @@ async function checkBdev(bdev: Bdev, machine: MachineCapabilities): Promise<Find
         found: 'memory',
         advice: 'every object is forgotten when the node stops: for trials only',
       }
-    case 'nvme': {
-      const finding = localNvme(bdev.address ?? '', machine)
-      return finding.state === 'fail' ? finding : { ...finding, state: 'fail', advice: notTried }
-    }
+    case 'nvme':
+      return localNvme(bdev.address ?? '', machine)
     case 'nvme-rdma':
       return { state: 'fail', found: `${bdev.nqn} at ${bdev.address}`, advice: notTried }
     case 'nvme-tcp':

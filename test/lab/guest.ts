@@ -32,6 +32,10 @@ export interface LabGuest extends AsyncDisposable {
 
 export interface LabOptions {
   readonly jobs: readonly LabJob[]
+  /** More arguments of QEMU. */
+  readonly hardware?: readonly string[]
+  /** More words of the kernel's command line. */
+  readonly kernelWords?: string
   /** From power-on to power-off; the guest is killed after it. */
   readonly timeoutMs: number
 }
@@ -40,7 +44,12 @@ export interface LabOptions {
  * Boots the lab's kernel in QEMU on the host's own root file system, which it can only read, and lets it do the jobs. No
  * network leads out of the guest. Software emulation unless the processor has hardware virtualisation that may be used.
  */
-export async function bootGuest({ jobs, timeoutMs }: LabOptions): Promise<LabGuest> {
+export async function bootGuest({
+  jobs,
+  hardware = [],
+  kernelWords = '',
+  timeoutMs,
+}: LabOptions): Promise<LabGuest> {
   const kernel = openLabKernel()
   const folder = await mkdtemp(join(tmpdir(), 'pando-lab-'))
   const share = await mkdtemp(join(folder, 'share-'))
@@ -52,7 +61,7 @@ export async function bootGuest({ jobs, timeoutMs }: LabOptions): Promise<LabGue
   const lab = resolve('test/lab/guest')
   const accelerator = hasHardwareVirtualisation() ? 'kvm' : 'tcg,thread=multi'
   const commandLine = [
-    'console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on',
+    `console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on${kernelWords === '' ? '' : ` ${kernelWords}`}`,
     `pando.second=${join(lab, 'second.sh')} pando.kernel=${kernel.folder} pando.lab=${lab} pando.cwd=${resolve('.')}`,
   ].join(' ')
   if (/["']|\s{2}/.test(commandLine) || [kernel.folder, lab].some((path) => path.includes(' '))) {
@@ -71,6 +80,7 @@ export async function bootGuest({ jobs, timeoutMs }: LabOptions): Promise<LabGue
       ...nineP('/', 'host', ',readonly=on'),
       ...nineP(share, 'share', ''),
       ...['-device', 'virtio-rng-pci'],
+      ...hardware,
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   )

@@ -15,11 +15,10 @@ class LinkedBackend final : public SpdkBackend {
   [[nodiscard]] Status Start(const SpdkProcessOptions& options, LogSink log) override {
     for (const BdevOptions& bdev : options.bdevs) {
       // Nobody has run these on a device so far, and a store is no place for a first time.
-      if (bdev.kind == BdevKind::kNvme || bdev.kind == BdevKind::kNvmeRdma) {
-        return Error{
-            ErrorCode::kInvalidArgument,
-            "bdevs of kind nvme and nvme-rdma were not tried on a device yet and are refused "
-            "until they were"};
+      if (bdev.kind == BdevKind::kNvmeRdma) {
+        return Error{ErrorCode::kInvalidArgument,
+                     "bdevs of kind nvme-rdma were not tried on a device yet and are refused "
+                     "until they were"};
       }
     }
     return SpdkEnvironment::Get().Start(options, log);
