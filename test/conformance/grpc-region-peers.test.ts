@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
 import test, { type TestContext } from 'node:test'
+import { Client, credentials } from '@grpc/grpc-js'
 import { issueNodeCertificate, makeAuthority } from '../../core/cluster/keys/certificate.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import type { PeerTls } from '../../core/control/region-peers/peer-link.ts'
 import { type GrpcRegionPeers, openRegionPeers } from '../../core/control/region-peers/region-peers.ts'
+import { talkMethod } from '../../core/control/region-peers/service.ts'
+import { encodeParcel, makeLetter } from '../../core/control/region-peers/wire.ts'
 import { realEnvironment } from '../../core/node/environment.ts'
 import { proveRegionPeers, until } from '../kit/region-peers.ts'
 import { openTcpGate } from '../kit/tcp-gate.ts'
@@ -77,7 +80,9 @@ proveRegionPeers('gRPC', test, async (t) => {
   }
 })
 
-test('a stranger, a node of another region, and one under another name are refused at both ends', async (t) => {
+test('a stranger, a node of another region, and one under another name are refused at both ends', {
+  timeout: 60_000,
+}, async (t) => {
   const other = await makeAuthority(regionId, realEnvironment)
   const heard: string[] = []
   const b = await openNode(t, 'b')
@@ -111,7 +116,9 @@ test('a stranger, a node of another region, and one under another name are refus
   assert.deepEqual(heard, ['e'])
 })
 
-test('a node that is not admitted is refused although its certificate is right', async (t) => {
+test('a node that is not admitted is refused although its certificate is right', {
+  timeout: 60_000,
+}, async (t) => {
   const b = await openNode(t, 'b', { admit: (peer) => peer !== 'a' })
   const [a, c] = await Promise.all([openNode(t, 'a'), openNode(t, 'c')])
   for (const peers of [a, c]) peers.setPeers([{ name: 'b', address: addressOf(b) }])
@@ -122,7 +129,7 @@ test('a node that is not admitted is refused although its certificate is right',
   )
 })
 
-test('peers come, go and move while it runs', async (t) => {
+test('peers come, go and move while it runs', { timeout: 60_000 }, async (t) => {
   const [a, b] = await Promise.all([openNode(t, 'a'), openNode(t, 'b')])
   const changes: string[] = []
   a.onChange((peer, isConnected) => changes.push(`${peer} ${isConnected}`))
@@ -142,7 +149,7 @@ test('peers come, go and move while it runs', async (t) => {
   assert.deepEqual(changes, ['b true', 'b false', 'b true', 'b false'])
 })
 
-test('a node that restarts is found again', async (t) => {
+test('a node that restarts is found again', { timeout: 60_000 }, async (t) => {
   const a = await openNode(t, 'a')
   let b = await openNode(t, 'b')
   const gate = await openTcpGate(() => b.port)
@@ -155,7 +162,7 @@ test('a node that restarts is found again', async (t) => {
   await until(() => a.connected().includes('b'), 'b is back')
 })
 
-test('a message of more than 1 MiB is refused where it is sent', async (t) => {
+test('a message of more than 1 MiB is refused where it is sent', { timeout: 60_000 }, async (t) => {
   const [a, b] = await Promise.all([openNode(t, 'a'), openNode(t, 'b')])
   a.setPeers([{ name: 'b', address: addressOf(b) }])
   const tooLarge = new Uint8Array(1024 * 1024 + 1)
@@ -165,4 +172,61 @@ test('a message of more than 1 MiB is refused where it is sent', async (t) => {
   await assert.rejects(async () => {
     for await (const _ of a.stream('b', 'echo', tooLarge, new AbortController().signal)) assert.fail()
   }, isRefused)
+})
+
+test('a caller that does not read its answers is cut off, and costs bounded memory until then', {
+  timeout: 60_000,
+}, async (t) => {
+  const b = await openNode(t, 'b')
+  let made = 0
+  const answer = new Uint8Array(1024 * 1024)
+  b.serve('large', {
+    async request() {
+      made++
+      return answer
+    },
+  })
+  const tls = await keysOf('a')
+  const client = new Client(
+    addressOf(b),
+    credentials.createSsl(Buffer.from(tls.ca), Buffer.from(tls.key), Buffer.from(tls.certificate)),
+    { 'grpc.ssl_target_name_override': 'b' },
+  )
+  t.after(() => client.close())
+  const { path, requestSerialize, responseDeserialize } = talkMethod
+  const call = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize)
+  call.on('error', () => {})
+  // It can come before the data is read.
+  const ended = new Promise((resolve) => call.on('status', resolve))
+  // Nobody listens to the data: the windows fill, then the queue of the other side.
+  const ask = (from: number, count: number): void => {
+    const letters = Array.from({ length: count }, (_, index) =>
+      makeLetter({ id: from + index, topic: 'large' }),
+    )
+    call.write(encodeParcel(letters))
+  }
+  ask(1, 8)
+  await until(() => made === 8, 'the first are answered')
+  ask(100, 200)
+  await until(() => made === 208, 'all are asked')
+  call.resume()
+  await ended
+})
+
+test('what is sent to a peer that does not keep up is dropped and counted', {
+  timeout: 60_000,
+}, async (t) => {
+  const [a, b] = await Promise.all([openNode(t, 'a'), openNode(t, 'b')])
+  const gate = await openTcpGate(() => b.port)
+  t.after(() => gate.close())
+  let came = 0
+  b.serve('news', { message: () => void came++ })
+  a.setPeers([{ name: 'b', address: `127.0.0.1:${gate.port}` }])
+  await until(() => a.connected().includes('b'), 'b is there')
+  const message = new Uint8Array(100_000)
+  // One turn: nothing leaves before all of it was sent. 8 MiB wait at most.
+  for (let count = 0; count < 200; count++) a.send('b', 'news', message)
+  const dropped = a.status()[0]?.dropped ?? 0
+  assert.ok(dropped >= 200 - 84 && dropped < 200, `${dropped} of 200 were dropped`)
+  await until(() => came === 200 - dropped, 'the others come')
 })

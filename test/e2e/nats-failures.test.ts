@@ -165,6 +165,35 @@ function copiesOf({ places }: NatsRegion, name: string): number {
     .length
 }
 
+test('a reader that stands still holds back the server, not memory here', { skip, timeout }, async (t) => {
+  const own = await region(t, 1)
+  const streams = await streamsOf(t, own)
+  const stream = await streams.create('log')
+  const records = 64
+  for (let number = 0; number < records; number++) await stream.publish(new Uint8Array(1024 * 1024 - 2048))
+  const client = own.client()
+  const { nats } = await client.connected(20_000)
+  const reader = openNatsOrderStreams({
+    client,
+    serverCount: 1,
+    environment: realEnvironment,
+    log: silentLogger,
+  })
+  t.after(() => reader.close())
+  let read = 0
+  for await (const batch of (await reader.open('log')).tail(0, new AbortController().signal)) {
+    if (read === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 1_000))
+      const { inBytes } = nats.stats()
+      // Two requests of 4 MiB each.
+      assert.ok(inBytes < 9 * 1024 * 1024, `${inBytes} bytes came for a reader that stood still`)
+    }
+    read += batch.length
+    if (read === records) break
+  }
+  assert.equal(read, records)
+})
+
 test('all servers lose their disks: the stream is not found, and can be made anew', {
   skip,
   timeout,

@@ -35,8 +35,6 @@ export interface NatsServer {
   /** `tls://host:port` for clients on this machine. */
   readonly url: string
   status(): NatsServerStatus
-  /** Other servers have come or gone, or moved: `host:port` of their routes. Connections that stay are not disturbed. */
-  setRoutes(routes: readonly string[]): Promise<void>
   /** Stops it; within ten seconds it is gone. */
   close(): Promise<void>
 }
@@ -63,7 +61,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   const pidPath = join(directory, 'nats-server.pid')
   await stopLeftover(pidPath, configPath, environment, log)
 
-  let settings = options.settings
+  const { settings } = options
   let child: ChildProcess | undefined
   let state: NatsServerStatus['state'] = 'restarting'
   let deaths = 0
@@ -74,11 +72,6 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
     child?.kill('SIGTERM')
   }
   process.on('exit', onProcessExit)
-
-  const writeConfig = async (): Promise<void> => {
-    const text = natsServerConfig(settings, { store: join(directory, 'streams') }, program.version)
-    await replaceFile(configPath, text)
-  }
 
   /** Resolves when it is ready; `ended` when it has gone. */
   const launch = (): { readonly ready: Promise<void>; readonly ended: Promise<void> } => {
@@ -161,7 +154,8 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
 
   let supervised: Promise<void>
   try {
-    await writeConfig()
+    const text = natsServerConfig(settings, { store: join(directory, 'streams') }, program.version)
+    await replaceFile(configPath, text)
     const { ready, ended } = launch()
     supervised = ended
     const timer = new AbortController()
@@ -193,14 +187,6 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   return {
     url: `tls://${formatHostPort(settings.listen)}`,
     status: () => ({ state, version: program.version.join('.'), pid: child?.pid, deaths, lastWords }),
-    async setRoutes(routes) {
-      if (settings.cluster === undefined) {
-        throw new StorageError('INVALID_REQUEST', 'the NATS server was started without a cluster')
-      }
-      settings = { ...settings, cluster: { ...settings.cluster, routes } }
-      await writeConfig()
-      child?.kill('SIGHUP')
-    },
     async close() {
       if (state === 'stopped') return
       stopping.abort()
