@@ -17,8 +17,12 @@ export class FakeClock implements Clock {
     left.atMs === right.atMs ? left.order < right.order : left.atMs < right.atMs,
   )
 
-  constructor(monotonicMs = 1000) {
+  readonly #turns: number
+
+  /** @param turns of the microtask queue that everything caused by a timer gets before the next one fires */
+  constructor(monotonicMs = 1000, turns = 8) {
     this.#monotonicMs = monotonicMs
+    this.#turns = turns
   }
 
   now(): number {
@@ -56,16 +60,16 @@ export class FakeClock implements Clock {
 
   async advance(byMs: number): Promise<void> {
     const untilMs = this.#monotonicMs + byMs
-    await settle()
+    await this.#settle()
     for (let next = this.#timers.peek(); next !== undefined && next.atMs <= untilMs; ) {
       this.#timers.remove(next)
       this.#to(Math.max(next.atMs, this.#monotonicMs))
       next.fire()
-      await settle()
+      await this.#settle()
       next = this.#timers.peek()
     }
     this.#to(untilMs)
-    await settle()
+    await this.#settle()
   }
 
   /** The wall clock is set; the monotonic clock does not notice. */
@@ -79,15 +83,15 @@ export class FakeClock implements Clock {
     await this.advance(0)
   }
 
+  /** Promises that are due have been settled. */
+  async #settle(): Promise<void> {
+    for (let turn = 0; turn < this.#turns; turn++) await undefined
+  }
+
   #to(atMs: number): void {
     this.#wallMs += atMs - this.#monotonicMs
     this.#monotonicMs = atMs
   }
-}
-
-/** Promises that are due have been settled. */
-async function settle(): Promise<void> {
-  for (let turn = 0; turn < 8; turn++) await undefined
 }
 
 export function fakeEnvironment(clock: Clock, seed = 1): Environment {

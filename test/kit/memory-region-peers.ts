@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events'
+import { linkSignals } from '../../core/catalog/replicated/linked-signal.ts'
 import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { PeerHandlers, PeerRequestOptions, RegionPeers } from '../../core/contract/region-peers.ts'
@@ -133,9 +135,8 @@ export class MemoryRegionPeers implements RegionPeers {
   ): Promise<Uint8Array> {
     const { clock } = this.region.options
     const connection = this.connection(to)
-    const done = new AbortController()
-    const signals = [connection, done.signal, ...(options.signal === undefined ? [] : [options.signal])]
-    const stop = AbortSignal.any(signals)
+    const linked = linkSignals(connection, ...(options.signal === undefined ? [] : [options.signal]))
+    const stop = linked.signal
     const late = clock.sleep(options.deadlineMs ?? 2000, stop).then(() => {
       throw new StorageError('DEADLINE_EXCEEDED', `${to} did not answer in time`)
     })
@@ -158,7 +159,7 @@ export class MemoryRegionPeers implements RegionPeers {
     } catch (reason) {
       throw this.endOf(reason, to, connection)
     } finally {
-      done.abort()
+      linked.abort()
     }
   }
 
@@ -169,8 +170,8 @@ export class MemoryRegionPeers implements RegionPeers {
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
     const connection = this.connection(to)
-    const done = new AbortController()
-    const stop = AbortSignal.any([connection, signal, done.signal])
+    const linked = linkSignals(connection, signal)
+    const stop = linked.signal
     try {
       await this.travel(this.name, to, stop)
       const handler = this.region.find(to)?.handlers.get(topic)?.stream
@@ -184,7 +185,7 @@ export class MemoryRegionPeers implements RegionPeers {
     } catch (reason) {
       throw this.endOf(reason, to, connection)
     } finally {
-      done.abort()
+      linked.abort()
     }
   }
 
@@ -224,6 +225,7 @@ export class MemoryRegionPeers implements RegionPeers {
       throw new StorageError('PEER_UNREACHABLE', `${to} is not connected`)
     }
     const known = this.connections.get(to) ?? new AbortController()
+    setMaxListeners(0, known.signal)
     this.connections.set(to, known)
     return known.signal
   }

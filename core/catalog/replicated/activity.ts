@@ -1,4 +1,4 @@
-import { compareBallots } from './generation.ts'
+import { allVoters, compareBallots, voterId } from './generation.ts'
 import type { HeardProgress, Replica } from './replica.ts'
 
 export type Activity =
@@ -31,19 +31,38 @@ export function chooseActivity(replica: Replica): Activity {
   if (!replica.isActive) {
     return { type: 'wait', forMs: pace.rankMs, reason: 'a new generation of the log is being founded' }
   }
-  if (replica.suspicion !== undefined) {
-    if (rank >= 0 && now - replica.suspicion.sinceMs >= turnMs && replica.hearsMajority) {
-      return { type: 'propose' }
-    }
-    return { type: 'wait', forMs: pace.rankMs, reason: replica.suspicion.reason }
-  }
-  if (replica.needsPeers) {
-    const ahead = heard
+  const ahead = heard
+    .filter(
+      ({ log, ballot, position }) =>
+        log === row.founding?.log &&
+        compareBallots(ballot, replica.ballot) === 0 &&
+        position > replica.store.position,
+    )
+    .reduce<HeardProgress | undefined>(furthest, undefined)
+  const { suspicion } = replica
+  // Without a vote nothing depends on what it holds: it takes what the voters have.
+  if (suspicion !== undefined && rank < 0) {
+    const voter = heard
       .filter(
-        ({ ballot, position }) =>
-          compareBallots(ballot, replica.ballot) === 0 && position > replica.store.position,
+        (other) =>
+          other.log === row.founding?.log &&
+          compareBallots(other.ballot, replica.ballot) === 0 &&
+          other.position >= replica.confirmed &&
+          allVoters(row.voterSets).has(voterId(other.name, other.incarnation)),
       )
       .reduce<HeardProgress | undefined>(furthest, undefined)
+    if (voter !== undefined) return { type: 'catch-up', from: voter.name }
+    return { type: 'wait', forMs: pace.rankMs, reason: suspicion.reason }
+  }
+  if (suspicion !== undefined) {
+    // Others got past it: what they have is needed, not another generation.
+    if (ahead !== undefined && suspicion.kind === 'stream') {
+      return { type: 'catch-up', from: ahead.name }
+    }
+    if (now - suspicion.sinceMs >= turnMs && replica.hearsMajority) return { type: 'propose' }
+    return { type: 'wait', forMs: pace.rankMs, reason: suspicion.reason }
+  }
+  if (replica.needsPeers) {
     if (ahead !== undefined) return { type: 'catch-up', from: ahead.name }
     return {
       type: 'wait',
@@ -64,6 +83,9 @@ function furthest(best: HeardProgress | undefined, next: HeardProgress): HeardPr
 function founding(replica: Replica, heard: readonly HeardProgress[]): Activity {
   const { name, bootstrap } = replica.options
   const { pace } = replica
+  if (heard.some(({ log }) => log !== '')) {
+    return { type: 'wait', forMs: pace.rankMs, reason: 'the others are between two generations of the log' }
+  }
   const order = [...bootstrap].sort()
   const rank = order.indexOf(name)
   if (rank < 0) {

@@ -1,6 +1,8 @@
 import { StorageError } from '../../contract/errors.ts'
+import type { Position } from '../../contract/ordered-log.ts'
 import { extendChain } from '../state-machine.ts'
-import { compareBallots, type Founding, type ReplicaRow } from './generation.ts'
+import { allVoters, compareBallots, type Founding, type ReplicaRow } from './generation.ts'
+import { linkSignals } from './linked-signal.ts'
 import {
   type AppliedRecord,
   type FetchHeader,
@@ -22,7 +24,7 @@ export async function* serveFetch(
 ): AsyncGenerator<Uint8Array> {
   const request = fetchRequest.decode(message)
   const { store } = replica
-  const { founding, confirmed, voterSets } = replica.row
+  const { founding, voterSets } = replica.row
   if (founding !== undefined && request.log !== '' && request.log !== founding.log) {
     throw new StorageError('PEER_REFUSED', 'this node holds the catalog of another region')
   }
@@ -31,7 +33,9 @@ export async function* serveFetch(
   const isOnBranch = known !== undefined && Buffer.compare(known, request.chain) === 0
   if (!isOnBranch || !store.hasLogBehind(request.position)) {
     const { header, pieces } = store.copy(signal)
-    yield fetchHeader.encode({ mode: 'copy', ...header })
+    // The row knows what was confirmed when it was written, this process what is.
+    const known = Math.max(header.confirmed, Math.min(replica.confirmed, header.position))
+    yield fetchHeader.encode({ ...header, mode: 'copy', confirmed: known })
     yield* pieces
     return
   }
@@ -41,7 +45,7 @@ export async function* serveFetch(
     founding,
     position: through,
     chain: store.chain,
-    confirmed,
+    confirmed: Math.min(replica.confirmed, through),
     sequence: request.position <= base ? 0 : store.sequenceAt(request.position),
     voterSets,
   })
@@ -102,7 +106,10 @@ async function fetchFrom(
   const { store, options } = replica
   const log = replica.row.founding?.log ?? ''
   const request = fetchRequest.encode({ log, position: store.position, chain: store.chain })
-  const pieces = options.peers.stream(from, topic, request, signal)[Symbol.asyncIterator]()
+  const stop = linkSignals(signal)
+  const pieces = steadyPieces(replica, options.peers.stream(from, topic, request, stop.signal), () =>
+    stop.abort(),
+  )
   try {
     const first = await pieces.next()
     if (first.done === true) throw new StorageError('PROTOCOL_ERROR', `${from} sent nothing`)
@@ -119,9 +126,36 @@ async function fetchFrom(
     if (header.mode === 'copy') await takeCopy(replica, from, header, founding, rest)
     else await takeEntries(replica, header, founding, rest)
   } finally {
-    await pieces.return?.()
+    stop.abort()
+    // It ends by its signal; waiting for that would be waiting for the other side.
+    pieces.return(undefined).catch(() => undefined)
   }
   replica.needsPeers = false
+  replica.suspicion = undefined
+}
+
+/** The pieces for as long as they keep coming: a connection that has died silently must not hold this node up. */
+async function* steadyPieces(
+  replica: Replica,
+  source: AsyncIterable<Uint8Array>,
+  giveUp: () => void,
+): AsyncGenerator<Uint8Array> {
+  const { clock } = replica.options.environment
+  const pieces = source[Symbol.asyncIterator]()
+  for (;;) {
+    const timer = linkSignals(replica.closing.signal)
+    const late = clock.sleep(replica.pace.pieceMs, timer.signal).then(() => {
+      giveUp()
+      throw new StorageError('DEADLINE_EXCEEDED', 'a peer has stopped sending')
+    })
+    try {
+      const next = await Promise.race([pieces.next(), late])
+      if (next.done === true) return
+      yield next.value
+    } finally {
+      timer.abort()
+    }
+  }
 }
 
 /** Throws unless the generation may be joined, or is the one this node is in. */
@@ -160,13 +194,18 @@ async function takeEntries(
     await replica.exclusive(async () => {
       checkMayJoin(replica, founding)
       if (store.position !== expected) throw new StorageError('CONFLICT', 'the log went on meanwhile')
-      await applyPiece(replica, founding, piece)
+      await applyPiece(replica, founding, piece, header.confirmed)
       expected = store.position
     })
   }
 }
 
-async function applyPiece(replica: Replica, founding: Founding, piece: RecordsPiece): Promise<void> {
+async function applyPiece(
+  replica: Replica,
+  founding: Founding,
+  piece: RecordsPiece,
+  known: Position,
+): Promise<void> {
   const { store } = replica
   let { position, chain } = store
   for (const { entries } of piece.records) {
@@ -180,7 +219,11 @@ async function applyPiece(replica: Replica, founding: Founding, piece: RecordsPi
     const sequence = piece.records.at(-1)?.sequence ?? 0
     await replica.change({
       records: piece.records,
-      row: { sequence: Math.max(sequence, replica.row.sequence), confirmed: replica.confirmed },
+      row: {
+        sequence: Math.max(sequence, replica.row.sequence),
+        // What the sender knows to be confirmed is, on this branch, which is its own.
+        confirmed: Math.max(replica.confirmed, Math.min(known, position)),
+      },
     })
     return
   }
@@ -215,13 +258,22 @@ async function takeCopy(
         throw new StorageError('PROTOCOL_ERROR', `the copy from ${from} is not what it said it was`)
       }
       const isInside = compareBallots(founding.ballot, replica.ballot) === 0
-      if (isInside && header.confirmed < store.position) {
+      if (header.position < replica.confirmed) {
+        throw new StorageError('UNAVAILABLE', `${from} has less than is confirmed here`)
+      }
+      // A branch on which less is confirmed than here may be another one, whatever its length.
+      if (isInside && header.confirmed < replica.confirmed) {
+        if (replica.rank >= 0) replica.suspect('branch', `${from} holds other entries`)
+        throw new StorageError('UNAVAILABLE', `${from} does not know yet what is confirmed here`)
+      }
+      const mayVote = allVoters(replica.row.voterSets).has(replica.selfId)
+      if (isInside && mayVote && header.confirmed < store.position) {
         // Within a generation a voter's branch only grows, or something confirmed with its vote might be taken back: it may
         // be replaced only by a branch that is known to be the confirmed one up to there.
         if (header.position <= store.position) {
           throw new StorageError('UNAVAILABLE', `${from} has nothing that is missing here`)
         }
-        replica.suspect(`${from} holds other entries`)
+        replica.suspect('branch', `${from} holds other entries`)
         throw new StorageError('CONFLICT', `${from} holds other entries in this generation`)
       }
       const isBase =

@@ -5,6 +5,8 @@ import { provenPosition, type VoterSet } from './generation.ts'
 export interface Claim {
   readonly position: Position
   readonly chain: Uint8Array
+  /** What it knew to be confirmed when it said so, on the branch that it had then. */
+  readonly confirmed: Position
 }
 
 /** Claims of one voter that this node cannot check yet, because it has not come so far. */
@@ -18,6 +20,11 @@ export class Confirmations {
   private readonly chainAt: (position: Position) => Uint8Array | undefined
   private readonly proven = new Map<string, Position>()
   private readonly ahead = new Map<string, Claim[]>()
+  /**
+   * Confirmed as others know it, as far as this node has the same as they had. Only within one claim: a node without a vote may have
+   * changed its branch between two of them.
+   */
+  told = -1
 
   constructor(chainAt: (position: Position) => Uint8Array | undefined) {
     this.chainAt = chainAt
@@ -55,11 +62,12 @@ export class Confirmations {
     return this.proven.get(voter) ?? -1
   }
 
-  private check(voter: string, { position, chain }: Claim): boolean {
+  private check(voter: string, { position, chain, confirmed }: Claim): boolean {
     const own = this.chainAt(position)
     // Too old to know: it proves nothing, neither way.
     if (own === undefined) return true
     if (Buffer.compare(own, chain) !== 0) return false
+    this.told = Math.max(this.told, Math.min(confirmed, position))
     if (position > this.reach(voter)) this.proven.set(voter, position)
     return true
   }

@@ -2,6 +2,7 @@ import { StorageError } from '../../contract/errors.ts'
 import type { OrderStream, StreamRecord } from '../../contract/order-stream.ts'
 import type { Position } from '../../contract/ordered-log.ts'
 import { compareBallots, type Founding } from './generation.ts'
+import { linkSignals } from './linked-signal.ts'
 import type { AppliedRecord } from './peer-messages.ts'
 import type { Replica } from './replica.ts'
 import { decodeRecord } from './stream-record.ts'
@@ -13,20 +14,30 @@ export async function followStream(replica: Replica, signal: AbortSignal): Promi
   const stream = await openStream(replica, founding, signal)
   if (stream === undefined) return
   if (!(await isWhole(replica, stream, signal))) return
-  const stop = new AbortController()
-  const both = AbortSignal.any([signal, stop.signal])
-  const watching = watchState(replica, stream, both)
-  replica.publishing = (record, until) => stream.publish(record, AbortSignal.any([both, until]))
+  const stop = linkSignals(signal)
+  const watching = watchState(replica, stream, stop.signal)
+  replica.publishing = async (record, until) => {
+    const either = linkSignals(stop.signal, until)
+    try {
+      return await stream.publish(record, either.signal)
+    } finally {
+      either.release()
+    }
+  }
   replica.trouble = undefined
   replica.options.onPublishable()
   try {
-    for await (const records of stream.tail(replica.row.sequence, both)) {
+    for await (const records of stream.tail(replica.row.sequence, stop.signal)) {
       const goesOn = await applyRecords(replica, founding, records)
       if (!goesOn) return
       const { maxUnconfirmed } = replica.pace
-      while (replica.store.position - replica.confirmed > maxUnconfirmed) {
-        const hasRoom = (): boolean => replica.store.position - replica.confirmed <= maxUnconfirmed / 2
-        await replica.until(hasRoom, both, replica.pace.progressMs)
+      const hasRoom = (): boolean => replica.store.position - replica.confirmed <= maxUnconfirmed / 2
+      if (replica.store.position - replica.confirmed <= maxUnconfirmed) continue
+      while (!(await replica.until(hasRoom, stop.signal, replica.pace.progressMs * 3))) {
+        // So far behind that nobody remembers what this node can compare: then it takes what they have.
+        if (!isAnybodyAhead(replica)) continue
+        replica.needsPeers = true
+        return
       }
     }
   } catch (reason) {
@@ -85,8 +96,17 @@ function furthestSequence(replica: Replica): number {
     .reduce((furthest, { sequence }) => Math.max(furthest, sequence), replica.row.sequence)
 }
 
+function isAnybodyAhead(replica: Replica): boolean {
+  return replica
+    .connectedProgress()
+    .some(
+      ({ ballot, position }) =>
+        compareBallots(ballot, replica.ballot) === 0 && position > replica.store.position,
+    )
+}
+
 function noteGone(replica: Replica): void {
-  if (furthestSequence(replica) > 0) replica.suspect('the stream is gone')
+  if (furthestSequence(replica) > 0) replica.suspect('stream', 'the stream is gone')
 }
 
 /** A stream that has taken less than a node has applied of it has lost records, and gives their numbers to others. */
@@ -94,7 +114,7 @@ async function isWhole(replica: Replica, stream: OrderStream, signal: AbortSigna
   const applied = furthestSequence(replica)
   const { first, last } = await stream.state(signal)
   if (last < applied) {
-    replica.suspect(`the stream ends at record ${last}, and record ${applied} has been applied`)
+    replica.suspect('stream', `the stream ends at record ${last}, and record ${applied} has been applied`)
     return false
   }
   if (first > replica.row.sequence + 1) {
@@ -146,7 +166,10 @@ function applyRecords(
       if (record === undefined || record.log !== founding.log) continue
       if (compareBallots(record.ballot, founding.ballot) !== 0) continue
       if (record.position > position) {
-        replica.suspect(`record ${sequence} was proposed behind entries that the stream did not give`)
+        replica.suspect(
+          'stream',
+          `record ${sequence} was proposed behind entries that the stream did not give`,
+        )
         return false
       }
       checks.push(record)
@@ -154,7 +177,7 @@ function applyRecords(
       position += record.entries.length
     }
     if (!checks.every(({ position: at, chain }) => at > store.position || isOurs(replica, at, chain))) {
-      replica.suspect('a record was proposed behind other entries than those applied here')
+      replica.suspect('branch', 'a record was proposed behind other entries than those applied here')
       return false
     }
     await replica.change({
@@ -163,7 +186,7 @@ function applyRecords(
     })
     // Those proposed behind entries of this very batch.
     if (checks.every(({ position: at, chain }) => isOurs(replica, at, chain))) return true
-    replica.suspect('a record was proposed behind other entries than those applied here')
+    replica.suspect('branch', 'a record was proposed behind other entries than those applied here')
     return false
   })
 }

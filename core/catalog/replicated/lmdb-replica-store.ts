@@ -230,9 +230,13 @@ export class LmdbReplicaStore implements ReplicaStore {
   show(position: Position): Position | undefined {
     let next: Moment | undefined
     for (let first = this.candidates[0]; first !== undefined && first.position <= position; ) {
-      if (next !== undefined) next.rows.release()
-      next = first
       this.candidates.shift()
+      // What is seen never goes back, not even when a copy from a peer is a little older.
+      if (first.position < (this.shown?.position ?? 0)) first.rows.release()
+      else {
+        next?.rows.release()
+        next = first
+      }
       first = this.candidates[0]
     }
     if (next !== undefined) {

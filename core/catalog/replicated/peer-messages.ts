@@ -63,9 +63,26 @@ export interface Progress {
   readonly position: number
   readonly chain: Uint8Array
   readonly sequence: number
+  /** What it knows to be confirmed, on its branch. */
+  readonly confirmed: number
+  /** Much of what it has applied is not confirmed to it: those who are further tell it that they hold this, too. */
+  readonly isWaiting: boolean
+  /** A place behind which the sender has gone on: what it holds there, for a node that has come no further. */
+  readonly behind?: { readonly position: number; readonly chain: Uint8Array }
 }
 
-const progress = z.tuple([name, log, ballot, ballot, position, chain, position])
+const progress = z.tuple([
+  name,
+  log,
+  ballot,
+  ballot,
+  position,
+  chain,
+  position,
+  position,
+  z.boolean(),
+  z.tuple([position, chain]).nullable(),
+])
 
 export const progressMessage = {
   encode: (value: Progress): Uint8Array =>
@@ -77,9 +94,15 @@ export const progressMessage = {
       value.position,
       value.chain,
       value.sequence,
+      value.confirmed,
+      value.isWaiting,
+      value.behind === undefined ? null : [value.behind.position, value.behind.chain],
     ]),
   decode(message: Uint8Array): Progress {
-    const [incarnation, id, by, promised, at, hash, sequence] = parse(progress, message)
+    const [incarnation, id, by, promised, at, hash, sequence, confirmed, isWaiting, behind] = parse(
+      progress,
+      message,
+    )
     return {
       incarnation,
       log: id,
@@ -88,6 +111,9 @@ export const progressMessage = {
       position: at,
       chain: hash,
       sequence,
+      confirmed,
+      isWaiting,
+      ...(behind === null ? {} : { behind: { position: behind[0], chain: behind[1] } }),
     }
   },
 }

@@ -1,4 +1,5 @@
 import { StorageError } from '../../contract/errors.ts'
+import { linkSignals } from './linked-signal.ts'
 import type { Replica } from './replica.ts'
 import { encodeRecord, entryOverheadBytes, recordOverheadBytes } from './stream-record.ts'
 import type { Submission, Submissions } from './submissions.ts'
@@ -82,23 +83,22 @@ export class Publisher {
   ): Promise<void> {
     const { pace, replica } = this
     const { clock } = replica.options.environment
-    const done = new AbortController()
-    const stop = AbortSignal.any([done.signal, replica.closing.signal])
-    const late = clock.sleep(pace.publishMs, stop).then(() => {
+    const stop = linkSignals(replica.closing.signal)
+    const late = clock.sleep(pace.publishMs, stop.signal).then(() => {
       throw new StorageError('DEADLINE_EXCEEDED', 'the stream did not answer in time')
     })
     try {
-      await Promise.race([send(record, stop), late])
+      await Promise.race([send(record, stop.signal), late])
       this.awaitEcho(taken)
     } catch (reason) {
-      done.abort()
+      stop.abort()
       if (replica.closing.signal.aborted) return
       const error = StorageError.from(reason, 'UNAVAILABLE')
       replica.options.log.debug({ err: error }, 'publishing again')
       await clock.sleep(pace.retryMs, replica.closing.signal).catch(() => undefined)
       this.submissions.again(taken)
     } finally {
-      done.abort()
+      stop.abort()
     }
   }
 

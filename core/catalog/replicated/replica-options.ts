@@ -36,6 +36,8 @@ export interface ReplicaPace {
   /** The stream's state is compared with what was applied this often. */
   readonly stateCheckMs: number
   readonly requestMs: number
+  /** Between two pieces of what a peer sends to a node that catches up. */
+  readonly pieceMs: number
   /** After a promise that nothing came of, somebody proposes again after about this long. */
   readonly promiseMs: number
   /** A suspicion about the stream is acted upon by the first voter after this, by the others each this much later. */
@@ -52,6 +54,7 @@ export const defaultPace: ReplicaPace = {
   progressMs: 1000,
   stateCheckMs: 1500,
   requestMs: 2000,
+  pieceMs: 10_000,
   promiseMs: 2500,
   rankMs: 300,
   retryMs: 100,

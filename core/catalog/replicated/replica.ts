@@ -17,6 +17,7 @@ import {
   voterId,
   voterName,
 } from './generation.ts'
+import { linkSignals } from './linked-signal.ts'
 import {
   type PrepareAnswer,
   type Progress,
@@ -30,10 +31,18 @@ import { propose } from './proposal.ts'
 import { defaultPace, type ReplicaOptions, type ReplicaPace } from './replica-options.ts'
 import type { ReplicaChange, ReplicaStore } from './replica-store.ts'
 import type { BranchReport } from './vote.ts'
+import { Watchers } from './watchers.ts'
 
 export interface HeardProgress extends Progress {
   readonly name: string
   readonly heardMs: number
+}
+
+export interface Suspicion {
+  /** stream: it does not give what it once gave. branch: another node holds other entries than this one. */
+  readonly kind: 'stream' | 'branch'
+  readonly reason: string
+  readonly sinceMs: number
 }
 
 /**
@@ -47,7 +56,7 @@ export class Replica {
   /** What the others said last, by name. */
   readonly heard = new Map<string, HeardProgress>()
   /** Why the stream of this generation is not to be trusted. */
-  suspicion: { readonly reason: string; readonly sinceMs: number } | undefined
+  suspicion: Suspicion | undefined
   /** The stream does not hold the next record any more: a peer must give what is missing. */
   needsPeers = false
   /** What the last activity ran into. */
@@ -69,7 +78,7 @@ export class Replica {
   readonly closing = new AbortController()
   private confirmations: Confirmations
   private last: Promise<unknown> = Promise.resolve()
-  private readonly watchers = new Set<() => void>()
+  private readonly watchers: Watchers
   private interruption = new AbortController()
   private running: Promise<void> = Promise.resolve()
   private stopServing: (() => void)[] = []
@@ -80,6 +89,7 @@ export class Replica {
 
   constructor(options: ReplicaOptions) {
     this.options = options
+    this.watchers = new Watchers(options.environment.clock)
     this.pace = { ...defaultPace, ...options.pace }
     this.store = options.store
     this.confirmed = options.store.row.confirmed
@@ -154,6 +164,7 @@ export class Replica {
       throw error
     }
     this.options.onApplied(entries)
+    this.confirmed = Math.max(this.confirmed, this.row.confirmed)
     // What was claimed in the generation before must not count in this one, not even for a moment.
     if (compareBallots(before, this.ballot) === 0) this.noteCommit()
     else this.noteBranch()
@@ -174,6 +185,7 @@ export class Replica {
   /** Another generation, or other rows, are in force. */
   private noteBranch(): void {
     this.isReplacing = false
+    this.confirmed = Math.max(this.confirmed, this.row.confirmed)
     this.confirmations = new Confirmations((position) => this.store.chainAt(position))
     this.suspicion = undefined
     this.needsPeers = false
@@ -184,9 +196,11 @@ export class Replica {
     this.noteCommit()
   }
 
-  suspect(reason: string): void {
-    if (this.suspicion !== undefined) return
-    this.suspicion = { reason, sinceMs: this.nowMs() }
+  suspect(kind: Suspicion['kind'], reason: string): void {
+    // That others hold other entries says more than that the stream is not what it was.
+    const known = this.suspicion
+    if (known !== undefined && (known.kind === kind || known.kind === 'branch')) return
+    this.suspicion = { kind, reason, sinceMs: known?.sinceMs ?? this.nowMs() }
     this.options.log.error(
       { generation: this.ballot.round, reason },
       'the stream that orders the log has lied',
@@ -201,29 +215,12 @@ export class Replica {
   }
 
   changed(): void {
-    for (const watcher of [...this.watchers]) watcher()
+    this.watchers.changed()
   }
 
   /** Resolves true when the condition holds, false after the time; rejects when the signal aborts. */
-  async until(condition: () => boolean, signal: AbortSignal, timeoutMs: number): Promise<boolean> {
-    signal.throwIfAborted()
-    if (condition()) return true
-    const done = new AbortController()
-    let wake: () => void = () => undefined
-    const watched = new Promise<true>((resolve) => {
-      wake = () => {
-        if (condition()) resolve(true)
-      }
-      this.watchers.add(wake)
-    })
-    try {
-      const { clock } = this.options.environment
-      const stop = AbortSignal.any([signal, done.signal])
-      return await Promise.race([watched, clock.sleep(timeoutMs, stop).then(() => false)])
-    } finally {
-      this.watchers.delete(wake)
-      done.abort()
-    }
+  until(condition: () => boolean, signal: AbortSignal, timeoutMs: number): Promise<boolean> {
+    return this.watchers.until(condition, signal, timeoutMs)
   }
 
   random(below: number): number {
@@ -236,9 +233,23 @@ export class Replica {
     return this.options.peers.connected().flatMap((name) => this.heard.get(name) ?? [])
   }
 
+  /** What has a vote, everybody needs to know; of the others, those who vote. */
   tellEverybody(): void {
     const message = this.progress()
-    for (const peer of this.options.peers.connected()) this.options.peers.send(peer, topic, message)
+    const { peers } = this.options
+    const voters = allVoters(this.row.voterSets)
+    const isForAll = voters.size === 0 || voters.has(this.selfId)
+    const names = new Set([...voters].map(voterName))
+    for (const peer of peers.connected()) {
+      if (isForAll || names.has(peer)) peers.send(peer, topic, message)
+    }
+  }
+
+  /** Ends the following when there is something else to do. */
+  private reconsider(): void {
+    if (this.activity !== 'follow') return
+    this.notePromises()
+    if (chooseActivity(this).type !== 'follow') this.interrupt()
   }
 
   report(): BranchReport {
@@ -275,7 +286,7 @@ export class Replica {
     })
   }
 
-  private progress(): Uint8Array {
+  private progress(behind?: Progress['behind']): Uint8Array {
     const { row, store } = this
     return progressMessage.encode({
       incarnation: row.incarnation,
@@ -285,7 +296,18 @@ export class Replica {
       position: store.position,
       chain: store.chain,
       sequence: row.sequence,
+      confirmed: Math.min(this.confirmed, store.position),
+      isWaiting: store.position - this.confirmed > this.pace.maxUnconfirmed / 4,
+      ...(behind === undefined ? {} : { behind }),
     })
+  }
+
+  /** A node that has not come as far cannot check claims from further on: it gets one for where it is. */
+  private encourage({ name, ballot, log, position, isWaiting }: HeardProgress): void {
+    if (!isWaiting || !this.isActive || log !== this.row.founding?.log) return
+    if (compareBallots(ballot, this.ballot) !== 0 || position >= this.store.position) return
+    const chain = this.store.chainAt(position)
+    if (chain !== undefined) this.options.peers.send(name, topic, this.progress({ position, chain }))
   }
 
   private hear(name: string, message: Uint8Array): void {
@@ -295,26 +317,34 @@ export class Replica {
     if (progress.log === '' || own === undefined || progress.log === own) {
       this.maxRound = Math.max(this.maxRound, progress.promised.round, progress.ballot.round)
       this.count(progress)
+      this.encourage(progress)
       this.confirm()
-      if (compareBallots(progress.ballot, this.ballot) > 0 && this.activity === 'follow') this.interrupt()
+      if (compareBallots(progress.promised, this.ballot) > 0) this.reconsider()
     }
     this.changed()
   }
 
-  private count({ name, incarnation, log, ballot, position, chain }: HeardProgress): void {
+  private count(progress: HeardProgress): void {
+    const { name, incarnation, log, ballot, position, chain, behind, sequence, confirmed } = progress
     if (this.isReplacing || log !== this.row.founding?.log || compareBallots(ballot, this.ballot) !== 0)
       return
-    const isSame = this.confirmations.note(
-      voterId(name, incarnation),
-      { position, chain },
-      this.store.position,
+    const voter = voterId(name, incarnation)
+    const claims = [...(behind === undefined ? [] : [behind]), { position, chain }]
+    const isSame = claims.every((claim) =>
+      this.confirmations.note(voter, { ...claim, confirmed }, this.store.position),
     )
-    if (!isSame) this.suspect(`${name} holds another entry at position ${position}`)
+    if (sequence <= this.row.sequence && position > this.store.position) {
+      this.suspect('stream', `${name} got more from the same records than this node did`)
+    }
+    // One that has no vote sees to itself.
+    if (isSame || !allVoters(this.row.voterSets).has(voter)) return
+    this.suspect('branch', `${name} holds another entry at position ${position}`)
   }
 
   private noteCommit(): void {
     for (const voter of this.confirmations.advance(this.store.position)) {
-      this.suspect(`${voterName(voter)} holds other entries`)
+      if (!allVoters(this.row.voterSets).has(voter)) continue
+      this.suspect('branch', `${voterName(voter)} holds other entries`)
     }
     this.tellEverybody()
     this.confirm()
@@ -325,13 +355,15 @@ export class Replica {
     const { founding } = this.row
     // What it has promised to stop confirming it does not confirm: others might have been told that it is open.
     if (this.isReplacing || !this.isActive || founding === undefined) return
-    const position = this.confirmations.position(this.row.voterSets, this.store.position, this.selfId)
-    if (position < founding.position) return
-    if (!this.isFounded) {
+    const proven = this.confirmations.position(this.row.voterSets, this.store.position, this.selfId)
+    if (proven >= founding.position && !this.isFounded) {
       this.isFounded = true
-      this.options.log.info({ generation: founding.ballot.round, position }, 'the generation is in force')
+      this.options.log.info({ generation: founding.ballot.round, proven }, 'the generation is in force')
     }
-    this.confirmed = Math.max(this.confirmed, position)
+    if (proven >= founding.position) this.confirmed = Math.max(this.confirmed, proven)
+    const { told } = this.confirmations
+    this.confirmed = Math.max(this.confirmed, told)
+    if (!this.isFounded && told < 0) return
     if (this.isReadable && this.confirmed <= this.shown) return
     const shown = this.store.show(this.confirmed)
     if (shown === undefined || (this.isReadable && shown <= this.shown)) return
@@ -362,6 +394,7 @@ export class Replica {
       for (;;) {
         await this.options.environment.clock.sleep(this.pace.progressMs, signal)
         this.tellEverybody()
+        this.reconsider()
       }
     } catch {
       // Closed.
@@ -371,7 +404,8 @@ export class Replica {
   private async run(): Promise<void> {
     while (!this.closing.signal.aborted && !this.failed) {
       this.interruption = new AbortController()
-      const signal = AbortSignal.any([this.closing.signal, this.interruption.signal])
+      const linked = linkSignals(this.closing.signal, this.interruption.signal)
+      const { signal } = linked
       this.notePromises()
       const activity = chooseActivity(this)
       this.activity = activity.type
@@ -395,6 +429,8 @@ export class Replica {
         this.trouble = undefined
       } catch (error) {
         await this.recover(activity.type, error)
+      } finally {
+        linked.release()
       }
     }
   }
@@ -416,7 +452,9 @@ export class Replica {
     const isAhead =
       compareBallots(this.row.promised, this.ballot) > 0 ||
       this.connectedProgress().some(
-        ({ promised, log }) => log === this.row.founding?.log && compareBallots(promised, this.ballot) > 0,
+        // One without a log has promised something when it tried to found the region.
+        ({ promised, log }) =>
+          (log === '' || log === this.row.founding?.log) && compareBallots(promised, this.ballot) > 0,
       )
     if (!isAhead) this.promisedSinceMs = undefined
     else this.promisedSinceMs ??= this.nowMs() + this.random(this.pace.promiseMs / 2)

@@ -45,6 +45,7 @@ export class Submissions {
   private queue: Submission[] = []
   private applied: Submission[] = []
   private bytes = 0
+  private isWatching = false
   private readonly closing = new AbortController()
   private failure: StorageError | undefined
 
@@ -87,7 +88,7 @@ export class Submissions {
         resolve,
         reject,
       }
-      if (this.pending.size === 0) this.watchDeadlines(submission.deadlineMs)
+      this.watchDeadlines(submission.deadlineMs)
       this.pending.set(key, submission)
       this.bytes += bytes.length
       this.queue.push(submission)
@@ -184,6 +185,8 @@ export class Submissions {
   }
 
   private watchDeadlines(firstMs: number): void {
+    if (this.isWatching) return
+    this.isWatching = true
     const { signal } = this.closing
     const watch = async (): Promise<void> => {
       let nextMs: number | undefined = firstMs
@@ -192,7 +195,14 @@ export class Submissions {
         nextMs = this.expire(this.clock.monotonic())
       }
     }
-    watch().catch(() => undefined)
+    watch()
+      .catch(() => undefined)
+      .finally(() => {
+        this.isWatching = false
+        // One that came while the last of the others ended.
+        const next = this.pending.values().next().value
+        if (next !== undefined) this.watchDeadlines(next.deadlineMs)
+      })
   }
 
   /** Answers the next deadline. */
