@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { openNatsClient } from '../../core/cluster/nats/connection.ts'
 import { openNatsOrderStreams } from '../../core/cluster/nats/order-streams.ts'
+import { openPlacedStreams } from '../../core/cluster/nats/placed-streams.ts'
 import { startNatsServer } from '../../core/cluster/nats/server.ts'
 import { type ErrorCode, StorageError } from '../../core/contract/errors.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
@@ -192,6 +193,46 @@ test('a reader that stands still holds back the server, not memory here', { skip
     if (read === records) break
   }
   assert.equal(read, records)
+})
+
+test('of servers that know nothing of each other one dies: the next stream is made on another at once', {
+  skip,
+  timeout,
+}, async (t) => {
+  const own = await startNatsRegion((run) => t.after(run), 3, 'independent')
+  const places = await Promise.all(
+    own.places.map(async ({ keys }, index) => {
+      const client = own.clientOf(index)
+      await client.connected(20_000)
+      const streams = openNatsOrderStreams({
+        client,
+        serverCount: 1,
+        environment: realEnvironment,
+        log: silentLogger,
+      })
+      t.after(() => streams.close())
+      return { name: keys.node, streams, isReachable: () => client.isConnected }
+    }),
+  )
+  const streams = openPlacedStreams(places)
+  const first = streams.placeFor?.('g1') ?? ''
+  assert.equal(first, 'node-0_g1')
+  const stream = await streams.create(first)
+  await stream.publish(record(1))
+  const reading = (async () => {
+    for await (const _ of stream.tail(1, new AbortController().signal)) assert.fail('nothing came')
+  })()
+  reading.catch(() => {})
+  await own.places[0]?.kill()
+  await assert.rejects(reading, fails('UNAVAILABLE'))
+  await assert.rejects(stream.state(), fails('UNAVAILABLE'))
+  const second = streams.placeFor?.('g2') ?? ''
+  assert.equal(second, 'node-1_g2')
+  assert.equal(await (await streams.create(second)).publish(record(2)), 1)
+  // It comes back with what it had, and is where new streams go again.
+  await own.places[0]?.start()
+  assert.deepEqual(await eventually(() => stream.state()), { first: 1, last: 1 })
+  assert.equal(streams.placeFor?.('g3'), 'node-0_g3')
 })
 
 test('all servers lose their disks: the stream is not found, and can be made anew', {

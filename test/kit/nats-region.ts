@@ -38,12 +38,16 @@ export interface NatsRegion {
   readonly places: readonly NatsPlace[]
   /** A client of its own, the servers in the order that begins with `nearest`. */
   client(nearest?: number): NatsClient
+  /** A client of one server and of no other. */
+  clientOf(index: number): NatsClient
 }
 
 /** Real servers on loopback with keys of their own. What is given to `atEnd` stops them and takes their files away. */
 export async function startNatsRegion(
   atEnd: (run: () => Promise<void>) => void,
   count: number,
+  /** independent: the servers know nothing of each other, as those that the nodes of a region run. */
+  kind: 'cluster' | 'independent' = 'cluster',
 ): Promise<NatsRegion> {
   const directory = mkdtempSync(join(tmpdir(), 'pando-nats-'))
   const clients: NatsClient[] = []
@@ -75,7 +79,7 @@ export async function startNatsRegion(
     const settings: NatsServerSettings = {
       name,
       listen: { host: '127.0.0.1', port: ports[index] ?? 0 },
-      ...(count === 1
+      ...(count === 1 || kind === 'independent'
         ? {}
         : {
             cluster: {
@@ -91,23 +95,24 @@ export async function startNatsRegion(
     places.push(makePlace(own, keys, settings))
   }
   await Promise.all(places.map((place) => place.start()))
+  const open = (order: readonly number[]): NatsClient => {
+    const keys = places[order[0] ?? 0]?.keys
+    if (keys === undefined) throw new RangeError('no such server')
+    const client = openNatsClient({
+      servers: order.map((index) => `127.0.0.1:${ports[index]}`),
+      name: `test ${order[0]}`,
+      login: { kind: 'password', user: keys.nats.user, password: keys.nats.password },
+      tls: { ca: keys.tls.ca, certificate: keys.tls.certificate, key: keys.tls.key, trust: 'region' },
+      environment: realEnvironment,
+      log: silentLogger,
+    })
+    clients.push(client)
+    return client
+  }
   return {
     places,
-    client(nearest = 0) {
-      const order = places.map((_, index) => (index + nearest) % count)
-      const keys = places[nearest]?.keys
-      if (keys === undefined) throw new RangeError('no such server')
-      const client = openNatsClient({
-        servers: order.map((index) => `127.0.0.1:${ports[index]}`),
-        name: `test ${nearest}`,
-        login: { kind: 'password', user: keys.nats.user, password: keys.nats.password },
-        tls: { ca: keys.tls.ca, certificate: keys.tls.certificate, key: keys.tls.key, trust: 'region' },
-        environment: realEnvironment,
-        log: silentLogger,
-      })
-      clients.push(client)
-      return client
-    },
+    client: (nearest = 0) => open(places.map((_, index) => (index + nearest) % count)),
+    clientOf: (index) => open([index]),
   }
 }
 

@@ -48,7 +48,7 @@ export function openPlacedStreams(places: readonly OrderPlace[]): OrderStreams {
       const { place, name } = find(fullName)
       return place.streams.remove(name, signal)
     },
-    /** Of the servers that answer. */
+    /** Of the servers that answer; one at least. */
     async names(prefix, signal) {
       const found = await Promise.allSettled(
         places
@@ -57,6 +57,11 @@ export function openPlacedStreams(places: readonly OrderPlace[]): OrderStreams {
             (await streams.names('', signal)).map((stream) => `${name}_${stream}`),
           ),
       )
+      if (!found.some(({ status }) => status === 'fulfilled')) {
+        const failed = found.find(({ status }) => status === 'rejected')
+        if (failed?.status === 'rejected') throw failed.reason
+        throw new StorageError('UNAVAILABLE', 'no server that orders the log answers')
+      }
       return found
         .flatMap((outcome) => (outcome.status === 'fulfilled' ? outcome.value : []))
         .filter((name) => name.startsWith(prefix))

@@ -5,7 +5,10 @@ export interface NatsServerSettings {
   readonly name: string
   /** For the clients: the nodes of this region. */
   readonly listen: HostPort
-  /** Absent: one server, which is enough for a region of one or two nodes that can wait. */
+  /**
+   * Several servers that elect who orders: what others run. Absent: a server that orders on its own, as the nodes of a region run them;
+   * when it is lost the region founds its log anew on another one, sooner than an election would end.
+   */
   readonly cluster?: {
     readonly name: string
     readonly listen: HostPort
