@@ -18,6 +18,24 @@ export interface CollectorOptions {
    * is in `writes`; a store that other processes write to needs more than the longest upload of a body.
    */
   readonly orphanAgeMs?: number
+  /** In a region of several nodes: what the others are doing with bodies. */
+  readonly elsewhere?: WritesElsewhere
+}
+
+/** What `WriteRegistry` says of this process, of the other nodes of the region. */
+export interface WritesElsewhere {
+  /**
+   * For each write, whether some other node writes or reads it. A node answers by a catalog that is at least as new as ours is now:
+   * what is garbage here nobody begins to read there. UNAVAILABLE when a node did not answer that may.
+   */
+  held(writeIds: readonly WriteId[]): Promise<readonly boolean[]>
+  /** After it resolves our catalog shows every write that was acknowledged anywhere before the call. */
+  caughtUp(): Promise<void>
+  /**
+   * A chunk that nothing owns must have been seen so for this long: the entry of a write whose outcome its gateway does not know may
+   * still come. Monotonic.
+   */
+  readonly orphanGraceMs: number
 }
 
 export interface CollectReport {
@@ -45,6 +63,8 @@ export interface Collector {
 const garbageBatch = 128
 const listBatch = 512
 const deletesAtOnce = 16
+/** Writes without an owner that are remembered between two looks; more wait for a later one. */
+const mostSuspects = 65_536
 
 export const chunkCount = (write: Pick<WriteOwner, 'byteLength' | 'chunkBytes'>): number =>
   write.byteLength === 0 ? 0 : Math.ceil(write.byteLength / write.chunkBytes)
@@ -58,6 +78,9 @@ export function createCollector(options: CollectorOptions): Collector {
   const { catalog, chunks, writes, clock } = options
   const pace = new Pace(clock, options.chunksPerSecond ?? 5000)
   const orphanAgeMs = options.orphanAgeMs ?? 0
+  const { elsewhere } = options
+  /** When a write without an owner was first seen, by its id. */
+  let suspects = new Map<string, number>()
 
   async function deleteAll(ids: readonly ChunkId[], signal: AbortSignal | undefined): Promise<void> {
     for (let start = 0; start < ids.length; start += deletesAtOnce) {
@@ -76,10 +99,11 @@ export function createCollector(options: CollectorOptions): Collector {
       after = batch.at(-1)?.writeId
       if (after === undefined) return report
       const freed: WriteId[] = []
-      for (const write of batch) {
+      const held = await elsewhere?.held(batch.map(({ writeId }) => writeId))
+      for (const [at, write] of batch.entries()) {
         // Nobody can begin to read it any more: a pin is taken in the turn in which the object's record was read, and the
         // garbage row became visible together with the record that took its place.
-        if (writes.isPinned(write.writeId)) {
+        if (writes.isPinned(write.writeId) || held?.[at] === true) {
           report.pinned++
           continue
         }
@@ -103,18 +127,48 @@ export function createCollector(options: CollectorOptions): Collector {
     return owner === undefined || index >= chunkCount(owner)
   }
 
+  /**
+   * Other nodes write to this store, and their entries come here later than their chunks. What was in flight anywhere when its chunk
+   * was listed is either still so after all have answered, or its entry is visible behind a barrier.
+   */
+  async function ownedByNobody(
+    found: readonly ChunkInfo[],
+    seen: Map<string, number>,
+  ): Promise<readonly ChunkInfo[]> {
+    if (elsewhere === undefined || found.length === 0) return found
+    const nowMs = clock.monotonic()
+    const due = found.filter(({ id }) => {
+      const key = Buffer.from(chunkOwner(id).writeId).toString('latin1')
+      const sinceMs = suspects.get(key) ?? nowMs
+      if (seen.size < mostSuspects) seen.set(key, sinceMs)
+      return nowMs - sinceMs >= elsewhere.orphanGraceMs
+    })
+    if (due.length === 0) return due
+    const held = await elsewhere.held(due.map(({ id }) => chunkOwner(id).writeId))
+    await elsewhere.caughtUp()
+    const wallMs = clock.now()
+    return due.filter((chunk, at) => held[at] === false && isOrphan(chunk, wallMs))
+  }
+
   async function collectOrphans(signal?: AbortSignal): Promise<OrphanReport> {
     const report = { scanned: 0, deleted: 0, bytes: 0 }
+    const seen = new Map<string, number>()
     let after: ChunkId | null = null
     for (;;) {
       signal?.throwIfAborted()
       await pace.take(listBatch, signal)
       const batch: readonly ChunkInfo[] = await chunks.list(after, listBatch)
       after = batch.at(-1)?.id ?? null
-      if (after === null) return report
+      if (after === null) {
+        suspects = seen
+        return report
+      }
       report.scanned += batch.length
       const nowMs = clock.now()
-      const orphans = batch.filter((chunk) => isOrphan(chunk, nowMs))
+      const orphans = await ownedByNobody(
+        batch.filter((chunk) => isOrphan(chunk, nowMs)),
+        seen,
+      )
       await deleteAll(
         orphans.map(({ id }) => id),
         signal,

@@ -2,7 +2,7 @@ import type { Catalog, WriteOwner } from '../contract/catalog.ts'
 import type { ChunkInfo, ChunkStore, ScrubFinding } from '../contract/chunk-store.ts'
 import { type ChunkId, chunkId, chunkOwner, type WriteId } from '../contract/ids.ts'
 import type { WriteRegistry } from '../contract/write-registry.ts'
-import { chunkCount } from './collector.ts'
+import { chunkCount, type WritesElsewhere } from './collector.ts'
 
 /** Where a chunk belongs, as far as the catalog knows. */
 export interface ChunkPlace {
@@ -39,6 +39,7 @@ export interface ScanOptions {
   readonly catalog: Pick<Catalog, 'bucketById' | 'garbage' | 'writeOwner' | 'writes'>
   readonly chunks: Pick<ChunkStore, 'has' | 'list'>
   readonly writes: Pick<WriteRegistry, 'isInFlight'>
+  readonly elsewhere?: Pick<WritesElsewhere, 'held'>
   readonly signal?: AbortSignal
 }
 
@@ -103,7 +104,13 @@ export async function* fullScan(options: ScanOptions): AsyncGenerator<ScanFindin
   yield* scanCatalog(options)
 }
 
-async function* scanStore({ catalog, chunks, writes, signal }: ScanOptions): AsyncGenerator<ScanFinding> {
+async function* scanStore({
+  catalog,
+  chunks,
+  writes,
+  elsewhere,
+  signal,
+}: ScanOptions): AsyncGenerator<ScanFinding> {
   let after: ChunkId | null = null
   for (;;) {
     signal?.throwIfAborted()
@@ -118,6 +125,8 @@ async function* scanStore({ catalog, chunks, writes, signal }: ScanOptions): Asy
         if (isGarbage(catalog, writeId)) continue
         // It may have been freed and collected since the listing.
         if (!(await chunks.has(chunk.id))) continue
+        const held = await elsewhere?.held([writeId])
+        if (held?.[0] === true || catalog.writeOwner(writeId) !== undefined) continue
       }
       const place = locateChunk(catalog, chunk.id)
       if (owner === undefined || index >= chunkCount(owner)) {

@@ -62,6 +62,11 @@ export function createWriteRegistry(
     },
 
     isInFlight: (writeId) => inFlight.has(keyOf(writeId)),
+    oldestInFlight() {
+      // A set keeps the order in which its members came.
+      const [oldest] = inFlight
+      return oldest === undefined ? undefined : Uint8Array.from(oldest, (unit) => unit.charCodeAt(0))
+    },
     isPinned: (writeId) => pins.has(keyOf(writeId)),
     counts: () => ({ inFlight: inFlight.size, pinned: pins.size }),
   }

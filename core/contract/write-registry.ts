@@ -19,6 +19,11 @@ export interface WriteRegistry {
   pin(writeId: WriteId): () => void
 
   isInFlight(writeId: WriteId): boolean
+  /**
+   * The one that was begun first of those in flight. Ids of one process ascend in the order of `begin`: when the oldest is behind
+   * some id, everything begun before that id is over.
+   */
+  oldestInFlight(): WriteId | undefined
   isPinned(writeId: WriteId): boolean
   /** How many writes are in flight, and how many are pinned: gauges. */
   counts(): { readonly inFlight: number; readonly pinned: number }

@@ -1,11 +1,13 @@
 import { parseArgs } from 'node:util'
 import { simulate as catalog } from './catalog.sim.ts'
+import { simulateChunks } from './chunks.sim.ts'
 import { simulateLink } from './link.sim.ts'
 import { simulateReplicatedLog } from './replicated-log.sim.ts'
 
 /** `npm run simulate -- [name ...] [--seed N] [--steps M] [--runs R]`: runs simulations, from one seed or from many. */
 const simulations: Readonly<Record<string, (seed: number, steps: number) => Promise<object>>> = {
   catalog,
+  chunks: (seed, steps) => simulateChunks(seed, Math.ceil(steps / 50)),
   link: (seed, steps) => simulateLink(seed, Math.ceil(steps / 20)),
   'replicated-log': (seed, steps) => simulateReplicatedLog(seed, steps),
 }

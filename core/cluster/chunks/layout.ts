@@ -24,6 +24,19 @@ export function layoutOf(self: string, map: ClusterMap): ChunkLayout {
     const alone = [self]
     return { map, writers: () => alone, readers: () => alone, isHolder: (name) => name === self, others: [] }
   }
+  let places = known.get(map)
+  if (places === undefined) {
+    places = placesOf(map)
+    known.set(map, places)
+  }
+  return { map, ...places, others: map.nodes.map(({ name }) => name).filter((name) => name !== self) }
+}
+
+type Places = Pick<ChunkLayout, 'writers' | 'readers' | 'isHolder'>
+
+const known = new WeakMap<ClusterMap, Places>()
+
+function placesOf(map: ClusterMap): Places {
   const now = placementOf(map)
   const before = placementBefore(map)
   const held = new Map<string, Uint8Array>()
@@ -34,11 +47,9 @@ export function layoutOf(self: string, map: ClusterMap): ChunkLayout {
     return old.length === 0 ? writers : [...writers, ...old]
   })
   return {
-    map,
     writers: (group) => now.holders(group),
     readers: (group) => readers[group] ?? [],
     isHolder: (name, group) => held.get(name)?.[group] === 1,
-    others: map.nodes.map(({ name }) => name).filter((name) => name !== self),
   }
 }
 

@@ -1,0 +1,124 @@
+import type { Catalog } from '../../contract/catalog.ts'
+import { StorageError } from '../../contract/errors.ts'
+import { chunkOwner, maxChunkBytes } from '../../contract/ids.ts'
+import { builtinClasses } from '../../contract/qos.ts'
+import { ByteBucket } from './byte-bucket.ts'
+import type { RepairParts } from './repair-parts.ts'
+import { type MissingChunk, RepairQueue } from './repair-queue.ts'
+
+const repairClass = builtinClasses.indexOf('repair')
+const defaultBytesPerSecond = 64 * 1024 * 1024
+const fetchesAtOnce = 4
+const getDeadlineMs = 30_000
+/** What is found beyond that waits to be looked for. */
+const queueLimit = 16_384
+
+/** Fetches what is missing, the chunks with the fewest copies first, within a rate. */
+export class Fetcher {
+  readonly #parts: RepairParts
+  readonly #queue = new RepairQueue(queueLimit)
+  readonly #bucket: ByteBucket
+  readonly #stopped: AbortSignal
+  #running = 0
+  readonly #waiting = new Set<() => void>()
+  fetchedChunks = 0
+  fetchedBytes = 0
+  /** Chunks that could not be fetched, since it was set to 0. */
+  failed = 0
+
+  constructor(parts: RepairParts, stopped: AbortSignal) {
+    this.#parts = parts
+    this.#stopped = stopped
+    const { clock, bytesPerSecond = defaultBytesPerSecond, pressure = () => 0 } = parts
+    this.#bucket = new ByteBucket(clock, bytesPerSecond, pressure)
+  }
+
+  get queuedChunks(): number {
+    return this.#queue.length + this.#running
+  }
+
+  get queuedBytes(): number {
+    return this.#queue.bytes
+  }
+
+  /** Waits while the queue is full. */
+  async add(chunk: MissingChunk): Promise<void> {
+    while (!this.#queue.add(chunk)) await this.#change()
+    this.#pump()
+  }
+
+  /** Resolves when nothing waits and nothing is under way. */
+  async idle(): Promise<void> {
+    while (this.#queue.length + this.#running > 0) await this.#change()
+  }
+
+  #change(): Promise<void> {
+    this.#stopped.throwIfAborted()
+    return new Promise((resolve) => this.#waiting.add(resolve))
+  }
+
+  #pump(): void {
+    while (this.#running < fetchesAtOnce && !this.#stopped.aborted) {
+      const chunk = this.#queue.take()
+      if (chunk === undefined) break
+      this.#running++
+      void this.#fetch(chunk).finally(() => {
+        this.#running--
+        this.#pump()
+      })
+    }
+    for (const wake of this.#waiting) wake()
+    this.#waiting.clear()
+  }
+
+  async #fetch(chunk: MissingChunk): Promise<void> {
+    const { local, log } = this.#parts
+    try {
+      if (!chunk.isCorrupt && (await local.has(chunk.id))) return
+      if (chunk.byteLength > 0 && !isOwned(this.#parts.catalog, chunk)) return
+      await this.#bucket.take(chunk.byteLength, this.#stopped)
+      let problem: StorageError | undefined
+      for (const source of chunk.sources) {
+        try {
+          await this.#copy(source, chunk)
+          return
+        } catch (reason) {
+          problem = StorageError.from(reason)
+        }
+      }
+      throw problem ?? new StorageError('CHUNK_NOT_FOUND', 'nobody has it')
+    } catch (error) {
+      if (this.#stopped.aborted) return
+      // Freed meanwhile: its copies are gone because they are not needed any more.
+      if (chunk.byteLength > 0 && !isOwned(this.#parts.catalog, chunk)) return
+      this.failed++
+      log.debug({ err: error, chunk: Buffer.from(chunk.id).toString('hex') }, 'a chunk could not be fetched')
+    }
+  }
+
+  async #copy(source: string, { id, byteLength, isCorrupt }: MissingChunk): Promise<void> {
+    const { local, chunkPeers } = this.#parts
+    const options = { deadlineMs: getDeadlineMs, classIndex: repairClass, signal: this.#stopped }
+    const buffer = await chunkPeers(source)?.chunks.get(id, 0, maxChunkBytes, options)
+    if (buffer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${source}`)
+    const { length } = buffer.bytes
+    try {
+      if (byteLength > 0 && length !== byteLength) {
+        throw new StorageError('CORRUPT_CHUNK', `${source} has ${length} bytes instead of ${byteLength}`)
+      }
+      // Only now that sound bytes are at hand: until then what is here may still be read in part.
+      if (isCorrupt) await local.delete(id, repairClass)
+      await local.put(id, buffer, length, repairClass)
+    } finally {
+      buffer.release()
+    }
+    this.fetchedChunks++
+    this.fetchedBytes += length
+    // Nobody knew its length when its turn came: the next one waits for both.
+    if (byteLength === 0) await this.#bucket.take(length, this.#stopped)
+  }
+}
+
+function isOwned(catalog: Pick<Catalog, 'writeOwner'>, { id }: MissingChunk): boolean {
+  return catalog.writeOwner(chunkOwner(id).writeId) !== undefined
+}

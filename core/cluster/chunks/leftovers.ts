@@ -1,0 +1,68 @@
+import type { ChunkInfo } from '../../contract/chunk-store.ts'
+import { type ChunkId, chunkOwner } from '../../contract/ids.ts'
+import { backgroundClass } from '../../contract/qos.ts'
+import { damageTopic, encodeDamage } from './damage-messages.ts'
+import { type ChunkLayout, groupOf } from './layout.ts'
+import type { RepairParts } from './repair-parts.ts'
+
+const listBatch = 512
+const checksAtOnce = 16
+const hasDeadlineMs = 5000
+
+/**
+ * Frees the copies here of groups that are not ours any more. Each goes only when all holders of its group have answered that they have
+ * it: a copy too many for a while is cheap. Who has not is told. Chunks that nothing owns are left to the search for orphans.
+ */
+export async function freeLeftovers(
+  parts: RepairParts,
+  layout: ChunkLayout,
+  signal: AbortSignal,
+): Promise<{ readonly freed: number; readonly left: number }> {
+  const { self, local, catalog } = parts
+  const report = { freed: 0, left: 0 }
+  let after: ChunkId | null = null
+  for (;;) {
+    signal.throwIfAborted()
+    const batch: readonly ChunkInfo[] = await local.list(after, listBatch)
+    after = batch.at(-1)?.id ?? null
+    if (after === null) return report
+    const foreign = batch.filter(
+      ({ id }) =>
+        !layout.isHolder(self, groupOf(id)) && catalog.writeOwner(chunkOwner(id).writeId) !== undefined,
+    )
+    for (let start = 0; start < foreign.length; start += checksAtOnce) {
+      await Promise.all(
+        foreign.slice(start, start + checksAtOnce).map(async ({ id }) => {
+          const isElsewhere = await atAllHolders(parts, layout, id)
+          // The map may have made it ours again while the others were asked.
+          if (!isElsewhere || parts.layout() !== layout) report.left++
+          else {
+            await local.delete(id, backgroundClass)
+            report.freed++
+          }
+        }),
+      )
+      signal.throwIfAborted()
+    }
+  }
+}
+
+async function atAllHolders(
+  { chunkPeers, peers }: RepairParts,
+  layout: ChunkLayout,
+  id: ChunkId,
+): Promise<boolean> {
+  const holders = layout.writers(groupOf(id))
+  const answers = await Promise.all(
+    holders.map(async (name) => {
+      try {
+        const has = (await chunkPeers(name)?.chunks.has(id, { deadlineMs: hasDeadlineMs })) ?? false
+        if (!has) peers.send(name, damageTopic, encodeDamage([{ id, isCorrupt: false }]))
+        return has
+      } catch {
+        return false
+      }
+    }),
+  )
+  return holders.length > 0 && answers.every((has) => has)
+}

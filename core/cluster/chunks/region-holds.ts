@@ -1,0 +1,84 @@
+import type { Clock } from '../../contract/clock.ts'
+import { StorageError } from '../../contract/errors.ts'
+import { type WriteId, writeIdBytes } from '../../contract/ids.ts'
+import type { RegionPeers } from '../../contract/region-peers.ts'
+import type { WriteRegistry } from '../../contract/write-registry.ts'
+import { SilentMembers } from './silent-members.ts'
+
+export interface RegionHoldsParts {
+  readonly peers: Pick<RegionPeers, 'request' | 'serve'>
+  /** Names of all other nodes of the map, whatever their state: any may be a gateway. */
+  readonly members: () => readonly string[]
+  readonly writes: Pick<WriteRegistry, 'isInFlight' | 'isPinned'>
+  /** Resolves when our catalog shows all that was acknowledged anywhere before the call: the catalog's `barrier`. */
+  readonly caughtUp: () => Promise<void>
+  readonly clock: Clock
+}
+
+export const holdsTopic = 'chunks.holds'
+const deadlineMs = 10_000
+/** So many ids in one request; 10 bytes each. */
+const idsAtOnce = 4096
+
+/**
+ * Which bodies the other nodes of the region read or write: asked before chunks are deleted for good. It is what the collector takes as
+ * `elsewhere`, and answers the same question of others.
+ */
+export class RegionHolds {
+  readonly #parts: RegionHoldsParts
+  readonly #members: SilentMembers
+  readonly #stop: () => void
+  /**
+   * An hour: a write's outcome is known to its gateway within seconds or never, and what is deleted too early is gone.
+   */
+  readonly orphanGraceMs = 3_600_000
+
+  /** CONFLICT when somebody serves the topic already. */
+  constructor(parts: RegionHoldsParts) {
+    this.#parts = parts
+    this.#members = new SilentMembers(parts.clock)
+    this.#stop = parts.peers.serve(holdsTopic, { request: (_, message) => this.#answer(message) })
+  }
+
+  caughtUp(): Promise<void> {
+    return this.#parts.caughtUp()
+  }
+
+  /** UNAVAILABLE while a member does not answer, until it has been silent for an hour. */
+  async held(writeIds: readonly WriteId[]): Promise<readonly boolean[]> {
+    const held = writeIds.map(() => false)
+    for (let start = 0; start < writeIds.length; start += idsAtOnce) {
+      const some = writeIds.slice(start, start + idsAtOnce)
+      const question = new Uint8Array(some.length * writeIdBytes)
+      for (const [index, writeId] of some.entries()) question.set(writeId, index * writeIdBytes)
+      const answers = await this.#members.ask(this.#parts.members(), async (member) => {
+        const answer = await this.#parts.peers.request(member, holdsTopic, question, { deadlineMs })
+        if (answer.length !== some.length)
+          throw new StorageError('PROTOCOL_ERROR', 'an answer of another length')
+        return answer
+      })
+      for (const answer of answers) {
+        for (const [index, value] of answer.entries()) if (value !== 0) held[start + index] = true
+      }
+    }
+    return held
+  }
+
+  async #answer(question: Uint8Array): Promise<Uint8Array> {
+    if (question.length % writeIdBytes !== 0)
+      throw new StorageError('INVALID_ARGUMENT', 'no list of write ids')
+    // First the catalog, then the pins: what is garbage for the one who asks is from here on garbage for our readers too.
+    await this.#parts.caughtUp()
+    const { writes } = this.#parts
+    const answer = new Uint8Array(question.length / writeIdBytes)
+    for (let index = 0; index < answer.length; index++) {
+      const writeId = question.subarray(index * writeIdBytes, (index + 1) * writeIdBytes)
+      if (writes.isInFlight(writeId) || writes.isPinned(writeId)) answer[index] = 1
+    }
+    return answer
+  }
+
+  stop(): void {
+    this.#stop()
+  }
+}
