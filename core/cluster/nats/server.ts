@@ -103,7 +103,12 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
       const onEnd = (why: string): void => {
         if (child === own) child = undefined
         lastWords = lines.length > 0 ? lines.join('\n') : why
-        markFailed(new StorageError('INVALID_CONFIG', `nats-server ended at once (${why}):\n${lastWords}`))
+        const advice = lastWords.includes('address already in use')
+          ? "\nWhen it is the service that the package brings: 'systemctl disable --now nats-server'."
+          : ''
+        markFailed(
+          new StorageError('INVALID_CONFIG', `nats-server ended at once (${why}):\n${lastWords}${advice}`),
+        )
         resolve()
       }
       own.once('error', (error) => onEnd(error.message))
