@@ -1,4 +1,4 @@
-import { type Collector, createCollector } from '../catalog/collector.ts'
+import { createCollector, type WritesElsewhere } from '../catalog/collector.ts'
 import { fullScan, type ScanFinding, scrubReport } from '../catalog/full-scan.ts'
 import type { Catalog } from '../contract/catalog.ts'
 import type { ChunkStore } from '../contract/chunk-store.ts'
@@ -20,6 +20,14 @@ export interface MaintenanceParts {
   readonly catalog: Catalog
   readonly chunks: ChunkStore
   readonly writes: WriteRegistry
+  /** Of a node that is one of several. */
+  readonly region?: {
+    /** This node's own chunks: what nobody owns is looked for and freed where it lies. */
+    readonly local: Pick<ChunkStore, 'delete' | 'list'>
+    readonly elsewhere: WritesElsewhere
+    /** What objects no longer need is freed everywhere by one node. */
+    isCoordinator(): boolean
+  }
   readonly health: NodeHealth
   readonly metrics: NodeMetrics
   readonly environment: Environment
@@ -42,12 +50,20 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
   const metrics = parts.metrics.maintenance
   const log = parts.log.child({ part: 'maintenance' })
   const { clock } = environment
-  const collector = inTurn(createCollector({ catalog, chunks, writes, clock }))
+  const { region } = parts
+  const elsewhere = region === undefined ? {} : { elsewhere: region.elsewhere }
+  const inTurn = takeTurns()
+  const garbage = createCollector({ catalog, chunks, writes, clock, ...elsewhere })
+  const orphans =
+    region === undefined
+      ? garbage
+      : createCollector({ catalog, chunks: region.local, writes, clock, ...elsewhere })
   /** One scrub at a time: a second would only fight for the same disk. */
   let isScrubbing = false
 
   async function collectGarbage(signal: AbortSignal) {
-    const done = await collector.collect(signal)
+    if (region?.isCoordinator() === false) return { writes: 0, chunks: 0, pinned: 0 }
+    const done = await inTurn(() => garbage.collect(signal))
     metrics.collectedWrites.inc(done.writes)
     metrics.collectedChunks.inc(done.chunks)
     if (done.writes > 0) log.debug(done, 'space given back')
@@ -55,7 +71,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
   }
 
   async function collectOrphans(signal: AbortSignal) {
-    const done = await collector.collectOrphans(signal)
+    const done = await inTurn(() => orphans.collectOrphans(signal))
     metrics.orphanChunks.inc(done.deleted)
     if (done.deleted > 0) log.info(done, 'chunks that no object owns were freed')
     return done
@@ -64,13 +80,13 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
   async function* collect(signal: AbortSignal): AsyncIterable<JobUpdate> {
     const total = catalog.stats().garbageWrites
     yield { progress: { stage: 'freeing deleted objects', done: 0, total } }
-    const garbage = await collectGarbage(signal)
+    const freed = await collectGarbage(signal)
     yield { progress: { stage: 'looking for orphans', done: 0, total: 0 } }
-    const orphans = await collectOrphans(signal)
+    const { deleted } = await collectOrphans(signal)
     yield report(true, {
-      'bodies freed': garbage.writes,
-      'chunks freed': garbage.chunks + orphans.deleted,
-      'held by readers': garbage.pinned,
+      'bodies freed': freed.writes,
+      'chunks freed': freed.chunks + deleted,
+      'held by readers': freed.pinned,
     })
   }
 
@@ -89,7 +105,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
       },
     }
     yield* withProgress(
-      fullScan({ catalog, chunks: counted, writes, signal }),
+      fullScan({ catalog, chunks: counted, writes, signal, ...elsewhere }),
       clock,
       () => ({ stage: 'comparing store and catalog', done: scanned, total: Math.max(scanned, chunkCount) }),
       (finding) => {
@@ -176,16 +192,12 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
 }
 
 /** Rounds by hand and by the clock wait for each other: two at once would only do the same work twice. */
-function inTurn(collector: Collector): Collector {
+function takeTurns(): <T>(round: () => Promise<T>) => Promise<T> {
   let last: Promise<unknown> = Promise.resolve()
-  const queue = <T>(round: () => Promise<T>): Promise<T> => {
+  return (round) => {
     const turn = last.then(round, round)
     last = turn.catch(() => undefined)
     return turn
-  }
-  return {
-    collect: (signal) => queue(() => collector.collect(signal)),
-    collectOrphans: (signal) => queue(() => collector.collectOrphans(signal)),
   }
 }
 

@@ -244,10 +244,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
           log: log.child({ part: 'cluster' }),
         })
   const chunks = cluster?.chunks ?? local
-  const writes = registryModule.createWriteRegistry(environment, {
-    ...cluster?.writeIds,
-    afterMs: catalog.lastTimeMs(),
-  })
+  const writes =
+    cluster?.writes ?? registryModule.createWriteRegistry(environment, { afterMs: catalog.lastTimeMs() })
   const sealer = createSecretSealer(data.sealingKey, randomness)
   const gateway: Gateway = {
     catalog,
@@ -269,7 +267,10 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     ),
   }
 
-  const maintenance = startMaintenance({ config, catalog, chunks, writes, health, metrics, environment, log })
+  const maintenance = startMaintenance({
+    ...{ config, catalog, chunks, writes, health, metrics, environment, log },
+    ...(cluster === undefined ? {} : { region: { local, ...cluster } }),
+  })
   parts.push('background work', partDeadlineMs, () => maintenance.stop())
 
   const s3 = gatewayModule.createS3Server(gateway, {

@@ -1,12 +1,14 @@
-import type { WriteRegistryOptions } from '../../catalog/write-registry.ts'
-import { ClusterChunkStore } from '../../cluster/chunks/cluster-store.ts'
-import { type ChunkLayout, layoutOf } from '../../cluster/chunks/layout.ts'
-import type { ClusterPeer, DamagedCopy } from '../../cluster/chunks/peers.ts'
+import type { WritesElsewhere } from '../../catalog/collector.ts'
+import { createWriteRegistry } from '../../catalog/write-registry.ts'
+import type { ClusterPeer } from '../../cluster/chunks/peers.ts'
+import { openRegionChunks } from '../../cluster/chunks/region-chunks.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
 import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
+import type { ClusterRepairReport } from '../../contract/cluster-report.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
+import type { WriteRegistry } from '../../contract/write-registry.ts'
 import type { ClusterBackend } from '../../control/cluster-service.ts'
 import { orderReplicas } from '../../protocol/replicas.ts'
 import type { Qos } from '../../qos/open-qos.ts'
@@ -15,9 +17,10 @@ import type { NodeConfig } from '../config/schema.ts'
 import type { NodeLinks } from '../links/node-links.ts'
 import type { StopStack } from '../stop-stack.ts'
 import { createClusterAdmin } from './cluster-admin.ts'
-import { reportCluster } from './cluster-report.ts'
+import { type NodeView, reportCluster } from './cluster-report.ts'
 import { withArrival, withOwnEntry, withVoters } from './map-upkeep.ts'
 import { entryOf, type Foundation } from './open-foundation.ts'
+import { parseRepairReport, repairReport } from './repair-report.ts'
 import { Upkeep } from './upkeep.ts'
 
 export interface ClusterParts {
@@ -35,14 +38,19 @@ export interface ClusterParts {
 export interface RunningCluster {
   /** The chunks of the whole region. */
   readonly chunks: ChunkStore
+  readonly writes: WriteRegistry
+  /** What the collector asks of the other nodes. */
+  readonly elsewhere: WritesElsewhere
+  /** Whether this node does what only one of the region does. */
+  isCoordinator(): boolean
   readonly backend: ClusterBackend
-  /** How write ids of this node are kept apart from those of the others. */
-  readonly writeIds: Pick<WriteRegistryOptions, 'slot'>
   /** This node serves: from now on it may hold chunks. */
   arrive(): void
 }
 
 const sharingTopic = 'qos'
+const reportTopic = 'report'
+const reportDeadlineMs = 1_000
 
 /** What a node does as one of several: chunks at several nodes, its own entry in the map, budgets of the region. */
 export function startCluster(options: ClusterParts): RunningCluster {
@@ -51,43 +59,51 @@ export function startCluster(options: ClusterParts): RunningCluster {
   const { clock } = environment
   const own = entryOf(config.rpc, membership.own, catalog.incarnation)
 
-  let layout: ChunkLayout = layoutOf(config.node, catalog.clusterMap())
-  const follow = (map: ClusterMap): void => {
-    layout = layoutOf(config.node, map)
-    links.setPeers(peerConfigs(map, config.node))
-  }
-  follow(catalog.clusterMap())
-  const chunks = new ClusterChunkStore({
+  let map = catalog.clusterMap()
+  const writes = createWriteRegistry(environment, {
+    slot: () => slotOf(map, config.node),
+    afterMs: catalog.lastTimeMs(),
+  })
+  links.setPeers(peerConfigs(map, config.node))
+  const isHere = (name: string): boolean => name === config.node || peers.connected().includes(name)
+  const coordinator = (): string | undefined =>
+    map.nodes.find(({ name, voter }) => voter && isHere(name))?.name
+  const isCoordinator = (): boolean => coordinator() === config.node
+  const region = openRegionChunks({
     self: config.node,
     local,
-    peers: (name) => clusterPeer(links, name),
-    layout: () => layout,
+    chunkPeers: (name) => clusterPeer(links, name),
+    peers,
+    catalog,
+    writes,
+    coordinator,
     acks: config.cluster.acks,
     order: (views) => orderReplicas(views, Math.random),
     clock,
     log,
-    damaged: (_copy: DamagedCopy) => undefined,
   })
-
-  const isHere = (name: string): boolean => name === config.node || peers.connected().includes(name)
-  const coordinator = (map: ClusterMap): string | undefined =>
-    map.nodes.find(({ name, voter }) => voter && isHere(name))?.name
+  parts.push('chunks of the region', deadlineMs, () => region.close())
   let hasArrived = false
   const upkeep = new Upkeep({
     catalog,
     steps: [
-      (map) => withOwnEntry(map, own),
-      (map) => (hasArrived ? withArrival(map, config.node) : undefined),
-      (map) => (coordinator(map) === config.node ? withVoters(map, isHere) : undefined),
+      (latest) => withOwnEntry(latest, own),
+      (latest) => (hasArrived ? withArrival(latest, config.node) : undefined),
+      (latest) => (isCoordinator() ? withVoters(latest, isHere) : undefined),
     ],
     clock,
     log,
   })
   parts.push('upkeep of the cluster map', deadlineMs, () => upkeep.stop())
-  const unfollow = catalog.onClusterMap((map) => {
-    follow(map)
+  const follow = (next: ClusterMap): void => {
+    if (next.epoch <= map.epoch) return
+    map = next
+    links.setPeers(peerConfigs(map, config.node))
+    region.setMap(map)
     upkeep.wake()
-  })
+  }
+  const unfollow = catalog.onClusterMap(follow)
+  follow(catalog.clusterMap())
   parts.push('the cluster map', deadlineMs, async () => unfollow())
 
   const shared = options.qos.shareBudgets({
@@ -102,35 +118,44 @@ export function startCluster(options: ClusterParts): RunningCluster {
     shared.stop()
   })
 
+  const reportRepair = (): ClusterRepairReport => repairReport(region.repair.status())
+  const unserveReport = peers.serve(reportTopic, {
+    request: async () => Buffer.from(JSON.stringify(reportRepair())),
+  })
+  parts.push('reports to other nodes', deadlineMs, async () => unserveReport())
+  const viewOf = async (name: string): Promise<NodeView> => {
+    const isConnected = peers.connected().includes(name)
+    const answer = isConnected
+      ? await peers
+          .request(name, reportTopic, new Uint8Array(0), { deadlineMs: reportDeadlineMs })
+          .catch(() => undefined)
+      : undefined
+    return {
+      health: isConnected ? 'alive' : 'dead',
+      silentForMs: 0,
+      transport: links.links.get(name)?.active ?? '',
+      repair: answer === undefined ? undefined : parseRepairReport(answer),
+    }
+  }
   const report = async () => {
-    const map = catalog.clusterMap()
-    const connected = new Set(peers.connected())
+    const others = map.nodes.map(({ name }) => name).filter((name) => name !== config.node)
+    const views = await Promise.all(others.map(async (name) => [name, await viewOf(name)] as const))
     return reportCluster({
       node: config.node,
       map,
       acks: config.cluster.acks,
-      coordinator: coordinator(map),
+      coordinator: coordinator(),
       catalog: catalog.status(),
       servers: order.report(),
-      repair: noRepair,
-      others: new Map(
-        map.nodes
-          .filter(({ name }) => name !== config.node)
-          .map(({ name }) => [
-            name,
-            {
-              health: connected.has(name) ? 'alive' : 'dead',
-              silentForMs: 0,
-              transport: links.links.get(name)?.active ?? '',
-              repair: undefined,
-            },
-          ]),
-      ),
+      repair: reportRepair(),
+      others: new Map(views),
     })
   }
   return {
-    chunks,
-    writeIds: { slot: () => slotOf(layout.map, config.node) },
+    chunks: region.store,
+    writes,
+    elsewhere: region.elsewhere,
+    isCoordinator,
     backend: createClusterAdmin({ catalog, report, onChange: () => upkeep.wake() }),
     arrive() {
       hasArrived = true
@@ -146,18 +171,6 @@ function slotOf(map: ClusterMap, name: string): number {
     throw new StorageError('UNAVAILABLE', `${name} is not in the cluster map: it takes no writes yet`)
   }
   return slot
-}
-
-const noRepair = {
-  checked: 0,
-  total: 0,
-  missing: 0,
-  repairedChunks: 0,
-  repairedBytes: 0,
-  removedChunks: 0,
-  isWalking: false,
-  movedNodes: 0,
-  movingNodes: 0,
 }
 
 function clusterPeer(links: NodeLinks, name: string): ClusterPeer | undefined {

@@ -43,7 +43,9 @@ export function makeClusterFile({ region, replicas, nodes }: NewClusterFile): st
     ' The same file on every node; each is started with its own name:\n' +
     '   pando up --config cluster.yaml --node NAME\n' +
     ' All keys and what they mean: pando config schema'
-  for (const node of nodes) addNode(document, node)
+  for (const node of nodes) {
+    addNode(document, node, nodes.filter(({ address }) => address === node.address).length > 1)
+  }
   return document.toString()
 }
 
@@ -52,11 +54,16 @@ export function addToClusterFile(text: string, node: NodeSpec): string {
   const document = parseDocument(text)
   const [problem] = document.errors
   if (problem !== undefined) throw new StorageError('INVALID_CONFIG', problem.message)
-  addNode(document, node)
+  addNode(document, node, false)
   return document.toString()
 }
 
-function addNode(document: Pick<Document, 'getIn' | 'setIn' | 'createNode'>, node: NodeSpec): void {
+/** `sharesMachine`: others with the same address are made together with it. */
+function addNode(
+  document: Pick<Document, 'getIn' | 'setIn' | 'createNode'>,
+  node: NodeSpec,
+  sharesMachine: boolean,
+): void {
   const nodes = document.getIn(['cluster', 'nodes'])
   if (!isMap(nodes)) throw new StorageError('INVALID_CONFIG', 'the file has no section cluster.nodes')
   const taken = new Set<number>()
@@ -77,8 +84,7 @@ function addNode(document: Pick<Document, 'getIn' | 'setIn' | 'createNode'>, nod
     ...(rack === '' ? {} : { rack }),
     ...(sharing === 0 ? {} : { ports: freePorts(taken) }),
   }
-  // Two nodes on one machine; the first of them keeps the usual directory unless it is made together with them.
-  if (sharing > 0) entry['data'] = `data-${name}`
+  if (sharing > 0 || sharesMachine) entry['data'] = `data-${name}`
   const value = document.createNode(entry)
   value.flow = sharing === 0
   document.setIn(['cluster', 'nodes', name], value)

@@ -9,8 +9,8 @@ import type { S3Client } from '../../kit/s3-client.ts'
  * answer. The history across the kill, closed by a read after the restart, must be linearizable.
  */
 export interface Registers {
-  /** Until the connection fails. */
-  run(): Promise<void>
+  /** Until the connection fails; with `signal`, until it aborts, whatever fails in between. */
+  run(signal?: AbortSignal): Promise<void>
   /** After the restart: reads every key once more and checks the histories since the last call. */
   verify(): Promise<void>
   readonly checked: number
@@ -48,6 +48,8 @@ export function openRegisters(
   random: Random,
   clients: number,
   keyCount: number,
+  /** An answer of 500 or more, or none, leaves open what has happened, and the client goes on. */
+  toleratesErrors = false,
 ): Registers {
   let round = 0
   let counter = 0
@@ -62,13 +64,22 @@ export function openRegisters(
     const method = input.type === 'get' ? 'GET' : input.type === 'delete' ? 'DELETE' : 'PUT'
     const callMs = performance.now()
     const reply = await client()
-      .send({ method, bucket, key, headers, ...(method === 'PUT' ? { body } : {}) })
+      .send({
+        ...{ method, bucket, key, headers },
+        ...(method === 'PUT' ? { body } : {}),
+        ...(toleratesErrors ? { signal: AbortSignal.timeout(5000) } : {}),
+      })
       .catch(() => undefined)
     if (reply === undefined) {
       history.push({ key, input, output: undefined, callMs, returnMs: Number.POSITIVE_INFINITY })
       return false
     }
-    assert.ok(reply.status < 500, `${method} ${key} was answered ${reply.status}`)
+    if (reply.status >= 500) {
+      // Whether it has happened is not said.
+      assert.ok(toleratesErrors, `${method} ${key} was answered ${reply.status}`)
+      history.push({ key, input, output: undefined, callMs, returnMs: Number.POSITIVE_INFINITY })
+      return false
+    }
     const output: Output =
       input.type === 'get'
         ? { seen: reply.status === 404 ? '' : String(reply.headers.etag).replaceAll('"', '') }
@@ -77,10 +88,10 @@ export function openRegisters(
     return true
   }
 
-  const worker = async (): Promise<void> => {
+  const worker = async (signal?: AbortSignal): Promise<void> => {
     /** What this client saw last of each key: what it bases its conditions on. */
     const seen = new Map<string, string>()
-    for (;;) {
+    while (signal?.aborted !== true) {
       const key = keyAt(random.below(keyCount))
       const body = `${random.seed}/${counter++}`
       const etag = createHash('md5').update(body).digest('hex')
@@ -96,7 +107,12 @@ export function openRegisters(
               : known === ''
                 ? { type: 'create', etag }
                 : { type: 'replace', expected: known, etag }
-      if (!(await act(key, input, body))) return
+      if (!(await act(key, input, body))) {
+        if (signal === undefined) return
+        seen.delete(key)
+        await new Promise((resolve) => setTimeout(resolve, 20 + random.below(100)))
+        continue
+      }
       const last = history.at(-1)
       if (last?.key === key && last.input === input && last.output !== undefined) {
         if ('seen' in last.output) seen.set(key, last.output.seen)
@@ -110,8 +126,8 @@ export function openRegisters(
     get checked() {
       return checked
     },
-    async run() {
-      await Promise.all(Array.from({ length: clients }, worker))
+    async run(signal) {
+      await Promise.all(Array.from({ length: clients }, () => worker(signal)))
     },
     async verify() {
       for (let index = 0; index < keyCount; index++) {
