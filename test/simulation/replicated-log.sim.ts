@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { latestVoters, voterId, voterName } from '../../core/catalog/replicated/generation.ts'
 import type { ReplicaPace } from '../../core/catalog/replicated/replica-options.ts'
 import { type ReplicatedLog, startReplicatedLog } from '../../core/catalog/replicated/replicated-log.ts'
+import { openPlacedStreams } from '../../core/cluster/nats/placed-streams.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import { FakeClock, fakeEnvironment } from '../kit/fake-clock.ts'
@@ -38,7 +39,8 @@ interface Node {
   disk: ReplicaDisk
   store: SimulatedStore
   log: ReplicatedLog
-  streams: MemoryOrderStreams
+  /** One connection to each server. */
+  streams: readonly MemoryOrderStreams[]
   peers: MemoryRegionPeers
   isUp: boolean
   /** Up to where what it shows has been compared with what all others show. */
@@ -48,7 +50,12 @@ interface Node {
 const keys = ['x', 'y']
 const pace: ReplicaPace = {
   progressMs: 150,
-  stateCheckMs: 250,
+  stateCheckMs: 100,
+  stateAnswerMs: 150,
+  orderLostMs: 250,
+  orderBrokenMs: 120,
+  orderCheckMs: 40,
+  trimMs: 400,
   requestMs: 300,
   pieceMs: 900,
   promiseMs: 400,
@@ -62,7 +69,8 @@ const pace: ReplicaPace = {
 class World {
   readonly random: SeededRandom
   readonly clock = new FakeClock(1000, 24)
-  readonly servers: MemoryStreamServers
+  /** Each orders for itself; a stream is on one of them. */
+  readonly servers: readonly MemoryStreamServers[]
   readonly network: MemoryRegion
   readonly nodes = new Map<string, Node>()
   readonly history: Operation<KeyInput, KeyOutput>[] = []
@@ -87,6 +95,8 @@ class World {
   private faulty = true
   private readonly mayLie: boolean
   private failure: unknown
+  /** Servers that nobody reaches. */
+  private readonly dead = new Set<number>()
 
   constructor(seed: number) {
     this.random = new SeededRandom(seed)
@@ -100,7 +110,10 @@ class World {
       const wait = 0.2 + this.random.next() * this.slowness
       return this.faulty && this.random.chance(0.02) ? wait + this.random.below(400) : wait
     }
-    this.servers = new MemoryStreamServers({ clock: this.clock, delayMs, maxRecordBytes: 1 << 20 })
+    this.servers = Array.from(
+      { length: random.pick([1, 2, 3]) },
+      () => new MemoryStreamServers({ clock: this.clock, delayMs, maxRecordBytes: 1 << 20 }),
+    )
     this.network = new MemoryRegion({
       clock: this.clock,
       delayMs,
@@ -124,16 +137,25 @@ class World {
       retainEntries: this.retainEntries,
       commitMs: () => 0.1 + this.random.next() * this.slowness,
     })
-    const streams = this.servers.client()
-    streams.faults.dropsAnswer = () => this.faulty && this.random.chance(0.05)
-    streams.faults.duplicates = () => this.faulty && this.random.chance(0.05)
+    const streams = this.servers.map((server, number) => {
+      const client = server.client()
+      client.faults.isDown = this.dead.has(number)
+      client.faults.dropsAnswer = () => this.faulty && this.random.chance(0.05)
+      client.faults.duplicates = () => this.faulty && this.random.chance(0.05)
+      return client
+    })
+    const places = streams.map((client, number) => ({
+      name: `p${number}`,
+      streams: client,
+      isReachable: () => !client.faults.isDown,
+    }))
     const peers = this.network.join(name)
     const log = startReplicatedLog({
       name,
       bootstrap: this.bootstrap,
       streamPrefix: 's',
       store,
-      streams,
+      streams: openPlacedStreams(places),
       peers,
       environment: fakeEnvironment(this.clock, this.random.below(2 ** 31)),
       log: silentLogger,
@@ -276,7 +298,7 @@ class World {
     // The disk belongs to nobody: whatever this process still wanted to write is lost.
     node.disk.owner++
     node.peers.leave()
-    void node.streams.close()
+    for (const client of node.streams) void client.close()
     node.log.close().catch(() => undefined)
   }
 
@@ -299,27 +321,33 @@ class World {
   }
 
   private disturbServers(): void {
-    for (const { streams } of this.random.chance(0.3)
-      ? this.upNodes()
-      : [this.random.pick([...this.nodes.values()])]) {
-      streams.setDown(!streams.faults.isDown)
+    const number = this.random.below(this.servers.length)
+    if (this.random.chance(0.5)) {
+      // The machine is gone, or back.
+      const isDead = !this.dead.delete(number)
+      if (isDead) this.dead.add(number)
+      for (const { streams } of this.upNodes()) streams[number]?.setDown(isDead)
+      return
     }
+    const client = this.random.pick([...this.nodes.values()]).streams[number]
+    client?.setDown(!client.faults.isDown)
   }
 
   /** What servers do that do not sync their disks, and worse. */
   private lie(): void {
-    const name = this.servers.names.at(-1)
+    const server = this.random.pick(this.servers)
+    const name = server.names.at(-1)
     if (name === undefined || !this.mayLie) return
     this.report.losses++
-    const count = this.servers.recordsOf(name).length
+    const count = server.recordsOf(name).length
     const roll = this.random.below(10)
-    if (roll < 6) this.servers.loseSuffix(name, 1 + this.random.below(4))
+    if (roll < 6) server.loseSuffix(name, 1 + this.random.below(4))
     else if (roll < 8 && count > 1) {
-      const from = this.servers.recordsOf(name)[this.random.below(count)]
-      if (from !== undefined) this.servers.alter(name, 1 + this.random.below(count), from)
+      const from = server.recordsOf(name)[this.random.below(count)]
+      if (from !== undefined) server.alter(name, 1 + this.random.below(count), from)
     } else if (roll < 9 && count > 0) {
-      this.servers.alter(name, 1 + this.random.below(count), this.random.fill(new Uint8Array(20)))
-    } else this.servers.loseStream(name)
+      server.alter(name, 1 + this.random.below(count), this.random.fill(new Uint8Array(20)))
+    } else server.loseStream(name)
   }
 
   /** An operator: adds or removes a voter, or takes a wiped node in again. */
@@ -361,7 +389,12 @@ class World {
     for (const node of [...this.nodes.values()]) {
       if (!node.isUp) this.boot(node.name, node.disk)
     }
-    for (const { streams } of this.nodes.values()) streams.setDown(false)
+    // One that stays away is no reason to wait.
+    const gone =
+      this.servers.length > 1 && this.random.chance(0.5) ? this.random.below(this.servers.length) : -1
+    for (const { streams } of this.nodes.values()) {
+      for (const [number, client] of streams.entries()) client.setDown(number === gone)
+    }
     for (let round = 0; round < 80; round++) {
       await this.run(250)
       if (this.busy === 0 && this.isConverged()) break

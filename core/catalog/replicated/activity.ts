@@ -5,6 +5,7 @@ export type Activity =
   | { readonly type: 'catch-up'; readonly from: string }
   | { readonly type: 'propose' }
   | { readonly type: 'follow' }
+  | { readonly type: 'relay'; readonly through: string }
   | { readonly type: 'wait'; readonly forMs: number; readonly reason: string }
 
 /** What a replica does next, from what it knows. */
@@ -68,6 +69,14 @@ export function chooseActivity(replica: Replica): Activity {
       type: 'wait',
       forMs: pace.progressMs,
       reason: 'the stream has no longer what is missing here, and no node that has it is connected',
+    }
+  }
+  if (!replica.order.isHeard) {
+    const through = replica.order.relay(heard)
+    if (through !== undefined) return { type: 'relay', through }
+    const lostMs = now - (replica.order.lostSinceMs ?? now)
+    if (rank >= 0 && lostMs >= turnMs && replica.hearsMajority && replica.order.isLostToMajority(heard)) {
+      return { type: 'propose' }
     }
   }
   return { type: 'follow' }

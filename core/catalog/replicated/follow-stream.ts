@@ -4,8 +4,10 @@ import type { Position } from '../../contract/ordered-log.ts'
 import { compareBallots, type Founding } from './generation.ts'
 import { linkSignals } from './linked-signal.ts'
 import type { AppliedRecord } from './peer-messages.ts'
+import { withDeadline } from './relay.ts'
 import type { Replica } from './replica.ts'
 import { decodeRecord } from './stream-record.ts'
+import { tendStreams } from './tend-streams.ts'
 
 /** Applies what the stream of the generation gives, for as long as it gives it and nothing speaks against it. */
 export async function followStream(replica: Replica, signal: AbortSignal): Promise<void> {
@@ -15,11 +17,16 @@ export async function followStream(replica: Replica, signal: AbortSignal): Promi
   if (stream === undefined) return
   if (!(await isWhole(replica, stream, signal))) return
   const stop = linkSignals(signal)
-  const watching = watchState(replica, stream, stop.signal)
+  const watching = Promise.all([
+    watchState(replica, stream, stop.signal),
+    tendStreams(replica, stream, stop.signal),
+  ])
   replica.publishing = async (record, until) => {
     const either = linkSignals(stop.signal, until)
     try {
-      return await stream.publish(record, either.signal)
+      const sequence = await stream.publish(record, either.signal)
+      replica.order.noteSeen()
+      return sequence
     } finally {
       either.release()
     }
@@ -28,6 +35,7 @@ export async function followStream(replica: Replica, signal: AbortSignal): Promi
   replica.options.onPublishable()
   try {
     for await (const records of stream.tail(replica.row.sequence, stop.signal)) {
+      replica.order.noteSeen()
       const goesOn = await applyRecords(replica, founding, records)
       if (!goesOn) return
       const { maxUnconfirmed } = replica.pace
@@ -44,7 +52,10 @@ export async function followStream(replica: Replica, signal: AbortSignal): Promi
     const error = StorageError.from(reason, 'UNAVAILABLE')
     if (error.code === 'LOG_TRIMMED') replica.needsPeers = true
     else if (error.code === 'STREAM_NOT_FOUND') noteGone(replica)
-    else throw error
+    else {
+      if (error.code === 'UNAVAILABLE') replica.order.noteBroken()
+      throw error
+    }
   } finally {
     replica.publishing = undefined
     stop.abort()
@@ -60,10 +71,16 @@ async function openStream(
 ): Promise<OrderStream | undefined> {
   const { streams } = replica.options
   try {
-    return await streams.open(name, signal)
+    const stream = await withDeadline(replica, streams.open(name, signal), signal)
+    replica.order.noteSeen()
+    return stream
   } catch (reason) {
     const error = StorageError.from(reason, 'UNAVAILABLE')
-    if (error.code !== 'STREAM_NOT_FOUND') throw error
+    if (error.code !== 'STREAM_NOT_FOUND') {
+      if (error.code === 'UNAVAILABLE') replica.order.noteBroken()
+      throw error
+    }
+    replica.order.noteSeen()
   }
   if (furthestSequence(replica) > 0) {
     noteGone(replica)
@@ -112,7 +129,8 @@ function noteGone(replica: Replica): void {
 /** A stream that has taken less than a node has applied of it has lost records, and gives their numbers to others. */
 async function isWhole(replica: Replica, stream: OrderStream, signal: AbortSignal): Promise<boolean> {
   const applied = furthestSequence(replica)
-  const { first, last } = await stream.state(signal)
+  const { first, last } = await withDeadline(replica, stream.state(signal), signal)
+  replica.order.noteSeen()
   if (last < applied) {
     replica.suspect('stream', `the stream ends at record ${last}, and record ${applied} has been applied`)
     return false

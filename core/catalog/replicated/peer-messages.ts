@@ -65,6 +65,8 @@ export interface Progress {
   readonly sequence: number
   /** What it knows to be confirmed, on its branch. */
   readonly confirmed: number
+  /** It hears from the server that orders the log. */
+  readonly followsOrder: boolean
   /** Much of what it has applied is not confirmed to it: those who are further tell it that they hold this, too. */
   readonly isWaiting: boolean
   /** A place behind which the sender has gone on: what it holds there, for a node that has come no further. */
@@ -81,6 +83,7 @@ const progress = z.tuple([
   position,
   position,
   z.boolean(),
+  z.boolean(),
   z.tuple([position, chain]).nullable(),
 ])
 
@@ -95,14 +98,14 @@ export const progressMessage = {
       value.chain,
       value.sequence,
       value.confirmed,
+      value.followsOrder,
       value.isWaiting,
       value.behind === undefined ? null : [value.behind.position, value.behind.chain],
     ]),
   decode(message: Uint8Array): Progress {
-    const [incarnation, id, by, promised, at, hash, sequence, confirmed, isWaiting, behind] = parse(
-      progress,
-      message,
-    )
+    const fields = parse(progress, message)
+    const [incarnation, id, by, promised, at, hash, sequence, confirmed, followsOrder, isWaiting, behind] =
+      fields
     return {
       incarnation,
       log: id,
@@ -112,6 +115,7 @@ export const progressMessage = {
       chain: hash,
       sequence,
       confirmed,
+      followsOrder,
       isWaiting,
       ...(behind === null ? {} : { behind: { position: behind[0], chain: behind[1] } }),
     }
@@ -124,18 +128,21 @@ export type PeerRequest =
   | { readonly type: 'prepare'; readonly log: string; readonly ballot: Ballot }
   /** How far the node has come: for linearizable reads. */
   | { readonly type: 'place'; readonly log: string }
+  /** A record of a node that does not reach the server that orders the log. */
+  | { readonly type: 'publish'; readonly log: string; readonly ballot: Ballot; readonly record: Uint8Array }
 
 const request = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('prepare'), log, ballot }),
   z.strictObject({ type: z.literal('place'), log }),
+  z.strictObject({ type: z.literal('publish'), log, ballot, record: bytes }),
 ])
 
 export const peerRequest = {
   encode: (value: PeerRequest): Uint8Array =>
-    pack(value.type === 'prepare' ? { ...value, ballot: packBallot(value.ballot) } : value),
+    pack(value.type === 'place' ? value : { ...value, ballot: packBallot(value.ballot) }),
   decode(message: Uint8Array): PeerRequest {
     const value = parse(request, message)
-    return value.type === 'prepare' ? { ...value, ballot: unpackBallot(value.ballot) } : value
+    return value.type === 'place' ? value : { ...value, ballot: unpackBallot(value.ballot) }
   },
 }
 
@@ -201,6 +208,14 @@ export const placeAnswer = {
     const [incarnation, at] = parse(place, message)
     return { incarnation, position: at }
   },
+}
+
+const sequence = z.tuple([position])
+
+/** Of a record that was published for another node. */
+export const sequenceAnswer = {
+  encode: (value: number): Uint8Array => pack([value]),
+  decode: (message: Uint8Array): number => parse(sequence, message)[0],
 }
 
 /** Asks for what the other node has behind this place. */

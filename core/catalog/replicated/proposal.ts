@@ -20,6 +20,8 @@ import { type BranchReport, decideBase, namesOf } from './vote.ts'
 export async function propose(replica: Replica, signal: AbortSignal): Promise<void> {
   const { row, options } = replica
   const ballot: Ballot = { round: Math.max(replica.maxRound, row.promised.round) + 1, by: options.name }
+  // Nobody is disturbed for a generation that could have no stream.
+  const stream = streamName(replica, ballot)
   options.log.warn(
     { generation: ballot.round, reason: replica.suspicion?.reason ?? 'nothing is in force' },
     'founding a generation of the log',
@@ -32,8 +34,8 @@ export async function propose(replica: Replica, signal: AbortSignal): Promise<vo
     : [...allVoters(row.voterSets)].filter((id) => id !== replica.selfId).map(voterName)
   const reports = await collect(replica, ballot, own.report, [...new Set(others)], isFirst, signal)
   const founding = isFirst
-    ? foundFirst(replica, ballot, reports)
-    : await foundNext(replica, ballot, reports, signal)
+    ? foundFirst(replica, ballot, stream, reports)
+    : await foundNext(replica, ballot, stream, reports, signal)
   await replica.exclusive(async () => {
     const { promised } = replica.row
     if (promised.round !== ballot.round || promised.by !== ballot.by) {
@@ -97,7 +99,12 @@ async function collect(
   return [...reports]
 }
 
-function foundFirst(replica: Replica, ballot: Ballot, reports: readonly BranchReport[]): Founding {
+function foundFirst(
+  replica: Replica,
+  ballot: Ballot,
+  stream: string,
+  reports: readonly BranchReport[],
+): Founding {
   const { store, options } = replica
   for (const { voter, position, founding } of reports) {
     if (founding !== undefined) {
@@ -122,7 +129,7 @@ function foundFirst(replica: Replica, ballot: Ballot, reports: readonly BranchRe
     ballot,
     position,
     chain,
-    stream: streamName(replica, ballot),
+    stream,
     voterSets: [{ position, voters: reports.map(({ voter }) => voter).sort() }],
   }
 }
@@ -130,6 +137,7 @@ function foundFirst(replica: Replica, ballot: Ballot, reports: readonly BranchRe
 async function foundNext(
   replica: Replica,
   ballot: Ballot,
+  stream: string,
   reports: readonly BranchReport[],
   signal: AbortSignal,
 ): Promise<Founding> {
@@ -146,7 +154,7 @@ async function foundNext(
     ballot,
     position: vote.position,
     chain: vote.chain,
-    stream: streamName(replica, ballot),
+    stream,
     voterSets: donor.voterSets,
   }
   const { store } = replica
@@ -157,6 +165,7 @@ async function foundNext(
   return founding
 }
 
+/** Where the records of the generation will be. UNAVAILABLE while no server that could order them answers. */
 function streamName({ options }: Replica, { round, by }: Ballot): string {
   const name = `${options.streamPrefix}-${String(round).padStart(8, '0')}-${by}`
   return options.streams.placeFor?.(name) ?? name

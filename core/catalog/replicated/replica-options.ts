@@ -33,8 +33,16 @@ export interface ReplicaOptions {
 export interface ReplicaPace {
   /** Everybody tells everybody how far they are at least this often. */
   readonly progressMs: number
-  /** The stream's state is compared with what was applied this often. */
+  /** The stream's state is compared with what was applied this often, and an answer is waited for this long. */
   readonly stateCheckMs: number
+  readonly stateAnswerMs: number
+  /** Not heard from for so long, the server that orders the log is lost; sooner when its connection has ended. */
+  readonly orderLostMs: number
+  readonly orderBrokenMs: number
+  /** Whether it is lost is looked at this often. */
+  readonly orderCheckMs: number
+  /** What all have applied is trimmed from the stream this often. */
+  readonly trimMs: number
   readonly requestMs: number
   /** Between two pieces of what a peer sends to a node that catches up. */
   readonly pieceMs: number
@@ -52,11 +60,16 @@ export interface ReplicaPace {
 
 export const defaultPace: ReplicaPace = {
   progressMs: 1000,
-  stateCheckMs: 1500,
+  stateCheckMs: 400,
+  stateAnswerMs: 700,
+  orderLostMs: 1000,
+  orderBrokenMs: 500,
+  orderCheckMs: 100,
+  trimMs: 5000,
   requestMs: 2000,
   pieceMs: 10_000,
   promiseMs: 2500,
-  rankMs: 300,
+  rankMs: 150,
   retryMs: 100,
   maxRetryMs: 3000,
   maxUnconfirmed: 8192,

@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events'
 import { StorageError } from '../../contract/errors.ts'
 import type { Position } from '../../contract/ordered-log.ts'
 import { chooseActivity } from './activity.ts'
+import { answerPeer } from './answer-peers.ts'
 import { catchUp, serveFetch } from './catch-up.ts'
 import { Confirmations } from './confirmations.ts'
 import { followStream } from './follow-stream.ts'
@@ -18,16 +19,10 @@ import {
   voterName,
 } from './generation.ts'
 import { linkSignals } from './linked-signal.ts'
-import {
-  type PrepareAnswer,
-  type Progress,
-  peerRequest,
-  placeAnswer,
-  prepareAnswerMessage,
-  progressMessage,
-  topic,
-} from './peer-messages.ts'
+import { OrderWatch } from './order-watch.ts'
+import { type PrepareAnswer, type Progress, progressMessage, topic } from './peer-messages.ts'
 import { propose } from './proposal.ts'
+import { followPeer } from './relay.ts'
 import { defaultPace, type ReplicaOptions, type ReplicaPace } from './replica-options.ts'
 import type { ReplicaChange, ReplicaStore } from './replica-store.ts'
 import type { BranchReport } from './vote.ts'
@@ -55,6 +50,8 @@ export class Replica {
   readonly store: ReplicaStore
   /** What the others said last, by name. */
   readonly heard = new Map<string, HeardProgress>()
+  /** The same of those that are not connected any more, too. */
+  readonly lastHeard = new Map<string, HeardProgress>()
   /** Why the stream of this generation is not to be trusted. */
   suspicion: Suspicion | undefined
   /** The stream does not hold the next record any more: a peer must give what is missing. */
@@ -76,6 +73,7 @@ export class Replica {
   /** Publishing goes on while this is set. */
   publishing: ((record: Uint8Array, signal: AbortSignal) => Promise<number>) | undefined
   readonly closing = new AbortController()
+  readonly order: OrderWatch
   private confirmations: Confirmations
   private last: Promise<unknown> = Promise.resolve()
   private readonly watchers: Watchers
@@ -92,6 +90,7 @@ export class Replica {
     this.watchers = new Watchers(options.environment.clock)
     this.pace = { ...defaultPace, ...options.pace }
     this.store = options.store
+    this.order = new OrderWatch(this)
     this.confirmed = options.store.row.confirmed
     this.maxRound = options.store.row.promised.round
     this.confirmations = new Confirmations((position) => this.store.chainAt(position))
@@ -124,7 +123,7 @@ export class Replica {
     this.stopServing = [
       peers.serve(topic, {
         message: (from, message) => this.hear(from, message),
-        request: (from, message, signal) => this.answer(from, message, signal),
+        request: (_from, message, signal) => answerPeer(this, message, signal),
         stream: (_from, message, signal) => serveFetch(this, message, signal),
       }),
       peers.onChange((peer, isConnected) => {
@@ -133,7 +132,7 @@ export class Replica {
         this.changed()
       }),
     ]
-    this.running = Promise.all([this.run(), this.tellRegularly()]).then(() => undefined)
+    this.running = Promise.all([this.run(), this.tellRegularly(), this.watchOrder()]).then(() => undefined)
     this.noteCommit()
   }
 
@@ -190,6 +189,7 @@ export class Replica {
     this.suspicion = undefined
     this.needsPeers = false
     this.isFounded = false
+    this.order.noteSeen()
     this.maxRound = Math.max(this.maxRound, this.row.promised.round)
     for (const progress of this.heard.values()) this.count(progress)
     this.options.onBranch()
@@ -247,9 +247,9 @@ export class Replica {
 
   /** Ends the following when there is something else to do. */
   private reconsider(): void {
-    if (this.activity !== 'follow') return
+    if (this.activity !== 'follow' && this.activity !== 'relay') return
     this.notePromises()
-    if (chooseActivity(this).type !== 'follow') this.interrupt()
+    if (chooseActivity(this).type !== this.activity) this.interrupt()
   }
 
   report(): BranchReport {
@@ -297,6 +297,7 @@ export class Replica {
       chain: store.chain,
       sequence: row.sequence,
       confirmed: Math.min(this.confirmed, store.position),
+      followsOrder: this.order.isHeard,
       isWaiting: store.position - this.confirmed > this.pace.maxUnconfirmed / 4,
       ...(behind === undefined ? {} : { behind }),
     })
@@ -313,13 +314,14 @@ export class Replica {
   private hear(name: string, message: Uint8Array): void {
     const progress = { ...progressMessage.decode(message), name, heardMs: this.nowMs() }
     this.heard.set(name, progress)
+    this.lastHeard.set(name, progress)
     const own = this.row.founding?.log
     if (progress.log === '' || own === undefined || progress.log === own) {
       this.maxRound = Math.max(this.maxRound, progress.promised.round, progress.ballot.round)
       this.count(progress)
       this.encourage(progress)
       this.confirm()
-      if (compareBallots(progress.promised, this.ballot) > 0) this.reconsider()
+      if (compareBallots(progress.promised, this.ballot) > 0 || !this.order.isHeard) this.reconsider()
     }
     this.changed()
   }
@@ -372,22 +374,6 @@ export class Replica {
     this.options.onShown(shown)
   }
 
-  private async answer(_from: string, message: Uint8Array, _signal: AbortSignal): Promise<Uint8Array> {
-    const request = peerRequest.decode(message)
-    const own = this.row.founding?.log ?? ''
-    if (request.log !== '' && own !== '' && request.log !== own) {
-      throw new StorageError('PEER_REFUSED', 'this node holds the catalog of another region')
-    }
-    if (request.type === 'place') {
-      const { incarnation } = this.row
-      return placeAnswer.encode({ incarnation, position: this.store.position })
-    }
-    if (request.log === '' && own !== '') {
-      throw new StorageError('CONFLICT', 'the region has been founded already')
-    }
-    return prepareAnswerMessage.encode(await this.prepare(request.ballot))
-  }
-
   private async tellRegularly(): Promise<void> {
     const { signal } = this.closing
     try {
@@ -395,6 +381,19 @@ export class Replica {
         await this.options.environment.clock.sleep(this.pace.progressMs, signal)
         this.tellEverybody()
         this.reconsider()
+      }
+    } catch {
+      // Closed.
+    }
+  }
+
+  private async watchOrder(): Promise<void> {
+    const { signal } = this.closing
+    try {
+      for (;;) {
+        await this.options.environment.clock.sleep(this.pace.orderCheckMs, signal)
+        this.order.check()
+        if (!this.order.isHeard) this.reconsider()
       }
     } catch {
       // Closed.
@@ -424,6 +423,9 @@ export class Replica {
           case 'follow':
             await followStream(this, signal)
             break
+          case 'relay':
+            await followPeer(this, activity.through, signal)
+            break
         }
         this.retries = 0
         this.trouble = undefined
@@ -444,7 +446,10 @@ export class Replica {
     this.options.log.warn({ activity, err: error }, 'the catalog tries again')
     const { retryMs, maxRetryMs } = this.pace
     const delayMs = Math.min(maxRetryMs, retryMs * 2 ** Math.min(this.retries++, 10))
-    await this.until(() => false, signal, delayMs / 2 + this.random(delayMs / 2)).catch(() => undefined)
+    // A lost server is not waited for: what there is to do may have changed meanwhile.
+    const waitMs = Math.min(this.order.isHeard ? maxRetryMs : 300, delayMs / 2 + this.random(delayMs / 2))
+    const isOther = (): boolean => activity === 'follow' && chooseActivity(this).type !== 'follow'
+    await this.until(isOther, signal, waitMs).catch(() => undefined)
   }
 
   /** Notes since when somebody has been bound to a generation that did not come into force. */

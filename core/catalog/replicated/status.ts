@@ -5,6 +5,7 @@ import type { Replica } from './replica.ts'
 const activities = {
   start: 'starting',
   follow: 'following',
+  relay: 'following',
   'catch-up': 'catching up',
   propose: 'founding',
   wait: 'waiting',
