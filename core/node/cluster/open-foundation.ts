@@ -13,8 +13,11 @@ import { type ClusterSeat, seatAddress, seatsOf } from '../config/cluster-schema
 import type { NodeConfig } from '../config/schema.ts'
 import type { NodeHealth } from '../node-health.ts'
 import type { StopStack } from '../stop-stack.ts'
-import type { OwnEntry } from './map-upkeep.ts'
+import { Introductions } from './introductions.ts'
+import { type OwnEntry, withOwnEntry } from './map-upkeep.ts'
 import { type Order, openOrder } from './open-order.ts'
+
+const enterAgainMs = 200
 
 /** Who this node is in its cluster; undefined for a region of one node. */
 export interface Membership {
@@ -84,7 +87,8 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
     )
   })
   parts.push('talk between nodes', deadlineMs, () => peers.close())
-  peers.setPeers(controlAddresses(seats))
+  const introductions = new Introductions({ peers, own, seats, log: log.child({ part: 'peers' }) })
+  parts.push('introductions', deadlineMs, async () => introductions.stop())
 
   const order = await openOrder({
     cluster: config.cluster,
@@ -111,11 +115,42 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
     onFailure: options.onFailure,
   })
   parts.push('catalog', deadlineMs, () => catalog.close())
-  catalog.onClusterMap((map) => peers.setPeers(controlAddresses(seats, map)))
+  catalog.onClusterMap((map) => introductions.setMap(map))
 
   await waitUntilReady(options, { membership, peers, order, catalog })
-  peers.setPeers(controlAddresses(seats, catalog.clusterMap()))
+  introductions.setMap(catalog.clusterMap())
+  await enterMap(options, catalog, entryOf(config.rpc, own, catalog.incarnation))
   return { membership, peers, order, catalog }
+}
+
+/**
+ * A node that the map does not know takes no part: it has no slot for the ids of its writes. One that it knows with another incarnation
+ * comes back without what it had. Addresses that have changed can wait (upkeep).
+ */
+async function enterMap(
+  { log, signal, environment }: FoundationParts,
+  catalog: ReplicatedCatalog,
+  entry: OwnEntry,
+): Promise<void> {
+  for (;;) {
+    const map = catalog.clusterMap()
+    const known = map.nodes.find(({ name }) => name === entry.name)
+    if (known?.incarnation === entry.incarnation && known.slot !== undefined) return
+    signal.throwIfAborted()
+    try {
+      const next = withOwnEntry(map, entry)
+      if (next === undefined) return
+      await catalog.submit({ type: 'set-cluster-map', map: next })
+      log.info(
+        { epoch: next.epoch },
+        known === undefined ? 'joined the region' : 'joined the region anew, with an empty disk',
+      )
+    } catch (reason) {
+      // Somebody else changed the map first, or there is no majority now.
+      log.debug({ err: StorageError.from(reason) }, 'not in the cluster map yet')
+      await environment.clock.sleep(enterAgainMs, signal)
+    }
+  }
 }
 
 /** Tells, in the log and as health, what the start waits for. */
@@ -148,16 +183,6 @@ async function waitUntilReady(options: FoundationParts, foundation: Foundation):
     await telling
     health.clear('cluster')
   }
-}
-
-/** Of the map where it knows a node, else of the configuration: the only source before there is a map. */
-function controlAddresses(
-  seats: readonly ClusterSeat[],
-  map?: ClusterMap,
-): readonly { readonly name: string; readonly address: string }[] {
-  const addresses = new Map(seats.map((seat) => [seat.name, seatAddress(seat, 'control')]))
-  for (const { name, control } of map?.nodes ?? []) addresses.set(name, control)
-  return [...addresses].map(([name, address]) => ({ name, address }))
 }
 
 const tcpOnly = { shm: '', rdma: '', ipoib: '' }

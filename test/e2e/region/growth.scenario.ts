@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { clusterStatus, openStage, say, until } from './scenario.ts'
+import { clusterStatus, openStage, outageMs, say, until } from './scenario.ts'
 
 /** A region loses a disk, grows by a node and shrinks by one, while clients go on. */
 await using stage = await openStage({ nodes: ['n1', 'n2', 'n3'], clients: 4 })
@@ -28,7 +28,7 @@ const joined = await stage.under('a fourth node joins', async () => {
   say(`n4 serves ${Math.round(performance.now() - beganMs)} ms after its start`)
   stage.load.setGateways([...clientsOf('n1', 'n2', 'n3'), four.client])
 })
-assert.ok(joined < 3000, `no service for ${joined} ms while a node joined`)
+assert.ok(joined < outageMs, `no service for ${joined} ms while a node joined`)
 say(`n4 has all its chunks ${Math.round(await until('the move to n4', isWhole, 60_000))} ms later`)
 await stage.verify()
 

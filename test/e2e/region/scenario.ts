@@ -7,6 +7,12 @@ import { openRegionLoad, percentile, type RegionLoad } from './region-load.ts'
 /** What all scenarios of a region share. Figures go to standard output: the test that runs the scenario prints them. */
 export const bucket = 'region'
 
+/**
+ * What a node's death may cost at most, in milliseconds. On a quiet machine the region is held to three seconds by PANDO_OUTAGE_MS=3000; a
+ * machine that runs other tests beside it proves only that service comes back.
+ */
+export const outageMs = Number(process.env['PANDO_OUTAGE_MS'] ?? 15_000)
+
 export const say = (text: string): void => void process.stdout.write(`${text}\n`)
 
 export interface Stage extends AsyncDisposable {

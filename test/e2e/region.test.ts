@@ -1,0 +1,23 @@
+import { resolve } from 'node:path'
+import { test } from 'node:test'
+import { withoutNative } from '../kit/node-process.ts'
+import { runInOwnNamespaces, withoutNamespaces } from '../kit/region/own-namespaces.ts'
+import { missing } from './workspace.ts'
+
+/** Regions of several nodes, each on a host of its own; every scenario is a program of its own (region/*.scenario.ts). */
+const skip = missing('/usr/sbin/nats-server') || withoutNative || withoutNamespaces()
+
+const scenarios = {
+  'three nodes: killed, frozen and cut off one after the other': ['three-nodes', 400_000],
+  'what orders the log dies, and loses everything that it had': ['lost-order', 400_000],
+  'a region loses a disk, grows by a node and shrinks by one': ['growth', 400_000],
+  'registers at three gateways are linearizable through all of it': ['registers', 400_000],
+} as const
+
+for (const [name, [file, timeoutMs]] of Object.entries(scenarios)) {
+  test(name, { skip, timeout: timeoutMs + 10_000 }, async (t) => {
+    const script = resolve(import.meta.dirname, 'region', `${file}.scenario.js`)
+    const printed = await runInOwnNamespaces(script, [], timeoutMs)
+    for (const line of printed.trim().split('\n')) t.diagnostic(line)
+  })
+}
