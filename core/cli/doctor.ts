@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import { detectMachine, realMachine } from '../protocol/machine/detect.ts'
 import { describeCapabilities } from '../protocol/machine/report.ts'
+import { checkCluster } from './cluster-checks.ts'
 import { connect, type GlobalOptions, readConfig } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
 import { type Check, checkMachine } from './machine-checks.ts'
@@ -15,6 +16,7 @@ export async function doctor(terminal: Terminal, options: GlobalOptions): Promis
   checks.push(
     ...describeCapabilities(machine),
     ...(await checkSpdk(config.store, machine)),
+    ...(await checkCluster(config, Date.now())),
     await checkNode(terminal, options),
   )
   const failed = checks.some(({ state }) => state === 'fail')
