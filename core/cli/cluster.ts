@@ -153,7 +153,9 @@ function nodeTable(nodes: readonly ClusterNodeReport[]): string {
     nodes.map((node) => [
       node.name,
       node.state,
-      node.health === 'alive' ? 'alive' : `${node.health}, silent for ${formatDuration(node.silentForMs)}`,
+      node.health === 'alive' || node.silentForMs === 0
+        ? node.health
+        : `${node.health}, silent for ${formatDuration(node.silentForMs)}`,
       [node.voter ? 'voter' : 'learner', ...(node.coordinator ? ['coordinator'] : [])].join(', '),
       node.zone === '' ? '-' : node.zone,
       node.rack === '' ? '-' : node.rack,

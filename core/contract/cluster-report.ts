@@ -35,9 +35,9 @@ export interface ClusterNodeReport {
   readonly name: string
   /** joining, active or draining. */
   readonly state: string
-  /** alive, suspect or dead, as this node sees it. */
+  /** alive or dead, as this node sees it: whether it is connected. */
   readonly health: string
-  /** Since it was last heard of; 0 for this node. */
+  /** Since it was last heard of; 0 for this node, and where that is not known. */
   readonly silentForMs: number
   readonly zone: string
   readonly rack: string

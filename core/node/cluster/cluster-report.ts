@@ -4,7 +4,7 @@ import type { ClusterNodeReport, ClusterRepairReport, ClusterReport } from '../.
 
 /** What is known here of another node. */
 export interface NodeView {
-  /** alive, suspect or dead. */
+  /** alive or dead. */
   readonly health: string
   readonly silentForMs: number
   /** Transport of the data link; empty: none. */

@@ -132,7 +132,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
       : undefined
     return {
       health: isConnected ? 'alive' : 'dead',
-      silentForMs: 0,
+      silentForMs: catalog.status().voters.find((voter) => voter.name === name)?.heardMsAgo ?? 0,
       transport: links.links.get(name)?.active ?? '',
       repair: answer === undefined ? undefined : parseRepairReport(answer),
     }
