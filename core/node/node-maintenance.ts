@@ -4,7 +4,7 @@ import type { Catalog } from '../contract/catalog.ts'
 import type { ChunkStore } from '../contract/chunk-store.ts'
 import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
-import { chunkId } from '../contract/ids.ts'
+import { type ChunkId, chunkId } from '../contract/ids.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { WriteRegistry } from '../contract/write-registry.ts'
 import { report } from '../control/jobs.ts'
@@ -27,6 +27,8 @@ export interface MaintenanceParts {
     readonly elsewhere: WritesElsewhere
     /** What objects no longer need is freed everywhere by one node. */
     isCoordinator(): boolean
+    /** Fetches a damaged chunk anew from another node. */
+    replace(id: ChunkId): void
   }
   readonly health: NodeHealth
   readonly metrics: NodeMetrics
@@ -130,6 +132,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
         () => ({ stage: 'reading every byte', done: 0, total: 0 }),
         (raw) => {
           const { id, problem, detail, place } = scrubReport(catalog, raw)
+          if (id !== undefined) region?.replace(id)
           const finding: JobFinding = {
             problem,
             detail,

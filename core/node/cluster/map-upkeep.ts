@@ -21,7 +21,11 @@ export function withOwnEntry(map: ClusterMap, entry: OwnEntry): ClusterMap | und
     known.control === control &&
     JSON.stringify(sorted(known.transports)) === JSON.stringify(sorted(transports))
   if (isRight) return undefined
-  return changeMap(map, { nodes: replaced(map, { ...known, incarnation, control, transports }) })
+  const next = changeMap(map, { nodes: replaced(map, { ...known, incarnation, control, transports }) })
+  if (known.incarnation === incarnation || next.moving === undefined) return next
+  // What it once had of its new chunks it has lost.
+  const complete = next.moving.complete.filter((name) => name !== entry.name)
+  return { ...next, moving: { ...next.moving, complete } }
 }
 
 /** The map in which a node that has joined holds chunks; undefined when there is nothing to do. CONFLICT while chunks move. */

@@ -7,6 +7,7 @@ import type { Environment } from '../../contract/clock.ts'
 import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
 import type { ClusterRepairReport } from '../../contract/cluster-report.ts'
 import { StorageError } from '../../contract/errors.ts'
+import type { ChunkId } from '../../contract/ids.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 import type { ClusterBackend } from '../../control/cluster-service.ts'
@@ -43,6 +44,8 @@ export interface RunningCluster {
   readonly elsewhere: WritesElsewhere
   /** Whether this node does what only one of the region does. */
   isCoordinator(): boolean
+  /** A chunk here is not what it was: it is fetched anew. */
+  replace(id: ChunkId): void
   readonly backend: ClusterBackend
   /** This node serves: from now on it may hold chunks. */
   arrive(): void
@@ -156,6 +159,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
     writes,
     elsewhere: region.elsewhere,
     isCoordinator,
+    replace: (id) => region.repair.report({ id, node: config.node, problem: 'corrupt' }),
     backend: createClusterAdmin({ catalog, report, onChange: () => upkeep.wake() }),
     arrive() {
       hasArrived = true

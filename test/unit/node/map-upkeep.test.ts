@@ -71,6 +71,15 @@ test('a node that lost its disk takes its seat again, and no chunk changes its p
   assert.deepEqual(next.groups, map.groups)
 })
 
+test('a node that loses its disk while chunks move is not complete any more', () => {
+  const map = region('a', 'b', 'c')
+  const joined = withOwnEntry(map, entry('d'))
+  const moving = joined && withArrival(joined, 'd')
+  const some = moving && completeMove(moving, ['a', 'b'])
+  assert.deepEqual(some?.moving?.complete, ['a', 'b'])
+  assert.deepEqual(some && withOwnEntry(some, entry('b', 'new disk'))?.moving?.complete, ['a'])
+})
+
 test('a node that has moved says where it is; what was set by hand stays', () => {
   const map = region('a', 'b', 'c')
   const byHand = { ...map, nodes: map.nodes.map((node) => ({ ...node, zone: 'z', weight: 2 })) }
