@@ -33,7 +33,7 @@ export function createWriteRegistry(
       const nowMs = environment.clock.now()
       const sameMs = nowMs <= lastMs && lastLow < greatest
       const ms = sameMs ? lastMs : Math.max(nowMs, lastMs + 1)
-      const writeId = makeWriteId(ms, environment.randomness.fill)
+      const writeId = makeWriteId(ms, (tail) => environment.randomness.fill(tail))
       const view = new DataView(writeId.buffer)
       // The start is drawn from the lower half, so that a millisecond never runs out of numbers.
       const low = sameMs ? lastLow + 1 : view.getUint32(6) % ((greatest + 1) / 2)
