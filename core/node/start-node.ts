@@ -240,7 +240,17 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     clusterModules === undefined || foundation === undefined
       ? undefined
       : clusterModules[1].startCluster({
-          ...{ config, foundation, local, links, qos, environment, parts, deadlineMs: partDeadlineMs },
+          ...{
+            config,
+            foundation,
+            local,
+            links,
+            qos,
+            health,
+            environment,
+            parts,
+            deadlineMs: partDeadlineMs,
+          },
           log: log.child({ part: 'cluster' }),
         })
   const chunks = cluster?.chunks ?? local

@@ -16,6 +16,7 @@ import type { Qos } from '../../qos/open-qos.ts'
 import type { PeerConfig } from '../config/rpc-schema.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import type { NodeLinks } from '../links/node-links.ts'
+import type { NodeHealth } from '../node-health.ts'
 import type { StopStack } from '../stop-stack.ts'
 import { createClusterAdmin } from './cluster-admin.ts'
 import { type NodeView, reportCluster } from './cluster-report.ts'
@@ -30,6 +31,7 @@ export interface ClusterParts {
   readonly local: ChunkStore
   readonly links: NodeLinks
   readonly qos: Qos
+  readonly health: Pick<NodeHealth, 'report'>
   readonly environment: Environment
   readonly log: Logger
   readonly parts: StopStack
@@ -90,7 +92,8 @@ export function startCluster(options: ClusterParts): RunningCluster {
   const upkeep = new Upkeep({
     catalog,
     steps: [
-      (latest) => withOwnEntry(latest, own),
+      // One that was taken out of the map stays out: it joins anew when it is started again, and not before.
+      (latest) => (isMember(latest, config.node) ? withOwnEntry(latest, own) : undefined),
       (latest) => (hasArrived ? withArrival(latest, config.node) : undefined),
       (latest) => (isCoordinator() ? withVoters(latest, isHere) : undefined),
     ],
@@ -101,6 +104,12 @@ export function startCluster(options: ClusterParts): RunningCluster {
   const follow = (next: ClusterMap): void => {
     if (next.epoch <= map.epoch) return
     map = next
+    if (!isMember(map, config.node)) {
+      const sentence = 'this node was taken out of the region: it takes no writes any more; stop it'
+      options.health.report('cluster', sentence)
+      log.warn({ epoch: map.epoch }, sentence)
+      return
+    }
     links.setPeers(peerConfigs(map, config.node))
     region.setMap(map)
     upkeep.wake()
@@ -167,6 +176,8 @@ export function startCluster(options: ClusterParts): RunningCluster {
     },
   }
 }
+
+const isMember = ({ nodes }: ClusterMap, name: string): boolean => nodes.some((node) => node.name === name)
 
 /** A node that is not in the map (yet, or any more) takes no writes: nobody could tell its ids from those of others. */
 function slotOf(map: ClusterMap, name: string): number {

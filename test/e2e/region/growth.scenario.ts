@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { clusterStatus, openStage, outageMs, say, until } from './scenario.ts'
 
 /** A region loses a disk, grows by a node and shrinks by one, while clients go on. */
@@ -45,6 +46,15 @@ await until(
   60_000,
 )
 stage.load.setGateways(clientsOf('n2', 'n3', 'n4'))
+// A node that was taken out does not come back by itself while it runs, and says what it is.
+await sleep(4000)
+const { stdout } = await region.node('n4').command('node', 'list', '--json')
+assert.deepEqual(
+  (JSON.parse(stdout) as { name: string }[]).map(({ name }) => name),
+  ['n2', 'n3', 'n4'],
+)
+const told = await region.node('n1').command('status', '--json')
+assert.match(told.stdout, /taken out of the region/)
 await region.node('n1').stop()
 say('n1 is drained, removed and stopped')
 await until('the region without n1', isWhole, 60_000)
