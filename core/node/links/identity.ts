@@ -22,7 +22,7 @@ export function regionIdOf({ region, regionId }: RegionName): Uint8Array {
 }
 
 export function identityOf(region: RegionName, node: string, regionKey: Uint8Array): NodeIdentity {
-  // There is no cluster map yet: epoch 0.
+  // Epoch 0 refuses nobody: a peer that writes by an older map is met by repair and its fence (core/cluster/chunks), not here.
   return { nodeId: nodeIdOf(region, node), regionId: regionIdOf(region), mapEpoch: 0, regionKey }
 }
 
