@@ -14,7 +14,8 @@ import type {
   TunnelSession,
 } from '../../core/contract/tunnel.ts'
 import { privateKeyOf, publicKeyOf, selfCertificate } from '../identity/region-keys.ts'
-import { type MuxLimits, MuxSession } from './mux/mux-session.ts'
+import { MuxSession } from './mux/mux-session.ts'
+import type { MuxLimits } from './mux/session-terms.ts'
 
 const protocol = 'pando-tunnel/1'
 /** From the first byte of a connection to the hello of the other side. */

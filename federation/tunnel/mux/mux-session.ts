@@ -25,20 +25,8 @@ import {
   reasonOf,
 } from './frames.ts'
 import { MuxStream, type StreamHost } from './mux-stream.ts'
-
-/** What one side lets the other send; at 80 ms of round trip a stream's window is good for 50 MB/s, the session's for 400. */
-export interface MuxLimits {
-  readonly streamBytes: number
-  readonly sessionBytes: number
-  /** Of the other side, open at once. */
-  readonly streams: number
-}
-
-export const defaultMuxLimits: MuxLimits = {
-  streamBytes: 4 * 1024 * 1024,
-  sessionBytes: 32 * 1024 * 1024,
-  streams: 1024,
-}
+import { defaultMuxLimits, endError, type MuxLimits } from './session-terms.ts'
+import { StreamPlaces } from './stream-places.ts'
 
 export interface MuxSessionOptions {
   /** Authenticated and encrypted by who made it; the session is its owner from now on. */
@@ -72,14 +60,12 @@ export class MuxSession implements TunnelSession, StreamHost {
 
   #nextOwn: number
   #nextOther: number
+  readonly #places = new StreamPlaces()
   /** Since the beginning. */
-  #openedOwn = 0
-  #allowedOwn = 0
   #allowedOther: number
   #toldOther: number
   #otherStreamBytes = 0
   #openCount = 0
-  #waitingToOpen: (() => void)[] = []
 
   #sendCredit = 0
   #receiveWindow: number
@@ -159,21 +145,8 @@ export class MuxSession implements TunnelSession, StreamHost {
 
   async createBidirectionalStream(signal?: AbortSignal): Promise<TunnelStream> {
     signal?.throwIfAborted()
-    while (this.#end === undefined && this.#openedOwn >= this.#allowedOwn) {
-      await new Promise<void>((resolve, reject) => {
-        const onAbort = (): void => reject(signal?.reason)
-        signal?.addEventListener('abort', onAbort, { once: true })
-        this.#waitingToOpen.push(() => {
-          signal?.removeEventListener('abort', onAbort)
-          resolve()
-        })
-      })
-      // Who gave up while it was woken leaves its place to the next.
-      if (signal?.aborted === true) this.#wakeOpener()
-      signal?.throwIfAborted()
-    }
+    await this.#places.take(signal)
     if (this.#end !== undefined) throw endError(this.#end)
-    this.#openedOwn++
     this.#openCount++
     return new MuxStream(this, 0, this.#limits.streamBytes, this.#otherStreamBytes)
   }
@@ -252,8 +225,7 @@ export class MuxSession implements TunnelSession, StreamHost {
     this.#credits.delete(stream)
     if (stream.id === 0) {
       // Never heard of: its place is free again.
-      this.#openedOwn--
-      this.#wakeOpener()
+      this.#places.giveBack()
       return
     }
     this.#streams.delete(stream.id)
@@ -264,10 +236,6 @@ export class MuxSession implements TunnelSession, StreamHost {
 
   #isOwn(id: number): boolean {
     return id % 2 === this.#nextOwn % 2
-  }
-
-  #wakeOpener(): void {
-    this.#waitingToOpen.shift()?.()
   }
 
   // What comes in.
@@ -324,9 +292,8 @@ export class MuxSession implements TunnelSession, StreamHost {
     if (payload[0] !== muxVersion) throw broken(`version ${payload[0]} where ${muxVersion} is spoken`)
     this.#otherStreamBytes = payload.readUInt32BE(1)
     this.#sendCredit = payload.readUInt32BE(5)
-    this.#allowedOwn = payload.readUInt32BE(9)
     this.#isOpened = true
-    for (const go of this.#waitingToOpen.splice(0)) go()
+    this.#places.allow(payload.readUInt32BE(9))
     this.#settleOpened()
   }
 
@@ -341,11 +308,8 @@ export class MuxSession implements TunnelSession, StreamHost {
   }
 
   #onStreams(allowed: number): void {
-    if (allowed < this.#allowedOwn) throw broken('streams that were allowed are taken back')
-    for (let more = allowed - this.#allowedOwn; more > 0 && this.#waitingToOpen.length > 0; more--) {
-      this.#wakeOpener()
-    }
-    this.#allowedOwn = allowed
+    if (allowed < this.#places.allowed) throw broken('streams that were allowed are taken back')
+    this.#places.allow(allowed)
   }
 
   #onPong(sentMs: number): void {
@@ -512,20 +476,8 @@ export class MuxSession implements TunnelSession, StreamHost {
     this.#control = []
     this.#credits.clear()
     for (const stream of streams) stream.lost(error)
-    for (const go of this.#waitingToOpen.splice(0)) go()
+    this.#places.close()
     this.#wakeIncoming()
     this.#settleClosed(info)
   }
-}
-
-/** How the end of a session looks to who waits for something of it. */
-export function endError({ closeCode, reason, by }: TunnelCloseInfo): StorageError {
-  const code =
-    closeCode === 'refused'
-      ? 'PEER_REFUSED'
-      : closeCode === 'protocol'
-        ? 'PROTOCOL_ERROR'
-        : 'PEER_UNREACHABLE'
-  const whose = by === 'peer' ? 'the other region ended the tunnel' : 'the tunnel has ended'
-  return new StorageError(code, reason === '' ? whose : `${whose}: ${reason}`)
 }
