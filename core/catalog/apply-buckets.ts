@@ -4,6 +4,7 @@ import type { BucketConfigKind, BucketRecord } from '../contract/object-model.ts
 import type { ApplyContext } from './apply-context.ts'
 import { removeUpload } from './apply-uploads.ts'
 import { bucketKey, encodeText, successor, table, tableKey } from './keys.ts'
+import { logVersioning } from './replication/outbox.ts'
 import { configCode, decodeBucketRow, decodeUploadRow, encodeBucketRow } from './rows.ts'
 import { rowKey, rowValue, type TableReader } from './tables.ts'
 
@@ -38,7 +39,7 @@ export function createBucket(context: ApplyContext, command: Of<'create-bucket'>
   return bucket
 }
 
-function putBucket(context: ApplyContext, bucket: BucketRecord): void {
+export function putBucket(context: ApplyContext, bucket: BucketRecord): void {
   const row = encodeBucketRow(bucket)
   context.put(bucketNameKey(bucket.name), row)
   context.put(bucketKey(table.bucketById, bucket.id), row)
@@ -57,7 +58,14 @@ export function deleteBucket(
 ): CommandResult<Of<'delete-bucket'>> {
   const row = context.get(bucketNameKey(command.name))
   if (row === undefined) throw new StorageError('NO_SUCH_BUCKET', 'the bucket does not exist')
-  const { id } = decodeBucketRow(row)
+  const { id, replicated } = decodeBucketRow(row)
+  if (replicated === true) {
+    // What the other regions have not heard of yet would be forgotten, and their copies would stay for ever.
+    throw new StorageError(
+      'INVALID_BUCKET_STATE',
+      'the bucket is replicated: take its replication away first',
+    )
+  }
   if (hasRows(context, bucketKey(table.current, id)) || hasRows(context, bucketKey(table.version, id))) {
     throw new StorageError('BUCKET_NOT_EMPTY', 'the bucket still holds objects, versions or delete markers')
   }
@@ -106,6 +114,7 @@ export function setVersioning(
 ): CommandResult<Of<'set-versioning'>> {
   const bucket = context.bucket(command.bucketId)
   putBucket(context, { ...bucket, versioning: command.state })
+  if (bucket.replicated === true) logVersioning(context, bucket.id, command.state)
   return {}
 }
 

@@ -7,6 +7,7 @@ import { KeyVersions, type VersionPlace } from './key-versions.ts'
 import { table, tableKey } from './keys.ts'
 import { decodeObjectRow, type StoredObject } from './object-row.ts'
 import { checkDeleteConditions, checkWriteConditions } from './preconditions.ts'
+import { logAttributes, stampChange } from './replication/outbox.ts'
 import { encodeWriteRow } from './rows.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
@@ -184,7 +185,12 @@ function changeVersion(
       'The specified method is not allowed against a delete marker.',
     )
   }
-  versions.replace(place, change(record))
+  const changed = change(record)
+  if (bucket.replicated === true) {
+    const stamped = stampChange(context, changed)
+    versions.replace(place, stamped)
+    logAttributes(context, bucket.id, stamped)
+  } else versions.replace(place, changed)
   return { versionId: shownVersion(record) }
 }
 

@@ -6,6 +6,7 @@ import { maxChunkBytes, placementGroupCount, writeIdBytes } from '../contract/id
 import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { versionIdBytes } from './hybrid-time.ts'
 import { policyLimits } from './policy-rows.ts'
+import { replicationCommands } from './replication/command-schema.ts'
 
 /** What an entry from outside must look like before it may enter the log: applying trusts it. */
 const bytes = z.instanceof(Uint8Array)
@@ -260,6 +261,7 @@ const command = z.discriminatedUnion('type', [
   }),
   z.strictObject({ type: z.literal('deploy-policies'), deployment }),
   z.strictObject({ type: z.literal('set-cluster-map'), map: clusterMap }),
+  ...replicationCommands(layout),
 ])
 
 /**

@@ -1,7 +1,7 @@
-import type { WriteId } from '../contract/ids.ts'
-import type { BucketRecord, Layout, VersionId } from '../contract/object-model.ts'
+import type { BucketRecord, VersionId } from '../contract/object-model.ts'
 import type { ApplyContext } from './apply-context.ts'
-import { bucketKey, objectKeyBytes, successor, table, tableKey, versionKey, versionPrefix } from './keys.ts'
+import { freeLayout } from './bodies.ts'
+import { bucketKey, objectKeyBytes, successor, table, versionKey, versionPrefix } from './keys.ts'
 import {
   decodeObjectRow,
   encodeObjectRow,
@@ -10,7 +10,7 @@ import {
   rowVersionId,
   type StoredObject,
 } from './object-row.ts'
-import { decodeWriteRow, encodeGarbageRow } from './rows.ts'
+import { logPurge, logPut } from './replication/outbox.ts'
 import { rowValue, type TableReader } from './tables.ts'
 
 /**
@@ -50,6 +50,7 @@ export function newestVersion(
   return first === undefined ? undefined : { row: first, isCurrent: false }
 }
 
+const isNewer = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) > 0
 const equalBytes = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) === 0
 
 export function findVersion(
@@ -80,11 +81,14 @@ export class KeyVersions {
   readonly key: string
   readonly keyBytes: Uint8Array
   private readonly context: ApplyContext
+  /** What other regions have to be told of. What came from one of them goes no further: each has it from its origin. */
+  private readonly isLogged: boolean
 
-  constructor(context: ApplyContext, bucket: BucketRecord, key: string) {
+  constructor(context: ApplyContext, bucket: BucketRecord, key: string, made: 'here' | 'elsewhere' = 'here') {
     this.context = context
     this.bucket = bucket
     this.key = key
+    this.isLogged = made === 'here' && bucket.replicated === true
     this.keyBytes = objectKeyBytes(key)
     // Versions' row keys are longer than the key: refuse now what could not be moved there later.
     versionKey(bucket.id, this.keyBytes, new Uint8Array(16))
@@ -130,6 +134,37 @@ export class KeyVersions {
     }
     context.meta.counts.versions++
     context.meta.counts.liveBytes += record.byteLength
+    if (this.isLogged) logPut(context, this.bucket.id, record)
+  }
+
+  /**
+   * Adds a version that was made in another region, wherever its id puts it. False when it changes nothing: a newer `null` version
+   * is here. REQUIRES that no version has its id.
+   */
+  merge(record: StoredObject): boolean {
+    const newest = newestVersion(this.context, this.bucket.id, this.keyBytes)
+    const oldNull = record.isNull ? this.place(this.find('null')?.row) : undefined
+    if (oldNull !== undefined && isNewer(oldNull.record.versionId, record.versionId)) return false
+    if (newest === undefined || !isNewer(rowVersionId(newest.row), record.versionId)) {
+      this.insert(record)
+      return true
+    }
+    // Some newer version is here: this one goes behind it.
+    const { context } = this
+    if (oldNull !== undefined) {
+      this.removeVersionRow(oldNull.row)
+      this.free(oldNull.record)
+    }
+    this.putVersionRow(encodeObjectRow(record))
+    context.meta.counts.versions++
+    context.meta.counts.liveBytes += record.byteLength
+    return true
+  }
+
+  /** The version with this id, also when it is shown as `null`. */
+  withId(versionId: VersionId): VersionPlace | undefined {
+    const place = this.find(versionId) ?? this.find('null')
+    return place !== undefined && equalBytes(rowVersionId(place.row), versionId) ? place : undefined
   }
 
   /** Removes one version for good; when it was the newest, the next one becomes it. */
@@ -144,6 +179,7 @@ export class KeyVersions {
     }
     this.free(record)
     if (this.bucket.versioning !== 'off') this.elect()
+    if (this.isLogged) logPurge(context, this.bucket.id, record)
   }
 
   /** Writes a version back that has changed in place. */
@@ -192,23 +228,4 @@ export class KeyVersions {
     this.context.meta.counts.liveBytes -= record.byteLength
     freeLayout(this.context, record.layout)
   }
-}
-
-/** Gives back what a layout holds: inline bodies at once, chunks by way of the collector. */
-export function freeLayout(context: ApplyContext, layout: Layout): void {
-  if (layout.kind === 'inline') {
-    context.remove(tableKey(table.body, layout.writeId))
-  } else if (layout.kind === 'chunks') {
-    for (const { writeId } of layout.extents) freeWrite(context, writeId)
-  }
-}
-
-export function freeWrite(context: ApplyContext, writeId: WriteId): void {
-  const key = tableKey(table.write, writeId)
-  const row = context.get(key)
-  // It cannot be missing. If it is, the object must still be deletable: its chunks are orphans then, and collected as such.
-  if (row === undefined) return
-  context.remove(key)
-  context.put(tableKey(table.garbage, writeId), encodeGarbageRow(decodeWriteRow(writeId, row)))
-  context.meta.counts.garbageWrites++
 }

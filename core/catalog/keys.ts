@@ -39,6 +39,26 @@ export const table = {
   policyDeployment: 0x13,
   /** Who is in the region: one row. */
   clusterMap: 0x14,
+  /** [bucket] -> rule of replication */
+  replication: 0x20,
+  /** [bucket] -> where its outbox begins and ends */
+  outboxState: 0x21,
+  /** [bucket, region u16] -> how far a member has come */
+  member: 0x22,
+  /** [bucket, lsn] -> chain, entry */
+  outbox: 0x23,
+  /** [write id] -> how many entries of outboxes name it, and whether it was freed meanwhile */
+  pin: 0x24,
+  /** [bucket, region u16] -> how far this region has come in the outbox of another */
+  cursor: 0x25,
+  /** [bucket, region u16, lsn] -> entry that is to be tried again */
+  retry: 0x26,
+  /** [bucket, region u16, escaped key, lsn]: the retries of a key, in order */
+  retryKey: 0x27,
+  /** [bucket, escaped key, ~version]: versions that are gone for good in all regions */
+  tombstone: 0x28,
+  /** [bucket, key] -> the newest `null` version that is gone for good, and with it every older one */
+  nullTombstone: 0x29,
   /** What this replica has promised and where it is: its own, unlike everything above. One row. */
   replica: 0xf0,
   /** [position] -> hash chain, and the record of the stream that the entry was in: as far back as the log rows go. */

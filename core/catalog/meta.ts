@@ -12,6 +12,8 @@ export interface CatalogMeta {
   time: HybridTime
   lastBucketId: number
   sessions: number
+  /** Bodies that entries of outboxes name; absent: none ever. */
+  pins?: number
   counts: CatalogCounts
 }
 

@@ -51,6 +51,8 @@ const plainEtag = /^[0-9a-f]{32}(?:-([1-9][0-9]{0,4}))?$/
 export interface StoredObject extends ObjectRecord {
   /** The upload that made it: a repeated complete-upload is answered from here. */
   readonly uploadId?: string
+  /** In a replicated bucket: time and region of the last change of tags or access list (10 bytes). */
+  readonly changed?: Uint8Array
 }
 
 type PackedLayout = null | Uint8Array | readonly (readonly [Uint8Array, number, number])[]
@@ -88,6 +90,8 @@ interface Rest {
   l?: PackedLayout
   p?: readonly (readonly [number, number, string?])[]
   u?: string
+  /** Changed. */
+  n?: Uint8Array
 }
 
 const isEmpty = (record: Readonly<Record<string, string>>): boolean => {
@@ -123,6 +127,7 @@ export function encodeObjectRow(object: StoredObject): Uint8Array {
     )
   }
   if (object.uploadId !== undefined) rest.u = object.uploadId
+  if (object.changed !== undefined) rest.n = object.changed
   const packed = pack(rest)
 
   const ownerBytes = owner?.length ?? 0
@@ -225,6 +230,7 @@ export function decodeObjectRow(key: string, bytes: Uint8Array): StoredObject {
           ),
         }),
     ...(rest.u === undefined ? {} : { uploadId: rest.u }),
+    ...(rest.n === undefined ? {} : { changed: bytesOf(rest.n) }),
   }
 }
 

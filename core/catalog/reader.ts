@@ -11,6 +11,7 @@ import { listObjects, listUploads, listVersions } from './listing.ts'
 import { readMeta } from './meta.ts'
 import { decodeObjectRow } from './object-row.ts'
 import { readDeployment, readPackage, readPackageRows } from './policy-rows.ts'
+import { createReplicationReads } from './replication/reads.ts'
 import {
   decodeAccessKeyRow,
   decodeBucketRow,
@@ -79,6 +80,8 @@ export function createReads(tables: Tables): CatalogReads {
         ...record,
         ...(signature === undefined ? {} : { signedBy: signature.publicKey }),
       })),
+
+    replication: createReplicationReads(reader),
 
     lastTimeMs: () => readMeta(reader).time.ms,
     clusterMap: () => readClusterMap(reader),

@@ -13,6 +13,10 @@ import { findAnswer, rememberAnswer } from './dedupe.ts'
 import { decodeEntry } from './entry.ts'
 import { numberKey, table } from './keys.ts'
 import { readMeta, writeMeta } from './meta.ts'
+import { backfill } from './replication/apply-backfill.ts'
+import { applyRemote, retryRemote, setCursor } from './replication/apply-remote.ts'
+import { acknowledgeOutbox, setReplication, startFullSync, trimOutbox } from './replication/apply-rule.ts'
+import { checkFence } from './replication/fence.ts'
 import { encodeFailure, encodeSuccess } from './result.ts'
 import { rowKey, type TableWriter } from './tables.ts'
 
@@ -86,6 +90,7 @@ export function extendChain(chain: Uint8Array, position: Position, entry: Uint8A
 }
 
 function applyCommand(context: ApplyContext, command: Command): CommandResult<Command> {
+  checkFence(context, command)
   switch (command.type) {
     case 'create-bucket':
       return createBucket(context, command)
@@ -123,6 +128,22 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return deployPolicies(context, command)
     case 'set-cluster-map':
       return setClusterMap(context, command)
+    case 'set-replication':
+      return setReplication(context, command)
+    case 'apply-remote':
+      return applyRemote(context, command)
+    case 'retry-remote':
+      return retryRemote(context, command)
+    case 'set-cursor':
+      return setCursor(context, command)
+    case 'acknowledge-outbox':
+      return acknowledgeOutbox(context, command)
+    case 'start-full-sync':
+      return startFullSync(context, command)
+    case 'backfill':
+      return backfill(context, command)
+    case 'trim-outbox':
+      return trimOutbox(context, command)
     default:
       return unknownCommand(command)
   }
@@ -139,7 +160,7 @@ export function stateHash(writer: Pick<TableWriter, 'rows'>): string {
   const length = Buffer.alloc(4)
   for (const [start, end] of [
     [0, table.log],
-    [table.log + 1, table.clusterMap + 1],
+    [table.log + 1, table.replica],
   ] as const) {
     const cursor = writer.rows(Uint8Array.of(start), Uint8Array.of(end))
     while (cursor.next()) {

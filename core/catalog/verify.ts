@@ -11,6 +11,9 @@ import {
   readPackageRows,
   sha256,
 } from './policy-rows.ts'
+import { decodeOutboxEntry } from './replication/entry-codec.ts'
+import { readPin } from './replication/pins.ts'
+import { splitOutboxRow } from './replication/rows.ts'
 import {
   decodePartRow,
   decodeUploadRow,
@@ -62,6 +65,7 @@ class RowCheck {
     this.checkVersions()
     this.checkNullVersions()
     this.checkUploads()
+    this.checkOutboxes()
     this.checkBodies()
     this.checkPolicies()
     const { counts } = readMeta(this.reader)
@@ -196,6 +200,39 @@ class RowCheck {
     const spare = rows.filter(({ digest }) => !named.has(digest)).length
     if (spare > policyLimits.sparePackages)
       this.problems.push(`${spare} policy packages are kept for nothing`)
+  }
+
+  /** Entries of outboxes hold bodies; those of versions that are gone are theirs alone. */
+  private checkOutboxes(): void {
+    const named = new Map<string, number>()
+    for (const { key, value } of this.rows(table.outbox)) {
+      const { change, lsn } = decodeOutboxEntry(splitOutboxRow(value).bytes)
+      if (key.readUIntBE(5, 6) !== lsn) this.problems.push(`an outbox has entry ${lsn} in another's place`)
+      if (change.type !== 'put') continue
+      for (const { writeId } of change.version.bodies) {
+        named.set(hex(writeId), (named.get(hex(writeId)) ?? 0) + 1)
+      }
+    }
+    let pins = 0
+    for (const { key, value } of this.rows(table.pin)) {
+      const id = hex(key.subarray(1))
+      const pin = readPin(value)
+      pins++
+      if (named.get(id) !== pin.count) {
+        this.problems.push(
+          `write ${id} is pinned ${pin.count} times, and entries name it ${named.get(id) ?? 0} times`,
+        )
+      }
+      named.delete(id)
+      if (this.reader.get(tableKey(table.write, key.subarray(1))) === undefined)
+        this.problems.push(`write ${id} is pinned and has no row`)
+      if (pin.freed && this.references.has(id))
+        this.problems.push(`write ${id} is pinned as freed, and something names it`)
+      if (pin.freed) this.references.set(id, { bucketId: 0, key: 'an outbox', part: 'pin' })
+    }
+    for (const id of named.keys()) this.problems.push(`an outbox names write ${id}, which is not pinned`)
+    const known = readMeta(this.reader).pins ?? 0
+    if (known !== pins) this.problems.push(`the counter pins says ${known}, there are ${pins}`)
   }
 
   private checkBodies(): void {

@@ -17,6 +17,7 @@ import type {
   VersioningState,
 } from './object-model.ts'
 import type { PolicyDeployment, PolicyPackage } from './policy-deployment.ts'
+import type { ReplicationCommand, ReplicationReads, ReplicationResults } from './replication.ts'
 
 /**
  * The catalog as the gateway sees it: commands in, records out. A command becomes one entry of the ordered log; its
@@ -72,6 +73,8 @@ export interface Catalog {
   garbage(limit: number, after?: WriteId): readonly GarbageRecord[]
   /** Ascending by write id: everything that must exist in the chunk store (for the full scan). */
   writes(after: WriteId | null, limit: number): readonly WriteOwner[]
+
+  readonly replication: ReplicationReads
 
   stats(): CatalogStats
   close(): Promise<void>
@@ -253,8 +256,9 @@ export type Command =
    * change more than one voter, or leave none.
    */
   | { readonly type: 'set-cluster-map'; readonly map: ClusterMap }
+  | ReplicationCommand
 
-interface ResultByType {
+interface ResultByType extends ReplicationResults {
   'create-bucket': BucketRecord
   'delete-bucket': { readonly deleted: boolean }
   'set-versioning': Record<string, never>

@@ -138,6 +138,12 @@ export const errorCodes = {
   /** It failed while it served, and waits out its time. */
   POLICY_QUARANTINED: row(409, 'OperationAborted', 'FAILED_PRECONDITION', true),
 
+  // Federation
+  /** Clients write this bucket in another region; `details` name it. */
+  NOT_PRIMARY: row(409, 'InvalidBucketState', 'FAILED_PRECONDITION'),
+  /** The region that made the change had lost the right to make it. */
+  STALE_EPOCH: row(409, 'OperationAborted', 'ABORTED'),
+
   // Configuration
   INVALID_CONFIG: row(400, 'InvalidArgument', 'INVALID_ARGUMENT'),
 } as const satisfies Record<string, ErrorTraits>

@@ -11,6 +11,8 @@ export interface BucketRecord {
   readonly owner: AccountId
   readonly createdMs: number
   readonly versioning: VersioningState
+  /** It has a replication rule. */
+  readonly replicated?: boolean
 }
 
 export type VersioningState = 'off' | 'enabled' | 'suspended'

@@ -1,0 +1,113 @@
+import type { Command, CommandResult } from '../../contract/catalog.ts'
+import { StorageError } from '../../contract/errors.ts'
+import type { ObjectSummary, VersionId } from '../../contract/object-model.ts'
+import { replicationLimits } from '../../contract/replication.ts'
+import type { ApplyContext } from '../apply-context.ts'
+import { versionIdBytes } from '../hybrid-time.ts'
+import { findVersion } from '../key-versions.ts'
+import { bucketKey, encodeText, escapeKey, successor, table, unescapeKey } from '../keys.ts'
+import { listVersions } from '../listing.ts'
+import { decodeObjectRow } from '../object-row.ts'
+import { rowKey, rowValue } from '../tables.ts'
+import { append, versionOf, writeOutboxState } from './outbox.ts'
+import { readOutboxState, readRule } from './rows.ts'
+
+type Of<T extends Command['type']> = Extract<Command, { type: T }>
+
+/**
+ * A full synchronization is written into the outbox itself, a few keys with each step: their versions as `put`, then a `range` that
+ * says that these are all. So it is a snapshot of each range at one place of the log, it is resumed like everything else, and
+ * what happens to a key meanwhile comes before or behind it in the one order that there is.
+ */
+export function backfill(context: ApplyContext, { bucketId }: Of<'backfill'>): CommandResult<Of<'backfill'>> {
+  const bucket = context.bucket(bucketId)
+  const rule = readRule(context, bucketId)
+  const running = readOutboxState(context, bucketId)?.backfill
+  if (rule === undefined || rule.isLeaving === true || running === undefined) return { done: true }
+  const { after } = running
+  const { versions, through } = wholeKeys(context, bucketId, rule.prefix, after)
+  const changes = versions.map((summary) => {
+    const id = summary.isNull ? 'null' : summary.versionId
+    const place = findVersion(context, bucketId, encodeText(summary.key), id)
+    if (place === undefined)
+      throw new StorageError('CATALOG_CORRUPT', `${summary.key}: a version is listed only`)
+    const record = decodeObjectRow(summary.key, place.row)
+    return { type: 'put', key: summary.key, version: versionOf(context, record) } as const
+  })
+  if (after === '' && bucket.versioning !== 'off') {
+    append(context, bucketId, rule, context.tick(), { type: 'versioning', state: bucket.versioning })
+  }
+  for (const change of changes) append(context, bucketId, rule, context.tick(), change)
+  append(context, bucketId, rule, context.tick(), {
+    type: 'range',
+    after,
+    ...(through === undefined ? {} : { through }),
+    versions: changes.map(({ key, version }) => [key, version.versionId] as const),
+    purged: rule.mode === 'multi' ? tombstones(context, bucketId, after, through) : [],
+  })
+  const state = readOutboxState(context, bucketId)
+  if (state === undefined) throw new Error('an outbox that was written to is there')
+  const { backfill: _, ...complete } = state
+  if (through === undefined) {
+    writeOutboxState(context, bucketId, { ...complete, backfilledThrough: state.head.lsn })
+  } else {
+    writeOutboxState(context, bucketId, { ...complete, backfill: { ...running, after: through } })
+  }
+  return { done: through === undefined }
+}
+
+/** All versions of the next keys, a bounded number unless one key has more. `through`: the last key, absent at the end. */
+function wholeKeys(
+  context: ApplyContext,
+  bucketId: number,
+  prefix: string,
+  after: string,
+): { versions: readonly ObjectSummary[]; through?: string } {
+  const limit = replicationLimits.backfillVersions
+  const query = { prefix, delimiter: '', keyMarker: after, limit }
+  const page = listVersions(context, bucketId, query)
+  if (!page.truncated) return { versions: page.versions }
+  const last = page.versions.at(-1)?.key ?? ''
+  const whole = page.versions.filter(({ key }) => key !== last)
+  const through = whole.at(-1)?.key
+  if (through !== undefined) return { versions: whole, through }
+  const all = listVersions(context, bucketId, { ...query, limit: Number.MAX_SAFE_INTEGER, prefix: last })
+  return { versions: all.versions.filter(({ key }) => key === last), through: last }
+}
+
+/** Whether a key is in the range (after, through]. */
+export function isWithin(key: Uint8Array, after: string, through: string | undefined): boolean {
+  if (Buffer.compare(key, encodeText(after)) <= 0) return false
+  return through === undefined || Buffer.compare(key, encodeText(through)) <= 0
+}
+
+function tombstones(
+  context: ApplyContext,
+  bucketId: number,
+  after: string,
+  through: string | undefined,
+): (readonly [key: string, versionId: VersionId, isNull: boolean])[] {
+  const found: [string, VersionId, boolean][] = []
+  for (const tag of [table.tombstone, table.nullTombstone]) {
+    const isNull = tag === table.nullTombstone
+    const start = isNull ? encodeText(after) : escapeKey(encodeText(after), false)
+    const cursor = context.rows(bucketKey(tag, bucketId, start), successor(bucketKey(tag, bucketId)))
+    while (cursor.next()) {
+      const row = Buffer.from(rowKey(cursor))
+      const { key, next } = isNull
+        ? { key: row.subarray(5), next: row.length }
+        : unescapeKey(row, 5, row.length)
+      if (!isWithin(key, after, through)) {
+        // Keys ascend: behind the range there is nothing more of it.
+        if (found.length > 0 || Buffer.compare(key, encodeText(after)) > 0) break
+        continue
+      }
+      const id = isNull
+        ? rowValue(cursor)
+        : Uint8Array.from(row.subarray(next, next + versionIdBytes), (byte) => ~byte)
+      found.push([key.toString('utf8'), new Uint8Array(id), isNull])
+    }
+    cursor.close()
+  }
+  return found
+}

@@ -1,0 +1,191 @@
+import { StorageError } from '../../contract/errors.ts'
+import type { BucketRecord, Layout, VersionId } from '../../contract/object-model.ts'
+import type { OutboxEntry, ReplicatedChange } from '../../contract/replication.ts'
+import { putBucket } from '../apply-buckets.ts'
+import type { ApplyContext } from '../apply-context.ts'
+import { checkBody, putBody } from '../apply-objects.ts'
+import { readHybridTime, versionTimeMs } from '../hybrid-time.ts'
+import { findVersion, KeyVersions } from '../key-versions.ts'
+import { encodeText, table, tableKey } from '../keys.ts'
+import { listVersions } from '../listing.ts'
+import { decodeObjectRow, rowVersionId, type StoredObject } from '../object-row.ts'
+import { encodeGarbageRow } from '../rows.ts'
+import { isWithin } from './apply-backfill.ts'
+import { bury, isBuried, isReplicatedKey } from './outbox.ts'
+import { compareTimes, readMember, type StoredRule } from './rows.ts'
+
+type Of<T extends ReplicatedChange['type']> = Extract<ReplicatedChange, { type: T }>
+
+export interface ChangeTarget {
+  readonly context: ApplyContext
+  readonly bucket: BucketRecord
+  readonly source: number
+  readonly rule: StoredRule
+}
+
+const isNewer = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) > 0
+
+/**
+ * Does what an entry of another region says. Every change names versions by their ids, so doing one twice is doing it once. An
+ * error comes before the first write.
+ */
+export function applyChange(target: ChangeTarget, { change }: OutboxEntry, layout: Layout | undefined): void {
+  const { context, bucket, rule } = target
+  if ('key' in change && !isReplicatedKey(rule, change.key)) {
+    throw new StorageError('PROTOCOL_ERROR', 'the key is not one that the rule replicates')
+  }
+  switch (change.type) {
+    case 'put':
+      putVersion(target, change, layout ?? { kind: 'empty' })
+      break
+    case 'attributes':
+      changeAttributes(target, change)
+      break
+    case 'purge':
+      purge(target, change)
+      break
+    case 'versioning':
+      if (bucket.versioning !== change.state) putBucket(context, { ...bucket, versioning: change.state })
+      break
+    case 'range':
+      applyRange(target, change)
+      break
+  }
+}
+
+function putVersion({ context, bucket, rule }: ChangeTarget, change: Of<'put'>, layout: Layout): void {
+  const { key, version } = change
+  const { versionId, isNull } = version
+  const versions = new KeyVersions(context, bucket, key, 'elsewhere')
+  const known = versions.withId(versionId)
+  if (known !== undefined) {
+    const record = decodeObjectRow(key, known.row)
+    if (version.changed !== undefined && isNewer(version.changed, record.changed ?? new Uint8Array(0))) {
+      versions.replace(known, { ...record, attributes: version.attributes, changed: version.changed })
+    }
+    discard(context, layout)
+    return
+  }
+  if (rule.mode === 'multi' && isBuried(context, bucket.id, key, versionId, isNull)) {
+    discard(context, layout)
+    return
+  }
+  const { bodies, inline, ...fields } = version
+  const expected = bodies.length > 0 ? 'chunks' : inline === undefined ? 'empty' : 'inline'
+  if (layout.kind !== expected) throw new StorageError('INVALID_ARGUMENT', 'the body has not been fetched')
+  checkBody(context, layout, version.byteLength, inline)
+  const record: StoredObject = { ...fields, key, layout, modifiedMs: versionTimeMs(versionId) }
+  if (versions.merge(record)) putBody(context, layout, inline, { bucketId: bucket.id, key })
+  else discard(context, layout)
+}
+
+/** A body that was fetched and is not needed: the collector takes it, unless it is in use after all. */
+function discard(context: ApplyContext, layout: Layout): void {
+  if (layout.kind !== 'chunks') return
+  for (const { writeId, chunkBytes, byteLength } of layout.extents) {
+    const garbage = tableKey(table.garbage, writeId)
+    if (context.get(tableKey(table.write, writeId)) !== undefined || context.get(garbage) !== undefined)
+      continue
+    context.put(garbage, encodeGarbageRow({ writeId, chunkBytes, byteLength }))
+    context.meta.counts.garbageWrites++
+  }
+}
+
+function changeAttributes({ context, bucket, rule }: ChangeTarget, change: Of<'attributes'>): void {
+  const { key, versionId, changed, tags, acl } = change
+  const versions = new KeyVersions(context, bucket, key, 'elsewhere')
+  const place = versions.withId(versionId)
+  if (place === undefined) {
+    // From a third region it may still be on its way.
+    if (rule.mode === 'multi' && !isGone(context, bucket, key, versionId)) {
+      throw new StorageError('NO_SUCH_VERSION', 'the version has not come yet')
+    }
+    return
+  }
+  const record = decodeObjectRow(key, place.row)
+  if (!isNewer(changed, record.changed ?? new Uint8Array(0))) return
+  const { acl: _, ...attributes } = record.attributes
+  versions.replace(place, {
+    ...record,
+    changed,
+    attributes: { ...attributes, tags, ...(acl === undefined ? {} : { acl }) },
+  })
+}
+
+function isGone(context: ApplyContext, bucket: BucketRecord, key: string, versionId: VersionId): boolean {
+  if (isBuried(context, bucket.id, key, versionId, false)) return true
+  if (isBuried(context, bucket.id, key, versionId, true)) return true
+  const newer = findVersion(context, bucket.id, encodeText(key), 'null')
+  return newer !== undefined && isNewer(rowVersionId(newer.row), versionId)
+}
+
+function purge({ context, bucket, rule }: ChangeTarget, change: Of<'purge'>): void {
+  const { key, versionId, isNull } = change
+  const versions = new KeyVersions(context, bucket, key, 'elsewhere')
+  const place = isNull ? versions.find('null') : versions.find(versionId)
+  const isMeant = place !== undefined && !isNewer(rowVersionId(place.row), versionId)
+  if (isMeant) versions.removeVersion(place)
+  if (rule.mode === 'multi') bury(context, bucket.id, key, versionId, isNull)
+}
+
+/**
+ * Where one region writes, what it does not name is not there any more. What this region itself has written and not handed over is
+ * kept: it was primary once, and that may be the only copy.
+ */
+function applyRange({ context, bucket, source, rule }: ChangeTarget, change: Of<'range'>): void {
+  const { after, through, purged } = change
+  if (rule.mode === 'multi') {
+    for (const [key, versionId, isNull] of purged) {
+      purge({ context, bucket, source, rule }, { type: 'purge', key, versionId, isNull })
+    }
+    return
+  }
+  const named = new Set(change.versions.map(([key, versionId]) => nameOf(key, versionId)))
+  const handedOver = readMember(context, bucket.id, source)?.acknowledgedTime
+  const doomed = versionsWithin(context, bucket.id, rule.prefix, after, through).filter(
+    ({ key, versionId }) =>
+      !named.has(nameOf(key, versionId)) && !isUnshipped(context, versionId, handedOver),
+  )
+  for (const { key, versionId } of doomed) {
+    const versions = new KeyVersions(context, bucket, key, 'elsewhere')
+    const place = versions.withId(versionId)
+    if (place !== undefined) versions.removeVersion(place)
+  }
+}
+
+const nameOf = (key: string, versionId: VersionId): string =>
+  `${Buffer.from(versionId).toString('hex')} ${key}`
+
+function isUnshipped(
+  context: ApplyContext,
+  versionId: VersionId,
+  handedOver: Parameters<typeof compareTimes>[0] | undefined,
+): boolean {
+  const id = Buffer.from(versionId)
+  if (id.readUInt16BE(8) !== context.entry.regionId) return false
+  return handedOver === undefined || compareTimes(readHybridTime(id, 0), handedOver) > 0
+}
+
+function versionsWithin(
+  context: ApplyContext,
+  bucketId: number,
+  prefix: string,
+  after: string,
+  through: string | undefined,
+): { key: string; versionId: VersionId }[] {
+  const found: { key: string; versionId: VersionId }[] = []
+  let markers: { keyMarker: string; versionMarker?: VersionId | 'null' } = { keyMarker: after }
+  for (;;) {
+    const page = listVersions(context, bucketId, { prefix, delimiter: '', limit: 1000, ...markers })
+    for (const { key, versionId } of page.versions) {
+      if (!isWithin(encodeText(key), after, through)) return found
+      found.push({ key, versionId })
+    }
+    const { nextKeyMarker, nextVersionMarker } = page
+    if (!page.truncated || nextKeyMarker === undefined) return found
+    markers = {
+      keyMarker: nextKeyMarker,
+      ...(nextVersionMarker === undefined ? {} : { versionMarker: nextVersionMarker }),
+    }
+  }
+}

@@ -1,0 +1,285 @@
+import type { Command, CommandResult } from '../../contract/catalog.ts'
+import { StorageError } from '../../contract/errors.ts'
+import {
+  type OutboxEntry,
+  type PulledEntry,
+  type RetryRecord,
+  replicationLimits,
+} from '../../contract/replication.ts'
+import type { ApplyContext } from '../apply-context.ts'
+import { encodeText, successor } from '../keys.ts'
+import { rowKey } from '../tables.ts'
+import { applyChange, type ChangeTarget } from './apply-change.ts'
+import { decodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
+import { cursorKey, retryKey, retryOfKey } from './keys.ts'
+import { isWriter } from './outbox.ts'
+import {
+  compareTimes,
+  decodeRetry,
+  encodeCursor,
+  encodeRetry,
+  firstRetry,
+  readCursor,
+  readRule,
+  type StoredCursor,
+  type StoredRule,
+} from './rows.ts'
+
+type Of<T extends Command['type']> = Extract<Command, { type: T }>
+
+/** A source whose clock is further ahead than this would make its versions the newest for ever. */
+const maxSkewMs = 60_000
+/** Before the first repeat; then twice that, and so on. */
+const firstRetryMs = 1_000
+
+/** What applying entries of one source to one bucket goes by. */
+interface Target {
+  readonly context: ApplyContext
+  readonly bucketId: number
+  readonly source: number
+  readonly rule: StoredRule
+  cursor: StoredCursor
+}
+
+function targetOf(context: ApplyContext, bucketId: number, source: number): Omit<Target, 'cursor'> {
+  context.bucket(bucketId)
+  const rule = readRule(context, bucketId)
+  if (rule === undefined || rule.isLeaving === true) {
+    throw new StorageError('NO_SUCH_REPLICATION', 'the bucket is not replicated here')
+  }
+  return { context, bucketId, source, rule }
+}
+
+/** STALE_EPOCH unless the rule in force lets the source write. */
+function checkSource({ context, rule, source }: Omit<Target, 'cursor'>): void {
+  if (source !== context.entry.regionId && rule.members.includes(source) && isWriter(rule, source)) return
+  throw new StorageError(
+    'STALE_EPOCH',
+    `region ${source} may not write the bucket: by the rule of epoch ${rule.epoch} region ${rule.primary} does`,
+  )
+}
+
+function cursorOf(target: Omit<Target, 'cursor'>, logId?: string): Target {
+  const cursor = readCursor(target.context, target.bucketId, target.source)
+  if (cursor === undefined || (logId !== undefined && cursor.logId !== logId)) {
+    throw new StorageError('CONFLICT', 'the bucket does not follow this outbox')
+  }
+  return { ...target, cursor }
+}
+
+export function setCursor(context: ApplyContext, command: Of<'set-cursor'>): CommandResult<Of<'set-cursor'>> {
+  const { bucketId, source, logId, at } = command
+  const target = targetOf(context, bucketId, source)
+  checkSource(target)
+  // What waited there is superseded: the synchronization brings all of it.
+  const prefixes = [
+    retryKey(bucketId, source),
+    retryOfKey(bucketId, source, new Uint8Array(0)).subarray(0, 7),
+  ]
+  for (const prefix of prefixes) {
+    const keys: Uint8Array[] = []
+    const rows = context.rows(prefix, successor(prefix))
+    while (rows.next()) keys.push(rowKey(rows))
+    for (const key of keys) context.remove(key)
+  }
+  putCursor({
+    ...target,
+    cursor: {
+      logId,
+      received: at,
+      receivedTime: { ms: 0, counter: 0 },
+      retries: 0,
+      dead: 0,
+      synchronizing: true,
+    },
+  })
+  return {}
+}
+
+function putCursor({ context, bucketId, source, cursor }: Target): void {
+  context.put(cursorKey(bucketId, source), encodeCursor(cursor))
+}
+
+export function applyRemote(
+  context: ApplyContext,
+  command: Of<'apply-remote'>,
+): CommandResult<Of<'apply-remote'>> {
+  const { bucketId, source, logId, after, entries } = command
+  const unplaced = targetOf(context, bucketId, source)
+  checkSource(unplaced)
+  const target = cursorOf(unplaced, logId)
+  const { received } = target.cursor
+  if (after + entries.length <= received.lsn) return { applied: 0, retries: target.cursor.retries }
+  if (after !== received.lsn) {
+    throw new StorageError('CONFLICT', `the cursor is at ${received.lsn}, the batch begins behind ${after}`)
+  }
+  if (target.cursor.retries >= replicationLimits.retries) {
+    throw new StorageError('OVERLOADED', 'too many entries wait in the retry table')
+  }
+  const decoded = entries.map(({ bytes }, at) => decodeAt(target, bytes, after + at + 1))
+  let applied = 0
+  for (const [at, pulled] of entries.entries()) {
+    const entry = decoded[at]
+    const lsn = after + at + 1
+    const reason =
+      entry instanceof StorageError || entry === undefined
+        ? (entry?.message ?? 'missing')
+        : applyPulled(target, entry, pulled)
+    if (reason === undefined) applied++
+    else keepForLater(target, lsn, entry, pulled.bytes, reason)
+    const { cursor } = target
+    target.cursor = {
+      ...cursor,
+      received: { lsn, chain: extendOutboxChain(cursor.received, pulled.bytes) },
+      ...(entry instanceof StorageError || entry === undefined ? {} : { receivedTime: entry.time }),
+    }
+  }
+  putCursor(target)
+  return { applied, retries: target.cursor.retries }
+}
+
+/** An entry that this software cannot read is kept for one that can; one that must not be here fails the batch. */
+function decodeAt(
+  { context, rule, source }: Target,
+  bytes: Uint8Array,
+  lsn: number,
+): OutboxEntry | StorageError {
+  let entry: OutboxEntry
+  try {
+    entry = decodeOutboxEntry(bytes)
+  } catch (error) {
+    return StorageError.from(error)
+  }
+  if (entry.lsn !== lsn || entry.origin !== source) {
+    throw new StorageError(
+      'PROTOCOL_ERROR',
+      `entry ${entry.lsn} of region ${entry.origin} in place of ${lsn}`,
+    )
+  }
+  if (entry.epoch > rule.epoch) {
+    throw new StorageError('CONFLICT', `an entry of epoch ${entry.epoch}: the rule here is of ${rule.epoch}`)
+  }
+  if (entry.time.ms > context.entry.nowMs + maxSkewMs) {
+    const aheadMs = entry.time.ms - context.entry.nowMs
+    throw new StorageError('CLOCK_SKEW', `the clock of region ${source} is ${aheadMs} ms ahead`)
+  }
+  return entry
+}
+
+/** Why it must wait; undefined: done. */
+function applyPulled(target: Target, entry: OutboxEntry, pulled: PulledEntry): string | undefined {
+  const { context } = target
+  const { change } = entry
+  if ('key' in change && firstOfKey(target, change.key) !== undefined) {
+    return 'an earlier change of the key waits'
+  }
+  if (pulled.failure !== undefined) return pulled.failure
+  const outcome = context.unit(() => applyChange(contextOf(target), entry, pulled.layout))
+  if (outcome instanceof StorageError) return outcome.message
+  if (compareTimes(entry.time, context.meta.time) > 0) context.meta.time = entry.time
+  if (change.type === 'range' && change.through === undefined) {
+    target.cursor = { ...target.cursor, synchronizing: false }
+  }
+  // Entries fail each for itself: what follows must not count as part of this one.
+  context.wrote = true
+  return undefined
+}
+
+function contextOf({ context, bucketId, source, rule }: Target): ChangeTarget {
+  return { context, bucket: context.bucket(bucketId), source, rule }
+}
+
+function firstOfKey({ context, bucketId, source }: Omit<Target, 'cursor'>, key: string): number | undefined {
+  const prefix = retryOfKey(bucketId, source, encodeText(key))
+  const rows = context.rows(prefix, successor(prefix))
+  if (!rows.next()) return undefined
+  const bytes = Buffer.from(rowKey(rows))
+  rows.close()
+  return bytes.readUIntBE(bytes.length - 6, 6)
+}
+
+function keepForLater(
+  target: Target,
+  lsn: number,
+  entry: OutboxEntry | StorageError | undefined,
+  bytes: Uint8Array,
+  reason: string,
+): void {
+  const { context, bucketId, source } = target
+  const key = keyOf(entry)
+  const { nowMs } = context.entry
+  const retry: RetryRecord = {
+    lsn,
+    key,
+    bytes,
+    sinceMs: nowMs,
+    attempts: 1,
+    nextMs: nowMs + firstRetryMs,
+    reason: reason.slice(0, replicationLimits.reasonChars),
+    dead: false,
+  }
+  context.put(retryKey(bucketId, source, lsn), encodeRetry(retry))
+  context.put(retryOfKey(bucketId, source, encodeText(key), lsn), new Uint8Array(0))
+  target.cursor = { ...target.cursor, retries: target.cursor.retries + 1 }
+}
+
+function keyOf(entry: OutboxEntry | StorageError | undefined): string {
+  if (entry === undefined || entry instanceof StorageError) return ''
+  return 'key' in entry.change ? entry.change.key : ''
+}
+
+export function retryRemote(
+  context: ApplyContext,
+  command: Of<'retry-remote'>,
+): CommandResult<Of<'retry-remote'>> {
+  const { bucketId, source, lsn, layout, failure } = command
+  const target = cursorOf(targetOf(context, bucketId, source))
+  const rowAt = retryKey(bucketId, source, lsn)
+  const row = context.get(rowAt)
+  // Done before, and the answer was lost.
+  if (row === undefined) return { applied: false }
+  const retry = decodeRetry(row)
+  if (firstOfKey(target, retry.key) !== lsn) {
+    throw new StorageError('CONFLICT', 'an earlier change of the key waits')
+  }
+  const outcome =
+    failure === undefined
+      ? context.unit(() => applyChange(contextOf(target), decodeOutboxEntry(retry.bytes), layout))
+      : new StorageError('UNAVAILABLE', failure.reason)
+  if (outcome instanceof StorageError) {
+    const dead = failure?.dead ?? retry.dead
+    const { nowMs } = context.entry
+    const next: RetryRecord = {
+      ...retry,
+      attempts: retry.attempts + 1,
+      nextMs: failure?.nextMs ?? nowMs + firstRetryMs,
+      reason: outcome.reason.slice(0, replicationLimits.reasonChars),
+      dead,
+    }
+    context.put(rowAt, encodeRetry(next))
+    const change = Number(dead) - Number(retry.dead)
+    if (change !== 0)
+      putCursor({ ...target, cursor: { ...target.cursor, dead: target.cursor.dead + change } })
+    return { applied: false }
+  }
+  context.wrote = true
+  context.remove(rowAt)
+  context.remove(retryOfKey(bucketId, source, encodeText(retry.key), lsn))
+  const { cursor } = target
+  putCursor({
+    ...target,
+    cursor: { ...cursor, retries: cursor.retries - 1, dead: cursor.dead - Number(retry.dead) },
+  })
+  return { applied: true }
+}
+
+/** Applied without a gap. */
+export function watermarkOf(
+  reader: Parameters<typeof firstRetry>[0],
+  bucketId: number,
+  source: number,
+  cursor: StoredCursor,
+): number {
+  if (cursor.retries === 0) return cursor.received.lsn
+  return (firstRetry(reader, bucketId, source) ?? cursor.received.lsn + 1) - 1
+}

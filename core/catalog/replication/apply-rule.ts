@@ -1,0 +1,266 @@
+import type { Command, CommandResult } from '../../contract/catalog.ts'
+import { StorageError } from '../../contract/errors.ts'
+import type { MemberState, ReplicationRule } from '../../contract/replication.ts'
+import { putBucket } from '../apply-buckets.ts'
+import type { ApplyContext } from '../apply-context.ts'
+import { freeWrite } from '../bodies.ts'
+import { pack } from '../encoding.ts'
+import { bucketKey, successor, table } from '../keys.ts'
+import { rowKey } from '../tables.ts'
+import { decodeOutboxEntry, emptyChain } from './entry-codec.ts'
+import { memberKey, outboxKey, ruleKey, tablesOfRule } from './keys.ts'
+import { bodyBytesOf, isWriter, writeOutboxState } from './outbox.ts'
+import { unpin } from './pins.ts'
+import {
+  encodeMember,
+  readMember,
+  readMembers,
+  readOutboxRow,
+  readOutboxState,
+  readRule,
+  type StoredRule,
+} from './rows.ts'
+
+type Of<T extends Command['type']> = Extract<Command, { type: T }>
+
+/** Rows after which an entry leaves the rest to the next: the writer's thread serves others meanwhile. */
+const rowsAtOnce = 1000
+const noTime = { ms: 0, counter: 0 }
+
+const sameRule = (left: ReplicationRule, right: ReplicationRule): boolean =>
+  left.epoch === right.epoch &&
+  left.mode === right.mode &&
+  left.primary === right.primary &&
+  left.prefix === right.prefix &&
+  left.members.join() === right.members.join() &&
+  left.rpoMs === right.rpoMs &&
+  left.retentionMs === right.retentionMs &&
+  left.retentionBytes === right.retentionBytes
+
+export function setReplication(
+  context: ApplyContext,
+  { bucketId, rule }: Of<'set-replication'>,
+): CommandResult<Of<'set-replication'>> {
+  const bucket = context.bucket(bucketId)
+  const old = readRule(context, bucketId)
+  if (rule === null) {
+    if (old === undefined) return { done: true }
+    return { done: removeRule(context, bucketId, old) }
+  }
+  if (old?.isLeaving === true) throw new StorageError('CONFLICT', 'the rule before is still being taken away')
+  if (old !== undefined && sameRule(old, rule)) return { done: true }
+  checkRule(context, bucketId, old, rule)
+  context.put(ruleKey(bucketId), pack(rule))
+  putBucket(context, { ...bucket, replicated: true })
+  const here = context.entry.regionId
+  if (isWriter(rule, here)) becomeWriter(context, bucketId, old, rule)
+  return { done: true }
+}
+
+function checkRule(
+  context: ApplyContext,
+  bucketId: number,
+  old: ReplicationRule | undefined,
+  rule: ReplicationRule,
+): void {
+  const here = context.entry.regionId
+  const { members, primary } = rule
+  if (!members.includes(here) || !members.includes(primary)) {
+    throw new StorageError('INVALID_ARGUMENT', 'a rule names this region and the primary among its members')
+  }
+  if (members.length < 2 || members.some((region, at) => at > 0 && region <= (members[at - 1] ?? 0))) {
+    throw new StorageError('INVALID_ARGUMENT', 'the members of a rule are two or more, ascending, each once')
+  }
+  if (rule.epoch <= (old?.epoch ?? 0)) {
+    throw new StorageError('CONFLICT', `a rule of epoch ${old?.epoch ?? 0} is in force already`)
+  }
+  if (old !== undefined && (old.prefix !== rule.prefix || old.mode !== rule.mode)) {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      'mode and prefix of a rule are for good: take it away, and give the bucket a new one',
+    )
+  }
+  // A bucket with content of its own must not become a copy by mistake: the first synchronization would remove that content.
+  if (old === undefined && !isWriter(rule, here) && hasVersions(context, bucketId)) {
+    throw new StorageError('BUCKET_NOT_EMPTY', 'only an empty bucket can become a copy')
+  }
+}
+
+const hasVersions = (context: ApplyContext, bucketId: number): boolean =>
+  [table.current, table.version].some((tag) => {
+    const prefix = bucketKey(tag, bucketId)
+    const cursor = context.rows(prefix, successor(prefix))
+    const found = cursor.next()
+    cursor.close()
+    return found
+  })
+
+/** Opens the outbox, or goes on with it; makes the rows of the members. */
+function becomeWriter(
+  context: ApplyContext,
+  bucketId: number,
+  old: ReplicationRule | undefined,
+  rule: ReplicationRule,
+): void {
+  const here = context.entry.regionId
+  const known = readOutboxState(context, bucketId)
+  const wasWriter = old !== undefined && isWriter(old, here)
+  if (known === undefined) {
+    const point = { lsn: 0, chain: emptyChain() }
+    writeOutboxState(context, bucketId, {
+      id: Buffer.from(context.entry.random).toString('hex'),
+      head: point,
+      headTime: noTime,
+      trimmed: point,
+      rowBytes: 0,
+      bodyBytes: 0,
+      // Everything that is here already is told first, so that a member's place in the outbox says all of its content.
+      backfill: { from: 0, after: '' },
+      backfilledThrough: 0,
+    })
+  }
+  for (const { region } of readMembers(context, bucketId)) {
+    if (!rule.members.includes(region)) context.remove(memberKey(bucketId, region))
+  }
+  for (const region of rule.members) {
+    if (region === here) continue
+    const member = readMember(context, bucketId, region)
+    // What happened while others wrote is not in this outbox: who followed it before has to begin again.
+    const goesOn = known === undefined || (wasWriter && member !== undefined)
+    putMember(context, bucketId, {
+      ...(member ?? { region, acknowledged: 0, acknowledgedTime: noTime }),
+      needsFullSync: !goesOn || member?.needsFullSync === true,
+    })
+  }
+}
+
+const putMember = (context: ApplyContext, bucketId: number, member: MemberState): void =>
+  context.put(memberKey(bucketId, member.region), encodeMember(member))
+
+/** Step by step; true when nothing is left. */
+function removeRule(context: ApplyContext, bucketId: number, old: StoredRule): boolean {
+  if (old.isLeaving !== true) context.put(ruleKey(bucketId), pack({ ...old, isLeaving: true }))
+  const state = readOutboxState(context, bucketId)
+  if (state !== undefined && !trimThrough(context, bucketId, state.head.lsn)) return false
+  for (const tag of tablesOfRule) {
+    const prefix = bucketKey(tag, bucketId)
+    const keys: Uint8Array[] = []
+    const cursor = context.rows(prefix, successor(prefix))
+    while (keys.length < rowsAtOnce && cursor.next()) keys.push(rowKey(cursor))
+    cursor.close()
+    for (const key of keys) context.remove(key)
+    if (keys.length === rowsAtOnce) return false
+  }
+  context.remove(ruleKey(bucketId))
+  const { replicated: _, ...bucket } = context.bucket(bucketId)
+  putBucket(context, bucket)
+  return true
+}
+
+function ownOutbox(context: ApplyContext, bucketId: number) {
+  const rule = readRule(context, bucketId)
+  const state = readOutboxState(context, bucketId)
+  if (rule === undefined || rule.isLeaving === true || state === undefined) {
+    throw new StorageError('NO_SUCH_REPLICATION', 'the bucket is not replicated from here')
+  }
+  return { rule, state }
+}
+
+export function acknowledgeOutbox(
+  context: ApplyContext,
+  { bucketId, region, logId, lsn }: Of<'acknowledge-outbox'>,
+): CommandResult<Of<'acknowledge-outbox'>> {
+  const { state } = ownOutbox(context, bucketId)
+  const member = readMember(context, bucketId, region)
+  if (member === undefined) throw new StorageError('INVALID_ARGUMENT', `region ${region} is no member`)
+  if (logId !== state.id) throw new StorageError('CONFLICT', 'the acknowledgement is of another outbox')
+  if (lsn > state.head.lsn) {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      `entry ${lsn} was never written: the head is ${state.head.lsn}`,
+    )
+  }
+  // Late or repeated; and of a member that has to begin again, what it says of the time before does not count.
+  if (lsn <= member.acknowledged || member.needsFullSync) return {}
+  const row = readOutboxRow(context, bucketId, lsn)
+  const time = row === undefined ? member.acknowledgedTime : decodeOutboxEntry(row.bytes).time
+  putMember(context, bucketId, { ...member, acknowledged: lsn, acknowledgedTime: time })
+  return {}
+}
+
+export function startFullSync(
+  context: ApplyContext,
+  { bucketId, region }: Of<'start-full-sync'>,
+): CommandResult<Of<'start-full-sync'>> {
+  const { state } = ownOutbox(context, bucketId)
+  const member = readMember(context, bucketId, region)
+  if (member === undefined) throw new StorageError('INVALID_ARGUMENT', `region ${region} is no member`)
+  const running = state.backfill
+  const canJoin = running !== undefined && running.from >= state.trimmed.lsn
+  const from = canJoin ? running.from : state.head.lsn
+  if (!canJoin) writeOutboxState(context, bucketId, { ...state, backfill: { from, after: '' } })
+  putMember(context, bucketId, {
+    region,
+    acknowledged: from,
+    acknowledgedTime: noTime,
+    needsFullSync: false,
+  })
+  return {}
+}
+
+/**
+ * Trims to what every member has. A member that holds up more than the retention allows is let go: it has to synchronize in full,
+ * and is told so when it comes.
+ */
+export function trimOutbox(
+  context: ApplyContext,
+  { bucketId }: Of<'trim-outbox'>,
+): CommandResult<Of<'trim-outbox'>> {
+  const { rule, state } = ownOutbox(context, bucketId)
+  const dropped: number[] = []
+  let waiting = readMembers(context, bucketId).filter(({ needsFullSync }) => !needsFullSync)
+  const leastOf = (members: readonly MemberState[]): number =>
+    members.reduce((least, { acknowledged }) => Math.min(least, acknowledged), state.head.lsn)
+  let least = leastOf(waiting)
+  if (least < state.head.lsn && isBeyondRetention(context, bucketId, rule)) {
+    for (const member of waiting.filter(({ acknowledged }) => acknowledged === least)) {
+      dropped.push(member.region)
+      putMember(context, bucketId, { ...member, needsFullSync: true })
+    }
+    waiting = waiting.filter(({ region }) => !dropped.includes(region))
+    least = leastOf(waiting)
+  }
+  return { done: trimThrough(context, bucketId, least), dropped }
+}
+
+function isBeyondRetention(context: ApplyContext, bucketId: number, rule: ReplicationRule): boolean {
+  const state = readOutboxState(context, bucketId)
+  if (state === undefined) return false
+  if (state.rowBytes + state.bodyBytes > rule.retentionBytes) return true
+  const oldest = readOutboxRow(context, bucketId, state.trimmed.lsn + 1)
+  if (oldest === undefined) return false
+  return decodeOutboxEntry(oldest.bytes).time.ms + rule.retentionMs < context.entry.nowMs
+}
+
+/** Forgets entries and lets their bodies go. False when there are more than one step takes. */
+function trimThrough(context: ApplyContext, bucketId: number, through: number): boolean {
+  const state = readOutboxState(context, bucketId)
+  if (state === undefined || state.trimmed.lsn >= through) return true
+  let { trimmed, rowBytes, bodyBytes } = state
+  let left = rowsAtOnce
+  while (trimmed.lsn < through && left > 0) {
+    const lsn = trimmed.lsn + 1
+    const row = readOutboxRow(context, bucketId, lsn)
+    if (row === undefined) throw new StorageError('CATALOG_CORRUPT', `entry ${lsn} of an outbox is missing`)
+    const { change } = decodeOutboxEntry(row.bytes)
+    const bodies = change.type === 'put' ? change.version.bodies : []
+    for (const { writeId } of bodies) if (unpin(context, writeId)) freeWrite(context, writeId)
+    context.remove(outboxKey(bucketId, lsn))
+    trimmed = { lsn, chain: row.chain }
+    rowBytes -= row.chain.length + row.bytes.length
+    bodyBytes -= bodyBytesOf(change)
+    left -= 1 + bodies.length
+  }
+  writeOutboxState(context, bucketId, { ...state, trimmed, rowBytes, bodyBytes })
+  return trimmed.lsn >= through
+}

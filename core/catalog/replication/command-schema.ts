@@ -1,0 +1,70 @@
+import { z } from 'zod'
+import { replicationLimits } from '../../contract/replication.ts'
+import { chainBytes } from './rows.ts'
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+const bucketId = z.number().int().min(1).max(0xffff_ffff)
+const region = z.int().min(0).max(0xffff)
+const logId = z.string().regex(/^[0-9a-f]{24}$/, '24 hexadecimal digits')
+const reason = z.string().max(replicationLimits.reasonChars)
+const lsn = count.min(1)
+
+const rule = z.strictObject({
+  mode: z.enum(['single', 'multi']),
+  primary: region,
+  epoch: count.min(1),
+  members: z.array(region).min(2).max(replicationLimits.members),
+  prefix: z.string().max(1024),
+  rpoMs: count.min(1000),
+  retentionMs: count.min(1000),
+  retentionBytes: count.min(1024 * 1024),
+})
+
+/** The rule as an operator or another region says it. */
+export const replicationRuleSchema = rule
+
+/** What entries of replication from outside must look like; their `bytes` are decoded where they are applied. */
+export function replicationCommands<L extends z.ZodType>(layout: L) {
+  return [
+    z.strictObject({ type: z.literal('set-replication'), bucketId, rule: rule.nullable() }),
+    z.strictObject({
+      type: z.literal('apply-remote'),
+      bucketId,
+      source: region,
+      logId,
+      after: count,
+      entries: z
+        .array(
+          z.strictObject({
+            bytes: z.instanceof(Uint8Array),
+            layout: layout.optional(),
+            failure: reason.optional(),
+          }),
+        )
+        .min(1)
+        .max(replicationLimits.entries),
+    }),
+    z.strictObject({
+      type: z.literal('retry-remote'),
+      bucketId,
+      source: region,
+      lsn,
+      layout: layout.optional(),
+      failure: z.strictObject({ reason, nextMs: count, dead: z.boolean() }).optional(),
+    }),
+    z.strictObject({
+      type: z.literal('set-cursor'),
+      bucketId,
+      source: region,
+      logId,
+      at: z.strictObject({
+        lsn: count,
+        chain: z.instanceof(Uint8Array).refine(({ length }) => length === chainBytes),
+      }),
+    }),
+    z.strictObject({ type: z.literal('acknowledge-outbox'), bucketId, region, logId, lsn: count }),
+    z.strictObject({ type: z.literal('start-full-sync'), bucketId, region }),
+    z.strictObject({ type: z.literal('backfill'), bucketId }),
+    z.strictObject({ type: z.literal('trim-outbox'), bucketId }),
+  ] as const
+}

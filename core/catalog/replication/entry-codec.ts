@@ -1,0 +1,153 @@
+import { createHash } from 'node:crypto'
+import { z } from 'zod'
+import { StorageError } from '../../contract/errors.ts'
+import { writeIdBytes } from '../../contract/ids.ts'
+import type {
+  LogPoint,
+  OutboxEntry,
+  ReplicatedChange,
+  ReplicatedVersion,
+} from '../../contract/replication.ts'
+import { bytesOf, pack, unpack } from '../encoding.ts'
+import { hybridTimeBytes, versionIdBytes, versionTimeMs } from '../hybrid-time.ts'
+
+/**
+ * The bytes of an outbox entry: [format, lsn, epoch, origin, ms, counter, change] as msgpack. They travel and are stored as they
+ * are, so that the hash chain over them is the same in every region, and everything that a version knows travels with it: what
+ * this software does not know is refused, and waits for one that does, rather than being dropped on the way.
+ */
+const format = 1
+/** Time and region: of the last change of a version's tags or access list. */
+export const changedBytes = hybridTimeBytes + 2
+/** More than any configuration keeps inline. */
+const maxInlineBytes = 1024 * 1024
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+const bytes = z.instanceof(Uint8Array)
+const sized = (length: number) =>
+  bytes.refine((value) => value.length === length, `expected ${length} bytes`).transform(bytesOf)
+const text = z.string().max(64 * 1024)
+const texts = z.record(text, text)
+const key = z.string().min(1).max(1024)
+const versionId = sized(versionIdBytes)
+const region = z.int().min(0).max(0xffff)
+
+const version = z.strictObject({
+  versionId,
+  isNull: z.boolean(),
+  deleteMarker: z.boolean(),
+  owner: text.min(1).max(255),
+  byteLength: count,
+  etag: text.max(1024),
+  checksum: z
+    .strictObject({
+      algorithm: z.enum(['CRC32', 'CRC32C', 'CRC64NVME', 'SHA1', 'SHA256']),
+      type: z.enum(['FULL_OBJECT', 'COMPOSITE']),
+      value: text.max(1024),
+    })
+    .optional(),
+  attributes: z.strictObject({
+    contentType: text,
+    systemHeaders: texts,
+    userMetadata: texts,
+    storageClass: text,
+    tags: texts,
+    acl: text.optional(),
+  }),
+  parts: z
+    .array(
+      z.strictObject({ number: z.int().min(1).max(10_000), byteLength: count, checksum: text.optional() }),
+    )
+    .max(10_000)
+    .optional(),
+  uploadId: text.max(64).optional(),
+  changed: sized(changedBytes).optional(),
+  bodies: z.array(z.strictObject({ writeId: sized(writeIdBytes), byteLength: count.min(1) })).max(10_000),
+  inline: bytes
+    .refine(({ length }) => length <= maxInlineBytes)
+    .transform(bytesOf)
+    .optional(),
+})
+
+const change = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('put'), key, version }),
+  z.strictObject({
+    type: z.literal('attributes'),
+    key,
+    versionId,
+    changed: sized(changedBytes),
+    tags: texts,
+    acl: text.optional(),
+  }),
+  z.strictObject({ type: z.literal('purge'), key, versionId, isNull: z.boolean() }),
+  z.strictObject({ type: z.literal('versioning'), state: z.enum(['enabled', 'suspended']) }),
+  z.strictObject({
+    type: z.literal('range'),
+    after: z.string().max(1024),
+    through: key.optional(),
+    versions: z.array(z.tuple([key, versionId])),
+    purged: z.array(z.tuple([key, versionId, z.boolean()])),
+  }),
+])
+
+const entry = z.tuple([
+  z.literal(format),
+  count.min(1),
+  count.min(1),
+  region,
+  z
+    .int()
+    .min(0)
+    .max(2 ** 48 - 1),
+  z.int().min(0).max(0xffff),
+  change,
+])
+
+export function encodeOutboxEntry({ lsn, epoch, origin, time, change: made }: OutboxEntry): Uint8Array {
+  return pack([format, lsn, epoch, origin, time.ms, time.counter, withoutAbsent(made)])
+}
+
+/** An undefined field would become a nil, which is something else. */
+function withoutAbsent(made: ReplicatedChange): ReplicatedChange {
+  const entries = Object.entries(made).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(entries) as unknown as ReplicatedChange
+}
+
+/** PROTOCOL_ERROR. */
+export function decodeOutboxEntry(stored: Uint8Array): OutboxEntry {
+  const checked = entry.safeParse(fieldsOf(stored))
+  if (!checked.success) {
+    const [issue] = checked.error.issues
+    throw notAnEntry(`${issue?.path.join('.')}: ${issue?.message}`)
+  }
+  const [, lsn, epoch, origin, ms, counter, made] = checked.data
+  const decoded = { lsn, epoch, origin, time: { ms, counter }, change: made as ReplicatedChange }
+  if (decoded.change.type === 'put') checkVersion(decoded.change.version, ms)
+  return decoded
+}
+
+function fieldsOf(stored: Uint8Array): unknown {
+  try {
+    return unpack(stored)
+  } catch {
+    throw notAnEntry('it is not msgpack')
+  }
+}
+
+const notAnEntry = (why: string): StorageError =>
+  new StorageError('PROTOCOL_ERROR', `no entry of an outbox: ${why}`)
+
+function checkVersion(made: ReplicatedVersion, entryMs: number): void {
+  const stored = made.bodies.reduce((sum, body) => sum + body.byteLength, made.inline?.length ?? 0)
+  if (stored !== made.byteLength) throw notAnEntry(`${stored} bytes of a body of ${made.byteLength}`)
+  if (made.inline !== undefined && made.bodies.length > 0) throw notAnEntry('a body in two places')
+  // A version from the future would stay the newest whatever anybody writes (T36).
+  if (versionTimeMs(made.versionId) > entryMs) throw notAnEntry('a version that is newer than its entry')
+}
+
+/** SHA-256 over the chain so far and the entry. */
+export function extendOutboxChain({ chain }: LogPoint, bytes: Uint8Array): Uint8Array {
+  return bytesOf(createHash('sha256').update(chain).update(bytes).digest())
+}
+
+export const emptyChain = (): Uint8Array => new Uint8Array(32)

@@ -1,0 +1,163 @@
+import type { VersionId } from '../../contract/object-model.ts'
+import type {
+  EntryTime,
+  OutboxState,
+  ReplicatedChange,
+  ReplicatedVersion,
+} from '../../contract/replication.ts'
+import type { ApplyContext } from '../apply-context.ts'
+import { bytesOf } from '../encoding.ts'
+import { readHybridTime, writeHybridTime } from '../hybrid-time.ts'
+import { objectKeyBytes, table, tableKey } from '../keys.ts'
+import type { StoredObject } from '../object-row.ts'
+import { changedBytes, encodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
+import { nullTombstoneKey, outboxKey, outboxStateKey, tombstoneKey } from './keys.ts'
+import { pin } from './pins.ts'
+import { encodeOutboxRow, encodeOutboxState, readOutboxState, readRule, type StoredRule } from './rows.ts'
+
+/**
+ * Writing the outbox: one entry for every change of a replicated bucket, in the transaction of the change. Only regions where
+ * clients may write have one; what came from elsewhere is not written again, so nothing travels in circles.
+ */
+
+/** The rule, when changes that this region makes are to be told to others. */
+function ruleOfWriter(context: ApplyContext, bucketId: number): StoredRule | undefined {
+  const rule = readRule(context, bucketId)
+  if (rule === undefined || rule.isLeaving === true) return undefined
+  return isWriter(rule, context.entry.regionId) ? rule : undefined
+}
+
+export const isWriter = ({ mode, primary }: Pick<StoredRule, 'mode' | 'primary'>, region: number): boolean =>
+  mode === 'multi' || primary === region
+
+export const isReplicatedKey = ({ prefix }: Pick<StoredRule, 'prefix'>, key: string): boolean =>
+  prefix === '' || key.startsWith(prefix)
+
+/** A version came to be; its body rows are written already. */
+export function logPut(context: ApplyContext, bucketId: number, record: StoredObject): void {
+  const rule = ruleOfWriter(context, bucketId)
+  if (rule === undefined || !isReplicatedKey(rule, record.key)) return
+  const time = readHybridTime(Buffer.from(record.versionId), 0)
+  append(context, bucketId, rule, time, {
+    type: 'put',
+    key: record.key,
+    version: versionOf(context, record),
+  })
+}
+
+/** A version is gone for good. */
+export function logPurge(context: ApplyContext, bucketId: number, record: StoredObject): void {
+  const rule = ruleOfWriter(context, bucketId)
+  if (rule === undefined || !isReplicatedKey(rule, record.key)) return
+  const { key, versionId, isNull } = record
+  if (rule.mode === 'multi') bury(context, bucketId, key, versionId, isNull)
+  append(context, bucketId, rule, context.tick(), { type: 'purge', key, versionId, isNull })
+}
+
+/**
+ * Tags or access list are about to change: stamps the record with when and where, so that of two changes in two regions the
+ * same one lasts everywhere.
+ */
+export function stampChange(context: ApplyContext, record: StoredObject): StoredObject {
+  const changed = Buffer.alloc(changedBytes)
+  writeHybridTime(changed, 0, context.tick())
+  changed.writeUInt16BE(context.entry.regionId, changedBytes - 2)
+  return { ...record, changed: bytesOf(changed) }
+}
+
+export function logAttributes(context: ApplyContext, bucketId: number, record: StoredObject): void {
+  const rule = ruleOfWriter(context, bucketId)
+  if (rule === undefined || record.changed === undefined || !isReplicatedKey(rule, record.key)) return
+  const { key, versionId, changed } = record
+  const { tags, acl } = record.attributes
+  append(context, bucketId, rule, context.meta.time, {
+    type: 'attributes',
+    key,
+    versionId,
+    changed,
+    tags,
+    ...(acl === undefined ? {} : { acl }),
+  })
+}
+
+export function logVersioning(context: ApplyContext, bucketId: number, state: 'enabled' | 'suspended'): void {
+  const rule = ruleOfWriter(context, bucketId)
+  if (rule !== undefined) append(context, bucketId, rule, context.tick(), { type: 'versioning', state })
+}
+
+/** Remembers that a version must not come back by way of a third region. */
+export function bury(
+  context: ApplyContext,
+  bucketId: number,
+  key: string,
+  versionId: VersionId,
+  isNull: boolean,
+): void {
+  const keyBytes = objectKeyBytes(key)
+  if (!isNull) {
+    context.put(tombstoneKey(bucketId, keyBytes, versionId), new Uint8Array(0))
+    return
+  }
+  const row = nullTombstoneKey(bucketId, keyBytes)
+  const known = context.get(row)
+  if (known === undefined || Buffer.compare(known, versionId) < 0) context.put(row, versionId)
+}
+
+export function isBuried(
+  context: ApplyContext,
+  bucketId: number,
+  key: string,
+  versionId: VersionId,
+  isNull: boolean,
+): boolean {
+  const keyBytes = objectKeyBytes(key)
+  if (!isNull) return context.get(tombstoneKey(bucketId, keyBytes, versionId)) !== undefined
+  const newest = context.get(nullTombstoneKey(bucketId, keyBytes))
+  return newest !== undefined && Buffer.compare(newest, versionId) >= 0
+}
+
+export function versionOf(context: ApplyContext, record: StoredObject): ReplicatedVersion {
+  const { layout, key: _key, modifiedMs: _modifiedMs, ...version } = record
+  const bodies =
+    layout.kind === 'chunks'
+      ? layout.extents
+          .filter(({ byteLength }) => byteLength > 0)
+          .map(({ writeId, byteLength }) => ({ writeId, byteLength }))
+      : []
+  if (layout.kind !== 'inline') return { ...version, bodies }
+  const inline = context.get(tableKey(table.body, layout.writeId)) ?? new Uint8Array(0)
+  return { ...version, bodies, inline: bytesOf(inline) }
+}
+
+export const bodyBytesOf = (change: ReplicatedChange): number =>
+  change.type === 'put' ? change.version.bodies.reduce((sum, { byteLength }) => sum + byteLength, 0) : 0
+
+/** The next entry. Its bodies are held until it is trimmed. */
+export function append(
+  context: ApplyContext,
+  bucketId: number,
+  rule: StoredRule,
+  time: EntryTime,
+  change: ReplicatedChange,
+): void {
+  const state = readOutboxState(context, bucketId)
+  if (state === undefined) return
+  const lsn = state.head.lsn + 1
+  const origin = context.entry.regionId
+  const bytes = encodeOutboxEntry({ lsn, epoch: rule.epoch, origin, time, change })
+  const chain = extendOutboxChain(state.head, bytes)
+  const row = encodeOutboxRow(chain, bytes)
+  if (change.type === 'put') for (const { writeId } of change.version.bodies) pin(context, writeId)
+  context.put(outboxKey(bucketId, lsn), row)
+  writeOutboxState(context, bucketId, {
+    ...state,
+    head: { lsn, chain },
+    headTime: time,
+    rowBytes: state.rowBytes + row.length,
+    bodyBytes: state.bodyBytes + bodyBytesOf(change),
+  })
+}
+
+export function writeOutboxState(context: ApplyContext, bucketId: number, state: OutboxState): void {
+  context.put(outboxStateKey(bucketId), encodeOutboxState(state))
+}

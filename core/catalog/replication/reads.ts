@@ -1,0 +1,128 @@
+import { StorageError } from '../../contract/errors.ts'
+import type { VersionId } from '../../contract/object-model.ts'
+import type { CursorState, OutboxRow, ReplicationReads } from '../../contract/replication.ts'
+import { readHybridTime } from '../hybrid-time.ts'
+import { findVersion, newestVersion } from '../key-versions.ts'
+import { after, encodeText, maxObjectKeyBytes, successor, table } from '../keys.ts'
+import { decodeObjectRow, rowVersionId } from '../object-row.ts'
+import { rowKey, rowValue, type TableReader } from '../tables.ts'
+import { watermarkOf } from './apply-remote.ts'
+import { decodeOutboxEntry } from './entry-codec.ts'
+import { outboxKey, retryKey, ruleKey } from './keys.ts'
+import { isReplicatedKey } from './outbox.ts'
+import {
+  compareTimes,
+  decodeRetry,
+  readCursor,
+  readMembers,
+  readOutboxRow,
+  readOutboxState,
+  readRule,
+  readSources,
+  splitOutboxRow,
+} from './rows.ts'
+
+/** What the federation reads of the catalog. */
+export function createReplicationReads(reader: TableReader): ReplicationReads {
+  const cursor = (bucketId: number, source: number): CursorState | undefined => {
+    const stored = readCursor(reader, bucketId, source)
+    if (stored === undefined) return undefined
+    return { source, ...stored, watermark: watermarkOf(reader, bucketId, source, stored) }
+  }
+  return {
+    rule(bucketId) {
+      const rule = readRule(reader, bucketId)
+      return rule?.isLeaving === true ? undefined : rule
+    },
+    ruledBuckets(start, limit) {
+      const ids: number[] = []
+      const rows = reader.rows(after(ruleKey(start)), Uint8Array.of(table.replication + 1))
+      while (ids.length < limit && rows.next()) ids.push(Buffer.from(rowKey(rows)).readUInt32BE(1))
+      rows.close()
+      return ids
+    },
+    outbox: (bucketId) => readOutboxState(reader, bucketId),
+    members: (bucketId) => readMembers(reader, bucketId),
+    entries: (bucketId, start, limit, maxBytes) => readEntries(reader, bucketId, start, limit, maxBytes),
+    entryAt(bucketId, lsn) {
+      const row = readOutboxRow(reader, bucketId, lsn)
+      if (row !== undefined) return { lsn, chain: row.chain, time: decodeOutboxEntry(row.bytes).time }
+      const trimmed = readOutboxState(reader, bucketId)?.trimmed
+      return trimmed?.lsn === lsn ? { ...trimmed, time: { ms: 0, counter: 0 } } : undefined
+    },
+    cursor,
+    cursors: (bucketId) => readSources(reader, bucketId).flatMap((source) => cursor(bucketId, source) ?? []),
+    retries(bucketId, source, start, limit) {
+      const found = []
+      const rows = reader.rows(retryKey(bucketId, source, start + 1), successor(retryKey(bucketId, source)))
+      while (found.length < limit && rows.next()) found.push(decodeRetry(rowValue(rows)))
+      rows.close()
+      return found
+    },
+    decode: decodeOutboxEntry,
+    status: (bucketId, key, version) => statusOf(reader, bucketId, key, version),
+    hasVersion(bucketId, key, versionId) {
+      const keyBytes = encodeText(key)
+      const known =
+        findVersion(reader, bucketId, keyBytes, versionId) ?? findVersion(reader, bucketId, keyBytes, 'null')
+      return known !== undefined && Buffer.compare(rowVersionId(known.row), versionId) === 0
+    },
+  }
+}
+
+function readEntries(
+  reader: TableReader,
+  bucketId: number,
+  start: number,
+  limit: number,
+  maxBytes: number,
+): OutboxRow[] {
+  const state = readOutboxState(reader, bucketId)
+  if (state === undefined) return []
+  if (start < state.trimmed.lsn) {
+    throw new StorageError('LOG_TRIMMED', `the outbox does not hold entry ${start + 1} any more`)
+  }
+  const found: OutboxRow[] = []
+  let held = 0
+  const rows = reader.rows(outboxKey(bucketId, start + 1), outboxKey(bucketId, state.head.lsn + 1))
+  while (found.length < limit && rows.next()) {
+    const lsn = Buffer.from(rowKey(rows)).readUIntBE(5, 6)
+    const { bytes } = splitOutboxRow(rowValue(rows))
+    held += bytes.length
+    if (found.length > 0 && held > maxBytes) break
+    found.push({ lsn, bytes })
+  }
+  rows.close()
+  return found
+}
+
+function statusOf(
+  reader: TableReader,
+  bucketId: number,
+  key: string,
+  version: VersionId | 'null' | undefined,
+): ReturnType<ReplicationReads['status']> {
+  const rule = readRule(reader, bucketId)
+  if (rule === undefined || rule.isLeaving === true || !isReplicatedKey(rule, key)) return undefined
+  const keyBytes = encodeText(key)
+  if (keyBytes.length > maxObjectKeyBytes) return undefined
+  const place =
+    version === undefined
+      ? newestVersion(reader, bucketId, keyBytes)
+      : findVersion(reader, bucketId, keyBytes, version)
+  if (place === undefined) return undefined
+  const { versionId, changed } = decodeObjectRow(key, place.row)
+  const state = readOutboxState(reader, bucketId)
+  const members = readMembers(reader, bucketId)
+  const origin = Buffer.from(versionId).readUInt16BE(8)
+  if (state === undefined || members.some(({ region }) => region === origin)) return 'replica'
+  const made = readHybridTime(Buffer.from(changed ?? versionId), 0)
+  const isEverywhere = members.every(
+    ({ acknowledged, acknowledgedTime, needsFullSync }) =>
+      !needsFullSync &&
+      state.backfill === undefined &&
+      acknowledged >= state.backfilledThrough &&
+      compareTimes(acknowledgedTime, made) >= 0,
+  )
+  return isEverywhere ? 'completed' : 'pending'
+}

@@ -1,0 +1,273 @@
+import type { WriteId } from './ids.ts'
+import type { Layout, ObjectRecord, VersionId, VersioningState } from './object-model.ts'
+
+/**
+ * Replication of buckets between regions, as the catalog keeps it and the federation uses it. Every change of a replicated
+ * bucket appends an entry to the bucket's outbox in the transaction that makes the change; other regions pull from there.
+ */
+
+/** Which regions hold a bucket. The same document in each of them; `epoch` says which is the newer. */
+export interface ReplicationRule {
+  /** `single`: clients write in the primary region only. `multi`: in every member region. */
+  readonly mode: 'single' | 'multi'
+  /** Region id. In `multi` mode the region that the others took the bucket from. */
+  readonly primary: number
+  /** Grows with every change of the rule; 1 for the first. A write of an older epoch is refused when it is applied. */
+  readonly epoch: number
+  /** Region ids, ascending, each once; the primary is one of them. */
+  readonly members: readonly number[]
+  /** Keys that begin with it are replicated; empty: all. */
+  readonly prefix: string
+  /** Age of the oldest entry that a member lacks, above which an alert is raised, milliseconds. */
+  readonly rpoMs: number
+  /** A member that is further behind than this in age or bytes no longer holds the outbox: it has to synchronize in full. */
+  readonly retentionMs: number
+  readonly retentionBytes: number
+}
+
+export const defaultRpoMs = 60_000
+export const defaultRetentionMs = 7 * 24 * 3_600_000
+export const defaultRetentionBytes = 50 * 1024 ** 3
+
+/** Time of an entry in the hybrid logical clock of the region that made it. */
+export interface EntryTime {
+  readonly ms: number
+  readonly counter: number
+}
+
+/** A stored run of bytes in the region of origin, which serves it under the write id. */
+export interface ReplicatedBody {
+  readonly writeId: WriteId
+  readonly byteLength: number
+}
+
+/** A version as it travels. */
+export interface ReplicatedVersion extends Omit<ObjectRecord, 'key' | 'modifiedMs' | 'layout'> {
+  readonly uploadId?: string
+  /** Time and region of the last change of tags or access list (10 bytes); absent: never changed. */
+  readonly changed?: Uint8Array
+  /** In order; empty for a body of no bytes and for one that is `inline`. */
+  readonly bodies: readonly ReplicatedBody[]
+  /** The whole body, when it is small. */
+  readonly inline?: Uint8Array
+}
+
+/** One entry of an outbox. Version ids name `null` versions too: by the id that is behind the `null`. */
+export type ReplicatedChange =
+  /** A version or delete marker came to be. */
+  | { readonly type: 'put'; readonly key: string; readonly version: ReplicatedVersion }
+  /** Tags or access list of a version changed. */
+  | {
+      readonly type: 'attributes'
+      readonly key: string
+      readonly versionId: VersionId
+      readonly changed: Uint8Array
+      readonly tags: Readonly<Record<string, string>>
+      readonly acl?: string
+    }
+  /** A version is gone for good. `isNull`: and with it every older `null` version of the key. */
+  | { readonly type: 'purge'; readonly key: string; readonly versionId: VersionId; readonly isNull: boolean }
+  | { readonly type: 'versioning'; readonly state: Exclude<VersioningState, 'off'> }
+  /**
+   * Of a full synchronization, behind the entries of the versions that it names: these are all versions of the keys behind
+   * `after` up to and with `through` (absent: to the end, and the synchronization is complete). `purged`: of versions that
+   * are gone for good (`multi` mode).
+   */
+  | {
+      readonly type: 'range'
+      readonly after: string
+      readonly through?: string
+      readonly versions: readonly (readonly [key: string, versionId: VersionId])[]
+      readonly purged: readonly (readonly [key: string, versionId: VersionId, isNull: boolean])[]
+    }
+
+export interface OutboxEntry {
+  /** 1, 2, ... without a gap. */
+  readonly lsn: number
+  readonly epoch: number
+  /** Region that made the change. */
+  readonly origin: number
+  readonly time: EntryTime
+  readonly change: ReplicatedChange
+}
+
+/** An entry as it is stored and sent: `chain` is the SHA-256 over the chain of the entry before it and `bytes`. */
+export interface OutboxRow {
+  readonly lsn: number
+  readonly bytes: Uint8Array
+}
+
+/** A place in an outbox: everything up to and with `lsn`. */
+export interface LogPoint {
+  readonly lsn: number
+  readonly chain: Uint8Array
+}
+
+export interface OutboxState {
+  /** Hex, 24 characters: another log has another one, also under the same bucket name. */
+  readonly id: string
+  readonly head: LogPoint
+  readonly headTime: EntryTime
+  /** Entries up to here are not kept any more. */
+  readonly trimmed: LogPoint
+  /** Of the entries that are kept; of their rows, and of the bodies that they name. */
+  readonly rowBytes: number
+  readonly bodyBytes: number
+  /** A full synchronization is being written: it began behind `from`, and has come to the key `after`. */
+  readonly backfill?: { readonly from: number; readonly after: string }
+  /** Last entry of the last full synchronization; 0: none is complete. */
+  readonly backfilledThrough: number
+}
+
+/** What the region of origin knows of a member. */
+export interface MemberState {
+  readonly region: number
+  /** Everything up to here is applied and durable there. */
+  readonly acknowledged: number
+  /** Time of that entry, 0 for none. */
+  readonly acknowledgedTime: EntryTime
+  /** It fell behind the retention, or is new: it takes up the outbox at the beginning of a full synchronization. */
+  readonly needsFullSync: boolean
+}
+
+/** How far this region has come in the outbox of another. */
+export interface CursorState {
+  readonly source: number
+  readonly logId: string
+  /** Received without a gap: applied, or kept in the retry table. */
+  readonly received: LogPoint
+  /** Time of the entry at `received`. */
+  readonly receivedTime: EntryTime
+  /** Applied without a gap: what the source is told. */
+  readonly watermark: number
+  /** Entries in the retry table, dead letters among them. */
+  readonly retries: number
+  readonly dead: number
+  /** A full synchronization is under way: the content is between two states. */
+  readonly synchronizing: boolean
+}
+
+export interface RetryRecord {
+  readonly lsn: number
+  readonly key: string
+  readonly bytes: Uint8Array
+  readonly sinceMs: number
+  readonly attempts: number
+  /** Not before this is it tried again. */
+  readonly nextMs: number
+  readonly reason: string
+  /** Given up by itself; an operator may have it tried again. */
+  readonly dead: boolean
+}
+
+/** One pulled entry on its way into the catalog. */
+export interface PulledEntry {
+  readonly bytes: Uint8Array
+  /** Where this region has put the body; absent: `empty`, or nothing to store. */
+  readonly layout?: Layout
+  /** It could not be fetched: into the retry table with it. */
+  readonly failure?: string
+}
+
+export const replicationLimits = {
+  members: 16,
+  /** Of one `apply-remote`. */
+  entries: 256,
+  /** Retries that a bucket keeps for one source; beyond, pulling stops. */
+  retries: 10_000,
+  /** Versions of one step of a full synchronization. */
+  backfillVersions: 64,
+  reasonChars: 500,
+} as const
+
+export type ReplicationStatus = 'pending' | 'completed' | 'replica'
+
+/** The reads of the catalog that replication needs, synchronous like all others. */
+export interface ReplicationReads {
+  rule(bucketId: number): ReplicationRule | undefined
+  /** Ids of buckets that have a rule, ascending, behind `after`. */
+  ruledBuckets(after: number, limit: number): readonly number[]
+  outbox(bucketId: number): OutboxState | undefined
+  members(bucketId: number): readonly MemberState[]
+  /** Entries behind `after`, at most `limit`, and no more than `maxBytes` unless it is one. LOG_TRIMMED. */
+  entries(bucketId: number, after: number, limit: number, maxBytes: number): readonly OutboxRow[]
+  /** Chain and time of an entry that is kept, or of the last one trimmed (its time is 0 then). */
+  entryAt(bucketId: number, lsn: number): (LogPoint & { readonly time: EntryTime }) | undefined
+  cursor(bucketId: number, source: number): CursorState | undefined
+  cursors(bucketId: number): readonly CursorState[]
+  /** Behind `after`, by lsn. */
+  retries(bucketId: number, source: number, after: number, limit: number): readonly RetryRecord[]
+  /** PROTOCOL_ERROR for anything that is no entry. */
+  decode(bytes: Uint8Array): OutboxEntry
+  /**
+   * Of one version, the newest when none is named. `replica`: it was made in another region. Undefined: the bucket or the key is not
+   * replicated, or there is no such version.
+   */
+  status(bucketId: number, key: string, version?: VersionId | 'null'): ReplicationStatus | undefined
+  /** Whether a version with this very id is here. */
+  hasVersion(bucketId: number, key: string, versionId: VersionId): boolean
+}
+
+export type ReplicationCommand =
+  /**
+   * Gives a bucket its rule, or takes it away (null). CONFLICT unless its epoch follows the one in force (the same document
+   * again is a success); INVALID_ARGUMENT when this region is not a member; BUCKET_NOT_EMPTY when a bucket with content of its own
+   * would become a copy. Taking away answers `done: false` when there is more to remove than one entry takes.
+   */
+  | { readonly type: 'set-replication'; readonly bucketId: number; readonly rule: ReplicationRule | null }
+  /**
+   * What was pulled from a source, in the order of its outbox, behind the cursor. Idempotent: a batch that the cursor has passed
+   * is a success. CONFLICT when it does not begin at the cursor; STALE_EPOCH when the source may not write any more; CLOCK_SKEW
+   * when the source's clock is more than a minute ahead; OVERLOADED when too many entries wait in the retry table.
+   */
+  | {
+      readonly type: 'apply-remote'
+      readonly bucketId: number
+      readonly source: number
+      readonly logId: string
+      /** The cursor that the batch was pulled from. */
+      readonly after: number
+      readonly entries: readonly PulledEntry[]
+    }
+  /** One entry of the retry table was tried again: `layout` when its body is here, else `failure`. CONFLICT unless it is its key's first. */
+  | {
+      readonly type: 'retry-remote'
+      readonly bucketId: number
+      readonly source: number
+      readonly lsn: number
+      readonly layout?: Layout
+      readonly failure?: { readonly reason: string; readonly nextMs: number; readonly dead: boolean }
+    }
+  /** Begins to follow a source, at the place where a full synchronization begins. What waited in the retry table is dropped. */
+  | {
+      readonly type: 'set-cursor'
+      readonly bucketId: number
+      readonly source: number
+      readonly logId: string
+      readonly at: LogPoint
+    }
+  /** A member says how far it has come. INVALID_ARGUMENT beyond the head. */
+  | {
+      readonly type: 'acknowledge-outbox'
+      readonly bucketId: number
+      readonly region: number
+      readonly logId: string
+      readonly lsn: number
+    }
+  /** A member cannot go on where it was: a full synchronization begins, unless one is under way that it can join. */
+  | { readonly type: 'start-full-sync'; readonly bucketId: number; readonly region: number }
+  /** The next step of a full synchronization. */
+  | { readonly type: 'backfill'; readonly bucketId: number }
+  /** Removes what every member has, and what the retention says; bounded, `done: false` when there is more. */
+  | { readonly type: 'trim-outbox'; readonly bucketId: number }
+
+export interface ReplicationResults {
+  'set-replication': { readonly done: boolean }
+  'apply-remote': { readonly applied: number; readonly retries: number }
+  'retry-remote': { readonly applied: boolean }
+  'set-cursor': Record<string, never>
+  'acknowledge-outbox': Record<string, never>
+  'start-full-sync': Record<string, never>
+  backfill: { readonly done: boolean }
+  'trim-outbox': { readonly done: boolean; readonly dropped: readonly number[] }
+}
