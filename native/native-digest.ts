@@ -1,7 +1,9 @@
 import type { BodyDigest, ChunkBuffer, DigestAlgorithm } from '../core/contract/chunk-store.ts'
+import type { FragmentCode } from '../core/contract/erasure.ts'
 import { StorageError } from '../core/contract/errors.ts'
 import { type DataPlanePort, type NativeAddon, statusError } from './data-plane-port.ts'
 import { ReferenceDigest } from './reference/digest.ts'
+import { checkFragmentCode } from './reference/erasure.ts'
 import type { RequestRing } from './request-ring.ts'
 
 /** Bit, place and length of each result; native/include/pando/digest.h. */
@@ -14,7 +16,8 @@ const results: Readonly<Record<DigestAlgorithm, { bit: number; offset: number; b
   crc64nvme: { bit: 32, offset: 76, byteLength: 8 },
 }
 const resultBytes = 84
-const digestOps = { update: 1, finish: 2, abort: 3 } as const
+const digestOps = { update: 1, finish: 2, abort: 3, recompute: 4 } as const
+const pageBytes = 4096
 /** kMaxDigestStreams in native/include/pando/digest_workers.h. */
 const maxStreams = 65_536
 
@@ -70,15 +73,66 @@ export class NativeDigests {
 
   begin(algorithms: readonly DigestAlgorithm[]): BodyDigest {
     if (algorithms.length === 0) return new ReferenceDigest([])
-    const worker = this.#workers.reduce((best, next) => {
-      return next.outstandingBytes < best.outstandingBytes ? next : best
-    })
+    const worker = this.#idlest()
     const stream = worker.freeStreams.pop() ?? worker.nextStream++
     if (stream >= maxStreams) {
       worker.nextStream--
       throw new StorageError('OVERLOADED', 'too many bodies are being digested at once')
     }
     return new NativeDigest(this.#port.slab, worker, stream, algorithms)
+  }
+
+  #idlest(): Worker {
+    return this.#workers.reduce((best, next) => (next.outstandingBytes < best.outstandingBytes ? next : best))
+  }
+
+  /** What is to be done is told in the slab, where the first target will be (kRecompute in digest_workers.h). */
+  async recompute(code: FragmentCode): Promise<void> {
+    checkFragmentCode(code)
+    const { scheme, sources, targets } = code
+    const { slab } = this.#port
+    const first = targets[0]?.bytes ?? new Uint8Array()
+    for (const { bytes } of [...sources, ...targets]) {
+      if (bytes.length > 0 && bytes.buffer !== slab)
+        throw new StorageError('INVALID_ARGUMENT', 'a fragment is not in a buffer of this store')
+    }
+    if (targets.some(({ bytes }) => bytes.byteOffset % pageBytes !== 0))
+      throw new StorageError('INVALID_ARGUMENT', 'a fragment to compute does not begin at a page')
+    const words = [
+      scheme.dataFragments,
+      scheme.parityFragments,
+      first.length,
+      targets.length,
+      ...sources.flatMap(({ fragment, bytes }) => [
+        fragment,
+        bytes.length === 0 ? 0 : bytes.byteOffset,
+        bytes.length,
+      ]),
+      ...targets.flatMap(({ fragment, bytes }) => [fragment, bytes.byteOffset]),
+    ]
+    new Uint32Array(slab, first.byteOffset, words.length).set(words)
+    const worker = this.#idlest()
+    const cost = sources.length * first.length
+    worker.outstandingBytes += cost
+    try {
+      await new Promise<void>((resolve, reject) => {
+        worker.ring.submit({
+          write(entry, _bytes, at) {
+            entry[at + 1] = digestOps.recompute
+            entry[at + 3] = words.length * 4
+            entry[at + 4] = first.byteOffset
+          },
+          complete(entry, _bytes, at) {
+            const status = entry[at + 1] ?? 0
+            if (status === 0) resolve()
+            else reject(statusError(status, 'the fragments could not be computed'))
+          },
+          fail: reject,
+        })
+      })
+    } finally {
+      worker.outstandingBytes -= cost
+    }
   }
 }
 

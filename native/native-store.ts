@@ -7,6 +7,7 @@ import type {
   DigestAlgorithm,
   ScrubFinding,
 } from '../core/contract/chunk-store.ts'
+import type { FragmentCode } from '../core/contract/erasure.ts'
 import { StorageError } from '../core/contract/errors.ts'
 import { type ChunkId, chunkIdBytes, maxChunkBytes } from '../core/contract/ids.ts'
 import type { Logger } from '../core/contract/logger.ts'
@@ -280,6 +281,10 @@ class NativeStore implements ChunkStore {
     } finally {
       buffer.release()
     }
+  }
+
+  recompute(code: FragmentCode): Promise<void> {
+    return this.#gate.run(() => this.#digests.recompute(code))
   }
 
   digest(algorithms: readonly DigestAlgorithm[]): BodyDigest {

@@ -33,6 +33,7 @@ const requirements = {
     { name: 'liburing-dev', present: () => pkgConfigKnows('liburing') },
     { name: 'libibverbs-dev', present: () => pkgConfigKnows('libibverbs') },
     { name: 'librdmacm-dev', present: () => pkgConfigKnows('librdmacm') },
+    { name: 'libisal-dev', present: () => pkgConfigKnows('libisal') },
   ],
   test: [{ name: 'libgtest-dev', present: () => hasHeader('gtest/gtest.h') }],
   // Real S3 clients, for the end-to-end tests.
@@ -92,7 +93,13 @@ const requirements = {
 export const purposes = Object.keys(requirements)
 
 /** What only makes something optional possible: without these the native build is smaller, not absent. */
-export const optionalPackages = ['liburing-dev', 'libibverbs-dev', 'librdmacm-dev', 'libgtest-dev']
+export const optionalPackages = [
+  'liburing-dev',
+  'libibverbs-dev',
+  'librdmacm-dev',
+  'libisal-dev',
+  'libgtest-dev',
+]
 
 /** Names of the packages that are missing for these purposes. */
 export function missingPackages(wanted) {

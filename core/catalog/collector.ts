@@ -1,6 +1,7 @@
 import type { Catalog, WriteOwner } from '../contract/catalog.ts'
 import type { ChunkInfo, ChunkStore } from '../contract/chunk-store.ts'
 import type { Clock } from '../contract/clock.ts'
+import { type Stripe, stripeOf } from '../contract/erasure.ts'
 import { type ChunkId, chunkId, chunkOwner, type WriteId, writeIdTime } from '../contract/ids.ts'
 import { backgroundClass } from '../contract/qos.ts'
 import type { WriteRegistry } from '../contract/write-registry.ts'
@@ -82,11 +83,15 @@ export function createCollector(options: CollectorOptions): Collector {
   /** When a write without an owner was first seen, by its id. */
   let suspects = new Map<string, number>()
 
-  async function deleteAll(ids: readonly ChunkId[], signal: AbortSignal | undefined): Promise<void> {
+  async function deleteAll(
+    ids: readonly ChunkId[],
+    signal: AbortSignal | undefined,
+    stripe?: Stripe,
+  ): Promise<void> {
     for (let start = 0; start < ids.length; start += deletesAtOnce) {
       const some = ids.slice(start, start + deletesAtOnce)
       await pace.take(some.length, signal)
-      await Promise.all(some.map((id) => chunks.delete(id, backgroundClass)))
+      await Promise.all(some.map((id) => chunks.delete(id, backgroundClass, stripe)))
     }
   }
 
@@ -109,7 +114,12 @@ export function createCollector(options: CollectorOptions): Collector {
         }
         const count = chunkCount(write)
         const ids = Array.from({ length: count }, (_, index) => chunkId(write.writeId, index))
-        await deleteAll(ids, signal)
+        // Of any chunk of the write: all have the same fragments, or fewer.
+        await deleteAll(
+          ids,
+          signal,
+          write.erasure === undefined ? undefined : stripeOf(write, write.erasure, 0),
+        )
         freed.push(write.writeId)
         report.chunks += count
       }

@@ -1,6 +1,12 @@
 import { z } from 'zod'
 import type { Command } from '../contract/catalog.ts'
 import { nodeSlotCount } from '../contract/cluster-map.ts'
+import {
+  fragmentPageBytes,
+  mostDataFragments,
+  mostFragments,
+  mostParityFragments,
+} from '../contract/erasure.ts'
 import { StorageError } from '../contract/errors.ts'
 import { maxChunkBytes, placementGroupCount, writeIdBytes } from '../contract/ids.ts'
 import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
@@ -32,14 +38,30 @@ const algorithm = z.enum(['CRC32', 'CRC32C', 'CRC64NVME', 'SHA1', 'SHA256'])
 const checksumType = z.enum(['FULL_OBJECT', 'COMPOSITE'])
 const checksum = z.strictObject({ algorithm, type: checksumType, value: text })
 
+const extent = z
+  .strictObject({
+    writeId,
+    chunkBytes: z.number().int().min(1).max(maxChunkBytes),
+    byteLength: count,
+    erasure: z
+      .strictObject({
+        dataFragments: z.int().min(1).max(mostDataFragments),
+        parityFragments: z.int().min(1).max(mostParityFragments),
+      })
+      .optional(),
+  })
+  .refine(
+    ({ chunkBytes, erasure }) =>
+      erasure === undefined || chunkBytes % (erasure.dataFragments * fragmentPageBytes) === 0,
+    'a chunk that is kept as fragments has whole pages in each of them',
+  )
+
 const layout = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('empty') }),
   z.strictObject({ kind: z.literal('inline'), writeId }),
   z.strictObject({
     kind: z.literal('chunks'),
-    extents: z.array(
-      z.strictObject({ writeId, chunkBytes: z.number().int().min(1).max(maxChunkBytes), byteLength: count }),
-    ),
+    extents: z.array(extent),
   }),
 ])
 
@@ -129,7 +151,7 @@ const nodesOf = <T extends z.ZodType<{ readonly name: string }>>(node: T) =>
 const placementTable = z
   .strictObject({
     nodes: z.array(nodeName).max(10_000),
-    copies: z.int().min(0).max(5),
+    copies: z.int().min(0).max(mostFragments),
     holders: bytes,
   })
   .refine(
@@ -137,10 +159,19 @@ const placementTable = z
     'a placement table names the holders of every group',
   )
 
+const stripeTables = z
+  .array(placementTable)
+  .max(mostFragments)
+  .refine(
+    (tables) => tables.every(({ copies: width }, at) => at === 0 || (tables[at - 1]?.copies ?? 0) < width),
+    'tables of stripes are ascending by their width, each once',
+  )
+
 const clusterMap = z.strictObject({
   epoch: count,
   replicas: copies,
   groups: placementTable.optional(),
+  stripes: stripeTables.optional(),
   nodes: nodesOf(
     z.strictObject({
       ...placement,
@@ -162,6 +193,7 @@ const clusterMap = z.strictObject({
       nodes: nodesOf(z.strictObject(placement)),
       replicas: copies,
       groups: placementTable.optional(),
+      stripes: stripeTables.optional(),
       complete: z.array(nodeName).max(10_000),
     })
     .optional(),

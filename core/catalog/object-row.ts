@@ -1,3 +1,4 @@
+import type { ErasureScheme } from '../contract/erasure.ts'
 import { StorageError } from '../contract/errors.ts'
 import type {
   Checksum,
@@ -55,12 +56,24 @@ export interface StoredObject extends ObjectRecord {
   readonly changed?: Uint8Array
 }
 
-type PackedLayout = null | Uint8Array | readonly (readonly [Uint8Array, number, number])[]
+/** The last number: `schemeCode`, where it is not 0. */
+type PackedLayout = null | Uint8Array | readonly (readonly [Uint8Array, number, number, number?])[]
+
+/** 0: copies; else k - 1 in the upper four bits and m in the lower. On disk. */
+export const schemeCode = (scheme: ErasureScheme | undefined): number =>
+  scheme === undefined ? 0 : ((scheme.dataFragments - 1) << 4) | scheme.parityFragments
+
+export const schemeOf = (code: number): { readonly erasure?: ErasureScheme } =>
+  code === 0 ? {} : { erasure: { dataFragments: (code >>> 4) + 1, parityFragments: code & 15 } }
 
 export function packLayout(layout: Layout): PackedLayout {
   if (layout.kind === 'empty') return null
   if (layout.kind === 'inline') return layout.writeId
-  return layout.extents.map((extent) => [extent.writeId, extent.chunkBytes, extent.byteLength] as const)
+  return layout.extents.map(({ writeId, chunkBytes, byteLength, erasure }) =>
+    erasure === undefined
+      ? ([writeId, chunkBytes, byteLength] as const)
+      : ([writeId, chunkBytes, byteLength, schemeCode(erasure)] as const),
+  )
 }
 
 export function unpackLayout(packed: PackedLayout): Layout {
@@ -69,7 +82,12 @@ export function unpackLayout(packed: PackedLayout): Layout {
   return {
     kind: 'chunks',
     extents: packed.map(
-      ([writeId, chunkBytes, byteLength]): Extent => ({ writeId: bytesOf(writeId), chunkBytes, byteLength }),
+      ([writeId, chunkBytes, byteLength, code = 0]): Extent => ({
+        writeId: bytesOf(writeId),
+        chunkBytes,
+        byteLength,
+        ...schemeOf(code),
+      }),
     ),
   }
 }

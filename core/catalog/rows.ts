@@ -9,7 +9,7 @@ import type {
   UploadRecord,
 } from '../contract/object-model.ts'
 import { bytesOf, pack, unpack } from './encoding.ts'
-import { packLayout, unpackLayout } from './object-row.ts'
+import { packLayout, schemeCode, schemeOf, unpackLayout } from './object-row.ts'
 
 /** HLC (8) | random (12): later uploads of a key sort behind earlier ones, and nobody guesses one. */
 export const uploadIdBytes = 20
@@ -65,12 +65,13 @@ export function decodePartRow(row: Uint8Array): PartRecord {
   return checksum === undefined ? part : { ...part, checksum }
 }
 
-/** chunkBytes u32 | byteLength u48 | bucketId u32 | part number u16 (0: no upload) | [upload id] | key. */
+/** schemeCode u8 | chunkBytes u24 | byteLength u48 | bucketId u32 | part number u16 (0: no upload) | [upload id] | key. */
 export function encodeWriteRow(owner: WriteOwner): Uint8Array {
   const key = Buffer.from(owner.key, 'utf8')
   const uploadId = owner.uploadId === undefined ? undefined : parseUploadId(owner.uploadId)
   const row = Buffer.alloc(16 + (uploadId?.length ?? 0) + key.length)
   row.writeUInt32BE(owner.chunkBytes, 0)
+  row[0] = schemeCode(owner.erasure)
   row.writeUIntBE(owner.byteLength, 4, 6)
   row.writeUInt32BE(owner.bucketId, 10)
   if (uploadId !== undefined) {
@@ -89,8 +90,9 @@ export function decodeWriteRow(writeId: Uint8Array, bytes: Uint8Array): WriteOwn
     writeId: bytesOf(writeId.subarray(0, writeIdBytes)),
     bucketId: row.readUInt32BE(10),
     key: row.toString('utf8', keyAt),
-    chunkBytes: row.readUInt32BE(0),
+    chunkBytes: row.readUIntBE(1, 3),
     byteLength: row.readUIntBE(4, 6),
+    ...schemeOf(row[0] ?? 0),
   }
   if (partNumber === 0) return owner
   return { ...owner, uploadId: showUploadId(row.subarray(16, keyAt)), partNumber }
@@ -99,6 +101,7 @@ export function decodeWriteRow(writeId: Uint8Array, bytes: Uint8Array): WriteOwn
 export function encodeGarbageRow(garbage: GarbageRecord): Uint8Array {
   const row = Buffer.alloc(10)
   row.writeUInt32BE(garbage.chunkBytes, 0)
+  row[0] = schemeCode(garbage.erasure)
   row.writeUIntBE(garbage.byteLength, 4, 6)
   return row
 }
@@ -107,8 +110,9 @@ export function decodeGarbageRow(writeId: Uint8Array, bytes: Uint8Array): Garbag
   const row = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
   return {
     writeId: bytesOf(writeId.subarray(0, writeIdBytes)),
-    chunkBytes: row.readUInt32BE(0),
+    chunkBytes: row.readUIntBE(1, 3),
     byteLength: row.readUIntBE(4, 6),
+    ...schemeOf(row[0] ?? 0),
   }
 }
 

@@ -1,4 +1,5 @@
 import type { ClusterMap } from './cluster-map.ts'
+import type { ErasureScheme } from './erasure.ts'
 import type { StorageError } from './errors.ts'
 import type { WriteId } from './ids.ts'
 import type {
@@ -88,6 +89,8 @@ export interface WriteOwner {
   readonly partNumber?: number
   readonly chunkBytes: number
   readonly byteLength: number
+  /** As the extent says. */
+  readonly erasure?: ErasureScheme
 }
 
 /** A policy package without its module. */
@@ -105,6 +108,8 @@ export interface GarbageRecord {
   readonly writeId: WriteId
   readonly chunkBytes: number
   readonly byteLength: number
+  /** As the extent said. */
+  readonly erasure?: ErasureScheme
 }
 
 /** Evaluated against the current version of the key inside the state machine. ETags without quotes. */

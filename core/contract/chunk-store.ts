@@ -1,3 +1,4 @@
+import type { FragmentCode, Stripe } from './erasure.ts'
 import type { ChunkId } from './ids.ts'
 import type { PlanSink } from './qos.ts'
 
@@ -7,6 +8,9 @@ import type { PlanSink } from './qos.ts'
  *
  * `qosClass` is the position of a class of service in the plan (core/contract/qos.ts), the first one if absent. A store that
  * schedules by classes has `planSink`; the others take no notice of them.
+ *
+ * `stripe` is for the store of a region of several nodes, which keeps such a chunk as fragments; the store of one node takes no
+ * notice of it. A chunk is read and deleted with the stripe that it was written with.
  */
 export interface ChunkStore {
   readonly kind: 'native' | 'reference'
@@ -26,8 +30,10 @@ export interface ChunkStore {
    * `byteLength` in it may be overwritten. An id that exists with equal content is a success without a write; with
    * other content CONFLICT. INVALID_ARGUMENT, INSUFFICIENT_STORAGE, DEVICE_OFFLINE, IO_ERROR, CLOSED; OVERLOADED when too
    * many requests of the class wait, as for `get` and `delete`.
+   *
+   * With a stripe the buffer has stripeBufferBytes: what lies behind the data is where its parity is computed.
    */
-  put(id: ChunkId, buffer: ChunkBuffer, byteLength: number, qosClass?: number): Promise<void>
+  put(id: ChunkId, buffer: ChunkBuffer, byteLength: number, qosClass?: number, stripe?: Stripe): Promise<void>
 
   /**
    * Reads `length` bytes from `offset`, verified by checksum, into a buffer from the pool that the caller releases; the
@@ -40,18 +46,27 @@ export interface ChunkStore {
     length: number,
     signal?: AbortSignal,
     qosClass?: number,
+    stripe?: Stripe,
   ): Promise<ChunkBuffer>
 
-  has(id: ChunkId): Promise<boolean>
+  /** With a stripe: whether enough of its fragments are there. */
+  has(id: ChunkId, stripe?: Stripe): Promise<boolean>
 
   /** Durable when it resolves. Resolves false when there was no such chunk. */
-  delete(id: ChunkId, qosClass?: number): Promise<boolean>
+  delete(id: ChunkId, qosClass?: number, stripe?: Stripe): Promise<boolean>
 
   /** Up to `limit` chunks with ids greater than `after` (null: from the beginning), ascending by id. */
   list(after: ChunkId | null, limit: number): Promise<readonly ChunkInfo[]>
 
   /** Reads and verifies everything once; findings as they are met. Long work: abort with the signal. */
   scrub(signal?: AbortSignal): AsyncIterable<ScrubFinding>
+
+  /**
+   * Computes fragments of others, off the JavaScript thread where the implementation can. All bytes are in buffers of this store, those
+   * of targets begin at pages, and nobody touches them until it settles. INVALID_ARGUMENT. Optional: a store without it is no part
+   * of a region that codes.
+   */
+  recompute?(code: FragmentCode): Promise<void>
 
   /** Digests of a body, computed off the JavaScript thread where the implementation can. */
   digest(algorithms: readonly DigestAlgorithm[]): BodyDigest

@@ -16,6 +16,11 @@ export interface ClusterMap {
    */
   readonly groups?: PlacementTable
   /**
+   * Who holds the fragments of chunks that are erasure-coded: one table for each number of fragments in use, ascending by that (their
+   * `copies`). Holder i of a group has fragment i; a place is empty while there are fewer nodes than fragments.
+   */
+  readonly stripes?: readonly PlacementTable[]
+  /**
    * Present while chunks move: who held the placement groups before. Reads look there too; nothing is given up that is not
    * complete at its new place.
    */
@@ -26,6 +31,7 @@ export interface ClusterMap {
     readonly replicas: number
     /** Of that map. */
     readonly groups?: PlacementTable
+    readonly stripes?: readonly PlacementTable[]
     /** Names of the nodes that hold all that the new map gives them; when all do, the next map has no `moving`. */
     readonly complete: readonly string[]
   }

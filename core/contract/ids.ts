@@ -4,7 +4,7 @@
  * and find orphans.
  */
 
-/** 16 bytes: placement group (2, big-endian) | write id (10) | index (4, big-endian). */
+/** 16 bytes: placement group (2, big-endian) | write id (10) | fragment (1; 0: the whole chunk, see erasure.ts) | index (3, big-endian). */
 export type ChunkId = Uint8Array
 /** 10 bytes; see above. */
 export type WriteId = Uint8Array
@@ -12,6 +12,8 @@ export type WriteId = Uint8Array
 export const placementGroupCount = 4096
 export const writeIdBytes = 10
 export const chunkIdBytes = 16
+/** Of one write: its chunks' indexes have 3 bytes. */
+const mostChunks = 2 ** 24
 /** No chunk is larger: 4 MiB. */
 export const maxChunkBytes = 4 * 1024 * 1024
 
@@ -26,6 +28,7 @@ export function placementGroup(writeId: WriteId, index: number): number {
 
 export function chunkId(writeId: WriteId, index: number): ChunkId {
   if (writeId.length !== writeIdBytes) throw new RangeError(`a write id has ${writeIdBytes} bytes`)
+  if (index >= mostChunks) throw new RangeError(`a write has at most ${mostChunks} chunks`)
   const id = new Uint8Array(chunkIdBytes)
   const pg = placementGroup(writeId, index)
   id[0] = pg >>> 8
@@ -35,10 +38,10 @@ export function chunkId(writeId: WriteId, index: number): ChunkId {
   return id
 }
 
-/** The write that a chunk belongs to, and its place in it. */
+/** The write that a chunk (or a fragment of one) belongs to, and the chunk's place in it. */
 export function chunkOwner(id: ChunkId): { writeId: WriteId; index: number } {
   const view = new DataView(id.buffer, id.byteOffset, id.byteLength)
-  return { writeId: id.slice(2, 12), index: view.getUint32(12) }
+  return { writeId: id.slice(2, 12), index: view.getUint32(12) % mostChunks }
 }
 
 /** Milliseconds since the Unix epoch at which a write began, by the clock of the node that began it. */

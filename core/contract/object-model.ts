@@ -1,4 +1,5 @@
 import type { DigestAlgorithm } from './chunk-store.ts'
+import type { ErasureScheme } from './erasure.ts'
 import type { WriteId } from './ids.ts'
 
 /** Owner of buckets and objects: the account. The root account's id is `root`. */
@@ -43,6 +44,8 @@ export interface Extent {
   readonly writeId: WriteId
   readonly chunkBytes: number
   readonly byteLength: number
+  /** Its chunks are kept as fragments: `chunkBytes` is so many whole pages for each data fragment. Absent: as copies. */
+  readonly erasure?: ErasureScheme
 }
 
 export type ChecksumAlgorithm = 'CRC32' | 'CRC32C' | 'CRC64NVME' | 'SHA1' | 'SHA256'

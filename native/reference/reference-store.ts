@@ -8,6 +8,7 @@ import type {
   DigestAlgorithm,
   ScrubFinding,
 } from '../../core/contract/chunk-store.ts'
+import type { FragmentCode } from '../../core/contract/erasure.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import { type ChunkId, chunkIdBytes, maxChunkBytes } from '../../core/contract/ids.ts'
 import { type Logger, silentLogger } from '../../core/contract/logger.ts'
@@ -18,6 +19,7 @@ import { AppendLog, defaultSegmentBytes } from './append-log.ts'
 import { type ChunkIndex, type ChunkLocation, idOf, keyOf } from './chunk-index.ts'
 import { Collector } from './collector.ts'
 import { digestNow, ReferenceDigest } from './digest.ts'
+import { recomputeFragments } from './erasure.ts'
 import { type Directory, type FileSystem, nodeFileSystem } from './file-system.ts'
 import {
   blockBytes,
@@ -305,6 +307,10 @@ class ReferenceStore implements ChunkStore {
     if (table.length > 0 && crc32c(table) !== tableCrc)
       return finding('corrupt-header', 'the block table is damaged')
     return null
+  }
+
+  recompute(code: FragmentCode): Promise<void> {
+    return this.#gate.run(async () => recomputeFragments(code))
   }
 
   digest(algorithms: readonly DigestAlgorithm[]): BodyDigest {

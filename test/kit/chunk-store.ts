@@ -3,6 +3,7 @@ import type { test as nodeTest } from 'node:test'
 import { StorageError } from '../../core/contract/errors.ts'
 import { maxChunkBytes } from '../../core/contract/ids.ts'
 import { proveDigests } from './chunk-store-digests.ts'
+import { proveFragments } from './chunk-store-fragments.ts'
 import {
   type ChunkStoreSubject,
   exhaust,
@@ -207,6 +208,7 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
 
   provePool(law)
   proveDigests(law)
+  proveFragments(law)
 
   // Many at once, and the end
 

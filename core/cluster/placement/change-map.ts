@@ -1,6 +1,7 @@
 import type { ClusterMap, PlacementNode } from '../../contract/cluster-map.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { holdersAllowed, placementOf, rearrange } from './placement.ts'
+import { arrangeStripes, rearrangeStripes, sameStripes } from './stripes.ts'
 
 /**
  * The map that follows another: `change` says how the nodes or the number of copies differ. Where that moves chunks, the new map
@@ -15,13 +16,15 @@ export function changeMap(
   change: Partial<Pick<ClusterMap, 'nodes' | 'replicas'>>,
   options: { readonly force?: boolean } = {},
 ): ClusterMap {
-  const { moving, groups: _, ...rest } = map
+  const { moving, groups: _, stripes: stripesBefore, ...rest } = map
   const changed: ClusterMap = { ...rest, ...change, epoch: map.epoch + 1 }
   const before = placementOf(map)
   const groups = rearrange(changed, before)
-  const movesNothing = sameTable(groups, before.table)
+  const stripes = rearrangeStripes(holdersAllowed(changed), stripesBefore)
+  const tables = { groups, ...(stripes === undefined ? {} : { stripes }) }
+  const movesNothing = sameTable(groups, before.table) && sameStripes(stripes, stripesBefore)
   const isFirst = before.nodes.length === 0
-  if (movesNothing || isFirst) return { ...changed, groups, ...(moving === undefined ? {} : { moving }) }
+  if (movesNothing || isFirst) return { ...changed, ...tables, ...(moving === undefined ? {} : { moving }) }
   if (moving !== undefined && options.force !== true) {
     throw new StorageError(
       'CONFLICT',
@@ -30,15 +33,28 @@ export function changeMap(
   }
   return {
     ...changed,
-    groups,
+    ...tables,
     moving: {
       fromEpoch: map.epoch,
       nodes: holdersAllowed(map).map(justPlacement),
       replicas: map.replicas,
       groups: before.table,
+      ...(stripesBefore === undefined ? {} : { stripes: stripesBefore }),
       complete: [],
     },
   }
+}
+
+/**
+ * The map that has tables for stripes of all these widths; undefined: this one has. Nothing moves, for nothing is kept so yet.
+ */
+export function withStripes(map: ClusterMap, widths: readonly number[]): ClusterMap | undefined {
+  const known = map.stripes ?? []
+  const missing = [...new Set(widths)].filter((width) => !known.some(({ copies }) => copies === width))
+  if (missing.length === 0) return undefined
+  const made = missing.map((width) => arrangeStripes(holdersAllowed(map), width, undefined))
+  const stripes = [...known, ...made].toSorted((one, other) => one.copies - other.copies)
+  return { ...map, epoch: map.epoch + 1, stripes }
 }
 
 /** The nodes that must be complete before the move ends. */

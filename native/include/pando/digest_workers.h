@@ -1,4 +1,4 @@
-// Threads that digest bodies out of a port's slab. Each worker has a pair of rings in memory that
+// Threads that digest bodies out of a port's slab, and compute fragments of erasure codes there. Each worker has a pair of rings in memory that
 // it shares with one JavaScript thread, laid out like a port's (port_layout.h has the protocol of
 // heads, tails, `sleeping` and `armed`). A stream belongs to one worker for life, so its updates
 // are in order without a lock.
@@ -21,6 +21,10 @@ enum class DigestOp : uint8_t {
   kUpdate = 1,  // digests length bytes at slab_offset
   kFinish = 2,  // ends the stream; the completion carries the results
   kAbort = 3,   // ends the stream without
+  // Belongs to no stream. At slab_offset stand `length` bytes of 32-bit words: k, m, the length of a target, the number of
+  // targets, then k sources of {fragment, offset in the slab, length} and the targets of {fragment, offset}. The words are read before
+  // anything is written, so they may stand where the first target will.
+  kRecompute = 4,
 };
 
 struct DigestSqEntry {
@@ -43,6 +47,9 @@ struct DigestCqEntry {
 };
 static_assert(sizeof(DigestCqEntry) == 128 && offsetof(DigestCqEntry, results) == 8);
 
+/// Of kRecompute, bytes: 16 sources and 24 targets at most.
+inline constexpr uint32_t kMaxRecomputeBytes = 4 * (4 + 16 * 3 + 24 * 2);
+
 inline constexpr uint32_t kMaxDigestStreams = 65536;
 
 struct DigestWorkersOptions {
@@ -51,8 +58,8 @@ struct DigestWorkersOptions {
   /// outstanding at a worker (published and their completions not consumed), so completions always
   /// find room.
   uint32_t entries = 256;
-  /// The memory that updates point into. Outlives the workers.
-  std::span<const std::byte> slab;
+  /// The memory that updates point into, and where fragments are computed. Outlives the workers.
+  std::span<std::byte> slab;
   /// As PortOptions::doorbell: on a worker's thread, at most once a burst, not after Close has
   /// returned.
   std::function<void()> doorbell;

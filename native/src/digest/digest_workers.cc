@@ -13,12 +13,13 @@
 #include <vector>
 
 #include "digest/md5_lanes.h"
+#include "pando/erasure.h"
 
 namespace pando {
 
 class DigestWorkers::Worker {
  public:
-  Worker(uint32_t entries, std::span<const std::byte> slab, const std::function<void()>& doorbell)
+  Worker(uint32_t entries, std::span<std::byte> slab, const std::function<void()>& doorbell)
       : entries_(entries), slab_(slab), doorbell_(doorbell) {
     bytes_ = kPortControlBytes + entries * (sizeof(DigestSqEntry) + sizeof(DigestCqEntry));
     memory_ = static_cast<std::byte*>(std::aligned_alloc(kSlabAlignment, RoundUp(bytes_)));
@@ -71,11 +72,16 @@ class DigestWorkers::Worker {
   void Run() {
     while (!stop_.load()) {
       TakeEntries();
-      if (ready_.empty()) {
+      if (ready_.empty() && codes_.empty()) {
         Sleep(head_);
-      } else {
-        Advance();
+        continue;
       }
+      // In turns: a chunk's fragments take about as long as the digest of its slices.
+      if (!codes_.empty()) {
+        Complete(codes_.front(), Recompute(codes_.front()));
+        codes_.pop_front();
+      }
+      if (!ready_.empty()) Advance();
     }
   }
 
@@ -86,6 +92,10 @@ class DigestWorkers::Worker {
     while (head_ != tail) {
       const DigestSqEntry entry = sq_[head_ & (entries_ - 1)];
       ++head_;
+      if (static_cast<DigestOp>(entry.op) == DigestOp::kRecompute) {
+        codes_.push_back(entry);
+        continue;
+      }
       if (entry.stream >= kMaxDigestStreams) {
         Complete(entry, ErrorCode::kInvalidArgument);
         continue;
@@ -172,6 +182,35 @@ class DigestWorkers::Worker {
     return ErrorCode::kOk;
   }
 
+  ErrorCode Recompute(const DigestSqEntry& entry) {
+    std::array<uint32_t, kMaxRecomputeBytes / 4> words{};
+    if (entry.length < 16 || entry.length > kMaxRecomputeBytes || !InSlab(entry.slab_offset, entry.length)) {
+      return ErrorCode::kInvalidArgument;
+    }
+    std::memcpy(words.data(), slab_.data() + entry.slab_offset, entry.length);
+    const auto [data, parity, bytes, count] = std::array{words[0], words[1], words[2], words[3]};
+    auto code = ErasureCode::Create(data, parity);
+    if (!code.ok() || count > data + parity || entry.length != 4 * (4 + 3 * data + 2 * count)) {
+      return ErrorCode::kInvalidArgument;
+    }
+    std::array<ErasureCode::Source, kMostDataFragments> sources;
+    std::array<ErasureCode::Target, kMostDataFragments + kMostParityFragments> targets;
+    const uint32_t* next = words.data() + 4;
+    for (uint32_t i = 0; i < data; ++i, next += 3) {
+      if (!InSlab(next[1], next[2])) return ErrorCode::kInvalidArgument;
+      sources[i] = {next[0], slab_.subspan(next[1], next[2])};
+    }
+    for (uint32_t i = 0; i < count; ++i, next += 2) {
+      if (!InSlab(next[1], bytes)) return ErrorCode::kInvalidArgument;
+      targets[i] = {next[0], slab_.subspan(next[1], bytes)};
+    }
+    return code.value().Compute(std::span(sources).first(data), std::span(targets).first(count)).code();
+  }
+
+  [[nodiscard]] bool InSlab(uint64_t offset, uint64_t length) const {
+    return offset <= slab_.size() && length <= slab_.size() - offset;
+  }
+
   void EndEntry(Stream& stream, ErrorCode code, const DigestResults& results = {}) {
     Complete(stream.entries.front(), code, results);
     stream.entries.erase(stream.entries.begin());
@@ -205,7 +244,7 @@ class DigestWorkers::Worker {
   static constexpr size_t kTurnBytes = size_t{1} << 20U;
 
   const uint32_t entries_;
-  const std::span<const std::byte> slab_;
+  const std::span<std::byte> slab_;
   const std::function<void()>& doorbell_;
   size_t bytes_ = 0;
   std::byte* memory_ = nullptr;
@@ -217,6 +256,8 @@ class DigestWorkers::Worker {
   std::vector<Stream> streams_;
   /// Streams that have entries, each once, in the order in which they will be served.
   std::deque<uint32_t> ready_;
+  /// Fragments to compute; as many as the ring has entries at most.
+  std::deque<DigestSqEntry> codes_;
   std::atomic<uint32_t> wake_{0};
   std::atomic<bool> stop_{false};
   std::thread thread_;  // last: it uses all of the above

@@ -183,5 +183,36 @@ TEST_F(DigestWorkersTest, NoWakeUpIsLostOverManyShortBursts) {
   EXPECT_EQ(client.order.size(), 20'000U);
 }
 
+TEST_F(DigestWorkersTest, FragmentsAreComputedInTheSlabAndWhatIsNoneIsRefused) {
+  DigestWorkers workers(Options(1, 16));
+  Client client(&workers, 0);
+  // Two data fragments of which the second ends early, two parity fragments.
+  const auto write = [this](size_t at, const std::vector<uint32_t>& words) {
+    std::memcpy(slab_.data() + at, words.data(), words.size() * 4);
+    return static_cast<uint32_t>(words.size() * 4);
+  };
+  const auto ask = [&](uint32_t token, size_t at, const std::vector<uint32_t>& words) {
+    DigestSqEntry entry = Entry(token, DigestOp::kRecompute, 0);
+    entry.slab_offset = at;
+    entry.length = write(at, words);
+    client.Submit(entry);
+    client.WaitForAll(&rung_);
+    return static_cast<ErrorCode>(client.completions.at(token).status);
+  };
+  const std::vector<std::byte> first(slab_.begin() + 4096, slab_.begin() + 8192);
+  const std::vector<std::byte> second(slab_.begin() + 8192, slab_.begin() + 9192);
+  EXPECT_EQ(ask(1, 12288, {2, 2, 4096, 2, 0, 4096, 4096, 1, 8192, 1000, 2, 12288, 3, 16384}), ErrorCode::kOk);
+  EXPECT_EQ(ask(2, 20480, {2, 2, 4096, 2, 2, 12288, 4096, 3, 16384, 4096, 0, 20480, 1, 24576}), ErrorCode::kOk);
+  EXPECT_TRUE(std::equal(first.begin(), first.end(), slab_.begin() + 20480));
+  EXPECT_TRUE(std::equal(second.begin(), second.end(), slab_.begin() + 24576));
+  const auto slab_bytes = static_cast<uint32_t>(slab_.size());
+  EXPECT_EQ(ask(3, 32768, {2, 2, 4096, 1, 0, slab_bytes, 4096, 1, 8192, 1000, 2, 32768}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(ask(4, 32768, {2, 2, 4096, 1, 0, 4096, 4096, 1, 8192, 1000, 2, slab_bytes - 1}),
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(ask(5, 32768, {2, 2, 4096, 2, 0, 4096, 4096, 1, 8192, 1000, 2, 32768}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(ask(6, 32768, {99, 2, 4096, 1, 0, 4096, 4096}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(ask(7, 32768, {2, 2}), ErrorCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace pando
