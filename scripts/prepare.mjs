@@ -196,7 +196,7 @@ async function buildPolicies({ strict, force }) {
 /** Output whose source is gone would still be loaded, and its tests still run. */
 function removeStaleOutput() {
   for (const { path } of listFiles(join(root, 'dist'), sourceFolders)) {
-    const source = path.replace(/(\.d)?\.([cm]?)js(\.map)?$/, '.$2ts')
+    const source = path.replace(/\.d\.([cm]?)ts$|\.([cm]?)js(\.map)?$/, '.$1$2ts')
     if (source !== path && !existsSync(join(root, source))) rmSync(join(root, 'dist', path))
   }
 }

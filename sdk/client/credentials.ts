@@ -1,0 +1,73 @@
+import type { ClientEnvironment } from './environment.ts'
+import { invalidArgument, PandoError } from './errors.ts'
+
+export interface Credentials {
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  /** Of temporary credentials. */
+  readonly sessionToken?: string
+  /** When they end; a provider is asked for new ones a minute before. */
+  readonly expiresAt?: Date
+}
+
+/** Asked before the first request, before the credentials end, and when the server says that they have ended. */
+export type CredentialsProvider = (options: { readonly signal?: AbortSignal }) => Promise<Credentials>
+
+export interface CredentialsSource {
+  get(): Credentials | Promise<Credentials>
+  /** These were refused as expired: the next `get` asks for new ones. False: there are no others. */
+  expire(used: Credentials): boolean
+}
+
+/** How long before their end credentials are replaced, so that a request signed now is not late. */
+const refreshBeforeMs = 60_000
+
+export function openCredentials(
+  given: Credentials | CredentialsProvider,
+  environment: ClientEnvironment,
+): CredentialsSource {
+  if (typeof given !== 'function') {
+    check(given)
+    return { get: () => given, expire: () => false }
+  }
+  let current: Credentials | undefined
+  // Many requests that find the credentials gone ask once.
+  let asking: Promise<Credentials> | undefined
+  const isFresh = (credentials: Credentials): boolean =>
+    credentials.expiresAt === undefined ||
+    credentials.expiresAt.getTime() - refreshBeforeMs > environment.now()
+  return {
+    get() {
+      if (current !== undefined && isFresh(current)) return current
+      asking ??= given({})
+        .then(
+          (credentials) => {
+            check(credentials)
+            current = credentials
+            return credentials
+          },
+          (cause: unknown) => {
+            // Those that are still valid serve on while the provider is away.
+            if (current?.expiresAt !== undefined && current.expiresAt.getTime() > environment.now())
+              return current
+            throw new PandoError('CredentialsUnavailable', 'the credentials provider failed', { cause })
+          },
+        )
+        .finally(() => {
+          asking = undefined
+        })
+      return asking
+    },
+    expire(used) {
+      if (current === used) current = undefined
+      return true
+    },
+  }
+}
+
+function check(credentials: Credentials): void {
+  if (typeof credentials?.accessKeyId !== 'string' || credentials.accessKeyId === '')
+    throw invalidArgument('credentials need an accessKeyId')
+  if (typeof credentials.secretAccessKey !== 'string' || credentials.secretAccessKey === '')
+    throw invalidArgument('credentials need a secretAccessKey')
+}

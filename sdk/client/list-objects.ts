@@ -1,0 +1,178 @@
+import { invalidAnswer } from './errors.ts'
+import { unquoted } from './object-headers.ts'
+import { type CallOptions, whole } from './options.ts'
+import type { Sender } from './sender.ts'
+import { childrenOf, numberOf, parseXml, textOf, urlDecoded, type XmlElement } from './xml.ts'
+
+/** Listings: pages are asked for as they are needed. */
+
+export interface ListOptions extends CallOptions {
+  readonly prefix?: string
+  /** Keys with this in them behind the prefix are shown as one `prefix` entry; mostly `/`. */
+  readonly delimiter?: string
+  /** Only keys behind this one in the order of UTF-8 bytes. */
+  readonly startAfter?: string
+  /** Entries asked for at a time, 1 to 1000; default 1000. */
+  readonly pageSize?: number
+}
+
+export type ListEntry =
+  | {
+      readonly type: 'object'
+      readonly key: string
+      readonly size: number
+      readonly etag: string
+      readonly lastModified: Date
+      readonly storageClass: string
+    }
+  | { readonly type: 'prefix'; readonly prefix: string }
+
+export async function* listObjects(
+  sender: Sender,
+  bucket: string,
+  options: ListOptions,
+): AsyncGenerator<ListEntry, void, undefined> {
+  const query = listQuery(options)
+  if (options.startAfter !== undefined) query['start-after'] = options.startAfter
+  for (let token: string | undefined; ; ) {
+    const page = await listPage(sender, 'ListObjectsV2', bucket, options, {
+      ...query,
+      'list-type': '2',
+      ...(token === undefined ? {} : { 'continuation-token': token }),
+    })
+    const entries: ListEntry[] = childrenOf(page, 'Contents').map((item) => ({
+      type: 'object',
+      ...facts(item),
+    }))
+    yield* inOrder(entries, page)
+    if (textOf(page, 'IsTruncated') !== 'true') return
+    const next = textOf(page, 'NextContinuationToken')
+    // A server that repeats itself would be asked for ever.
+    if (next === undefined || next === '' || next === token)
+      throw invalidAnswer('a listing goes on with no new token')
+    token = next
+  }
+}
+
+export type VersionEntry =
+  | {
+      readonly type: 'version'
+      readonly key: string
+      readonly versionId: string
+      readonly isLatest: boolean
+      readonly size: number
+      readonly etag: string
+      readonly lastModified: Date
+      readonly storageClass: string
+    }
+  | {
+      readonly type: 'delete-marker'
+      readonly key: string
+      readonly versionId: string
+      readonly isLatest: boolean
+      readonly lastModified: Date
+    }
+  | { readonly type: 'prefix'; readonly prefix: string }
+
+export async function* listVersions(
+  sender: Sender,
+  bucket: string,
+  options: Omit<ListOptions, 'startAfter'>,
+): AsyncGenerator<VersionEntry, void, undefined> {
+  const query = listQuery(options)
+  let markers: Record<string, string> = {}
+  for (;;) {
+    const page = await listPage(sender, 'ListObjectVersions', bucket, options, {
+      ...query,
+      versions: '',
+      ...markers,
+    })
+    const entries: VersionEntry[] = []
+    for (const item of page.children) {
+      if (item.name === 'Version') entries.push({ type: 'version', ...versionFacts(item), ...facts(item) })
+      else if (item.name === 'DeleteMarker')
+        entries.push({ type: 'delete-marker', ...versionFacts(item), lastModified: modified(item) })
+    }
+    yield* inOrder(entries, page)
+    if (textOf(page, 'IsTruncated') !== 'true') return
+    const key = urlDecoded(textOf(page, 'NextKeyMarker') ?? '')
+    const version = textOf(page, 'NextVersionIdMarker')
+    if (key === '' || (key === markers['key-marker'] && version === markers['version-id-marker']))
+      throw invalidAnswer('a listing goes on with no new marker')
+    markers = { 'key-marker': key, ...(version === undefined ? {} : { 'version-id-marker': version }) }
+  }
+}
+
+function listQuery(options: ListOptions): Record<string, string> {
+  return {
+    'encoding-type': 'url',
+    'max-keys': `${whole('pageSize', options.pageSize ?? 1000, 1, 1000)}`,
+    ...(options.prefix === undefined ? {} : { prefix: options.prefix }),
+    ...(options.delimiter === undefined ? {} : { delimiter: options.delimiter }),
+  }
+}
+
+async function listPage(
+  sender: Sender,
+  operation: string,
+  bucket: string,
+  options: CallOptions,
+  query: Record<string, string>,
+): Promise<XmlElement> {
+  const { text } = await sender.send({
+    operation,
+    method: 'GET',
+    bucket,
+    query,
+    answer: 'text',
+    hedge: true,
+    options,
+  })
+  return parseXml(text)
+}
+
+/** A page has its keys before its prefixes; the entries of a listing come in one order. */
+function inOrder<Entry extends { readonly type: string; readonly key?: string; readonly prefix?: string }>(
+  entries: Entry[],
+  page: XmlElement,
+): readonly (Entry | { readonly type: 'prefix'; readonly prefix: string })[] {
+  const prefixes = childrenOf(page, 'CommonPrefixes').map((item) => ({
+    type: 'prefix' as const,
+    prefix: urlDecoded(textOf(item, 'Prefix') ?? ''),
+  }))
+  if (prefixes.length === 0) return entries
+  const all = [...entries, ...prefixes]
+  const nameOf = (entry: { readonly key?: string; readonly prefix?: string }): string =>
+    entry.key ?? entry.prefix ?? ''
+  return all.sort((a, b) => compareUtf8(nameOf(a), nameOf(b)))
+}
+
+/** UTF-16 and UTF-8 order differ only above the surrogates; this is the order of code points, which is that of UTF-8. */
+function compareUtf8(a: string, b: string): number {
+  const length = Math.min(a.length, b.length)
+  for (let index = 0; index < length; index++) {
+    const x = a.charCodeAt(index)
+    const y = b.charCodeAt(index)
+    if (x === y) continue
+    const isSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdfff
+    if (isSurrogate(x) !== isSurrogate(y)) return isSurrogate(x) ? 1 : -1
+    return x - y
+  }
+  return a.length - b.length
+}
+
+const modified = (item: XmlElement): Date => new Date(textOf(item, 'LastModified') ?? '')
+
+const facts = (item: XmlElement) => ({
+  key: urlDecoded(textOf(item, 'Key') ?? ''),
+  size: numberOf(item, 'Size'),
+  etag: unquoted(textOf(item, 'ETag') ?? ''),
+  lastModified: modified(item),
+  storageClass: textOf(item, 'StorageClass') ?? 'STANDARD',
+})
+
+const versionFacts = (item: XmlElement) => ({
+  key: urlDecoded(textOf(item, 'Key') ?? ''),
+  versionId: textOf(item, 'VersionId') ?? 'null',
+  isLatest: textOf(item, 'IsLatest') === 'true',
+})

@@ -1,0 +1,82 @@
+import type { PandoError } from './errors.ts'
+
+/**
+ * Retries are paid for by successes: a client whose requests mostly fail soon stops to retry, instead of doubling the load
+ * of a server that is down (Brooker, "Exponential Backoff And Jitter", 2015; "Fixing retries with token buckets", 2022).
+ */
+export class RetryBudget {
+  readonly #capacity: number
+  readonly #perSuccess: number
+  #tokens: number
+
+  /** `capacity` retries at once after a quiet time; later one for every `1 / perSuccess` successes. */
+  constructor(capacity: number, perSuccess: number) {
+    this.#capacity = capacity
+    this.#perSuccess = perSuccess
+    this.#tokens = capacity
+  }
+
+  /** False: the budget is used up. */
+  take(): boolean {
+    if (this.#tokens < 1) return false
+    this.#tokens -= 1
+    return true
+  }
+
+  succeeded(): void {
+    this.#tokens = Math.min(this.#capacity, this.#tokens + this.#perSuccess)
+  }
+
+  get tokens(): number {
+    return this.#tokens
+  }
+}
+
+export interface BackoffOptions {
+  readonly firstMs: number
+  readonly longestMs: number
+}
+
+/** Full jitter; but never sooner than the server has asked for. `attempt` is the one that failed, from 1. */
+export function backoffMs(
+  attempt: number,
+  options: BackoffOptions,
+  random: number,
+  retryAfterMs: number | undefined,
+): number {
+  const ceiling = Math.min(options.longestMs, options.firstMs * 2 ** Math.min(attempt - 1, 20))
+  return (retryAfterMs ?? 0) + random * ceiling
+}
+
+/** Codes whose requests did nothing, so that they can be sent again whatever they ask for. */
+const didNothing = new Set([
+  'SlowDown',
+  'TooManyRequests',
+  'ConditionalRequestConflict',
+  'OperationAborted',
+  'RequestTimeout',
+  'RequestTimeTooSkewed',
+  'ExpiredToken',
+  'AuthorizationHeaderMalformed',
+])
+
+const retryableCodes = new Set([
+  ...['SlowDown', 'TooManyRequests', 'ConditionalRequestConflict', 'OperationAborted', 'RequestTimeout'],
+  ...['InternalError', 'ServiceUnavailable', 'Throttling', 'ThrottlingException', 'InsufficientStorage'],
+])
+
+/** What S3's answers say about asking again. */
+export function judge(status: number, code: string): Pick<PandoError, 'retryable' | 'ambiguous'> {
+  const retryable =
+    retryableCodes.has(code) || status === 429 || status === 408 || (status >= 500 && status !== 501)
+  return { retryable, ambiguous: status >= 500 && status !== 501 && !didNothing.has(code) }
+}
+
+/** Seconds, or a date (RFC 9110 10.2.3). */
+export function parseRetryAfter(value: string | null, nowMs: number): number | undefined {
+  if (value === null) return undefined
+  const seconds = /^\s*(\d{1,6})\s*$/.exec(value)?.[1]
+  if (seconds !== undefined) return Number(seconds) * 1000
+  const dateMs = Date.parse(value)
+  return Number.isNaN(dateMs) ? undefined : Math.max(0, dateMs - nowMs)
+}

@@ -1,0 +1,410 @@
+import { errorOfAnswer, errorOfFailure, maxDocumentBytes, readText } from './answers.ts'
+import type { Credentials, CredentialsSource } from './credentials.ts'
+import { encodeKey, encodeQuery, hex, keyPath } from './encoding.ts'
+import type { EndpointPool, PooledEndpoint } from './endpoints.ts'
+import { type ClientEnvironment, sleep } from './environment.ts'
+import { PandoError } from './errors.ts'
+import { LatencyWindow } from './latency.ts'
+import type { CallOptions, ClientLimits } from './options.ts'
+import { backoffMs, RetryBudget } from './retry.ts'
+import { digestBody } from './sha256.ts'
+import { signedHeaders } from './signature.ts'
+import { type Span, startSpan } from './spans.ts'
+
+/** One request of the S3 API, before anybody has decided which gateway gets it. */
+export interface ApiRequest {
+  /** S3's name of the operation, for spans and messages. */
+  readonly operation: string
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'
+  readonly bucket?: string
+  readonly key?: string
+  readonly query?: Readonly<Record<string, string>>
+  /** Lower-case names. */
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: Uint8Array
+  /** `stream`: the caller reads the body. `text`: it is read here, and belongs to the attempt. */
+  readonly answer: 'text' | 'stream'
+  /** Reads, of which a second one beside the first does no harm. */
+  readonly hedge?: boolean
+  readonly options: CallOptions
+}
+
+export interface ApiAnswer {
+  readonly status: number
+  readonly headers: Headers
+  /** With `answer: 'text'`. */
+  readonly text: string
+  /** With `answer: 'stream'`; the caller reads it to its end or calls `discard`. */
+  readonly response: Response
+  readonly endpoint: PooledEndpoint
+  readonly attempts: number
+  /** An earlier attempt may have done what this one was asked to do. */
+  readonly ambiguous: boolean
+  /** Ends the connection of a streamed body that nobody will read. */
+  discard(): void
+}
+
+export interface SenderParts {
+  readonly environment: ClientEnvironment
+  readonly pool: EndpointPool
+  readonly credentials: CredentialsSource | undefined
+  readonly limits: ClientLimits
+  readonly retryBudget: number
+  readonly hedgedReads: boolean
+  readonly qos: string | undefined
+}
+
+/** A body has as much more time as it takes at this rate. */
+const slowestBytesPerMs = 65.536
+const backoff = { firstMs: 50, longestMs: 5000 }
+/** No server makes a client wait longer than this between two attempts. */
+const longestRetryAfterMs = 30_000
+const maxRestarts = 3
+
+/** Sends requests: signs them, chooses gateways, waits, retries, hedges. Everything that talks to a server goes through. */
+export class Sender {
+  readonly environment: ClientEnvironment
+  readonly pool: EndpointPool
+  readonly limits: ClientLimits
+  readonly #credentials: CredentialsSource | undefined
+  readonly #budget: RetryBudget
+  /** One read in twenty may be asked for twice. */
+  readonly #hedgeBudget = new RetryBudget(5, 0.05)
+  readonly #latency = new LatencyWindow()
+  readonly #hedgedReads: boolean
+  readonly #qos: string | undefined
+  /** What the server's clock is ahead of ours, once one has complained. */
+  #clockOffsetMs = 0
+
+  constructor(parts: SenderParts) {
+    this.environment = parts.environment
+    this.pool = parts.pool
+    this.limits = parts.limits
+    this.#credentials = parts.credentials
+    this.#budget = new RetryBudget(parts.retryBudget, 0.1)
+    this.#hedgedReads = parts.hedgedReads
+    this.#qos = parts.qos
+  }
+
+  /** Rejects with a PandoError, or with the signal's reason. */
+  async send(request: ApiRequest): Promise<ApiAnswer> {
+    const span = startSpan(request.operation, request.bucket, request.key)
+    if (span === undefined) return this.#sendWithRetries(request, undefined)
+    try {
+      const answer = await this.#sendWithRetries(request, span)
+      span.set('http.response.status_code', answer.status)
+      span.set('http.request.resend_count', answer.attempts - 1)
+      span.set('server.address', answer.endpoint.host)
+      span.end()
+      return answer
+    } catch (error) {
+      span.end(error)
+      throw error
+    }
+  }
+
+  async #sendWithRetries(request: ApiRequest, span: Span | undefined): Promise<ApiAnswer> {
+    const { environment, limits } = this
+    const { signal } = request.options
+    const deadlineMs = environment.monotonic() + (request.options.deadlineMs ?? limits.deadlineMs)
+    const tried = new Set<PooledEndpoint>()
+    let ambiguous = false
+    let restarts = 0
+    for (let attempt = 1; ; attempt++) {
+      signal?.throwIfAborted()
+      const endpoint = this.pool.pick(tried)
+      let error: PandoError
+      try {
+        const answer = await this.#attemptHedged(request, endpoint, deadlineMs, span)
+        this.#budget.succeeded()
+        return { ...answer, attempts: attempt, ambiguous }
+      } catch (reason) {
+        signal?.throwIfAborted()
+        if (!(reason instanceof PandoError)) throw reason
+        error = reason.with({ attempts: attempt, ambiguous: reason.ambiguous || ambiguous })
+      }
+      span?.event('attempt failed', { code: error.code, attempt })
+      ambiguous = error.ambiguous
+      // Not a failure of the server: asked again at once, and not often.
+      if (restarts < maxRestarts && (await this.#mend(error, endpoint))) {
+        restarts += 1
+        attempt -= 1
+        continue
+      }
+      if (!error.retryable || attempt >= limits.maxAttempts || !this.#budget.take()) throw error
+      tried.add(endpoint)
+      // Others have not been asked yet: no need to wait before the first of them is.
+      const elsewhere = tried.size < this.pool.size && error.code !== 'SlowDown'
+      const waitMs = elsewhere
+        ? environment.random() * backoff.firstMs
+        : backoffMs(
+            attempt,
+            backoff,
+            environment.random(),
+            error.retryAfterMs === undefined ? undefined : Math.min(error.retryAfterMs, longestRetryAfterMs),
+          )
+      if (tried.size >= this.pool.size) tried.clear()
+      if (environment.monotonic() + waitMs >= deadlineMs) {
+        throw new PandoError('DeadlineExceeded', `no success in time; the last attempt: ${error.message}`, {
+          cause: error,
+          attempts: attempt,
+          retryable: true,
+          ambiguous: error.ambiguous,
+          endpoint: endpoint.origin,
+        })
+      }
+      await sleep(environment, waitMs, signal)
+    }
+  }
+
+  /** What a server says about the request's time, region or credentials is put right. */
+  async #mend(error: PandoError, endpoint: PooledEndpoint): Promise<boolean> {
+    switch (error.code) {
+      case 'RequestTimeTooSkewed': {
+        const serverMs = Date.parse(error.details['ServerTime'] ?? error.details['Date'] ?? '')
+        if (Number.isNaN(serverMs)) return false
+        this.#clockOffsetMs = serverMs - this.environment.now()
+        return true
+      }
+      case 'AuthorizationHeaderMalformed': {
+        const region = error.details['Region']
+        if (region === undefined || region === '' || region === endpoint.region) return false
+        endpoint.region = region
+        return true
+      }
+      case 'ExpiredToken':
+      case 'TokenRefreshRequired': {
+        const used = await this.#credentials?.get()
+        return used !== undefined && this.#credentials?.expire(used) === true
+      }
+      default:
+        return false
+    }
+  }
+
+  /** One attempt, and for reads another one beside it when it is slow. The first success counts, the other one is ended. */
+  async #attemptHedged(
+    request: ApiRequest,
+    endpoint: PooledEndpoint,
+    deadlineMs: number,
+    span: Span | undefined,
+  ): Promise<Attempted> {
+    if (request.hedge !== true) return this.#attempt(request, endpoint, deadlineMs, undefined)
+    const startedMs = this.environment.monotonic()
+    const record = (answer: Attempted): Attempted => {
+      this.#latency.add(this.environment.monotonic() - startedMs)
+      return answer
+    }
+    this.#hedgeBudget.succeeded()
+    const second =
+      this.#hedgedReads && this.#latency.p95Ms < this.limits.attemptTimeoutMs
+        ? this.pool.beside(endpoint)
+        : undefined
+    if (second === undefined) return this.#attempt(request, endpoint, deadlineMs, undefined).then(record)
+
+    const enders = [new AbortController(), new AbortController()] as const
+    let cancelTimer = (): void => {}
+    let hedgeBegan = false
+    const first = this.#attempt(request, endpoint, deadlineMs, enders[0].signal)
+    const hedge = new Promise<Attempted>((resolve, reject) => {
+      cancelTimer = this.environment.after(this.#latency.p95Ms, () => {
+        if (!this.#hedgeBudget.take()) return
+        hedgeBegan = true
+        span?.event('hedged', { endpoint: second.host })
+        this.#attempt(request, second, deadlineMs, enders[1].signal).then(resolve, reject)
+      })
+    })
+    try {
+      const winner = await Promise.race([
+        first.catch((error: unknown) => {
+          if (hedgeBegan) return hedge
+          throw error
+        }),
+        hedge.catch(() => first),
+      ])
+      // The loser may have been answered in the same turn: its body must not stay open.
+      const loser = winner.endpoint === second ? first : hedge
+      loser.then((answer) => answer !== winner && answer.discard()).catch(() => {})
+      enders[winner.endpoint === second ? 0 : 1].abort()
+      return record(winner)
+    } finally {
+      cancelTimer()
+    }
+  }
+
+  async #attempt(
+    request: ApiRequest,
+    endpoint: PooledEndpoint,
+    deadlineMs: number,
+    lost: AbortSignal | undefined,
+  ): Promise<Attempted> {
+    const { environment } = this
+    const { signal } = request.options
+    const waiting = this.#credentials?.get()
+    const credentials = waiting instanceof Promise ? await waiting : waiting
+    const digest = request.body === undefined ? undefined : digestBody(request.body)
+    const payload =
+      digest === undefined ? emptyPayload : hex(digest instanceof Promise ? await digest : digest)
+    const { url, headers } = this.#address(request, endpoint, credentials, payload)
+
+    const controller = new AbortController()
+    const onAbort = (): void => controller.abort(signal?.reason)
+    const onLost = (): void => controller.abort()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    lost?.addEventListener('abort', onLost, { once: true })
+    if (signal?.aborted === true) onAbort()
+    if (lost?.aborted === true) onLost()
+    const detach = (): void => {
+      signal?.removeEventListener('abort', onAbort)
+      lost?.removeEventListener('abort', onLost)
+    }
+    const bodyMs = (request.body?.length ?? 0) / slowestBytesPerMs
+    const leftMs = deadlineMs - environment.monotonic()
+    const timeoutMs = Math.max(1, Math.min(this.limits.attemptTimeoutMs + bodyMs, leftMs))
+    let timedOut = false
+    const cancelTimer = environment.after(timeoutMs, () => {
+      timedOut = true
+      controller.abort()
+    })
+    let handedOver = false
+    try {
+      const response = await environment.fetch(url, {
+        method: request.method,
+        headers,
+        signal: controller.signal,
+        // A redirect would lose the signature, or carry it to a stranger.
+        redirect: 'manual',
+        ...(request.body === undefined ? {} : { body: request.body as Uint8Array<ArrayBuffer> }),
+        ...browserOnly,
+      })
+      if (response.status < 200 || response.status >= 300) {
+        throw await errorOfAnswer(request, response, endpoint.origin, environment.now())
+      }
+      if (request.answer === 'stream') {
+        handedOver = true
+        this.pool.succeeded(endpoint)
+        // The signal goes on to end the body: the listener goes with the controller when the body has been read.
+        const discard = (): void => {
+          detach()
+          controller.abort()
+        }
+        return {
+          status: response.status,
+          headers: response.headers,
+          text: '',
+          response,
+          endpoint,
+          discard,
+          detach,
+        }
+      }
+      const text = request.method === 'HEAD' ? '' : await readText(response, maxDocumentBytes)
+      // S3 begins the answer of long operations before it knows how they end.
+      if (text.includes('<Error>') && /^\s*(<\?xml[^>]*>)?\s*<Error>/.test(text)) {
+        throw await errorOfAnswer(
+          request,
+          new Response(text, { status: 500 }),
+          endpoint.origin,
+          environment.now(),
+        )
+      }
+      this.pool.succeeded(endpoint)
+      return {
+        status: response.status,
+        headers: response.headers,
+        text,
+        response,
+        endpoint,
+        discard() {},
+        detach,
+      }
+    } catch (reason) {
+      if (signal?.aborted === true) throw signal.reason
+      if (lost?.aborted === true) throw reason
+      const error = timedOut
+        ? new PandoError(
+            'AttemptTimeout',
+            `${endpoint.origin} did not answer within ${Math.round(timeoutMs)} ms`,
+            {
+              retryable: true,
+              ambiguous: true,
+              endpoint: endpoint.origin,
+              cause: reason,
+            },
+          )
+        : errorOfFailure(reason, endpoint.origin)
+      // An answer, even a refusal, is a sign of life; overload and what breaks connections is not.
+      if (
+        error.status === undefined ||
+        error.status === 503 ||
+        error.status === 502 ||
+        error.status === 504
+      ) {
+        if (error.code !== 'InvalidArgument') this.pool.failed(endpoint)
+      }
+      throw error
+    } finally {
+      cancelTimer()
+      if (!handedOver) detach()
+    }
+  }
+
+  #address(
+    request: ApiRequest,
+    endpoint: PooledEndpoint,
+    credentials: Credentials | undefined,
+    payload: string,
+  ): { url: string; headers: Record<string, string> } {
+    const { bucket, key } = request
+    const query = request.query === undefined ? '' : encodeQuery(request.query)
+    const prefix = bucket === undefined ? '/' : `/${bucket}`
+    const path = key === undefined ? prefix : `${prefix}/${encodeKey(key)}`
+    const sentPath = key === undefined ? prefix : `${prefix}/${keyPath(key)}`
+    const qos = request.options.qos ?? this.#qos
+    const headers: Record<string, string> =
+      qos === undefined ? { ...request.headers } : { ...request.headers, 'x-pando-qos-class': qos }
+    // fetch would add a content type of its own, which is not signed, to some bodies.
+    return {
+      url: `${endpoint.origin}${sentPath}${query === '' ? '' : `?${query}`}`,
+      headers:
+        credentials === undefined
+          ? headers
+          : signedHeaders({
+              method: request.method,
+              host: endpoint.host,
+              path,
+              query,
+              headers,
+              payload,
+              credentials,
+              region: endpoint.region,
+              timeMs: this.environment.now() + this.#clockOffsetMs,
+            }),
+    }
+  }
+
+  /** For a body that is asked for again. */
+  takeRetry(): boolean {
+    return this.#budget.take()
+  }
+
+  /** The time that servers agree with, for what is signed elsewhere. */
+  signingTimeMs(): number {
+    return this.environment.now() + this.#clockOffsetMs
+  }
+
+  get credentials(): CredentialsSource | undefined {
+    return this.#credentials
+  }
+}
+
+interface Attempted extends Omit<ApiAnswer, 'attempts' | 'ambiguous'> {
+  /** Stops listening to the caller's signal. */
+  detach(): void
+}
+
+/** SHA-256 of nothing. */
+const emptyPayload = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
+
+/** A page's cookies are none of the server's business, and its cache would answer for it. */
+const browserOnly = { credentials: 'omit', cache: 'no-store' } as const
