@@ -10,6 +10,7 @@ import {
 import { StorageError } from '../contract/errors.ts'
 import { maxChunkBytes, placementGroupCount, writeIdBytes } from '../contract/ids.ts'
 import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
+import { federationRecord } from './federation-schema.ts'
 import { versionIdBytes } from './hybrid-time.ts'
 import { policyLimits } from './policy-rows.ts'
 import { replicationCommands } from './replication/command-schema.ts'
@@ -293,6 +294,7 @@ const command = z.discriminatedUnion('type', [
   }),
   z.strictObject({ type: z.literal('deploy-policies'), deployment }),
   z.strictObject({ type: z.literal('set-cluster-map'), map: clusterMap }),
+  z.strictObject({ type: z.literal('set-federation'), record: federationRecord }),
   ...replicationCommands(layout),
 ])
 

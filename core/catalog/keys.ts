@@ -39,6 +39,8 @@ export const table = {
   policyDeployment: 0x13,
   /** Who is in the region: one row. */
   clusterMap: 0x14,
+  /** Keys, peers and invitations of the region: one row. */
+  federation: 0x15,
   /** [bucket] -> rule of replication */
   replication: 0x20,
   /** [bucket] -> where its outbox begins and ends */

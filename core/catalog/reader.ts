@@ -5,6 +5,7 @@ import { bucketNameKey, configKey } from './apply-buckets.ts'
 import { accessKeyKey } from './apply-maintenance.ts'
 import { findUpload } from './apply-uploads.ts'
 import { readClusterMap } from './cluster-map-row.ts'
+import { readFederation } from './federation-row.ts'
 import { findVersion, newestVersion } from './key-versions.ts'
 import { after, bucketKey, encodeText, maxObjectKeyBytes, successor, table, tableKey } from './keys.ts'
 import { listObjects, listUploads, listVersions } from './listing.ts'
@@ -85,6 +86,7 @@ export function createReads(tables: Tables): CatalogReads {
 
     lastTimeMs: () => readMeta(reader).time.ms,
     clusterMap: () => readClusterMap(reader),
+    federation: () => readFederation(reader),
 
     writeOwner(writeId) {
       const row = reader.get(tableKey(table.write, writeId))

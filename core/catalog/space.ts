@@ -11,6 +11,8 @@ const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
   'deploy-policies',
   // Nodes come, go and are replaced on full devices too.
   'set-cluster-map',
+  // A key that was lost to somebody else is revoked whatever is full.
+  'set-federation',
   // Acknowledged entries of an outbox are what lets bodies go. (The last way out is to take a rule away.)
   'set-replication',
   'acknowledge-outbox',

@@ -5,6 +5,7 @@ import type { Position } from '../contract/ordered-log.ts'
 import { createBucket, deleteBucket, setBucketConfig, setVersioning } from './apply-buckets.ts'
 import { setClusterMap } from './apply-cluster.ts'
 import { ApplyContext } from './apply-context.ts'
+import { setFederation } from './apply-federation.ts'
 import { collected, putAccessKey, setAccessKeyEnabled } from './apply-maintenance.ts'
 import { deleteObjects, putObject, setObjectAcl, setObjectTags } from './apply-objects.ts'
 import { deployPolicies, putPolicyPackage } from './apply-policies.ts'
@@ -128,6 +129,8 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return deployPolicies(context, command)
     case 'set-cluster-map':
       return setClusterMap(context, command)
+    case 'set-federation':
+      return setFederation(context, command)
     case 'set-replication':
       return setReplication(context, command)
     case 'apply-remote':

@@ -1,6 +1,7 @@
 import type { ClusterMap } from './cluster-map.ts'
 import type { ErasureScheme } from './erasure.ts'
 import type { StorageError } from './errors.ts'
+import type { FederationRecord } from './federation.ts'
 import type { WriteId } from './ids.ts'
 import type {
   AccessKeyRecord,
@@ -67,6 +68,9 @@ export interface Catalog {
 
   /** Epoch 0 and no nodes before the first one. */
   clusterMap(): ClusterMap
+
+  /** Epoch 0 before the first one. */
+  federation(): FederationRecord
 
   /** Who owns a write: for repair, scrub reports and the orphan scan. */
   writeOwner(writeId: WriteId): WriteOwner | undefined
@@ -261,6 +265,8 @@ export type Command =
    * change more than one voter, or leave none.
    */
   | { readonly type: 'set-cluster-map'; readonly map: ClusterMap }
+  /** With whom the region is joined from this entry on. CONFLICT unless its epoch follows the one in force. */
+  | { readonly type: 'set-federation'; readonly record: FederationRecord }
   | ReplicationCommand
 
 interface ResultByType extends ReplicationResults {
@@ -283,6 +289,7 @@ interface ResultByType extends ReplicationResults {
   'put-policy-package': Record<string, never>
   'deploy-policies': Record<string, never>
   'set-cluster-map': Record<string, never>
+  'set-federation': Record<string, never>
 }
 
 export type CommandResult<C extends Command> = ResultByType[C['type']]

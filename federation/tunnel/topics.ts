@@ -12,7 +12,11 @@ import type {
  * A stream begins with the topic that it is for: length (1 B) | name. The name is written at once with the opening, so that the
  * other side learns of the stream whatever is sent later.
  */
-export type TopicHandler = (peer: RegionIdentity, stream: TunnelStream) => Promise<void>
+export type TopicHandler = (
+  peer: RegionIdentity,
+  stream: TunnelStream,
+  session: TunnelSession,
+) => Promise<void>
 
 const topicPattern = /^[a-z0-9.-]{1,64}$/
 
@@ -61,7 +65,7 @@ export class TopicRouter {
       topic = opened.topic
       const handle = this.#handlers.get(topic)
       if (handle === undefined) throw new StorageError('NOT_IMPLEMENTED', `nobody serves '${topic}'`)
-      await handle(session.peer, opened.stream)
+      await handle(session.peer, opened.stream, session)
     } catch (reason) {
       const error = StorageError.from(reason)
       this.#log.debug({ err: error, region: session.peer.regionId, topic }, 'a stream was given up')
@@ -75,7 +79,8 @@ export async function giveUp({ readable, writable }: TunnelStream, reason: strin
   await Promise.allSettled([readable.cancel(reason), writable.abort(reason)])
 }
 
-async function readTopic(
+/** PROTOCOL_ERROR when the stream does not begin with a topic. */
+export async function readTopic(
   stream: TunnelStream,
 ): Promise<{ readonly topic: string; readonly stream: TunnelStream }> {
   let held: Uint8Array = new Uint8Array(0)
