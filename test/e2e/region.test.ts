@@ -5,12 +5,17 @@ import { runInOwnNamespaces, withoutNamespaces } from '../kit/region/own-namespa
 import { missing } from './workspace.ts'
 
 /** Regions of several nodes, each on a host of its own; every scenario is a program of its own (region/*.scenario.ts). */
-const skip = missing('/usr/sbin/nats-server') || withoutNative || withoutNamespaces()
+const boto3 = '/usr/lib/python3/dist-packages/boto3/__init__.py'
+const skip = missing('/usr/sbin/nats-server', boto3) || withoutNative || withoutNamespaces()
 
 const scenarios = {
   'three nodes: killed, frozen and cut off one after the other': ['three-nodes', 400_000],
   'what orders the log dies, and loses everything that it had': ['lost-order', 400_000],
   'a region loses a disk, grows by a node and shrinks by one': ['growth', 400_000],
+  'five nodes: boto3 at all of them, two lost at once, a slow node, slow and full disks': [
+    'five-nodes',
+    400_000,
+  ],
   'registers at three gateways are linearizable through all of it': ['registers', 400_000],
 } as const
 

@@ -123,12 +123,21 @@ const emptyState: ReplicaWriterState = {
   isSpaceLow: false,
 }
 
+/** LMDB hands errors of the system over as their numbers; 28 is ENOSPC. */
+const isFull = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 28
+
 port.on('message', (message: ToReplicaWriter) => {
   let answer: FromReplicaWriter
   try {
     answer = serve(message)
   } catch (error) {
-    const { code, reason } = StorageError.from(error)
+    const { code, reason } = isFull(error)
+      ? new StorageError(
+          'INSUFFICIENT_STORAGE',
+          `no space is left for it in ${settings.directory}: make room and start the node again`,
+          { cause: error },
+        )
+      : StorageError.from(error)
     answer = { type: 'failed', code, reason }
   }
   port.postMessage(answer)

@@ -1,11 +1,14 @@
-"""boto3 against the endpoint in the environment. Run by ../boto3.test.ts, which reports each case as a test."""
+"""boto3 against the endpoint in the environment, or against several with commas between them: each request goes to the next.
+Run by ../boto3.test.ts, which reports each case as a test, and by a region of five nodes."""
 
 import base64
 import hashlib
 import io
+import itertools
 import os
 import random
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 import zlib
@@ -20,12 +23,24 @@ from botocore.exceptions import ClientError
 MEBIBYTE = 1024 * 1024
 
 
+ENDPOINTS = os.environ["PANDO_TEST_ENDPOINT"].split(",")
+NEXT_ENDPOINT = itertools.cycle(ENDPOINTS)
+
+
 def make_client(**options):
-    return boto3.client(
+    client = boto3.client(
         "s3",
-        endpoint_url=os.environ["PANDO_TEST_ENDPOINT"],
+        endpoint_url=ENDPOINTS[0],
         config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, **options),
     )
+    if len(ENDPOINTS) > 1:
+        client.meta.events.register("before-sign.s3", send_to_next)
+    return client
+
+
+def send_to_next(request, **_):
+    host = urllib.parse.urlsplit(next(NEXT_ENDPOINT)).netloc
+    request.url = urllib.parse.urlsplit(request.url)._replace(netloc=host).geturl()
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +263,7 @@ def test_versioning(s3, bucket):
 def test_anonymous_reads_only_what_a_policy_opens(s3, bucket):
     s3.put_object(Bucket=bucket, Key="public/a", Body=b"public")
     s3.put_object(Bucket=bucket, Key="private/a", Body=b"private")
-    base = f"{os.environ['PANDO_TEST_ENDPOINT']}/{bucket}"
+    base = f"{next(NEXT_ENDPOINT)}/{bucket}"
 
     def status(path):
         try:
@@ -274,7 +289,7 @@ def test_cors_preflight_follows_the_rules(s3, bucket):
     rules = [{"AllowedOrigins": ["https://*.example.org"], "AllowedMethods": ["GET"], "AllowedHeaders": ["x-*"], "MaxAgeSeconds": 5}]
     s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
     assert s3.get_bucket_cors(Bucket=bucket)["CORSRules"] == rules
-    url = f"{os.environ['PANDO_TEST_ENDPOINT']}/{bucket}/key"
+    url = f"{next(NEXT_ENDPOINT)}/{bucket}/key"
     asked = {"Origin": "https://app.example.org", "Access-Control-Request-Method": "GET"}
     answer = requests.options(url, headers=asked, timeout=30)
     assert answer.status_code == 200

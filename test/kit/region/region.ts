@@ -54,8 +54,8 @@ export interface RegionOptions {
   /** Keys of the configuration file beside `cluster`, as JSON. */
   readonly config?: Readonly<Record<string, unknown>>
   readonly startTimeoutMs?: number
-  /** Bytes of a file system of its own for each node's data; absent: the machine's. */
-  readonly diskBytes?: number
+  /** By name of a node: bytes of a file system (in memory) of its own for its data; the others use the machine's. */
+  readonly disks?: Readonly<Record<string, number>>
 }
 
 const root = resolve(import.meta.dirname, '../../../..')
@@ -86,9 +86,9 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
     const host = addHost(name, number)
     const home = join(directory, name)
     await mkdir(home, { recursive: true })
-    if (options.diskBytes !== undefined) {
-      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${options.diskBytes}`, 'disk', home])
-    }
+    const diskBytes = options.disks?.[name]
+    if (diskBytes !== undefined)
+      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${diskBytes}`, 'disk', home])
     const extra = { ...env, PANDO_DATA: join(home, 'data'), PANDO_NODE: name }
     return openNode({
       host,
@@ -137,9 +137,8 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
     async [Symbol.asyncDispose]() {
       await Promise.all(nodes.map((node) => node.kill()))
       for (const { client } of nodes) client.close()
-      if (options.diskBytes !== undefined) {
-        for (const { name } of nodes) execFileSync('umount', ['--lazy', join(directory, name)])
-      }
+      for (const name of Object.keys(options.disks ?? {}))
+        execFileSync('umount', ['--lazy', join(directory, name)])
       await rm(directory, { recursive: true, force: true })
     },
   }

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict'
+import { open, rm, statfs } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { runCommand } from '../../kit/node-process.ts'
+import { slowDisk } from '../../kit/region/slow-disk.ts'
+import { bucket, clusterStatus, openStage, outageMs, say, until } from './scenario.ts'
+
+/** Five nodes, three copies: boto3 through all gateways in turn, two nodes lost at once, a slow node, a slow disk, a full disk. */
+const diskBytes = 768 * 1024 * 1024
+const limpingWritesPerSecond = 25
+const python = '/usr/bin/python3'
+const cases = resolve(import.meta.dirname, '../../../../test/e2e/boto3')
+
+await using stage = await openStage({
+  nodes: ['n1', 'n2', 'n3', 'n4', 'n5'],
+  clients: 4,
+  disks: { n1: diskBytes },
+})
+const { region } = stage
+const [one, two, three, four, five] = region.nodes
+assert.ok(one && two && three && four && five)
+const isWhole = async (): Promise<boolean> => {
+  const reports = await Promise.all(region.nodes.filter(({ running }) => running).map(clusterStatus))
+  return reports.every(({ isSafe, repair }) => isSafe && repair.missing === 0)
+}
+
+const boto3 = await runCommand(
+  python,
+  ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', `--rootdir=${cases}`, cases],
+  {
+    env: {
+      PATH: process.env['PATH'],
+      HOME: dirname(one.dataDirectory),
+      PYTHONDONTWRITEBYTECODE: '1',
+      AWS_ACCESS_KEY_ID: region.accessKey,
+      AWS_SECRET_ACCESS_KEY: region.secretKey,
+      AWS_DEFAULT_REGION: 'us-east-1',
+      AWS_EC2_METADATA_DISABLED: 'true',
+      PANDO_TEST_ENDPOINT: region.nodes.map(({ endpoint }) => endpoint).join(','),
+    },
+    cwd: dirname(one.dataDirectory),
+    timeoutMs: 240_000,
+  },
+)
+assert.equal(boto3.code, 0, `${boto3.stdout.slice(-6000)}\n${boto3.stderr}`)
+say(`boto3, each request at the next of five gateways: ${boto3.stdout.trim().split('\n').at(-1)}`)
+
+const twoLostMs = await stage.under('kill -9 of n4 and n5 at once', async () => {
+  stage.load.setGateways([one.client, two.client, three.client])
+  await Promise.all([four.kill(), five.kill()])
+})
+assert.ok(twoLostMs < outageMs, `no service for ${twoLostMs} ms after the death of two of five nodes`)
+await Promise.all([four.start(), five.start()])
+
+// A processor that somebody else takes nine tenths of.
+const slowNodeMs = await stage.under('n2 runs for 30 ms of every 300, for 5 s', async () => {
+  stage.load.setGateways([one.client, three.client, four.client, five.client])
+  const endMs = performance.now() + 5000
+  while (performance.now() < endMs) {
+    two.setPaused(true)
+    await sleep(270)
+    two.setPaused(false)
+    await sleep(30)
+  }
+})
+assert.ok(slowNodeMs < outageMs, `no service for ${slowNodeMs} ms because of a slow node`)
+
+const slowDiskMs = await stage.under(
+  `n3's disk does ${limpingWritesPerSecond} writes a second, for 5 s`,
+  async () => {
+    stage.load.setGateways([one.client, two.client, four.client, five.client])
+    using limping = slowDisk(three.host.pids(), three.dataDirectory, limpingWritesPerSecond)
+    if (limping === undefined) say('(this machine cannot slow a disk down: NOT tried)')
+    await sleep(5000)
+  },
+)
+assert.ok(slowDiskMs < outageMs, `no service for ${slowDiskMs} ms because of a slow disk`)
+
+const ballast = join(dirname(one.dataDirectory), 'ballast')
+const fullMs = await stage.under('the disk of n1 is full for 5 s', async () => {
+  stage.load.setGateways([two.client, three.client, four.client, five.client])
+  await fill(ballast)
+  await sleep(5000)
+})
+assert.ok(fullMs < outageMs, `no service for ${fullMs} ms because a disk was full`)
+// A replica that cannot take the next entry has nothing to serve: it says why and ends. One that still has room in its files goes on.
+if (one.running) {
+  const atFull = await one.client.send({
+    method: 'PUT',
+    bucket,
+    key: 'at-the-full',
+    body: Buffer.alloc(300_000),
+  })
+  say(`n1 runs on its full disk; a PUT there is answered ${atFull.status} ${atFull.code ?? ''}`)
+  assert.ok([200, 503, 507].includes(atFull.status), `${atFull.status} ${atFull.body}`)
+} else {
+  assert.match(one.logTail(), /no space is left for it in .*make room and start the node again/)
+  say('n1 has ended and says that it needs room')
+}
+await rm(ballast)
+if (!one.running) await one.start()
+say(
+  `n1 has room again; everything has all its copies after ${Math.round(await until('all nodes are whole again', isWhole, 90_000))} ms`,
+)
+await stage.verify()
+
+/** Writes until no byte more fits. */
+async function fill(path: string): Promise<void> {
+  const file = await open(path, 'w')
+  const { bavail, bsize } = await statfs(dirname(path))
+  const piece = Buffer.alloc(1024 * 1024)
+  try {
+    for (let bytes = 0; bytes <= bavail * bsize; bytes += piece.length) await file.write(piece)
+  } catch (reason) {
+    if ((reason as NodeJS.ErrnoException).code !== 'ENOSPC') throw reason
+  } finally {
+    await file.close()
+  }
+}
