@@ -1,0 +1,38 @@
+import type { Catalog } from '../../core/contract/catalog.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import type { Offer } from './peer.ts'
+
+export interface AcceptOptions {
+  readonly regionId: number
+  readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
+}
+
+/**
+ * Takes a rule that another region tells of into force here, when it is newer than ours; makes the bucket when it is the first. A
+ * bucket that is here already becomes part of a replication only when an operator of this region says so: who wrote or shared it
+ * did not mean other regions' data. True: the bucket follows the rule that was offered. ACCESS_DENIED, BUCKET_NOT_EMPTY.
+ */
+export async function acceptOffer(options: AcceptOptions, source: number, offer: Offer): Promise<boolean> {
+  const { catalog, regionId } = options
+  const { rule } = offer
+  if (!rule.members.includes(regionId) || !rule.members.includes(source)) return false
+  const known = catalog.bucket(offer.bucket)
+  const current = known === undefined ? undefined : catalog.replication.rule(known.id)
+  if (current !== undefined) {
+    // Who is no member may not say that it is one.
+    if (!current.members.includes(source)) return false
+    if (current.epoch >= rule.epoch) return current.epoch === rule.epoch
+    await catalog.submit({ type: 'set-replication', bucketId: known?.id ?? 0, rule })
+    return true
+  }
+  if (known !== undefined) {
+    throw new StorageError(
+      'ACCESS_DENIED',
+      `region ${source} replicates a bucket '${offer.bucket}' to this region, which has another bucket of that name`,
+    )
+  }
+  if (rule.primary !== source) return false
+  const bucket = await catalog.submit({ type: 'create-bucket', name: offer.bucket, owner: 'root' })
+  await catalog.submit({ type: 'set-replication', bucketId: bucket.id, rule })
+  return true
+}

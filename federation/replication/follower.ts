@@ -1,0 +1,248 @@
+import { createHash } from 'node:crypto'
+import type { Catalog } from '../../core/contract/catalog.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import type { Layout } from '../../core/contract/object-model.ts'
+import {
+  type CursorState,
+  type OutboxEntry,
+  type PulledEntry,
+  type ReplicatedVersion,
+  type RetryRecord,
+  replicationLimits,
+} from '../../core/contract/replication.ts'
+import { type Fetched, type FetchOptions, fetchVersion, UnfetchableVersion } from './fetch-version.ts'
+import { type PeerRegion, pullLimits } from './peer.ts'
+
+export interface FollowerOptions extends FetchOptions {
+  readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
+  /** Versions whose bodies are on their way at once. */
+  readonly fetchesAtOnce?: number
+}
+
+/** Bytes of bodies that go into the catalog with one entry: what has come is visible soon, and is not fetched twice after a crash. */
+const batchBodyBytes = 32 * 1024 * 1024
+const defaultFetches = 8
+const firstRetryMs = 1_000
+const mostRetryMs = 5 * 60_000
+/** After this an entry is a dead letter: an operator has to look at it. */
+const deadAfterMs = 24 * 3_600_000
+/** Of the retry table, at once. */
+const retryPage = 256
+
+/**
+ * Follows the outbox of one bucket in another region: asks for what comes behind the cursor, fetches bodies, and hands both to
+ * this region's catalog, which applies the entries and moves the cursor in one transaction. Whatever is lost on the way, the cursor
+ * says where to go on.
+ */
+export class Follower {
+  readonly bucket: string
+  readonly source: number
+  readonly #options: FollowerOptions
+
+  constructor(options: FollowerOptions, bucket: string, source: number) {
+    this.#options = options
+    this.bucket = bucket
+    this.source = source
+  }
+
+  #bucketId(): number {
+    const bucket = this.#options.catalog.bucket(this.bucket)
+    if (bucket === undefined) throw new StorageError('NO_SUCH_BUCKET', 'the bucket is not here')
+    return bucket.id
+  }
+
+  cursor(): CursorState | undefined {
+    const bucket = this.#options.catalog.bucket(this.bucket)
+    return bucket === undefined ? undefined : this.#options.catalog.replication.cursor(bucket.id, this.source)
+  }
+
+  /**
+   * One question and what follows from its answer. True: there may be more. Rejects with path errors, and with what the catalog says;
+   * nothing is lost by calling it again.
+   */
+  async step(peer: PeerRegion, signal: AbortSignal): Promise<boolean> {
+    const bucketId = this.#bucketId()
+    const { catalog } = this.#options
+    const cursor = this.cursor()
+    const place = cursor?.received ?? { lsn: 0, chain: new Uint8Array(32) }
+    const reply = await peer.pull(
+      {
+        bucket: this.bucket,
+        logId: cursor?.logId ?? '',
+        after: place,
+        watermark: cursor?.watermark ?? 0,
+        limit: pullLimits.entries,
+      },
+      signal,
+    )
+    if (reply.kind === 'start') {
+      const { logId, at } = reply
+      await catalog.submit({ type: 'set-cursor', bucketId, source: this.source, logId, at })
+      return true
+    }
+    if (cursor === undefined) throw new StorageError('PROTOCOL_ERROR', 'entries without a place to begin')
+    const chain = reply.entries.reduce<Uint8Array>(
+      (so, bytes) => createHash('sha256').update(so).update(bytes).digest(),
+      place.chain,
+    )
+    if (Buffer.compare(chain, reply.chain) !== 0) {
+      throw new StorageError('PROTOCOL_ERROR', 'the entries that came are not those of the outbox')
+    }
+    let after = place.lsn
+    for (let first = 0; first < reply.entries.length; ) {
+      const batch = this.#nextBatch(reply.entries, first)
+      await this.#apply(peer, bucketId, cursor.logId, after, batch, signal)
+      first += batch.length
+      after += batch.length
+    }
+    // The answer to the last of them is the acknowledgement, which is worth a question of its own.
+    return reply.entries.length > 0
+  }
+
+  /** As many entries as their bodies make a batch; at least one. */
+  #nextBatch(entries: readonly Uint8Array[], first: number): readonly Uint8Array[] {
+    let bodyBytes = 0
+    let end = first
+    while (end < entries.length) {
+      bodyBytes += bodyBytesOf(this.#decode(entries[end]))
+      if (end > first && bodyBytes > batchBodyBytes) break
+      end++
+    }
+    return entries.slice(first, end)
+  }
+
+  /** Undefined: not an entry that this software knows; the catalog says what becomes of it. */
+  #decode(bytes: Uint8Array | undefined): OutboxEntry | undefined {
+    try {
+      return bytes === undefined ? undefined : this.#options.catalog.replication.decode(bytes)
+    } catch {
+      return undefined
+    }
+  }
+
+  async #apply(
+    peer: PeerRegion,
+    bucketId: number,
+    logId: string,
+    after: number,
+    batch: readonly Uint8Array[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const fetched: Fetched[] = []
+    try {
+      const entries: PulledEntry[] = batch.map((bytes) => ({ bytes }))
+      await eachAtOnce(batch, this.#options.fetchesAtOnce ?? defaultFetches, async (bytes, at) => {
+        const version = this.#wanted(bucketId, bytes)
+        if (version === undefined) return
+        const outcome = await this.#fetch(peer, version, signal)
+        if ('failure' in outcome) entries[at] = { bytes, failure: outcome.failure }
+        else {
+          fetched.push(outcome)
+          entries[at] = { bytes, layout: outcome.layout }
+        }
+      })
+      await this.#options.catalog.submit({
+        ...{ type: 'apply-remote', bucketId, source: this.source, logId, after, entries },
+      })
+    } finally {
+      for (const { settle } of fetched) settle()
+    }
+  }
+
+  /** The version that an entry brings, unless it is here already. */
+  #wanted(bucketId: number, bytes: Uint8Array): ReplicatedVersion | undefined {
+    const change = this.#decode(bytes)?.change
+    if (change?.type !== 'put') return undefined
+    const { replication } = this.#options.catalog
+    return replication.hasVersion(bucketId, change.key, change.version.versionId) ? undefined : change.version
+  }
+
+  /** What is wrong with the version itself lets the others pass; what is wrong with the way, or with this region, does not. */
+  async #fetch(
+    peer: PeerRegion,
+    version: ReplicatedVersion,
+    signal: AbortSignal,
+  ): Promise<Fetched | { readonly failure: string }> {
+    try {
+      return await fetchVersion(this.#options, peer, this.bucket, version, signal)
+    } catch (reason) {
+      if (!(reason instanceof UnfetchableVersion) || signal.aborted) throw reason
+      return { failure: reason.message.slice(0, replicationLimits.reasonChars) }
+    }
+  }
+
+  /** Tries again what waits in the retry table and is due; true when something was applied. */
+  async retry(peer: PeerRegion, signal: AbortSignal, again: 'due' | 'all' = 'due'): Promise<boolean> {
+    const bucketId = this.#bucketId()
+    const { catalog, clock } = this.#options
+    const waiting = catalog.replication.retries(bucketId, this.source, 0, retryPage)
+    const keys = new Set<string>()
+    let applied = false
+    for (const retry of waiting) {
+      // Of a key, only the first: what follows waits for it.
+      const isFirst = !keys.has(retry.key)
+      keys.add(retry.key)
+      if (!isFirst) continue
+      if (again === 'due' && (retry.dead || retry.nextMs > clock.now())) continue
+      if (await this.#retryOne(peer, bucketId, retry, signal)) applied = true
+    }
+    return applied
+  }
+
+  async #retryOne(
+    peer: PeerRegion,
+    bucketId: number,
+    retry: RetryRecord,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { catalog, clock } = this.#options
+    const { lsn } = retry
+    const version = this.#wanted(bucketId, retry.bytes)
+    const outcome = version === undefined ? undefined : await this.#fetch(peer, version, signal)
+    const nextMs = clock.now() + Math.min(firstRetryMs * 2 ** Math.min(retry.attempts, 20), mostRetryMs)
+    const dead = clock.now() - retry.sinceMs > deadAfterMs
+    const command = { type: 'retry-remote', bucketId, source: this.source, lsn } as const
+    if (outcome !== undefined && 'failure' in outcome) {
+      await catalog.submit({ ...command, failure: { reason: outcome.failure, nextMs, dead } })
+      return false
+    }
+    try {
+      const layout: { layout?: Layout } = outcome === undefined ? {} : { layout: outcome.layout }
+      const { applied } = await catalog.submit({ ...command, ...layout })
+      const still = catalog.replication.retries(bucketId, this.source, lsn - 1, 1)[0]
+      if (!applied && still?.lsn === lsn) {
+        await catalog.submit({ ...command, failure: { reason: still.reason, nextMs, dead } })
+      }
+      return applied
+    } finally {
+      outcome?.settle()
+    }
+  }
+}
+
+const bodyBytesOf = (entry: OutboxEntry | undefined): number =>
+  entry?.change.type === 'put' ? entry.change.version.byteLength : 0
+
+/** Runs `work` for each, so many at once; after a failure no more are begun, and it is thrown when those begun have ended. */
+async function eachAtOnce<T>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T, at: number) => Promise<void>,
+): Promise<void> {
+  let next = 0
+  let failure: { readonly reason: unknown } | undefined
+  const worker = async (): Promise<void> => {
+    while (next < items.length && failure === undefined) {
+      const at = next++
+      const item = items[at]
+      if (item === undefined) continue
+      try {
+        await work(item, at)
+      } catch (reason) {
+        failure ??= { reason }
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker))
+  if (failure !== undefined) throw failure.reason
+}

@@ -1,0 +1,75 @@
+import type { WriteId } from '../../core/contract/ids.ts'
+import type { EntryTime, LogPoint, ReplicationRule } from '../../core/contract/replication.ts'
+
+/**
+ * What a region asks another one for. The receiver asks, always: the other side keeps no more of it than how far it has come.
+ * Errors: PEER_UNREACHABLE, PROTOCOL_ERROR, CANCELLED and DEADLINE_EXCEEDED tell of the way there; every other code is the other
+ * region's own answer.
+ */
+export interface PeerRegion {
+  readonly regionId: number
+  /** Buckets that the two regions share, ascending by name, behind `after`; at once unless nothing differs from `seen`. */
+  offers(request: OffersRequest, signal: AbortSignal): Promise<OffersReply>
+  pull(request: PullRequest, signal: AbortSignal): Promise<PullReply>
+  /** The bytes of a stored body from `offset` to its end, in pieces of at most 256 KiB. */
+  body(request: BodyRequest, signal: AbortSignal): AsyncIterable<Uint8Array>
+}
+
+export interface OffersRequest {
+  readonly after: string
+  /** `tag` of an earlier reply: the answer may wait as long as nothing has changed. */
+  readonly seen: string
+  readonly waitMs: number
+}
+
+export interface OffersReply {
+  readonly offers: readonly Offer[]
+  readonly truncated: boolean
+  readonly tag: string
+  /** The clock of the region that answers. */
+  readonly nowMs: number
+}
+
+export interface Offer {
+  readonly bucket: string
+  readonly rule: ReplicationRule
+  /** Of the outbox in the region that answers; absent where no client writes. */
+  readonly log?: { readonly id: string; readonly head: number; readonly headTime: EntryTime }
+}
+
+export interface PullRequest {
+  readonly bucket: string
+  /** Empty: this region follows no outbox of the bucket there yet. */
+  readonly logId: string
+  readonly after: LogPoint
+  /** Everything up to here is applied and durable here. */
+  readonly watermark: number
+  readonly limit: number
+}
+
+export type PullReply =
+  | {
+      readonly kind: 'entries'
+      readonly entries: readonly Uint8Array[]
+      readonly head: number
+      /** Behind the last of the entries. */
+      readonly chain: Uint8Array
+    }
+  /** What is asked for is not there: a full synchronization begins at this place. */
+  | { readonly kind: 'start'; readonly logId: string; readonly at: LogPoint; readonly reason: string }
+
+export interface BodyRequest {
+  readonly bucket: string
+  readonly writeId: WriteId
+  readonly offset: number
+}
+
+export const pullLimits = {
+  entries: 256,
+  /** Bytes of the entries of one answer. */
+  bytes: 1024 * 1024,
+  /** What a body is sent and resumed in. */
+  granuleBytes: 256 * 1024,
+  offers: 500,
+  waitMs: 5_000,
+} as const

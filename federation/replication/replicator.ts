@@ -1,0 +1,233 @@
+import { setMaxListeners } from 'node:events'
+import type { Catalog } from '../../core/contract/catalog.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import type { Logger } from '../../core/contract/logger.ts'
+import type { RegionTunnels } from '../../core/contract/tunnel.ts'
+import { acceptOffer } from './accept-offer.ts'
+import type { FetchOptions } from './fetch-version.ts'
+import { Follower } from './follower.ts'
+import type { Offer, PeerRegion } from './peer.ts'
+import { type ReplicationStatus, replicationStatus, type SeenHead } from './status.ts'
+import { tendOutbox } from './tend-outbox.ts'
+import { TunnelPeer } from './tunnel-peer.ts'
+
+export interface ReplicatorOptions extends FetchOptions {
+  readonly regionId: number
+  readonly catalog: Pick<Catalog, 'bucket' | 'bucketById' | 'replication' | 'submit'>
+  readonly tunnels: Pick<RegionTunnels, 'connected' | 'onChange' | 'open'>
+  readonly log: Logger
+  /** Whether this node does the work of its region now: one node pulls, any node answers. */
+  isCoordinator(): boolean
+}
+
+/** Buckets of one source that are followed at once. */
+const bucketsAtOnce = 4
+/** How long the other region may keep an answer back when nothing has changed. */
+const waitMs = 1_000
+const tendMs = 250
+/** Time-outs and the like are looked for with every so many rounds. */
+const lateEvery = 40
+const firstPauseMs = 200
+const mostPauseMs = 10_000
+
+/** The work of replication of one region: follows what others write, and looks after what it keeps for them. */
+export class Replicator {
+  readonly #options: ReplicatorOptions
+  readonly #stopping = new AbortController()
+  readonly #peers = new Map<number, PeerWork>()
+  readonly #tending: Promise<void>
+  readonly #unsubscribe: () => void
+
+  constructor(options: ReplicatorOptions) {
+    this.#options = options
+    // Every fetch on its way listens to it: as many as buckets and bodies at once.
+    setMaxListeners(0, this.#stopping.signal)
+    this.#unsubscribe = options.tunnels.onChange(() => this.#meetPeers())
+    this.#meetPeers()
+    this.#tending = this.#tend()
+  }
+
+  status(): ReplicationStatus {
+    const { catalog, clock, regionId } = this.#options
+    return replicationStatus(catalog, clock.now(), regionId, (bucket, source) =>
+      this.#peers.get(source)?.seen(bucket),
+    )
+  }
+
+  /** Tries everything again that waits for one bucket, dead letters too; the number of entries that still wait. */
+  async retry(bucket: string, signal: AbortSignal): Promise<number> {
+    const found = this.#options.catalog.bucket(bucket)
+    if (found === undefined) throw new StorageError('NO_SUCH_BUCKET', `there is no bucket '${bucket}'`)
+    const { clock, tunnels, catalog } = this.#options
+    for (const { source, retries } of catalog.replication.cursors(found.id)) {
+      if (retries === 0) continue
+      const follower = new Follower(this.#options, bucket, source)
+      const peer = new TunnelPeer(tunnels, clock, source)
+      while (await follower.retry(peer, signal, 'all')) signal.throwIfAborted()
+    }
+    return catalog.replication.cursors(found.id).reduce((sum, { retries }) => sum + retries, 0)
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new StorageError('CANCELLED', 'replication stops'))
+    this.#unsubscribe()
+    await this.#tending
+    await Promise.all([...this.#peers.values()].map((peer) => peer.ended))
+  }
+
+  #meetPeers(): void {
+    if (this.#stopping.signal.aborted) return
+    for (const region of this.#options.tunnels.connected()) {
+      if (this.#peers.has(region)) continue
+      this.#peers.set(region, new PeerWork(this.#options, region, this.#stopping.signal))
+    }
+  }
+
+  async #tend(): Promise<void> {
+    const { catalog, clock, log } = this.#options
+    const { signal } = this.#stopping
+    for (let round = 0; !signal.aborted; round++) {
+      try {
+        await clock.sleep(tendMs, signal)
+        this.#meetPeers()
+        if (!this.#options.isCoordinator()) continue
+        for (const id of catalog.replication.ruledBuckets(0, Number.MAX_SAFE_INTEGER)) {
+          if (catalog.replication.rule(id) === undefined) continue
+          if (catalog.replication.outbox(id) === undefined) continue
+          await tendOutbox({ catalog, log }, id, round % lateEvery === 0)
+        }
+      } catch (reason) {
+        if (signal.aborted) return
+        log.warn({ err: StorageError.from(reason) }, 'an outbox could not be looked after')
+      }
+    }
+  }
+}
+
+/** What this region does with one other: asks what it has, and follows it. */
+class PeerWork {
+  readonly ended: Promise<void>
+  readonly #options: ReplicatorOptions
+  readonly #region: number
+  readonly #signal: AbortSignal
+  readonly #peer: PeerRegion
+  readonly #heads = new Map<string, SeenHead>()
+  readonly #active = new Map<string, Promise<void>>()
+  /** What the other region has been told to be applied here. */
+  readonly #told = new Map<string, number>()
+  readonly #pauses = new Map<string, { readonly until: number; readonly pauseMs: number }>()
+
+  constructor(options: ReplicatorOptions, region: number, signal: AbortSignal) {
+    this.#options = options
+    this.#region = region
+    this.#signal = signal
+    this.#peer = new TunnelPeer(options.tunnels, options.clock, region)
+    this.ended = this.#run()
+  }
+
+  seen(bucket: string): SeenHead | undefined {
+    return this.#heads.get(bucket)
+  }
+
+  async #run(): Promise<void> {
+    const { clock, log, tunnels } = this.#options
+    let tag = ''
+    let pauseMs = firstPauseMs
+    while (!this.#signal.aborted) {
+      try {
+        if (!this.#options.isCoordinator() || !tunnels.connected().includes(this.#region)) {
+          tag = ''
+          await clock.sleep(firstPauseMs, this.#signal)
+          continue
+        }
+        tag = await this.#round(tag)
+        pauseMs = firstPauseMs
+      } catch (reason) {
+        if (this.#signal.aborted) break
+        log.debug({ region: this.#region, err: StorageError.from(reason) }, 'a region does not answer')
+        tag = ''
+        await clock.sleep(pauseMs, this.#signal).catch(() => undefined)
+        pauseMs = Math.min(pauseMs * 2, mostPauseMs)
+      }
+    }
+    await Promise.allSettled(this.#active.values())
+  }
+
+  async #round(tag: string): Promise<string> {
+    let after = ''
+    let next = tag
+    for (;;) {
+      const request = { after, seen: after === '' ? tag : '', waitMs: this.#isBusy() ? firstPauseMs : waitMs }
+      const reply = await this.#peer.offers(request, this.#signal)
+      if (after === '') next = reply.tag
+      for (const offer of reply.offers) await this.#consider(offer)
+      const last = reply.offers.at(-1)?.bucket
+      if (!reply.truncated || last === undefined) return next
+      after = last
+    }
+  }
+
+  #isBusy(): boolean {
+    return this.#active.size > 0 || this.#pauses.size > 0
+  }
+
+  async #consider(offer: Offer): Promise<void> {
+    const { catalog, clock, log } = this.#options
+    const { bucket } = offer
+    if (offer.log !== undefined) {
+      const { head, headTime } = offer.log
+      this.#heads.set(bucket, { head, headMs: headTime.ms, seenMs: clock.now() })
+    }
+    const pause = this.#pauses.get(bucket)
+    if (this.#active.has(bucket) || (pause !== undefined && pause.until > clock.monotonic())) return
+    try {
+      if (!(await acceptOffer(this.#options, this.#region, offer))) return
+    } catch (reason) {
+      log.warn({ bucket, region: this.#region, err: StorageError.from(reason) }, 'a bucket is not replicated')
+      this.#pause(bucket)
+      return
+    }
+    const id = catalog.bucket(bucket)?.id
+    if (offer.log === undefined || id === undefined || this.#active.size >= bucketsAtOnce) return
+    const cursor = catalog.replication.cursor(id, this.#region)
+    const isEven =
+      cursor !== undefined &&
+      cursor.logId === offer.log.id &&
+      cursor.received.lsn >= offer.log.head &&
+      cursor.watermark === this.#told.get(bucket) &&
+      cursor.retries === cursor.dead
+    if (!isEven) this.#follow(bucket)
+  }
+
+  #follow(bucket: string): void {
+    const work = this.#drain(bucket).finally(() => this.#active.delete(bucket))
+    this.#active.set(bucket, work)
+  }
+
+  /** Until nothing more comes; never rejects. */
+  async #drain(bucket: string): Promise<void> {
+    const { log } = this.#options
+    const follower = new Follower(this.#options, bucket, this.#region)
+    try {
+      let more = true
+      while (more && !this.#signal.aborted) {
+        const watermark = follower.cursor()?.watermark
+        more = await follower.step(this.#peer, this.#signal)
+        if (watermark !== undefined) this.#told.set(bucket, watermark)
+      }
+      await follower.retry(this.#peer, this.#signal)
+      if ((follower.cursor()?.retries ?? 0) > 0) this.#pause(bucket)
+      else this.#pauses.delete(bucket)
+    } catch (reason) {
+      if (this.#signal.aborted) return
+      const error = StorageError.from(reason)
+      log.warn({ bucket, region: this.#region, err: error }, 'following a bucket was interrupted')
+      this.#pause(bucket)
+    }
+  }
+
+  #pause(bucket: string): void {
+    const pauseMs = Math.min((this.#pauses.get(bucket)?.pauseMs ?? firstPauseMs / 2) * 2, mostPauseMs)
+    this.#pauses.set(bucket, { until: this.#options.clock.monotonic() + pauseMs, pauseMs })
+  }
+}

@@ -1,0 +1,188 @@
+import { createHash } from 'node:crypto'
+import type { Catalog } from '../../core/contract/catalog.ts'
+import type { ChunkStore } from '../../core/contract/chunk-store.ts'
+import type { Clock } from '../../core/contract/clock.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import { chunkId } from '../../core/contract/ids.ts'
+import type { Logger } from '../../core/contract/logger.ts'
+import type { BucketRecord } from '../../core/contract/object-model.ts'
+import { backgroundClass } from '../../core/contract/qos.ts'
+import type { ReplicationRule } from '../../core/contract/replication.ts'
+import type { WriteRegistry } from '../../core/contract/write-registry.ts'
+import {
+  type BodyRequest,
+  type Offer,
+  type OffersReply,
+  type OffersRequest,
+  type PullReply,
+  type PullRequest,
+  pullLimits,
+} from './peer.ts'
+
+export interface SourceOptions {
+  /** Of this region. */
+  readonly regionId: number
+  readonly catalog: Pick<
+    Catalog,
+    'barrier' | 'bucket' | 'bucketById' | 'replication' | 'submit' | 'writeOwner'
+  >
+  readonly chunks: Pick<ChunkStore, 'get'>
+  readonly writes: Pick<WriteRegistry, 'pin'>
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+/** Looks at the heads again after this while an answer waits. */
+const lookMs = 50
+
+/** The answers of this region to a member that pulls. Each sees what its rules share with it, and nothing else. */
+export class ReplicationSource {
+  readonly #options: SourceOptions
+
+  constructor(options: SourceOptions) {
+    this.#options = options
+  }
+
+  async offers(peer: number, request: OffersRequest, signal: AbortSignal): Promise<OffersReply> {
+    const { clock } = this.#options
+    const waitMs = Math.min(request.waitMs, pullLimits.waitMs)
+    const until = clock.monotonic() + waitMs
+    for (;;) {
+      const page = this.#offersTo(peer, request.after)
+      const tag = createHash('sha256').update(JSON.stringify(page)).digest('base64')
+      if (tag !== request.seen || request.after !== '' || clock.monotonic() >= until) {
+        return { ...page, tag, nowMs: clock.now() }
+      }
+      await clock.sleep(lookMs, signal)
+    }
+  }
+
+  #offersTo(peer: number, after: string): Pick<OffersReply, 'offers' | 'truncated'> {
+    const { catalog } = this.#options
+    const { replication } = catalog
+    const shared = replication
+      .ruledBuckets(0, Number.MAX_SAFE_INTEGER)
+      .flatMap((id): Offer[] => {
+        const bucket = catalog.bucketById(id)
+        const rule = replication.rule(id)
+        if (bucket === undefined || rule === undefined || !rule.members.includes(peer)) return []
+        const outbox = replication.outbox(id)
+        return [
+          {
+            bucket: bucket.name,
+            rule,
+            ...(outbox === undefined || !this.#isWritten(rule)
+              ? {}
+              : { log: { id: outbox.id, head: outbox.head.lsn, headTime: outbox.headTime } }),
+          },
+        ]
+      })
+      .filter(({ bucket }) => bucket > after)
+      .toSorted((left, right) => (left.bucket < right.bucket ? -1 : 1))
+    return { offers: shared.slice(0, pullLimits.offers), truncated: shared.length > pullLimits.offers }
+  }
+
+  /** NO_SUCH_BUCKET, ACCESS_DENIED (not a member), NO_SUCH_REPLICATION (nobody writes it here). */
+  async pull(peer: number, request: PullRequest): Promise<PullReply> {
+    const { catalog } = this.#options
+    const { replication } = catalog
+    // This node may be behind others of its region: what it says of the head must be as new as the question.
+    await catalog.barrier()
+    const { bucket, rule } = this.#shared(peer, request.bucket)
+    const outbox = replication.outbox(bucket.id)
+    if (outbox === undefined || !this.#isWritten(rule))
+      throw new StorageError('NO_SUCH_REPLICATION', 'nobody writes the bucket here')
+    const member = replication.members(bucket.id).find(({ region }) => region === peer)
+    if (member === undefined) throw new StorageError('ACCESS_DENIED', `region ${peer} is no member`)
+    const reason = member.needsFullSync ? 'it fell behind what is kept' : this.#cannotGoOn(bucket.id, request)
+    if (reason !== undefined) return this.#start(bucket, peer, reason)
+    if (request.watermark > member.acknowledged) {
+      const { watermark: lsn, logId } = request
+      await catalog.submit({ type: 'acknowledge-outbox', bucketId: bucket.id, region: peer, logId, lsn })
+    }
+    const limit = Math.min(request.limit, pullLimits.entries)
+    const rows = replication.entries(bucket.id, request.after.lsn, limit, pullLimits.bytes)
+    const last = rows.at(-1)?.lsn ?? request.after.lsn
+    const place = replication.entryAt(bucket.id, last)
+    if (place === undefined) throw new StorageError('LOG_TRIMMED', 'the entries went while they were read')
+    return {
+      kind: 'entries',
+      entries: rows.map(({ bytes }) => bytes),
+      head: replication.outbox(bucket.id)?.head.lsn ?? last,
+      chain: place.chain,
+    }
+  }
+
+  #cannotGoOn(bucketId: number, { logId, after }: PullRequest): string | undefined {
+    const { replication } = this.#options.catalog
+    const outbox = replication.outbox(bucketId)
+    if (logId === '') return 'it follows the bucket from now on'
+    if (logId !== outbox?.id) return 'it followed another outbox'
+    if (after.lsn > outbox.head.lsn) return 'it has come further than this outbox'
+    const place = replication.entryAt(bucketId, after.lsn)
+    if (place === undefined) return 'the entries that it needs are not kept any more'
+    return Buffer.compare(place.chain, after.chain) === 0 ? undefined : 'its history is another one'
+  }
+
+  /** Where a region begins that cannot go on: at the start of everything, if that is still kept. */
+  async #start(bucket: BucketRecord, peer: number, reason: string): Promise<PullReply> {
+    const { catalog, log } = this.#options
+    const { replication } = catalog
+    const before = replication.members(bucket.id).find(({ region }) => region === peer)
+    const outbox = replication.outbox(bucket.id)
+    const isFirst = before?.needsFullSync === false && before.acknowledged === 0 && outbox?.trimmed.lsn === 0
+    if (!isFirst) {
+      log.warn({ bucket: bucket.name, region: peer, reason }, 'a region synchronizes a bucket in full')
+      await catalog.submit({ type: 'start-full-sync', bucketId: bucket.id, region: peer })
+    }
+    const from = replication.members(bucket.id).find(({ region }) => region === peer)?.acknowledged ?? 0
+    const place = replication.entryAt(bucket.id, from)
+    const logId = replication.outbox(bucket.id)?.id
+    if (place === undefined || logId === undefined) {
+      throw new StorageError('UNAVAILABLE', 'the place to begin is not known yet')
+    }
+    return { kind: 'start', logId, at: { lsn: place.lsn, chain: place.chain }, reason }
+  }
+
+  /** NO_SUCH_VERSION when the body is none of the bucket's; the chunk store's errors. */
+  async *body(peer: number, request: BodyRequest, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    const { catalog, chunks, writes } = this.#options
+    const { bucket } = this.#shared(peer, request.bucket)
+    const owner = catalog.writeOwner(request.writeId)
+    if (owner?.bucketId !== bucket.id) throw new StorageError('NO_SUCH_VERSION', 'the body is not here')
+    const unpin = writes.pin(request.writeId)
+    try {
+      let at = request.offset
+      while (at < owner.byteLength) {
+        const inChunk = at % owner.chunkBytes
+        const length = Math.min(pullLimits.granuleBytes, owner.chunkBytes - inChunk, owner.byteLength - at)
+        const id = chunkId(owner.writeId, Math.floor(at / owner.chunkBytes))
+        const buffer = await chunks.get(id, inChunk, length, signal, backgroundClass)
+        // The tunnel keeps what it is given: the pool's buffer goes back now.
+        const piece = Uint8Array.from(buffer.bytes)
+        buffer.release()
+        if (piece.length !== length)
+          throw new StorageError('CORRUPT_CHUNK', 'a chunk is shorter than it should be')
+        yield piece
+        at += length
+      }
+    } finally {
+      unpin()
+    }
+  }
+
+  #isWritten({ mode, primary }: ReplicationRule): boolean {
+    return mode === 'multi' || primary === this.#options.regionId
+  }
+
+  #shared(peer: number, name: string): { bucket: BucketRecord; rule: ReplicationRule } {
+    const { catalog } = this.#options
+    const bucket = catalog.bucket(name)
+    const rule = bucket === undefined ? undefined : catalog.replication.rule(bucket.id)
+    // One answer for what is not there and what is not theirs: a region learns no names that it does not share.
+    if (bucket === undefined || rule === undefined || !rule.members.includes(peer)) {
+      throw new StorageError('NO_SUCH_BUCKET', 'no bucket of this name is shared with the region')
+    }
+    return { bucket, rule }
+  }
+}

@@ -1,0 +1,60 @@
+import type { Catalog } from '../../core/contract/catalog.ts'
+import type { Logger } from '../../core/contract/logger.ts'
+
+/** Entries in front of the slowest member up to which a full synchronization is written: it takes no more space than that. */
+const mostBackfillAhead = 2048
+/** Steps of one kind before others have a turn. */
+const stepsAtOnce = 32
+
+export interface TendOptions {
+  readonly catalog: Pick<Catalog, 'bucketById' | 'replication' | 'submit'>
+  readonly log: Logger
+}
+
+/**
+ * Looks after one outbox of this region: writes the next steps of a full synchronization as fast as members take them, forgets what
+ * every member has, and lets go who holds up more than the retention allows. `isLate`: also ask for what only time brings about.
+ */
+export async function tendOutbox(
+  { catalog, log }: TendOptions,
+  bucketId: number,
+  isLate: boolean,
+): Promise<void> {
+  const { replication } = catalog
+  for (let step = 0; step < stepsAtOnce && mayBackfill(catalog, bucketId); step++) {
+    await catalog.submit({ type: 'backfill', bucketId })
+  }
+  for (let step = 0; step < stepsAtOnce; step++) {
+    const outbox = replication.outbox(bucketId)
+    if (outbox === undefined || outbox.head.lsn === outbox.trimmed.lsn) return
+    if (leastAcknowledged(catalog, bucketId, outbox.head.lsn) <= outbox.trimmed.lsn && !isLate) return
+    const { done, dropped } = await catalog.submit({ type: 'trim-outbox', bucketId })
+    for (const region of dropped) {
+      const bucket = catalog.bucketById(bucketId)?.name
+      log.error(
+        { bucket, region },
+        'a region is further behind than the outbox is kept: it has to synchronize the bucket in full',
+      )
+    }
+    if (done) return
+  }
+}
+
+function leastAcknowledged(
+  { replication }: Pick<Catalog, 'replication'>,
+  bucketId: number,
+  head: number,
+): number {
+  return replication
+    .members(bucketId)
+    .reduce(
+      (least, { acknowledged, needsFullSync }) => (needsFullSync ? least : Math.min(least, acknowledged)),
+      head,
+    )
+}
+
+function mayBackfill(catalog: Pick<Catalog, 'replication'>, bucketId: number): boolean {
+  const outbox = catalog.replication.outbox(bucketId)
+  if (outbox?.backfill === undefined) return false
+  return outbox.head.lsn - leastAcknowledged(catalog, bucketId, outbox.head.lsn) < mostBackfillAhead
+}

@@ -1,0 +1,170 @@
+import type { Clock } from '../../core/contract/clock.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import type { RegionTunnels, TunnelStream } from '../../core/contract/tunnel.ts'
+import { MessageReader, MessageWriter } from '../framing/messages.ts'
+import {
+  type BodyRequest,
+  type OffersReply,
+  type OffersRequest,
+  type PeerRegion,
+  type PullReply,
+  type PullRequest,
+  pullLimits,
+} from './peer.ts'
+import {
+  decode,
+  encode,
+  expectEnd,
+  expectType,
+  messageType,
+  offersSchema,
+  pullSchema,
+  replicationTopic,
+} from './wire.ts'
+
+/** An answer that shows no sign of life for so long is given up. */
+const silenceMs = 30_000
+
+/** Another region behind its tunnel. */
+export class TunnelPeer implements PeerRegion {
+  readonly regionId: number
+  readonly #tunnels: Pick<RegionTunnels, 'open'>
+  readonly #clock: Clock
+
+  constructor(tunnels: Pick<RegionTunnels, 'open'>, clock: Clock, regionId: number) {
+    this.#tunnels = tunnels
+    this.#clock = clock
+    this.regionId = regionId
+  }
+
+  async offers(request: OffersRequest, signal: AbortSignal): Promise<OffersReply> {
+    const answer = this.#ask({ kind: 'offers', ...request }, signal)
+    try {
+      const { offers, ...rest } = decode(offersSchema, await answer.next(messageType.answer, request.waitMs))
+      await answer.end()
+      return {
+        ...rest,
+        offers: offers.map(({ log, ...offer }) => (log === undefined ? offer : { ...offer, log })),
+      }
+    } finally {
+      answer.close()
+    }
+  }
+
+  async pull(request: PullRequest, signal: AbortSignal): Promise<PullReply> {
+    const answer = this.#ask({ kind: 'pull', ...request }, signal)
+    try {
+      const head = decode(pullSchema, await answer.next(messageType.answer))
+      if (head.kind === 'start') {
+        await answer.end()
+        return head
+      }
+      if (head.count > pullLimits.entries)
+        throw new StorageError('PROTOCOL_ERROR', 'more entries than asked for')
+      const entries: Uint8Array[] = []
+      while (entries.length < head.count) entries.push(await answer.next(messageType.entry))
+      await answer.end()
+      return { kind: 'entries', entries, head: head.head, chain: head.chain }
+    } finally {
+      answer.close()
+    }
+  }
+
+  async *body(request: BodyRequest, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    const answer = this.#ask({ kind: 'body', ...request }, signal)
+    try {
+      for (;;) {
+        const piece = await answer.nextOrEnd(messageType.piece)
+        if (piece === undefined) return
+        yield piece
+      }
+    } finally {
+      answer.close()
+    }
+  }
+
+  #ask(request: object, signal: AbortSignal): Answer {
+    return new Answer(this.#tunnels, this.#clock, this.regionId, request, signal)
+  }
+}
+
+/** One stream: a request, and its answer as it comes. */
+class Answer {
+  readonly #clock: Clock
+  readonly #signal: AbortSignal
+  readonly #opened: Promise<{ reader: MessageReader; stream: TunnelStream }>
+  #isOver = false
+
+  constructor(
+    tunnels: Pick<RegionTunnels, 'open'>,
+    clock: Clock,
+    regionId: number,
+    request: object,
+    signal: AbortSignal,
+  ) {
+    this.#clock = clock
+    this.#signal = signal
+    this.#opened = (async () => {
+      const stream = await tunnels.open(regionId, replicationTopic, signal)
+      const writer = new MessageWriter(stream.writable)
+      await writer.send(messageType.request, encode(request))
+      await writer.end()
+      return { reader: new MessageReader(stream.readable), stream }
+    })()
+    this.#opened.catch(() => undefined)
+  }
+
+  async next(type: number, extraMs = 0): Promise<Uint8Array> {
+    return this.#within(extraMs, async ({ reader }) => expectType(await reader.expect(), type))
+  }
+
+  async nextOrEnd(type: number): Promise<Uint8Array | undefined> {
+    return this.#within(0, async ({ reader }) => {
+      const message = await reader.read()
+      if (message !== undefined) return expectType(message, type)
+      this.#isOver = true
+      return undefined
+    })
+  }
+
+  async end(): Promise<void> {
+    await this.#within(0, async ({ reader }) => {
+      await expectEnd(reader)
+      this.#isOver = true
+    })
+  }
+
+  /** A stream that was not read to its end is given up. */
+  close(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#opened
+      .then(async ({ reader, stream }) => {
+        await reader.cancel('not wanted any more')
+        await stream.writable.abort('not wanted any more')
+      })
+      .catch(() => undefined)
+  }
+
+  async #within<T>(
+    extraMs: number,
+    work: (opened: { reader: MessageReader; stream: TunnelStream }) => Promise<T>,
+  ): Promise<T> {
+    const over = new AbortController()
+    const silence = this.#clock.sleep(silenceMs + extraMs, over.signal).then(() => {
+      throw new StorageError('DEADLINE_EXCEEDED', 'the other region has fallen silent')
+    })
+    silence.catch(() => undefined)
+    const stopped = new Promise<never>((_, reject) => {
+      const stop = (): void => reject(StorageError.from(this.#signal.reason, 'CANCELLED'))
+      if (this.#signal.aborted) stop()
+      this.#signal.addEventListener('abort', stop, { once: true, signal: over.signal })
+    })
+    stopped.catch(() => undefined)
+    try {
+      return await Promise.race([this.#opened.then(work), silence, stopped])
+    } finally {
+      over.abort()
+    }
+  }
+}

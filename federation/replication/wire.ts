@@ -1,0 +1,147 @@
+import { Packr, Unpackr } from 'msgpackr'
+import { z } from 'zod'
+import { type ErrorCode, isErrorCode, StorageError } from '../../core/contract/errors.ts'
+import { writeIdBytes } from '../../core/contract/ids.ts'
+import { replicationLimits } from '../../core/contract/replication.ts'
+import type { Message, MessageReader, MessageWriter } from '../framing/messages.ts'
+
+/**
+ * What the two ends of the topic `replication` say: one request for each stream, as msgpack, then the answer. Everything that comes
+ * from another region is checked here.
+ */
+export const replicationTopic = 'replication'
+
+export const messageType = {
+  request: 1,
+  /** msgpack; of `offers` all of the answer, of `pull` what goes before the entries. */
+  answer: 2,
+  /** One entry of an outbox, as it is stored. */
+  entry: 3,
+  /** Bytes of a body. */
+  piece: 4,
+  /** Instead of, or in the middle of, an answer. */
+  error: 5,
+} as const
+
+const packr = new Packr({ useRecords: false, variableMapSize: true })
+const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' })
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+const region = z.int().min(0).max(0xffff)
+const bytes = (length: number) =>
+  z
+    .instanceof(Uint8Array)
+    .refine((value) => value.length === length, `expected ${length} bytes`)
+    .transform((value) => new Uint8Array(value))
+const name = z.string().min(1).max(255)
+const point = z.strictObject({ lsn: count, chain: bytes(32) })
+const logId = z.string().max(24)
+
+const rule = z.strictObject({
+  mode: z.enum(['single', 'multi']),
+  primary: region,
+  epoch: count.min(1),
+  members: z.array(region).min(2).max(replicationLimits.members),
+  prefix: z.string().max(1024),
+  rpoMs: count.min(1000),
+  retentionMs: count.min(1000),
+  retentionBytes: count.min(1024 * 1024),
+})
+
+export const requestSchema = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('offers'),
+    after: z.string().max(255),
+    seen: z.string().max(64),
+    waitMs: count,
+  }),
+  z.strictObject({
+    kind: z.literal('pull'),
+    bucket: name,
+    logId,
+    after: point,
+    watermark: count,
+    limit: count.min(1),
+  }),
+  z.strictObject({ kind: z.literal('body'), bucket: name, writeId: bytes(writeIdBytes), offset: count }),
+])
+
+export const offersSchema = z.object({
+  offers: z
+    .array(
+      z.object({
+        bucket: name,
+        rule,
+        log: z
+          .object({
+            id: logId,
+            head: count,
+            headTime: z.strictObject({ ms: count, counter: z.int().min(0).max(0xffff) }),
+          })
+          .optional(),
+      }),
+    )
+    .max(10_000),
+  truncated: z.boolean(),
+  tag: z.string().max(64),
+  nowMs: count,
+})
+
+export const pullSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('entries'), count: count, head: count, chain: bytes(32) }),
+  z.object({ kind: z.literal('start'), logId, at: point, reason: z.string().max(1024) }),
+])
+
+const errorSchema = z.object({ code: z.string().max(64), reason: z.string().max(4096) })
+
+export const encode = (value: unknown): Uint8Array => new Uint8Array(packr.pack(value))
+
+/** PROTOCOL_ERROR. */
+export function decode<S extends z.ZodType>(schema: S, payload: Uint8Array): z.output<S> {
+  let value: unknown
+  try {
+    value = unpackr.unpack(payload)
+  } catch (cause) {
+    throw new StorageError('PROTOCOL_ERROR', 'a message of replication is not msgpack', { cause })
+  }
+  const checked = schema.safeParse(value)
+  if (checked.success) return checked.data
+  const [issue] = checked.error.issues
+  throw new StorageError(
+    'PROTOCOL_ERROR',
+    `a message of replication: ${issue?.path.join('.')}: ${issue?.message}`,
+  )
+}
+
+/** Codes that the other end only has for its own way to us; told to us they would be taken for ours. */
+const pathCodes: ReadonlySet<ErrorCode> = new Set([
+  'PEER_UNREACHABLE',
+  'PROTOCOL_ERROR',
+  'CANCELLED',
+  'DEADLINE_EXCEEDED',
+  'CLOSED',
+])
+
+export async function sendError(writer: MessageWriter, reason: unknown): Promise<void> {
+  const error = StorageError.from(reason)
+  await writer.send(messageType.error, encode({ code: error.code, reason: error.reason.slice(0, 4096) }))
+}
+
+/** The payload of a message of this type. What the other region answers instead is thrown. */
+export function expectType({ type, payload }: Message, expected: number): Uint8Array {
+  if (type === messageType.error) {
+    const { code, reason } = decode(errorSchema, payload)
+    const known = isErrorCode(code) && !pathCodes.has(code) ? code : 'UNAVAILABLE'
+    throw new StorageError(known, `the other region: ${reason}`)
+  }
+  if (type !== expected) {
+    throw new StorageError('PROTOCOL_ERROR', `a message of type ${type} where ${expected} must be`)
+  }
+  return payload
+}
+
+export async function expectEnd(reader: MessageReader): Promise<void> {
+  if ((await reader.read()) !== undefined) {
+    throw new StorageError('PROTOCOL_ERROR', 'an answer goes on behind its end')
+  }
+}
