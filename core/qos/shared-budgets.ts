@@ -52,6 +52,7 @@ export class SharedBudgets {
   readonly #stopped = new AbortController()
   /** What was asked of this gateway lately, by budget: requests in one interval, smoothed. */
   #own = new Map<string, number>()
+  #hasTold = false
 
   constructor(clock: Clock, tables: Readonly<Record<BudgetKind, BudgetTable>>, region: BudgetRegion) {
     this.#clock = clock
@@ -112,12 +113,19 @@ export class SharedBudgets {
       }
     }
     this.#own = next
+    // What was told last fades at the others by itself: a region that nobody uses is not woken up five times a second.
+    const isNews = told.length > 0 || this.#hasTold
+    this.#hasTold = told.length > 0
+    if (isNews) this.#tell(told)
+    const now = this.#clock.monotonic()
+    for (const kind of kinds) this.#tables[kind].applyShares(now)
+  }
+
+  #tell(told: [BudgetKind, string, number][]): void {
     const isTruncated = told.length > maxDemands
     if (isTruncated) told.sort(([, , one], [, , other]) => other - one)
     const message = { truncated: isTruncated, demands: told.slice(0, maxDemands) }
     this.#region.send(Buffer.from(JSON.stringify(message)))
-    const now = this.#clock.monotonic()
-    for (const kind of kinds) this.#tables[kind].applyShares(now)
   }
 
   #shareOf(key: string): number {

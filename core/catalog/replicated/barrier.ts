@@ -1,10 +1,16 @@
 import { StorageError } from '../../contract/errors.ts'
-import { majorityOf, voterName } from './generation.ts'
-import { peerRequest, placeAnswer, topic } from './peer-messages.ts'
+import { allVoters, majorityOf, type VoterSet, voterId, voterName } from './generation.ts'
+import { type PlaceAnswer, peerRequest, placeAnswer, topic } from './peer-messages.ts'
 import type { Replica } from './replica.ts'
 
 /** Longest wait for a linearizable read point; UNAVAILABLE then. */
 export const barrierMs = 5000
+/** Those who were not asked at first are when the others take longer than so many times what they usually do, within bounds. */
+const hedgeTimes = 4
+const leastHedgeMs = 10
+const mostHedgeMs = 250
+/** One that did not answer is not waited for so long: then it has its turn again. */
+const silentMs = 5000
 
 /**
  * The read point: a majority of the voters says how far it has come; whatever was acknowledged before was held by a majority, so one
@@ -15,6 +21,11 @@ export class Barrier {
   private readonly replica: Replica
   private asking: Promise<number> | undefined
   private next: Promise<number> | undefined
+  /** Voters that did not answer when they were asked last, and when that was. */
+  private readonly silent = new Map<string, number>()
+  /** How long an answer takes, smoothed; a guess at first. */
+  private usualMs = 5
+  private asked: { readonly log: string; readonly message: Uint8Array } | undefined
 
   constructor(replica: Replica) {
     this.replica = replica
@@ -57,39 +68,82 @@ export class Barrier {
 
   private async askVoters(): Promise<number> {
     const { replica } = this
-    const { row, options, pace } = replica
+    const { row, pace } = replica
     const sets = row.voterSets
     if (sets.length === 0) throw new StorageError('UNAVAILABLE', 'the region has not been founded yet')
     const places = new Map<string, number>([[replica.selfId, replica.store.position]])
-    const voters = new Set(sets.flatMap((set) => set.voters))
-    voters.delete(replica.selfId)
-    const message = peerRequest.encode({ type: 'place', log: row.founding?.log ?? '' })
-    const { signal } = replica.closing
-    let open = voters.size
-    const isEnough = (): boolean =>
-      sets.every(
-        (set) => set.voters.filter((voter) => places.has(voter)).length >= majorityOf(set.voters.length),
-      )
-    for (const voter of voters) {
-      const name = voterName(voter)
-      options.peers
-        .request(name, topic, message, { deadlineMs: pace.requestMs, signal })
-        .then((bytes) => {
-          const { incarnation, position } = placeAnswer.decode(bytes)
-          places.set(`${name} ${incarnation}`, position)
-        })
-        .catch(() => undefined)
-        .finally(() => {
-          open--
-          replica.changed()
-        })
+    const isEnough = (): boolean => isMajority(sets, (voter) => places.has(voter))
+    const message = this.question(row.founding?.log ?? '')
+    const asked = new Set<string>([replica.selfId])
+    let open = 0
+    let isLacking = false
+    const ask = (voter: string): void => {
+      asked.add(voter)
+      open++
+      const settle = (answer?: PlaceAnswer): void => {
+        open--
+        if (answer !== undefined) places.set(voterId(voterName(voter), answer.incarnation), answer.position)
+        // Also one that began anew: it has another vote, or none.
+        if (!places.has(voter)) isLacking = true
+        replica.changed()
+      }
+      this.place(voter, message).then(settle, () => settle())
     }
-    await replica.until(() => isEnough() || open === 0, signal, pace.requestMs)
+    const voters = this.inTurn(sets)
+    // As many as are needed, unless they are known not to answer; the others when one of these is not there, or slow.
+    for (const voter of voters) {
+      if (isMajority(sets, (other) => asked.has(other))) break
+      if (this.isThere(voter)) ask(voter)
+    }
+    const { signal } = replica.closing
+    if (isMajority(sets, (voter) => asked.has(voter))) {
+      const hedgeMs = Math.min(mostHedgeMs, Math.max(leastHedgeMs, hedgeTimes * this.usualMs))
+      await replica.until(() => isEnough() || isLacking, signal, hedgeMs)
+    }
+    if (!isEnough()) {
+      for (const voter of asked) if (!places.has(voter)) this.silent.set(voter, replica.nowMs())
+      for (const voter of voters) if (!asked.has(voter)) ask(voter)
+      await replica.until(() => isEnough() || open === 0, signal, pace.requestMs)
+    }
     if (!isEnough()) {
       throw new StorageError('UNAVAILABLE', 'a majority of the voters of the region cannot be reached')
     }
     return Math.max(...places.values())
   }
+
+  private async place(voter: string, message: Uint8Array): Promise<PlaceAnswer> {
+    const { options, pace, closing } = this.replica
+    const request = { deadlineMs: pace.requestMs, signal: closing.signal }
+    const sentMs = this.replica.nowMs()
+    const answer = placeAnswer.decode(await options.peers.request(voterName(voter), topic, message, request))
+    this.silent.delete(voter)
+    this.usualMs += (this.replica.nowMs() - sentMs - this.usualMs) / 8
+    return answer
+  }
+
+  private isThere(voter: string): boolean {
+    const { options } = this.replica
+    const silentSinceMs = this.silent.get(voter) ?? Number.NEGATIVE_INFINITY
+    if (this.replica.nowMs() - silentSinceMs < silentMs) return false
+    return options.peers.connected().includes(voterName(voter))
+  }
+
+  /** All but this node, each node beginning with another one: so each is asked as much as it asks. */
+  private inTurn(sets: readonly VoterSet[]): readonly string[] {
+    const { selfId } = this.replica
+    const voters = [...allVoters(sets)].sort()
+    for (const voter of this.silent.keys()) if (!voters.includes(voter)) this.silent.delete(voter)
+    return [...voters.filter((voter) => voter > selfId), ...voters.filter((voter) => voter < selfId)]
+  }
+
+  private question(log: string): Uint8Array {
+    if (this.asked?.log !== log) this.asked = { log, message: peerRequest.encode({ type: 'place', log }) }
+    return this.asked.message
+  }
+}
+
+function isMajority(sets: readonly VoterSet[], has: (voter: string) => boolean): boolean {
+  return sets.every(({ voters }) => voters.filter(has).length >= majorityOf(voters.length))
 }
 
 const setNames = ({ row }: Replica): string => row.voterSets.map(({ voters }) => voters.join()).join(';')

@@ -8,7 +8,7 @@ import { LmdbTables, type PinnedTables } from '../lmdb-tables.ts'
 import { readMeta } from '../meta.ts'
 import { rowKey, rowValue, type TableReader, type Tables } from '../tables.ts'
 import { joinBytes, splitBytes } from '../writer-protocol.ts'
-import type { ReplicaRow } from './generation.ts'
+import { newReplicaRow, type ReplicaRow } from './generation.ts'
 import type { AppliedRecord, FetchHeader } from './peer-messages.ts'
 import { readChain, readReplicaRow } from './replica-rows.ts'
 import type { AppliedEntry, ArrivedCopy, ReplicaChange, ReplicaStore } from './replica-store.ts'
@@ -63,7 +63,7 @@ export class LmdbReplicaStore implements ReplicaStore {
   private constructor(options: LmdbReplicaStoreOptions, state: OpenState, opened: ReplicaWriterState) {
     this.options = options
     this.state = state
-    this.row = opened.row
+    this.row = opened.row ?? newReplicaRow(options.incarnation)
     this.position = opened.position
     this.chain = opened.chain
     this.isSpaceLow = opened.isSpaceLow
@@ -119,7 +119,7 @@ export class LmdbReplicaStore implements ReplicaStore {
     for (let at = 0; at * 32 < chains.byteLength; at++) {
       this.remember(before + 1 + at, new Uint8Array(chains.slice(at * 32, at * 32 + 32)))
     }
-    this.take(state)
+    this.take(state, row)
     this.pinCandidate()
     return splitBytes(applied).map((packed, index): AppliedEntry => {
       const bytes = Buffer.from(packed.buffer, packed.byteOffset, packed.length)
@@ -268,10 +268,11 @@ export class LmdbReplicaStore implements ReplicaStore {
     return this.shown.rows
   }
 
-  private take({ position, chain, row, isSpaceLow }: ReplicaWriterState): void {
+  private take(state: ReplicaWriterState, told: ReplicaChange['row'] = {}): void {
+    const { position, chain, isSpaceLow } = state
     this.position = position
     this.chain = chain
-    this.row = row
+    this.row = state.row ?? { ...this.row, ...told }
     this.isSpaceLow = isSpaceLow
     this.remember(position, chain)
   }

@@ -10,10 +10,8 @@ export const topic = 'catalog'
 /** All that replicas say to each other: packed arrays, checked where they come in. */
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expected bytes')
 const chain = bytes.refine(({ length }) => length === 32, 'a chain has 32 bytes')
-const position = z
-  .int()
-  .min(0)
-  .max(2 ** 48 - 1)
+const mostPosition = 2 ** 48 - 1
+const position = z.int().min(0).max(mostPosition)
 const name = z.string().max(64)
 const voter = z.string().min(3).max(100)
 const log = z.string().max(32)
@@ -73,19 +71,52 @@ export interface Progress {
   readonly behind?: { readonly position: number; readonly chain: Uint8Array }
 }
 
-const progress = z.tuple([
-  name,
-  log,
-  ballot,
-  ballot,
-  position,
-  chain,
-  position,
-  position,
-  z.boolean(),
-  z.boolean(),
-  z.tuple([position, chain]).nullable(),
-])
+type PackedProgress = [
+  incarnation: string,
+  log: string,
+  ballot: PackedBallot,
+  promised: PackedBallot,
+  position: number,
+  chain: Uint8Array,
+  sequence: number,
+  confirmed: number,
+  followsOrder: boolean,
+  isWaiting: boolean,
+  behind: [position: number, chain: Uint8Array] | null,
+]
+
+/** By hand what the schemas below do: these come with every commit, and with every round of linearizable reads. */
+const isText = (value: unknown, most: number): boolean => typeof value === 'string' && value.length <= most
+const isPosition = (value: unknown): boolean =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= mostPosition
+const isChain = (value: unknown): boolean => value instanceof Uint8Array && value.length === 32
+const isBallot = (value: unknown): boolean =>
+  Array.isArray(value) &&
+  value.length === 2 &&
+  Number.isSafeInteger(value[0]) &&
+  value[0] >= 0 &&
+  isText(value[1], 64)
+const isBehind = (value: unknown): boolean =>
+  value === null || (Array.isArray(value) && value.length === 2 && isPosition(value[0]) && isChain(value[1]))
+
+function checkProgress(value: unknown): PackedProgress {
+  const isProgress =
+    Array.isArray(value) &&
+    value.length === 11 &&
+    isText(value[0], 64) &&
+    isText(value[1], 32) &&
+    isBallot(value[2]) &&
+    isBallot(value[3]) &&
+    isPosition(value[4]) &&
+    isChain(value[5]) &&
+    isPosition(value[6]) &&
+    isPosition(value[7]) &&
+    typeof value[8] === 'boolean' &&
+    typeof value[9] === 'boolean' &&
+    isBehind(value[10])
+  if (isProgress) return value as PackedProgress
+  throw new StorageError('PROTOCOL_ERROR', 'a message of the catalog about progress is malformed')
+}
 
 export const progressMessage = {
   encode: (value: Progress): Uint8Array =>
@@ -103,7 +134,7 @@ export const progressMessage = {
       value.behind === undefined ? null : [value.behind.position, value.behind.chain],
     ]),
   decode(message: Uint8Array): Progress {
-    const fields = parse(progress, message)
+    const fields = checkProgress(unpack(message))
     const [incarnation, id, by, promised, at, hash, sequence, confirmed, followsOrder, isWaiting, behind] =
       fields
     return {
@@ -133,7 +164,6 @@ export type PeerRequest =
 
 const request = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('prepare'), log, ballot }),
-  z.strictObject({ type: z.literal('place'), log }),
   z.strictObject({ type: z.literal('publish'), log, ballot, record: bytes }),
 ])
 
@@ -141,8 +171,12 @@ export const peerRequest = {
   encode: (value: PeerRequest): Uint8Array =>
     pack(value.type === 'place' ? value : { ...value, ballot: packBallot(value.ballot) }),
   decode(message: Uint8Array): PeerRequest {
-    const value = parse(request, message)
-    return value.type === 'place' ? value : { ...value, ballot: unpackBallot(value.ballot) }
+    const unpacked = unpack(message) as { readonly type?: unknown; readonly log?: unknown } | null
+    if (unpacked?.type === 'place' && isText(unpacked.log, 32)) {
+      return { type: 'place', log: unpacked.log as string }
+    }
+    const value = check(request, unpacked)
+    return { ...value, ballot: unpackBallot(value.ballot) }
   },
 }
 
@@ -200,13 +234,14 @@ export interface PlaceAnswer {
   readonly position: number
 }
 
-const place = z.tuple([name, position])
-
 export const placeAnswer = {
   encode: ({ incarnation, position: at }: PlaceAnswer): Uint8Array => pack([incarnation, at]),
   decode(message: Uint8Array): PlaceAnswer {
-    const [incarnation, at] = parse(place, message)
-    return { incarnation, position: at }
+    const value: unknown = unpack(message)
+    if (Array.isArray(value) && value.length === 2 && isText(value[0], 64) && isPosition(value[1])) {
+      return { incarnation: value[0], position: value[1] }
+    }
+    throw new StorageError('PROTOCOL_ERROR', 'a message of the catalog about a place is malformed')
   },
 }
 
@@ -308,7 +343,11 @@ export const recordsMessage = {
 }
 
 function parse<T>(schema: z.ZodType<T>, message: Uint8Array): T {
-  const checked = schema.safeParse(unpack(message))
+  return check(schema, unpack(message))
+}
+
+function check<T>(schema: z.ZodType<T>, value: unknown): T {
+  const checked = schema.safeParse(value)
   if (checked.success) return checked.data
   throw new StorageError(
     'PROTOCOL_ERROR',

@@ -5,8 +5,13 @@ import { encodeRecord, entryOverheadBytes, recordOverheadBytes } from './stream-
 import type { Submission, Submissions } from './submissions.ts'
 
 export interface PublisherPace {
-  /** Records on their way at one time: what is submitted meanwhile shares the next one. */
+  /**
+   * Records on their way at one time, when much waits. Otherwise it is one, and what is submitted meanwhile shares the next: every
+   * record costs each node of the region more than the entries in it do.
+   */
   readonly window: number
+  /** So much is worth a record of its own. */
+  readonly muchBytes: number
   readonly maxRecordBytes: number
   /** A publication that was not answered by then may have happened. */
   readonly publishMs: number
@@ -17,6 +22,7 @@ export interface PublisherPace {
 
 export const defaultPublisherPace: PublisherPace = {
   window: 4,
+  muchBytes: 64 * 1024,
   maxRecordBytes: 512 * 1024,
   publishMs: 2500,
   echoMs: 2500,
@@ -52,12 +58,7 @@ export class Publisher {
 
   private publishWaiting(): void {
     const { replica, submissions, pace } = this
-    while (
-      this.onTheWay < pace.window &&
-      submissions.hasQueued &&
-      replica.publishing !== undefined &&
-      replica.isActive
-    ) {
+    while (this.hasRoom() && submissions.hasQueued && replica.publishing !== undefined && replica.isActive) {
       const { founding } = replica.row
       if (founding === undefined) return
       const room = Math.min(pace.maxRecordBytes, replica.options.streams.maxRecordBytes) - recordOverheadBytes
@@ -74,6 +75,11 @@ export class Publisher {
           this.pump()
         })
     }
+  }
+
+  private hasRoom(): boolean {
+    const { onTheWay, pace } = this
+    return onTheWay === 0 || (onTheWay < pace.window && this.submissions.hasQueuedBytes(pace.muchBytes))
   }
 
   private async publish(

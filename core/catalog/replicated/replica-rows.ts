@@ -94,11 +94,14 @@ export function applyChange(
   const next: ReplicaRow = {
     ...row,
     ...change.row,
-    voterSets: settleVoterSets(change.row?.voterSets ?? [...row.voterSets, ...changes], confirmed),
+    voterSets: settleVoterSets(change.row?.voterSets ?? withChanges(row.voterSets, changes), confirmed),
   }
   writeReplicaRow(writer, next)
   return { row: next, applied }
 }
+
+const withChanges = (sets: readonly VoterSet[], changes: readonly VoterSet[]): readonly VoterSet[] =>
+  changes.length === 0 ? sets : [...sets, ...changes]
 
 function votersOf(reader: Pick<TableReader, 'get'>): readonly string[] {
   return readClusterMap(reader)

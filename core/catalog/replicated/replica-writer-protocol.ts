@@ -28,7 +28,8 @@ export type ToReplicaWriter =
 export interface ReplicaWriterState {
   readonly position: number
   readonly chain: Uint8Array
-  readonly row: ReplicaRow
+  /** Absent: a change of rows that changed nothing in it but what the change itself said. */
+  readonly row?: ReplicaRow
   /** Less is free on the device than is to be kept free. */
   readonly isSpaceLow: boolean
 }

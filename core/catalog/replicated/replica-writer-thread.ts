@@ -24,7 +24,7 @@ const tables = new LmdbTables({ directory: settings.directory })
 syncDirectory(settings.directory)
 syncDirectory(dirname(resolve(settings.directory)))
 
-const none = new ArrayBuffer(4)
+const chainBytes = 32
 let row: ReplicaRow | undefined = readReplicaRow(tables.reader)
 
 function syncDirectory(path: string): void {
@@ -47,8 +47,21 @@ function ownRow(): ReplicaRow {
 
 function state(): ReplicaWriterState {
   const { position, chain } = readMeta(tables.reader)
-  const { bavail, bsize } = statfsSync(settings.directory)
-  return { position, chain, row: ownRow(), isSpaceLow: bavail * bsize < settings.minFreeBytes }
+  return { position, chain, row: ownRow(), isSpaceLow: checkSpace() }
+}
+
+const spaceCheckMs = 100
+let spaceCheckedMs = Number.NEGATIVE_INFINITY
+let isSpaceLow = false
+
+function checkSpace(): boolean {
+  const nowMs = performance.now()
+  if (nowMs - spaceCheckedMs >= spaceCheckMs) {
+    const { bavail, bsize } = statfsSync(settings.directory)
+    isSpaceLow = bavail * bsize < settings.minFreeBytes
+    spaceCheckedMs = nowMs
+  }
+  return isSpaceLow
 }
 
 function change(message: Extract<ToReplicaWriter, { type: 'change' }>): FromReplicaWriter {
@@ -63,12 +76,30 @@ function change(message: Extract<ToReplicaWriter, { type: 'change' }>): FromRepl
     applyChange(writer, before, { records, row: message.row }, settings.retainEntries),
   )
   row = result.row
+  const last = result.applied.at(-1)
   return {
     type: 'done',
-    state: state(),
+    state:
+      last === undefined || !isOnlyFurther(before, row)
+        ? state()
+        : { ...placeOf(last), isSpaceLow: checkSpace() },
     applied: joinBytes(result.applied.map(packApplied)),
-    chains: Uint8Array.from(Buffer.concat(result.applied.map(({ chain }) => chain))).buffer,
+    chains: joinChains(result.applied),
   }
+}
+
+const placeOf = ({ position, chain }: Applied): Pick<Applied, 'position' | 'chain'> => ({ position, chain })
+
+/** What every batch of entries changes, and nothing else: the owner of the thread has said it itself. */
+const isOnlyFurther = (before: ReplicaRow, after: ReplicaRow): boolean =>
+  before.voterSets === after.voterSets &&
+  before.promised === after.promised &&
+  before.founding === after.founding
+
+function joinChains(applied: readonly Applied[]): ArrayBuffer {
+  const joined = new Uint8Array(applied.length * chainBytes)
+  for (const [index, { chain }] of applied.entries()) joined.set(chain, index * chainBytes)
+  return joined.buffer
 }
 
 /** Session, sequence u48, answer. */
@@ -106,14 +137,19 @@ function serve(message: ToReplicaWriter): FromReplicaWriter {
       return {
         type: 'done',
         state: { position, chain, row: found, isSpaceLow: false },
-        applied: none,
-        chains: none,
+        applied: joinBytes([]),
+        chains: new ArrayBuffer(0),
       }
     }
     case 'close':
       break
   }
-  return { type: 'done', state: message.type === 'adopt' ? state() : emptyState, applied: none, chains: none }
+  return {
+    type: 'done',
+    state: message.type === 'adopt' ? state() : emptyState,
+    applied: joinBytes([]),
+    chains: new ArrayBuffer(0),
+  }
 }
 
 const emptyState: ReplicaWriterState = {
@@ -140,7 +176,7 @@ port.on('message', (message: ToReplicaWriter) => {
       : StorageError.from(error)
     answer = { type: 'failed', code, reason }
   }
-  port.postMessage(answer)
+  port.postMessage(answer, answer.type === 'done' ? [answer.applied, answer.chains] : [])
   if (answer.type !== 'failed' && message.type !== 'close') return
   port.close()
   void tables.close()

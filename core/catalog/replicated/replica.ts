@@ -143,6 +143,7 @@ export class Replica {
     this.changed()
     await this.running
     await this.last.catch(() => undefined)
+    this.watchers.close()
   }
 
   /** One after the other: whatever reads what was promised and writes what follows from it. */

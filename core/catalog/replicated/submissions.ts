@@ -63,6 +63,15 @@ export class Submissions {
     return this.queue.length > 0
   }
 
+  hasQueuedBytes(atLeast: number): boolean {
+    let bytes = 0
+    for (const submission of this.queue) {
+      bytes += submission.bytes.length
+      if (bytes >= atLeast) return true
+    }
+    return false
+  }
+
   submit(session: Uint8Array, sequence: number, bytes: Uint8Array): Promise<Acknowledged> {
     if (this.failure !== undefined) return Promise.reject(this.failure)
     const key = keyOf(Buffer.from(session).toString('hex'), sequence)
