@@ -17,6 +17,8 @@ export interface PolicyManifest {
   readonly minHost?: string
   /** Whether it may have a start function. */
   readonly start: boolean
+  /** Hooks that are content with brief questions, which leave fields out; see plugins/abi/STRUCTS.md. */
+  readonly brief?: readonly string[]
   /** What a call of a hook is expected to burn at most; a golden vector that burns more fails. */
   readonly fuel: Readonly<Record<string, number>>
   /** Words for the reason codes of its decisions. */

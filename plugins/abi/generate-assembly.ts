@@ -1,4 +1,5 @@
 import { banner } from './generate-host.ts'
+import { headerFlags } from './idl.ts'
 import type { FieldSpec } from './idl-language.ts'
 import { type Layout, type PlacedField, type PlacedStruct, pascal, scalarBytes } from './layout.ts'
 
@@ -49,6 +50,10 @@ function inputClass(input: PlacedStruct, header: PlacedStruct, items: PlacedStru
   return `/** ${input.spec.doc} */
 @unmanaged
 export class ${input.spec.name} {
+  /** Whether fields are left out; \`Status.AskWhole\` asks for the same question with all of them. */
+  get isBrief(): bool {
+    return (this.flags & ${headerFlags.brief}) != 0
+  }
 ${[...header.fields, ...input.fields].map((field) => accessors(field, 'input', input.spec.name)).join('')}${items_}}
 `
 }

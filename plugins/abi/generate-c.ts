@@ -33,7 +33,7 @@ export function generateC(layout: Layout): string {
 /* The global pando_abi, which C cannot export by value, is added with the manifest by "pando policy build". */
 
 /* What a hook answers; below 0 is an error of the policy. */
-enum { PANDO_DECIDED = 0, PANDO_ABSTAIN = 1 };
+enum { PANDO_DECIDED = 0, PANDO_ABSTAIN = 1, PANDO_ASK_WHOLE = 2 };
 
 enum { PANDO_LOG_DEBUG = 0, PANDO_LOG_INFO = 1, PANDO_LOG_WARN = 2, PANDO_LOG_ERROR = 3 };
 __attribute__((import_module("${abiNames.importModule}"), import_name("${abiNames.log}")))

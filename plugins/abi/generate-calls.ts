@@ -1,7 +1,8 @@
-import { inputStores } from './generate-gates.ts'
-import { banner, presetOutputItem, readerParameters, views, writeItem } from './generate-host.ts'
+import { inputStores, spreadItems, wayName } from './generate-gates.ts'
+import { banner, readerParameters, views, writeItem } from './generate-host.ts'
 import { hookStatus } from './idl.ts'
-import { type Layout, type PlacedHook, pascal } from './layout.ts'
+import { type Layout, type PlacedHook, pascal, placeBriefly } from './layout.ts'
+import { packedAnswer, packedFields } from './packed-answer.ts'
 
 /**
  * The host's hot path, written out once for each hook. A function that five hooks share has one set of type feedback in V8, even as
@@ -15,11 +16,12 @@ export function generateCalls(layout: Layout): string {
   const names = hooks.map(({ spec }) => pascal(spec.name))
   return `${banner('//')}
 import type { ${[...names.flatMap((name) => [`${name}Decision`, `${name}Input`]), ...hooks.flatMap(({ items }) => items?.spec.name ?? [])].join(', ')} } from '../../../core/contract/policy.ts'
-import { writeBytes, writeText } from '../../abi/guest-memory.ts'
+import { type GuestMemory, writeBytes, writeText } from '../../abi/guest-memory.ts'
 import { occupy } from '../guest-door.ts'
-import { abstained, beginSample, type HookRunner, invalid, refused, sampled, trapped } from '../hook-runner.ts'
+import type { HookPort } from '../guest-instance.ts'
+import { abstained, beginSample, forget, type HookRunner, invalid, refused, sampled, trapped } from '../hook-runner.ts'
 import { canaryBucket, compareShadow, type Serving } from '../serving-chain.ts'
-import { ${[...used(Object.keys(idl.enums).map((name) => `number${name}`)), ...names.map((name) => `read${name}Decision`)].join(', ')} } from './policy-structs.ts'
+import { ${[...used(Object.keys(idl.enums).map((name) => `number${name}`)), ...names.map((name) => `read${name}Decision`), ...hooks.filter((hook) => packedFields(hook).length > 0).map(({ spec }) => `type ${pascal(spec.name)}Result`)].join(', ')} } from './policy-structs.ts'
 
 ${bodies}`
 }
@@ -27,44 +29,166 @@ ${bodies}`
 function calls(layout: Layout, hook: PlacedHook): string {
   const { name } = hook.spec
   const upper = pascal(name)
-  const also: Readonly<Record<string, string>> = {
-    'count: number': `, input.${hook.items?.spec.property ?? ''}.length`,
-    'classCount: number': ', runner.classCount',
-  }
-  const told = readerParameters(hook)
-    .map((parameter) => also[parameter] ?? '')
-    .join('')
   return `/** Asks one version for \`${name}\`. Never throws. \`undefined\` = no decision: the next in the chain is asked. */
 export function ask${upper}(runner: HookRunner<'${name}'>, input: ${upper}Input): ${upper}Decision | undefined {
-  const { port, seat, counters, result } = runner
+  const { port, counters } = runner
   if (port === undefined) return undefined
   const left = counters.left - 1
   counters.left = left
-  const isSampled = left === 0
-  const startMs = isSampled ? beginSample(runner) : 0
+  if (left === 0) return measure${upper}(runner, port, input)
+  return port.briefGate === undefined ? ask${upper}Whole(runner, port, input) : ask${upper}Briefly(runner, port, input)
+}
+
+/** One call of many, apart from the others: what only it needs would be kept over the call into the guest in all of them. */
+function measure${upper}(runner: HookRunner<'${name}'>, port: HookPort, input: ${upper}Input): ${upper}Decision | undefined {
+  const startMs = beginSample(runner)
+  const decision = port.briefGate === undefined ? ask${upper}Whole(runner, port, input) : ask${upper}Briefly(runner, port, input)
+  // After a trap nothing can be told of the instance.
+  if (runner.port === port) sampled(runner, startMs, input, decision)
+  return decision
+}
+
+${question(layout, hook, false)}
+${question(layout, hook, true)}
+${packedFields(hook).length > 0 ? `${unpack(hook)}\n${settle(hook)}\n` : ''}${decide(name, upper)}`
+}
+
+/** One call of the guest. */
+function question(layout: Layout, hook: PlacedHook, isBrief: boolean): string {
+  const { name } = hook.spec
+  const upper = pascal(name)
+  const fields = hook.input.byteLength + (hook.items ? hook.items.spec.most * hook.items.byteLength : 0)
+  const after = isBrief
+    ? `/** And leaves nothing of it behind that a brief question does not have. */
+function ask${upper}AfterAll(runner: HookRunner<'${name}'>, port: HookPort, input: ${upper}Input): ${upper}Decision | undefined {
+  const decision = ask${upper}Whole(runner, port, input)
+  forget(port, ${fields})
+  return decision
+}
+
+`
+    : ''
+  const askWhole = isBrief
+    ? `if (status === ${hookStatus.askWhole}) return ask${upper}AfterAll(runner, port, input)\n      `
+    : ''
+  const answer =
+    packedFields(hook).length > 0
+      ? `    if (status < ${packedAnswer} || !unpack${upper}(${packedFields(hook).some(({ below }) => below === 0) ? 'memory, ' : ''}status${told(hook, 'input')}, result)) {
+      ${askWhole}if (!settle${upper}(runner, memory, status)) return undefined
+    }
+`
+      : `    if (status !== ${hookStatus.decided}) {
+      ${askWhole}if (status !== ${hookStatus.abstain}) refused(runner, status)
+      return abstained(runner)
+    }
+    const problem = read${upper}Decision(memory${told(hook, 'input')}, result)
+    if (problem !== undefined) return invalid(runner, problem)
+`
+  return `${after}function ask${upper}${isBrief ? 'Briefly' : 'Whole'}(runner: HookRunner<'${name}'>, port: HookPort, input: ${upper}Input): ${upper}Decision | undefined {
+  const { seat, result } = runner
   try {
     const { memory } = port
     if (seat.occupant !== port) occupy(seat, port)
-${handOver(layout, hook)}    if (status !== ${hookStatus.decided}) {
-      if (status !== ${hookStatus.abstain}) refused(runner, status)
-      return abstained(runner, isSampled, startMs, input)
-    }
-    const problem = read${upper}Decision(memory${told}, result)
-    if (problem !== undefined) {
-      invalid(runner, problem)
-      return undefined
-    }
-  } catch (reason) {
+${handOver(layout, hook, isBrief)}${answer}  } catch (reason) {
     trapped(runner, port, reason)
     return undefined
   }
-  counters.countReason(result.reason)
-  if (isSampled) sampled(runner, startMs, input, result)
+  runner.counters.countReason(result.reason)
   return result
 }
+`
+}
 
-/** The decision of the first in the chain that has one, else of the fallback. */
+/** What a reader is told besides memory and result. */
+function told(hook: PlacedHook, input: string): string {
+  const also: Readonly<Record<string, string>> = {
+    'count: number': `, ${input}.${hook.items?.spec.property ?? ''}.length`,
+    'classCount: number': ', runner.classCount',
+  }
+  return readerParameters(hook)
+    .map((parameter) => also[parameter] ?? '')
+    .join('')
+}
+
+/** The way of most answers: they fit into the number that the gate gives back, and no memory is looked at. */
+function unpack(hook: PlacedHook): string {
+  const upper = pascal(hook.spec.name)
+  const lines = packedFields(hook).flatMap(({ field, below, shift, values }) => {
+    const { spec, offset } = field
+    const bits = shift === 0 ? 'answer' : `(answer >>> ${shift})`
+    if (below === 0) {
+      const { range } = spec.kind === 'number' ? spec : {}
+      if (typeof range?.to !== 'number') throw new Error(`${spec.name} has no range`)
+      return [
+        `if ((${bits} & 1) === 0) result.${spec.name} = 0`,
+        'else {',
+        `  const ${spec.name} = memory.${spec.type}[(memory.output >>> 3) + ${offset / 8}] as number`,
+        `  if (!(${spec.name} >= ${range.from} && ${spec.name} <= ${range.to})) return false`,
+        `  result.${spec.name} = ${spec.name}`,
+        '}',
+      ]
+    }
+    const number = `${bits} & ${2 ** Math.ceil(Math.log2(below)) - 1}`
+    if (values === undefined) {
+      const isClass = spec.kind === 'number' && spec.range?.to === 'classes'
+      return [
+        `const ${spec.name} = ${number}`,
+        ...(isClass ? [`if (${spec.name} >= classCount) return false`] : []),
+        `result.${spec.name} = ${spec.name}`,
+      ]
+    }
+    const last = values.at(below - 1)
+    const named = values
+      .slice(0, below - 1)
+      .map((value, at) => `${spec.name} === ${at} ? '${value}' : `)
+      .join('')
+    return [`const ${spec.name} = ${number}`, `result.${spec.name} = ${named}'${last}'`]
+  })
+  const readsMemory = packedFields(hook).some(({ below }) => below === 0)
+  const blobs = hook.output.fields.filter(({ spec }) => spec.kind === 'blob')
+  const without = blobs.map(({ spec }) => `if (result.${spec.name} !== undefined) delete result.${spec.name}`)
+  return `/** Reads what the gate has packed into its answer. False: it has to be read in full. */
+function unpack${upper}(${readsMemory ? 'memory: GuestMemory, ' : ''}answer: number, ${told(hook, 'input') === '' ? '' : 'classCount: number, '}result: ${upper}Result): boolean {
+${[...lines, ...without].map((line) => `  ${line}\n`).join('')}  return true
+}
+`
+}
+
+function settle(hook: PlacedHook): string {
+  const { name } = hook.spec
+  const upper = pascal(name)
+  return `/** Of any other answer. True: the result holds a decision. */
+function settle${upper}(runner: HookRunner<'${name}'>, memory: GuestMemory, status: number): boolean {
+  if (status !== ${hookStatus.decided} && status < ${packedAnswer}) {
+    if (status !== ${hookStatus.abstain}) refused(runner, status)
+    abstained(runner)
+    return false
+  }
+  const problem = read${upper}Decision(memory${told(hook, 'input')}, runner.result)
+  if (problem !== undefined) invalid(runner, problem)
+  return problem === undefined
+}
+`
+}
+
+function decide(name: string, upper: string): string {
+  return `/** The decision of the first in the chain that has one, else of the fallback. */
 export function decide${upper}(serving: Serving, input: ${upper}Input): ${upper}Decision {
+  const sole = serving.soles.${name}
+  if (sole === undefined) return decide${upper}ByChain(serving, input)
+  return ask${upper}(sole, input) ?? decide${upper}Without(serving, sole, input)
+}
+
+/** When the only policy has no decision. */
+function decide${upper}Without(serving: Serving, sole: HookRunner<'${name}'>, input: ${upper}Input): ${upper}Decision {
+  const previous = sole.port === undefined ? serving.chains.${name}[0]?.previous : undefined
+  const decision = previous === undefined ? undefined : ask${upper}(previous, input)
+  if (decision !== undefined) return decision
+  serving.fallbackCalls.${name} += 1
+  return serving.fallbacks.${name}(input)
+}
+
+function decide${upper}ByChain(serving: Serving, input: ${upper}Input): ${upper}Decision {
   const chain = serving.chains.${name}
   let decision: ${upper}Decision | undefined
   let shadow: HookRunner<'${name}'> | undefined
@@ -93,9 +217,11 @@ export function decide${upper}(serving: Serving, input: ${upper}Input): ${upper}
 }
 
 /** The lines that bring the input into the guest's memory and call the hook. */
-function handOver(layout: Layout, hook: PlacedHook): string {
-  const { spec, input, items, output, outputItems } = hook
-  const abstain = 'return abstained(runner, isSampled, startMs, input)'
+function handOver(layout: Layout, whole: PlacedHook, isBrief: boolean): string {
+  const hook = isBrief ? placeBriefly(layout, whole).hook : whole
+  const { spec, input, items } = hook
+  const spread = spreadItems(hook, isBrief)
+  const abstain = 'return abstained(runner)'
   const fields = input.fields.flatMap(({ spec: field, offset }) => {
     if (field.kind === 'array')
       return [
@@ -113,21 +239,31 @@ function handOver(layout: Layout, hook: PlacedHook): string {
     ? `${input.byteLength} + itemCount * ${items.byteLength}`
     : String(input.byteLength)
   const itemLines = writeItem(hook, abstain)
-  const presetLines = presetOutputItem(hook)
-  const stored = inputStores(layout, hook).flatMap(({ value }) => (typeof value === 'number' ? [] : [value]))
+  const stored = inputStores(layout, whole, isBrief).flatMap(({ value }) =>
+    typeof value === 'number' ? [] : [value],
+  )
   const lines = [
     ...fields,
-    ...(items
+    ...(spread
+      ? [
+          `const items = input.${spread.spec.property}`,
+          `if (items.length !== ${spread.spec.most}) return ask${pascal(spec.name)}AfterAll(runner, port, input)`,
+          ...Array.from(
+            { length: spread.spec.most },
+            (_, at) => `const item${at} = items[${at}] as ${spread.spec.name}`,
+          ),
+        ]
+      : []),
+    ...(items && !spread
       ? [
           `const items = input.${items.spec.property}`,
           'const itemCount = items.length',
           "// Too many items for the structs of this version: nobody's fault, and not the policy's to decide.",
           `if (itemCount > ${items.spec.most}) ${abstain}`,
           'memory.reattach()',
-          `const { ${views([...itemLines, ...presetLines].join('\n')).join(', ')} } = memory`,
+          `const { ${views(itemLines.join('\n')).join(', ')} } = memory`,
           'const at = memory.input',
           ...(blobs ? [`let blob = ${afterItems}`] : []),
-          ...(presetLines.length > 0 ? ['const out = memory.output'] : []),
           'for (let index = 0; index < itemCount; index += 1) {',
           `  const item = items[index] as ${items.spec.name}`,
           `  const to = at + ${input.byteLength} + index * ${items.byteLength}`,
@@ -135,15 +271,7 @@ function handOver(layout: Layout, hook: PlacedHook): string {
           '}',
         ]
       : []),
-    ...(outputItems
-      ? [
-          'for (let index = 0; index < itemCount; index += 1) {',
-          `  const to = out + ${output.byteLength} + index * ${outputItems.byteLength}`,
-          ...presetLines.map((line) => `  ${line}`),
-          '}',
-        ]
-      : []),
-    `const status = seat.doors.${spec.name}(seat.slot, memory.input, ${blobs ? 'blob' : afterItems}, memory.output, ${stored.join(', ')})`,
+    `const status = seat.doors.${wayName(hook, isBrief)}(${['seat.slot', 'memory.input', blobs ? 'blob' : spread ? String(whole.input.byteLength + spread.spec.most * spread.byteLength) : afterItems, 'memory.output', ...stored].join(', ')})`,
   ]
   return lines.map((line) => `    ${line}\n`).join('')
 }

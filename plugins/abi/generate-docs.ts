@@ -19,7 +19,7 @@ A policy is a core WebAssembly module. It may import \`${abiNames.importModule}.
 | \`${abiNames.allocate}(bytes i32) -> i32\` | address of that many bytes, a multiple of 8, never given back; the host calls it at load, for the configuration, the input and the output |
 | \`${abiNames.initialise}(ptr i32, len i32) -> i32\` | takes the configuration; below 0 = refused, and the old version goes on serving |
 | \`${abiNames.errorAddress}() -> i32\`, \`${abiNames.errorLength}() -> i32\` | optional: where the message of a refusal is, as UTF-8, and its length; at most ${abiBounds.errorBytes} bytes are read |
-| \`${abiNames.hookPrefix}HOOK(inPtr, inLen, outPtr, outLen i32) -> i32\` | one for each hook that it wants: 0 decided, 1 abstain (the next policy or the built-in decision), below 0 error |
+| \`${abiNames.hookPrefix}HOOK(inPtr, inLen, outPtr, outLen i32) -> i32\` | one for each hook that it wants: 0 decided, 1 abstain (the next policy or the built-in decision), 2 to a brief question: ask the whole, below 0 error |
 
 The configuration is JSON: \`{"settings": {...}, "classes": ["interactive", ...], "tenants": ["", ...], "buckets": ["", ...]}\`, at most
 ${abiBounds.configBytes >> 10} KiB. \`settings\` is the author's own; the lists give the names behind the indexes, index 0 of tenants and buckets
@@ -37,6 +37,16 @@ size of a struct: newer hosts append fields. What you do not write in an output 
 |---|---|---|---|---|
 ${hooks.map((hook) => `| ${hook.spec.name} | ${hook.spec.fuel.toLocaleString('en-US')} | ${hook.inputBytes} | ${hook.outputBytes} | ${hook.spec.asked} |\n`).join('')}| \`${abiNames.initialise}\` | ${abiBounds.initialiseFuel.toLocaleString('en-US')} | | | at load |
 
+## Brief questions
+
+Handing an input over is most of what a call costs. A policy whose manifest names a hook in \`brief\` (since 1.1) is asked with the fields
+below only, and with bit 0 of \`flags\` set; every other field is 0, and blobs and texts are empty. If it cannot decide by them it
+answers 2: the whole question follows at once, with fuel of its own, and without that bit. To a whole question 2 is no answer. Hosts
+before 1.1 ask whole questions always.
+
+| hook | fields of a brief question |
+|---|---|
+${hooks.map(({ spec }) => `| ${spec.name} | ${spec.brief.join(', ')} |\n`).join('')}
 ## Enums
 
 ${Object.entries(idl.enums)

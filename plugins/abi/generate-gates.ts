@@ -1,4 +1,5 @@
 import { banner } from './generate-host.ts'
+import { headerFlags } from './idl.ts'
 import type { ScalarType } from './idl-language.ts'
 import {
   initialValue,
@@ -6,8 +7,10 @@ import {
   type PlacedField,
   type PlacedHook,
   pascal,
+  placeBriefly,
   scalarBytes,
 } from './layout.ts'
+import { packedFields } from './packed-answer.ts'
 
 /** A number that a gate stores. `value` is what the host's code hands over, or a constant. */
 export interface Stored {
@@ -18,18 +21,23 @@ export interface Stored {
 
 /** The gates of each hook as data, for the binary pass, and the type of the doors that lead to them. */
 export function generateGates(layout: Layout): string {
-  const shapes = layout.hooks.map((hook) => {
-    const lines = [
-      `fuel: ${hook.spec.fuel},`,
-      `outputBytes: ${hook.outputBytes},`,
-      `input: ${listOf(inputStores(layout, hook))},`,
-      `output: ${listOf(hook.output.fields.flatMap(initialStores))},`,
-    ]
-    return `  ${hook.spec.name}: {\n${lines.map((line) => `    ${line}\n`).join('')}  },\n`
-  })
-  const doors = layout.hooks.map(
-    (hook) =>
-      `  ${hook.spec.name}(slot: number, input: number, inputBytes: number, output: number${typesOf(inputStores(layout, hook))}): number\n`,
+  const shapes = (isBrief: boolean) =>
+    layout.hooks.map((hook) => {
+      const lines = [
+        `fuel: ${hook.spec.fuel},`,
+        `outputBytes: ${hook.outputBytes},`,
+        `input: ${listOf(inputStores(layout, hook, isBrief))},`,
+        `output: ${listOf(hook.output.fields.flatMap(initialStores))},`,
+        ...itemsOf(hook),
+        ...packedOf(hook),
+      ]
+      return `  ${hook.spec.name}: {\n${lines.map((line) => `    ${line}\n`).join('')}  },\n`
+    })
+  const doors = layout.hooks.flatMap((hook) =>
+    [false, true].map(
+      (isBrief) =>
+        `  ${wayName(hook, isBrief)}(slot: number, input: number, inputBytes: number, output: number${typesOf(inputStores(layout, hook, isBrief))}): number\n`,
+    ),
   )
   return `${banner('//')}
 import type { PolicyHook } from '../../../core/contract/policy.ts'
@@ -37,12 +45,32 @@ import type { GateShape } from '../wasm/gate.ts'
 
 /** Where the numbers of each hook's input go, and what its output holds before. */
 export const gateShapes: Readonly<Record<PolicyHook, GateShape>> = {
-${shapes.join('')}}
+${shapes(false).join('')}}
+
+/** Of the gates for brief questions. */
+export const briefGateShapes: Readonly<Record<PolicyHook, GateShape>> = {
+${shapes(true).join('')}}
 
 /** Ways to the instance behind a slot. */
 export interface Doors {
 ${doors.join('')}}
 `
+}
+
+/** Where the items of the output lie, and which parameter counts them. */
+function itemsOf(hook: PlacedHook): readonly string[] {
+  if (hook.outputItems === undefined) return []
+  // The gate clears them.
+  if (hook.outputItems.fields.some(({ spec }) => spec.kind === 'reserved' || initialValue(spec) !== 0))
+    throw new Error(`${hook.outputItems.spec.name} has initial values other than 0`)
+  return [`items: { first: ${hook.output.byteLength}, byteLength: ${hook.outputItems.byteLength} },`]
+}
+
+function packedOf(hook: PlacedHook): readonly string[] {
+  const packed = packedFields(hook).map(
+    ({ field, below, shift }) => `['${field.spec.type}', ${field.offset}, ${below}, ${shift}]`,
+  )
+  return packed.length === 0 ? [] : [`packed: [${packed.join(', ')}],`]
 }
 
 function listOf(stored: readonly Stored[]): string {
@@ -60,14 +88,25 @@ function typesOf(stored: readonly Stored[]): string {
     .join('')
 }
 
-/** Of header and input, in the order of their offsets. */
-export function inputStores({ idl, header }: Layout, hook: PlacedHook): readonly Stored[] {
+/** Of the door that leads to the gate of a hook. */
+export const wayName = ({ spec }: PlacedHook, isBrief: boolean) =>
+  isBrief ? `${spec.name}Briefly` : spec.name
+
+/** So few items are parameters of a brief question like all other fields: there are always as many of them. */
+export const spreadItems = (hook: PlacedHook, isBrief: boolean) =>
+  isBrief && (hook.items?.spec.most ?? 3) <= 2 ? hook.items : undefined
+
+/** Of header and input, and of items that are spread, in the order of their offsets. */
+export function inputStores(layout: Layout, whole: PlacedHook, isBrief: boolean): readonly Stored[] {
+  const { idl } = layout
+  const { header, hook } = isBrief ? placeBriefly(layout, whole) : { header: layout.header, hook: whole }
+  const spread = spreadItems(hook, isBrief)
   const framing: Readonly<Record<string, string | number>> = {
     structVersion: idl.minor,
     headerLen: hook.input.byteLength,
     itemLen: hook.items?.byteLength ?? 0,
-    itemCount: hook.items ? 'itemCount' : 0,
-    flags: 0,
+    itemCount: spread ? spread.spec.most : hook.items ? 'itemCount' : 0,
+    flags: isBrief ? headerFlags.brief : 0,
     outHeaderLen: hook.output.byteLength,
     outItemLen: hook.outputItems?.byteLength ?? 0,
     // What the generated code has counted under the same name.
@@ -82,23 +121,36 @@ export function inputStores({ idl, header }: Layout, hook: PlacedHook): readonly
       }),
     ),
   }
-  return [...header.fields, ...hook.input.fields].flatMap((field) => storesOf(field, framing))
+  const items = Array.from({ length: spread?.spec.most ?? 0 }, (_, at) =>
+    (spread?.fields ?? []).flatMap((field) =>
+      storesOf(
+        { ...field, offset: hook.input.byteLength + at * (spread?.byteLength ?? 0) + field.offset },
+        framing,
+        `item${at}`,
+      ),
+    ),
+  )
+  return [
+    ...[...header.fields, ...hook.input.fields].flatMap((field) => storesOf(field, framing)),
+    ...items.flat(),
+  ]
 }
 
 function storesOf(
   { spec, offset }: PlacedField,
   framing: Readonly<Record<string, string | number>>,
+  from = 'input',
 ): readonly Stored[] {
   const { type } = spec
   const one = (value: string | number) => [{ type, offset, value }]
   switch (spec.kind) {
     case 'number':
     case 'bigint':
-      return one(`input.${spec.name}`)
+      return one(`${from}.${spec.name}`)
     case 'flag':
-      return one(`input.${spec.name} ? 1 : 0`)
+      return one(`${from}.${spec.name} ? 1 : 0`)
     case 'enum':
-      return one(`number${pascal(spec.values)}(input.${spec.name})`)
+      return one(`number${pascal(spec.values)}(${from}.${spec.name})`)
     case 'framing': {
       const value = framing[spec.name]
       if (value === undefined) throw new Error(`nobody says what ${spec.name} is`)

@@ -110,7 +110,7 @@ function writer({ idl, header }: Layout, hook: PlacedHook): string {
     headerLen: String(input.byteLength),
     itemLen: String(items?.byteLength ?? 0),
     itemCount: count,
-    flags: '0',
+    flags: 'flags',
     outHeaderLen: String(hook.output.byteLength),
     outItemLen: String(hook.outputItems?.byteLength ?? 0),
   }
@@ -132,9 +132,9 @@ function writer({ idl, header }: Layout, hook: PlacedHook): string {
     line.replace(/FIELD_(\w+)/, (_, wanted: string) => String(offsetOf(wanted)))
   return `/**
  * Writes the input of \`${spec.name}\` and clears its output. Returns the bytes of the input; -1 = it does not fit, so the
- * policy cannot be asked.
+ * policy cannot be asked. \`flags\` go into the header.
  */
-export function write${name}Input(memory: GuestMemory, input: ${name}Input): number {
+export function write${name}Input(memory: GuestMemory, input: ${name}Input, flags = 0): number {
 ${items ? `  const items = input.${items.spec.property}\n  const count = items.length\n  if (count > ${items.spec.most}) return -1\n` : ''}  memory.reattach()
   const { ${used.join(', ')} } = memory
   const at = memory.input
@@ -209,7 +209,8 @@ function writeField({ spec, offset }: PlacedField, base: string, from: string): 
         `const ${spec.name}Length = ${spec.name}.length`,
         `if (${spec.name}Length > ${spec.most} || blob + ${spec.name}Length > INPUT_BYTES) REFUSED`,
         `writeBytes(memory, at + blob, ${spec.name})`,
-        `${to} = blob`,
+        // One that is empty is nowhere: like one that was left out.
+        `${to} = ${spec.name}Length === 0 ? 0 : blob`,
         `${cell(base, spec.type, offset + 4)} = ${spec.name}Length`,
         // Each at a multiple of 4, so that words can be copied.
         `blob += (${spec.name}Length + 3) & -4`,

@@ -29,6 +29,11 @@ export interface HookSpec {
   readonly fuel: number
   /** Follows the header. */
   readonly input: StructSpec
+  /**
+   * Fields of header, input and items that a brief question has: what most policies of the hook look at. A policy whose manifest names the hook
+   * in `brief` is asked so; every other field is 0 then, and `askWhole` answers that it needs them.
+   */
+  readonly brief: readonly string[]
   readonly items?: ItemsSpec
   /** Bytes behind the items, which blob fields point into. */
   readonly inputBlobBytes?: number

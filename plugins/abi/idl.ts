@@ -34,7 +34,7 @@ const mebibyte = 1 << 20
 
 export const policyIdl: Idl = {
   major: 1,
-  minor: 0,
+  minor: 1,
 
   enums: {
     RequestOperation: {
@@ -59,7 +59,7 @@ export const policyIdl: Idl = {
       framing('u16', 'headerLen', 'bytes from the start of the input to its first item'),
       framing('u16', 'itemLen', 'bytes from one item to the next; 0 = this hook has none'),
       framing('u16', 'itemCount', 'items'),
-      framing('u32', 'flags', 'zero'),
+      framing('u32', 'flags', 'bit 0: a brief question, which leaves fields at 0 (since 1.1)'),
       u32('seed', '32 random bits, to draw lots with; a replay has the same'),
       f64('nowMs', 'wall clock, ms since the epoch', { sample: 1_750_000_000_000 }),
       f64('deadlineMs', 'ms since the epoch; 0 = none'),
@@ -78,6 +78,23 @@ export const policyIdl: Idl = {
       doc: 'Which transport carries the traffic to a peer.',
       asked: 'on connect, every second for each link, and at once on errors',
       fuel: 20_000,
+      brief: [
+        'currentIndex',
+        'byteLength',
+        'currentForMs',
+        'transport',
+        'state',
+        'distance',
+        'rttP50Ms',
+        'rttP99Ms',
+        'jitterMs',
+        'loss',
+        'bytesPerSecond',
+        'costPerGb',
+        'load',
+        'health',
+        'inFlight',
+      ],
       input: {
         name: 'SelectInput',
         doc: 'The link that is decided for.',
@@ -139,6 +156,7 @@ export const policyIdl: Idl = {
       doc: 'Which class a request belongs to.',
       asked: 'once for each request, before admission',
       fuel: 5_000,
+      brief: ['nowMs', 'deadlineMs', 'operation', 'byteLength', 'attributes', 'key'],
       input: {
         name: 'ClassifyInput',
         doc: 'The request.',
@@ -190,6 +208,18 @@ export const policyIdl: Idl = {
       doc: 'Whether a request may begin.',
       asked: 'for each request, and again after a delay',
       fuel: 5_000,
+      brief: [
+        'seed',
+        'nowMs',
+        'deadlineMs',
+        'classIndex',
+        'tokens',
+        'tokenWaitMs',
+        'p50Ms',
+        'p99Ms',
+        'sloMs',
+        'utilisation',
+      ],
       input: {
         name: 'AdmitInput',
         doc: 'The request and the state of what it wants to use.',
@@ -232,6 +262,7 @@ export const policyIdl: Idl = {
       doc: 'How the classes share the machine.',
       asked: 'once a tick, not for a request',
       fuel: 100_000,
+      brief: ['requestsPerSecond', 'p99Ms', 'sloMs', 'weight', 'reservation', 'limit'],
       input: { name: 'PlanInput', doc: 'Nothing beside the header.', fields: [] },
       items: {
         name: 'PlanClass',
@@ -278,6 +309,7 @@ export const policyIdl: Idl = {
       doc: 'What becomes of one key that two regions changed.',
       asked: 'once for each conflict, on every node that sees it: all must decide alike',
       fuel: 100_000,
+      brief: ['region', 'hlc'],
       input: {
         name: 'ResolveInput',
         doc: 'Nothing beside the header; the two versions are the items.',
@@ -342,8 +374,11 @@ export const abiNames = {
   vectorsSection: 'pando.vectors',
 } as const
 
-/** What a hook answers; below 0 is an error of the policy. */
-export const hookStatus = { decided: 0, abstain: 1 } as const
+/** What a hook answers; below 0 is an error of the policy. `askWhole` answers a brief question only: the whole one follows at once. */
+export const hookStatus = { decided: 0, abstain: 1, askWhole: 2 } as const
+
+/** Bits of `flags` in the header. */
+export const headerFlags = { brief: 1 } as const
 
 /** Bounds of what surrounds the calls. Bytes; fuel as in hooks. */
 export const abiBounds = {

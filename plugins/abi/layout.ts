@@ -50,11 +50,16 @@ export const scalarBytes: Readonly<Record<ScalarType, number>> = {
 export function placeStructs(idl: Idl): Layout {
   const header = placeStruct(idl.header, 0)
   if (header.byteLength !== 64) throw new Error(`the header has 64 bytes, not ${header.byteLength}`)
-  return { idl, header, hooks: idl.hooks.map((spec) => placeHook(spec, header.byteLength)) }
+  return { idl, header, hooks: idl.hooks.map((spec) => placeHook(spec, idl.header, header.byteLength)) }
 }
 
-function placeHook(spec: HookSpec, headerBytes: number): PlacedHook {
+function placeHook(spec: HookSpec, header: StructSpec, headerBytes: number): PlacedHook {
   const input = placeStruct(spec.input, headerBytes)
+  const known = [...header.fields, ...input.spec.fields, ...(spec.items?.fields ?? [])].map(nameOf)
+  for (const name of spec.brief) {
+    if (known.filter((each) => each === name).length === 1) continue
+    throw new Error(`${spec.name}.brief names ${name}, which is not one field of its input`)
+  }
   const output = placeStruct(spec.output, 0)
   const items = spec.items && { ...placeStruct(spec.items, 0), spec: spec.items }
   const outputItems = spec.outputItems && { ...placeStruct(spec.outputItems, 0), spec: spec.outputItems }
@@ -68,6 +73,24 @@ function placeHook(spec: HookSpec, headerBytes: number): PlacedHook {
     inputBytes: input.byteLength + all(items) + (spec.inputBlobBytes ?? 0),
     outputBytes: output.byteLength + all(outputItems) + (spec.outputBlobBytes ?? 0),
   }
+}
+
+/** The name by which the contract, and the list of a brief question, know a field. */
+export const nameOf = (spec: FieldSpec) => (spec.kind === 'text' ? spec.property : spec.name)
+
+/** The same hook with no more fields in its input than a brief question has; all stay where they are. */
+export function placeBriefly(
+  { header }: Layout,
+  hook: PlacedHook,
+): { header: PlacedStruct; hook: PlacedHook } {
+  const { input, items, spec } = hook
+  const kept = <S extends PlacedStruct>(placed: S): S => ({
+    ...placed,
+    fields: placed.fields.filter(
+      (field) => field.spec.kind === 'framing' || spec.brief.includes(nameOf(field.spec)),
+    ),
+  })
+  return { header: kept(header), hook: { ...hook, input: kept(input), items: items && kept(items) } }
 }
 
 function placeStruct(spec: StructSpec, start: number): PlacedStruct {

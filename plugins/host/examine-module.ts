@@ -1,5 +1,6 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import type { PolicyManifest } from '../../core/contract/policy-deployment.ts'
+import { policyIdl } from '../abi/idl.ts'
 import { hookExport, policyHooks } from './hook-names.ts'
 import { manifestSection, parseManifest } from './manifest.ts'
 import { valueType } from './wasm/instructions.ts'
@@ -9,7 +10,7 @@ import { ModuleRefusal } from './wasm/module-refusal.ts'
 import { importLog, importModule, type ParsedModule, parseModule } from './wasm/parse-module.ts'
 
 /** What this host speaks: it runs policies of this major version, of any minor. */
-export const hostAbi = { major: 1, minor: 0 } as const
+export const hostAbi = { major: policyIdl.major, minor: policyIdl.minor }
 
 /** A module that may become a policy. */
 export interface ExaminedModule {
@@ -17,6 +18,8 @@ export interface ExaminedModule {
   readonly manifest: PolicyManifest
   readonly abi: { readonly major: number; readonly minor: number }
   readonly hooks: readonly PolicyHook[]
+  /** Those of them that are asked briefly. */
+  readonly brief: readonly PolicyHook[]
   readonly imports: readonly string[]
   readonly warnings: readonly string[]
 }
@@ -63,6 +66,7 @@ export function examineModule(bytes: Uint8Array, limits: ModuleLimits = moduleLi
     manifest,
     abi,
     hooks,
+    brief: hooks.filter((hook) => manifest.brief?.includes(hook) === true),
     imports: parsed.importedFunctions > 0 ? [`${importModule}.${importLog}`] : [],
     warnings: compareWithManifest(parsed, manifest, hooks),
   }
@@ -152,6 +156,13 @@ function compareWithManifest(
       isExported
         ? `the module exports ${hookExport(hook)}, and its manifest does not name the hook ${hook}`
         : `the manifest names the hook ${hook}, and the module does not export ${hookExport(hook)}`,
+    )
+  }
+  for (const hook of manifest.brief ?? []) {
+    if (manifest.hooks.includes(hook)) continue
+    throw new ModuleRefusal(
+      'manifest',
+      `the manifest wants brief questions for ${hook}, which is none of its hooks`,
     )
   }
   const known: ReadonlySet<string> = new Set(policyHooks)

@@ -1,5 +1,5 @@
 import type { Doors } from './generated/gate-shapes.ts'
-import { gateShapes } from './generated/gate-shapes.ts'
+import { briefGateShapes, gateShapes } from './generated/gate-shapes.ts'
 import { policyHooks } from './hook-names.ts'
 import { ByteWriter } from './wasm/byte-writer.ts'
 import { functionType, gateParameters } from './wasm/gate.ts'
@@ -14,8 +14,9 @@ import { sectionId } from './wasm/parse-module.ts'
 
 /** What leads into one hook of one instance. */
 export interface Gates {
-  /** An export of the instance. */
+  /** Exports of the instance; the one for brief questions if its hook is asked so. */
   readonly gate: WebAssembly.Exported
+  readonly briefGate: WebAssembly.Exported | undefined
 }
 
 /**
@@ -31,7 +32,19 @@ export interface Seat {
 const closed = () => {
   throw new Error('no instance stands behind the door')
 }
-const closedDoors: Doors = { select: closed, classify: closed, admit: closed, plan: closed, resolve: closed }
+const closedDoors: Doors = {
+  select: closed,
+  selectBriefly: closed,
+  classify: closed,
+  classifyBriefly: closed,
+  admit: closed,
+  admitBriefly: closed,
+  plan: closed,
+  planBriefly: closed,
+  resolve: closed,
+  resolveBriefly: closed,
+}
+/** Each has a place in the table for its gate and, as many places further, one for the gate of brief questions. */
 const slots = 256
 const seats = Array.from(
   { length: slots },
@@ -59,6 +72,7 @@ export function occupy(seat: Seat, gates: Gates): void {
   // First, so that a failure in between leaves a seat that is taken again before it is used.
   seat.occupant = undefined
   opened.table.set(seat.slot, gates.gate)
+  if (gates.briefGate !== undefined) opened.table.set(slots + seat.slot, gates.briefGate)
   seat.doors = opened.doors
   seat.occupant = gates
 }
@@ -68,6 +82,7 @@ export function vacate(seat: Seat): void {
   if (opened === undefined || seat.occupant === undefined) return
   seat.occupant = undefined
   opened.table.set(seat.slot, null)
+  opened.table.set(slots + seat.slot, null)
 }
 
 /** Who sits at the door, for tests: nobody who is gone. */
@@ -77,15 +92,18 @@ export function occupants(): readonly Gates[] {
 
 function openDoors(): { readonly doors: Doors; readonly table: WebAssembly.Table } {
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(doorModule()))
-  const { select, classify, admit, plan, resolve } = exports as unknown as Doors
   // A plain object: that of the exports is a dictionary, and each call would look its function up.
-  return { doors: { select, classify, admit, plan, resolve }, table: exports['gates'] as WebAssembly.Table }
+  const doors = { ...closedDoors, ...exports, gates: undefined }
+  return { doors, table: exports['gates'] as WebAssembly.Table }
 }
 
 function doorModule(): Uint8Array<ArrayBuffer> {
-  const ways = policyHooks.map((hook) => ({ name: hook, parameters: gateParameters(gateShapes[hook]) }))
+  const ways = policyHooks.flatMap((hook) => [
+    { name: hook, parameters: gateParameters(gateShapes[hook]), first: 0 },
+    { name: `${hook}Briefly`, parameters: gateParameters(briefGateShapes[hook]), first: slots },
+  ])
   const results = [valueType.i32]
-  const out = new ByteWriter(2048).write([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00])
+  const out = new ByteWriter(4096).write([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00])
   const section = (id: number, count: number, write: (payload: ByteWriter) => void) => {
     const payload = new ByteWriter(1024).u32(count)
     write(payload)
@@ -101,16 +119,23 @@ function doorModule(): Uint8Array<ArrayBuffer> {
   section(sectionId.function, ways.length, (payload) => {
     for (const at of ways.keys()) payload.u32(at * 2 + 1)
   })
-  section(sectionId.table, 1, (payload) => payload.byte(valueType.func).byte(1).u32(slots).u32(slots))
+  section(sectionId.table, 1, (payload) =>
+    payload
+      .byte(valueType.func)
+      .byte(1)
+      .u32(2 * slots)
+      .u32(2 * slots),
+  )
   section(sectionId.export, ways.length + 1, (payload) => {
     for (const [at, { name }] of ways.entries()) payload.name(name).byte(0).u32(at)
     payload.name('gates').byte(1).u32(0)
   })
   section(sectionId.code, ways.length, (payload) => {
-    for (const [at, { parameters }] of ways.entries()) {
+    for (const [at, { parameters, first }] of ways.entries()) {
       const body = new ByteWriter(128).u32(0)
       for (const index of parameters.keys()) body.byte(opcode.localGet).u32(index + 1)
       body.byte(opcode.localGet).u32(0)
+      if (first > 0) body.byte(opcode.i32Const).i32(first).byte(opcode.i32Add)
       body
         .byte(opcode.callIndirect)
         .u32(at * 2)

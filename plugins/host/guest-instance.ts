@@ -1,20 +1,24 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import { GuestMemory } from '../abi/guest-memory.ts'
 import { abiBounds } from '../abi/idl.ts'
-import { gateShapes } from './generated/gate-shapes.ts'
+import { briefGateShapes, gateShapes } from './generated/gate-shapes.ts'
 import { hookShapes } from './generated/policy-structs.ts'
 import { hookExport } from './hook-names.ts'
-import { exportFuel, exportRefuel, type GateOption, gateName } from './wasm/meter-module.ts'
+import { briefGateName, exportFuel, exportRefuel, type GateOption, gateName } from './wasm/meter-module.ts'
 
 /** A module that has been examined, metered and compiled: what instances are made of. */
 export interface CompiledPolicy {
   readonly module: WebAssembly.Module
   readonly hooks: readonly PolicyHook[]
+  /** Those that are asked briefly. */
+  readonly brief: readonly PolicyHook[]
 }
 
 /** One hook of one instance: its gate, and the regions that were allocated for it. */
 export interface HookPort {
   readonly gate: WebAssembly.Exported
+  /** For brief questions, if the hook wants such. */
+  readonly briefGate: WebAssembly.Exported | undefined
   readonly memory: GuestMemory
   readonly fuel: number
   /** The hook itself, for whoever has written its input and filled its tank. */
@@ -26,8 +30,19 @@ export interface HookPort {
 }
 
 /** What the binary pass adds for these hooks. */
-export function gatesOf(hooks: readonly PolicyHook[]): readonly GateOption[] {
-  return hooks.map((hook) => ({ hook: hookExport(hook), shape: gateShapes[hook] }))
+export function gatesOf({ hooks, brief }: Pick<CompiledPolicy, 'hooks' | 'brief'>): readonly GateOption[] {
+  return [
+    ...hooks.map((hook) => ({
+      name: gateName(hookExport(hook)),
+      hook: hookExport(hook),
+      shape: gateShapes[hook],
+    })),
+    ...brief.map((hook) => ({
+      name: briefGateName(hookExport(hook)),
+      hook: hookExport(hook),
+      shape: briefGateShapes[hook],
+    })),
+  ]
 }
 
 export interface GuestInstance {
@@ -112,6 +127,7 @@ function setUp(policy: CompiledPolicy, exports: WebAssembly.Exports, configurati
     {
       memory: new GuestMemory(memory, { input, output }),
       gate: exported(gateName(hookExport(hook))),
+      briefGate: policy.brief.includes(hook) ? exported(briefGateName(hookExport(hook))) : undefined,
       hook: exported(hookExport(hook)),
       outputBytes: hookShapes[hook].outputBytes,
       refuel: exported(exportRefuel) as unknown as (fuel: number) => void,

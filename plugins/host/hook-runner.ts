@@ -91,15 +91,15 @@ export function sampled(runner: HookRunner, startMs: number, input: unknown, dec
   if (calls <= firstCalls || calls % traceEvery === 0) events.onTrace(hook, input, decision)
 }
 
-export function abstained(
-  runner: HookRunner,
-  isSampled: boolean,
-  startMs: number,
-  input: unknown,
-): undefined {
+export function abstained(runner: HookRunner): undefined {
   const { values } = runner.counters
   values[count.abstentions] = (values[count.abstentions] as number) + 1
-  if (isSampled) sampled(runner, startMs, input, undefined)
+}
+
+/** After a whole question to a hook that is asked briefly: the fields that a brief one leaves out are 0 again. */
+export function forget({ memory }: HookPort, byteLength: number): void {
+  memory.reattach()
+  memory.u8.fill(0, memory.input, memory.input + byteLength)
 }
 
 /** A status that is neither 0 nor 1: below 0 the policy says that it failed, above 1 it speaks no language of ours. */
@@ -111,10 +111,10 @@ export function refused(runner: HookRunner, status: number): void {
 }
 
 export function unknownStatus(status: number): string {
-  return `status is ${status}, which is neither 0 (decided) nor 1 (abstain) nor below 0`
+  return `status is ${status}, which is neither 0 (decided) nor 1 (abstain) nor below 0 (2, ask the whole, answers a brief question only)`
 }
 
-export function invalid(runner: HookRunner, message: string): void {
+export function invalid(runner: HookRunner, message: string): undefined {
   runner.counters.values[count.invalidOutputs] = runner.counters.get('invalidOutputs') + 1
   runner.events.onFault(runner.hook, { kind: 'invalid-output', message })
 }

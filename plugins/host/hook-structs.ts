@@ -1,6 +1,9 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import type { GuestMemory } from '../abi/guest-memory.ts'
+import { headerFlags, hookStatus, policyIdl } from '../abi/idl.ts'
+import type { FieldSpec } from '../abi/idl-language.ts'
 import type { PolicyInputs } from '../abi/json-values.ts'
+import { nameOf } from '../abi/layout.ts'
 import {
   createAdmitResult,
   createClassifyResult,
@@ -25,7 +28,7 @@ import {
  */
 export interface HookStructs<H extends PolicyHook> {
   /** Bytes of the input; -1 = it does not fit. */
-  write(memory: GuestMemory, input: PolicyInputs[H]): number
+  write(memory: GuestMemory, input: PolicyInputs[H], flags?: number): number
   /** What is wrong with the output, else `result` holds the decision until the next one. */
   read(memory: GuestMemory, input: PolicyInputs[H], classCount: number): string | undefined
   readonly result: object
@@ -59,4 +62,69 @@ export const hookStructs: { readonly [H in PolicyHook]: HookStructs<H> } = {
     write: writeResolveInput,
     read: (memory) => readResolveDecision(memory, resolve),
   },
+}
+
+/**
+ * Asks a hook as a host does, briefly if it wants that and with the whole input if it then says so. `call` fills the tank and calls.
+ * Returns the status of the answer; undefined = the input does not fit.
+ */
+export function askPlainly(
+  hook: PolicyHook,
+  input: PolicyInputs[PolicyHook],
+  { memory, isBrief }: { readonly memory: GuestMemory; readonly isBrief: boolean },
+  call: (inputBytes: number) => number,
+): number | undefined {
+  const { write } = hookStructs[hook] as HookStructs<PolicyHook>
+  if (isBrief) {
+    const inputBytes = write(memory, briefly(hook, input), headerFlags.brief)
+    const status = inputBytes < 0 ? hookStatus.askWhole : call(inputBytes)
+    if (status !== hookStatus.askWhole) return status
+  }
+  const inputBytes = write(memory, input, 0)
+  return inputBytes < 0 ? undefined : call(inputBytes)
+}
+
+/** The input with everything that a brief question leaves out at 0. */
+export function briefly<H extends PolicyHook>(hook: H, input: PolicyInputs[H]): PolicyInputs[H] {
+  const spec = policyIdl.hooks.find(({ name }) => name === hook)
+  if (spec === undefined) throw new RangeError(`there is no hook ${hook}`)
+  const pick = (fields: readonly FieldSpec[], from: Readonly<Record<string, unknown>>) =>
+    Object.fromEntries(
+      fields.flatMap((field): [string, unknown][] => {
+        if (field.kind === 'framing' || field.kind === 'reserved') return []
+        const name = nameOf(field)
+        return [[name, spec.brief.includes(name) ? from[name] : zeroOf(field)]]
+      }),
+    )
+  const given = input as unknown as Readonly<Record<string, unknown>>
+  const { items } = spec
+  return {
+    ...pick([...policyIdl.header.fields, ...spec.input.fields], given),
+    ...(items === undefined
+      ? {}
+      : {
+          [items.property]: (given[items.property] as Record<string, unknown>[]).map((item) =>
+            pick(items.fields, item),
+          ),
+        }),
+  } as unknown as PolicyInputs[H]
+}
+
+function zeroOf(field: FieldSpec): unknown {
+  switch (field.kind) {
+    case 'bigint':
+      return 0n
+    case 'flag':
+      return false
+    case 'enum':
+      return policyIdl.enums[field.values]?.values[0]
+    case 'text':
+      return ''
+    case 'array':
+      return new Uint32Array(0)
+    case 'blob':
+      return new Uint8Array(0)
+    default:
+      return 0
+  }
 }

@@ -139,11 +139,11 @@ export class PolicyLoader {
     const metered = await PolicyLoadFailure.during('metered', () =>
       meterModule(examined.parsed, {
         startFuel: examined.manifest.start ? abiBounds.initialiseFuel : 0,
-        gates: gatesOf(examined.hooks),
+        gates: gatesOf(examined),
       }),
     )
     const module = await PolicyLoadFailure.during('compiled', () => WebAssembly.compile(metered.bytes))
-    const compiled = { module, hooks: examined.hooks }
+    const compiled = { module, hooks: examined.hooks, brief: examined.brief }
     const prepared = { examined, compiled, fuelSites: metered.sites, wasInitialised: false }
     this.#prepared.set(digest, prepared)
     for (const oldest of this.#prepared.keys()) {

@@ -19,6 +19,7 @@ const manifestSchema = z.looseObject({
     .regex(/^\d{1,5}\.\d{1,5}$/, 'ABI version, for example 1.0')
     .optional(),
   start: z.boolean().optional(),
+  brief: z.array(z.string()).max(32).optional(),
   fuel: z.record(z.string(), z.int().positive()).optional(),
   reasons: z.record(z.string().regex(/^\d{1,10}$/), z.string().max(200)).optional(),
 })
@@ -46,13 +47,24 @@ export function parseManifest(section: Uint8Array | undefined): PolicyManifest {
   }
   const parsed = manifestSchema.safeParse(json)
   if (parsed.success) {
-    const { name, version, hooks, description, minHost, start = false, fuel = {}, reasons = {} } = parsed.data
+    const {
+      name,
+      version,
+      hooks,
+      description,
+      minHost,
+      start = false,
+      brief,
+      fuel = {},
+      reasons = {},
+    } = parsed.data
     return {
       name,
       version,
       hooks,
       ...(description === undefined ? {} : { description }),
       ...(minHost === undefined ? {} : { minHost }),
+      ...(brief === undefined ? {} : { brief }),
       start,
       fuel,
       reasons,

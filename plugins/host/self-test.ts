@@ -16,7 +16,7 @@ import {
   InitialisationRefused,
 } from './guest-instance.ts'
 import { type CallFault, describeTrap, unknownStatus } from './hook-runner.ts'
-import { hookStructs } from './hook-structs.ts'
+import { askPlainly, hookStructs } from './hook-structs.ts'
 import { probeInputs } from './probe-inputs.ts'
 
 /** A version that does not do what its author or the host expects. */
@@ -44,17 +44,24 @@ class Examination {
     const port = this.#instance.ports[hook]
     if (port === undefined) throw new SelfTestFailed(`the policy has no hook ${hook}`)
     const { memory, outputBytes } = port
-    const { write, read, result } = hookStructs[hook]
-    const inputBytes = write(memory, input)
-    if (inputBytes < 0) return { status: 'abstain', decision: undefined, fuel: 0 }
-    let status: number
-    port.refuel(port.fuel)
-    try {
-      status = port.hook(memory.input, inputBytes, memory.output, outputBytes)
-    } catch (reason) {
-      throw failed(hook, describeTrap(port, reason))
-    }
-    const fuel = port.fuel - port.fuelLeft()
+    const { read, result } = hookStructs[hook]
+    let fuel = 0
+    const status = askPlainly(
+      hook,
+      input,
+      { memory, isBrief: port.briefGate !== undefined },
+      (inputBytes) => {
+        port.refuel(port.fuel)
+        try {
+          return port.hook(memory.input, inputBytes, memory.output, outputBytes)
+        } catch (reason) {
+          throw failed(hook, describeTrap(port, reason))
+        } finally {
+          fuel += port.fuel - port.fuelLeft()
+        }
+      },
+    )
+    if (status === undefined) return { status: 'abstain', decision: undefined, fuel: 0 }
     // A policy may say that it cannot judge an extreme input; a vector then differs from what its author expects.
     if (status < 0 || status === hookStatus.abstain) return { status: 'abstain', decision: undefined, fuel }
     const message =

@@ -18,6 +18,8 @@ export type Chains = { readonly [H in PolicyHook]: readonly Link<H>[] }
 /** What a decision goes through: the chain of its hook, and the fallback behind it. */
 export interface Serving {
   readonly chains: Chains
+  /** Of a chain that is one policy without a trial: no more has to be looked at for most calls. */
+  readonly soles: { readonly [H in PolicyHook]: HookRunner<H> | undefined }
   readonly fallbacks: PolicyFallbacks
   readonly fallbackCalls: Record<PolicyHook, number>
 }

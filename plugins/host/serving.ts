@@ -32,6 +32,13 @@ export class ServingPolicies implements PolicyDecisions, Serving {
   readonly fallbacks: PolicyFallbacks
   readonly fallbackCalls = forEachHook(() => 0)
   chains: Chains = forEachHook(() => [])
+  soles: Serving['soles'] = {
+    select: undefined,
+    classify: undefined,
+    admit: undefined,
+    plan: undefined,
+    resolve: undefined,
+  }
   #policies: readonly ServingPolicy[] = []
 
   constructor(fallbacks: PolicyFallbacks) {
@@ -51,6 +58,14 @@ export class ServingPolicies implements PolicyDecisions, Serving {
       plan: linksOf(policies, 'plan'),
       resolve: linksOf(policies, 'resolve'),
     }
+    const { select, classify, admit, plan, resolve } = this.chains
+    this.soles = {
+      select: soleOf(select),
+      classify: soleOf(classify),
+      admit: soleOf(admit),
+      plan: soleOf(plan),
+      resolve: soleOf(resolve),
+    }
   }
 
   // Fields, not methods: callers may take one hook away from the object.
@@ -59,6 +74,13 @@ export class ServingPolicies implements PolicyDecisions, Serving {
   readonly admit = (input: PolicyInputs['admit']) => decideAdmit(this, input)
   readonly plan = (input: PolicyInputs['plan']) => decidePlan(this, input)
   readonly resolve = (input: PolicyInputs['resolve']) => decideResolve(this, input)
+}
+
+function soleOf<H extends PolicyHook>(chain: readonly Link<H>[]): HookRunner<H> | undefined {
+  const [link] = chain
+  return chain.length === 1 && link?.canary === undefined && link?.shadow === undefined
+    ? link?.stable
+    : undefined
 }
 
 function linksOf<H extends PolicyHook>(policies: readonly ServingPolicy[], hook: H): readonly Link<H>[] {

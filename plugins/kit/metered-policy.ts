@@ -1,4 +1,5 @@
 import { abiBounds } from '../abi/idl.ts'
+import { manifestSection, parseManifest } from '../host/manifest.ts'
 import { exportFuel, exportRefuel, meterModule } from '../host/wasm/meter-module.ts'
 import { parseModule } from '../host/wasm/parse-module.ts'
 
@@ -6,6 +7,8 @@ import { parseModule } from '../host/wasm/parse-module.ts'
 export interface MeteredPolicy {
   /** Places where fuel is charged. */
   readonly fuelSites: number
+  /** Hooks that are asked briefly, as the manifest says. */
+  readonly brief: readonly string[]
   refuel(instance: Pick<WebAssembly.Instance, 'exports'>, fuel: number): void
   /** Below 0 = it has run out. */
   fuelLeft(instance: Pick<WebAssembly.Instance, 'exports'>): number
@@ -18,16 +21,23 @@ export interface MeteredPolicy {
  */
 export function meteredPolicy(bytes: Uint8Array): MeteredPolicy {
   if (!WebAssembly.validate(bytes)) throw new Error('this is not a valid WebAssembly module')
-  const { bytes: metered, sites } = meterModule(parseModule(bytes), { startFuel: abiBounds.initialiseFuel })
+  const parsed = parseModule(bytes)
+  const { bytes: metered, sites } = meterModule(parsed, { startFuel: abiBounds.initialiseFuel })
   const module = new WebAssembly.Module(metered)
   return {
     instantiate: (imports) => new WebAssembly.Instance(module, imports),
     fuelSites: sites,
+    brief: briefHooks(parsed.customSections.get(manifestSection)),
     refuel: ({ exports }, fuel) => {
       ;(exports[exportRefuel] as (fuel: number) => void)(fuel)
     },
     fuelLeft: ({ exports }) => (exports[exportFuel] as () => number)(),
   }
+}
+
+/** A module without a manifest is not yet a policy: what it is asked is whole. */
+function briefHooks(section: ArrayBuffer | Uint8Array | undefined): readonly string[] {
+  return section === undefined ? [] : (parseManifest(new Uint8Array(section)).brief ?? [])
 }
 
 /** What of `@assemblyscript/loader` is used. */
@@ -49,6 +59,7 @@ export async function debugPolicy(bytes: Uint8Array<ArrayBuffer>): Promise<Meter
   return {
     instantiate: (imports) => loader.instantiateSync(module, imports),
     fuelSites: 0,
+    brief: briefHooks(WebAssembly.Module.customSections(module, manifestSection)[0]),
     refuel: (_, fuel) => {
       unspent = fuel
     },

@@ -4,7 +4,7 @@ import { abiBounds, abiNames, hookStatus, policyIdl } from '../abi/idl.ts'
 import { defaultTables, type PolicyInputs, type PolicyTables, toJsonValue } from '../abi/json-values.ts'
 import { initConfiguration } from '../abi/vectors.ts'
 import { hookShapes } from '../host/generated/policy-structs.ts'
-import { type HookStructs, hookStructs } from '../host/hook-structs.ts'
+import { askPlainly, type HookStructs, hookStructs } from '../host/hook-structs.ts'
 import type { MeteredPolicy } from './metered-policy.ts'
 
 /** What a policy said when it was asked. */
@@ -90,30 +90,35 @@ export class PolicyInstance {
 
   /** Asks one hook. Never throws: a trap is an answer too, after which the instance is not to be trusted. */
   ask<H extends PolicyHook>(hook: H, input: PolicyInputs[H]): Answer {
-    const inputBytes = this.#write(hook, input)
-    if (inputBytes < 0) return { status: 'failed', problem: 'the input does not fit its region', fuel: 0 }
     const { fuel: budget, outputBytes } = hookShapes[hook]
-    this.#policy.refuel(this.#instance, budget)
-    let status: number
+    /** Of a brief question that asked for the whole one. */
+    let before = 0
+    let fuel = 0
+    let status: number | undefined
     try {
-      status = this.#call(
-        `${abiNames.hookPrefix}${hook}`,
-        this.#memory.input,
-        inputBytes,
-        this.#memory.output,
-        outputBytes,
-      )
+      status = this.#question(hook, input, (inputBytes) => {
+        before += fuel
+        this.#policy.refuel(this.#instance, budget)
+        const { input: from, output: to } = this.#memory
+        const answered = this.#call(`${abiNames.hookPrefix}${hook}`, from, inputBytes, to, outputBytes)
+        fuel = budget - this.#policy.fuelLeft(this.#instance)
+        return answered
+      })
     } catch (error) {
       const left = this.#policy.fuelLeft(this.#instance)
       const why =
         left < 0 ? `it ran out of fuel (${budget})` : error instanceof Error ? error.message : String(error)
-      return { status: 'failed', problem: `trap: ${why}`, fuel: budget - Math.max(0, left) }
+      return { status: 'failed', problem: `trap: ${why}`, fuel: before + budget - Math.max(0, left) }
     }
-    const fuel = budget - this.#policy.fuelLeft(this.#instance)
+    fuel += before
+    if (status === undefined)
+      return { status: 'failed', problem: 'the input does not fit its region', fuel: 0 }
     if (status === hookStatus.abstain) return { status: 'abstain', fuel }
     if (status !== hookStatus.decided) {
       const words =
-        status < 0 ? this.#message(this.#memory.memory) : 'only 0, 1 and numbers below 0 mean something'
+        status < 0
+          ? this.#message(this.#memory.memory)
+          : 'only 0, 1, after a brief question 2, and numbers below 0 mean something'
       return { status: 'failed', problem: `status ${status}${words === '' ? '' : `: ${words}`}`, fuel }
     }
     const read = this.#read(hook, input)
@@ -124,16 +129,22 @@ export class PolicyInstance {
 
   /** The bare call for benchmarks: input in, call, decision checked, nothing made of it. */
   time(hook: PolicyHook, input: PolicyInputs[PolicyHook]): void {
-    const inputBytes = this.#write(hook, input)
     const { fuel, outputBytes } = hookShapes[hook]
     const { input: from, output: to } = this.#memory
-    this.#policy.refuel(this.#instance, fuel)
-    this.#calls[hook]?.(from, inputBytes, to, outputBytes)
+    this.#question(hook, input, (inputBytes) => {
+      this.#policy.refuel(this.#instance, fuel)
+      return this.#calls[hook]?.(from, inputBytes, to, outputBytes) ?? hookStatus.abstain
+    })
     structsOf(hook).read(this.#memory, input, this.#classCount)
   }
 
-  #write(hook: PolicyHook, input: PolicyInputs[PolicyHook]): number {
-    return structsOf(hook).write(this.#memory, input)
+  #question(
+    hook: PolicyHook,
+    input: PolicyInputs[PolicyHook],
+    call: (inputBytes: number) => number,
+  ): number | undefined {
+    const isBrief = this.#policy.brief.includes(hook)
+    return askPlainly(hook, input, { memory: this.#memory, isBrief }, call)
   }
 
   #read(hook: PolicyHook, input: PolicyInputs[PolicyHook]): string | Readonly<Record<string, unknown>> {

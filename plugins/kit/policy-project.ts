@@ -30,6 +30,7 @@ const knownKeys = [
   'vectors',
   'output',
   'minHost',
+  'brief',
   'reasons',
   'fuel',
 ]
@@ -54,7 +55,9 @@ export function readProject(folder: string): PolicyProject {
   const name = text('name', '')
   const version = text('version', '')
   const manifest = Object.fromEntries(
-    ['description', 'minHost', 'reasons', 'fuel'].flatMap((key) => (key in value ? [[key, value[key]]] : [])),
+    ['description', 'minHost', 'brief', 'reasons', 'fuel'].flatMap((key) =>
+      key in value ? [[key, value[key]]] : [],
+    ),
   )
   return {
     folder,

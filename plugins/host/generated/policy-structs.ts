@@ -24,7 +24,7 @@ import { type GuestMemory, isJsonObject, writeBytes, writeText } from '../../abi
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** i32 global `pando_abi` of a module that was built for this version. */
-export const abiVersion = 65536
+export const abiVersion = 65537
 
 /** What a request does. The position is the number that crosses. */
 export const requestOperations: readonly RequestOperation[] = ['read', 'write', 'delete', 'list', 'head', 'copy', 'other']
@@ -115,9 +115,9 @@ function outOfRange(field: string, value: number, range: string): string {
 
 /**
  * Writes the input of `select` and clears its output. Returns the bytes of the input; -1 = it does not fit, so the
- * policy cannot be asked.
+ * policy cannot be asked. `flags` go into the header.
  */
-export function writeSelectInput(memory: GuestMemory, input: SelectInput): number {
+export function writeSelectInput(memory: GuestMemory, input: SelectInput, flags = 0): number {
   const items = input.candidates
   const count = items.length
   if (count > 32) return -1
@@ -125,11 +125,11 @@ export function writeSelectInput(memory: GuestMemory, input: SelectInput): numbe
   const { u8, u16, u32, i32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 0
+  u16[(at >>> 1) + 0] = 1
   u16[(at >>> 1) + 1] = 96
   u16[(at >>> 1) + 2] = 80
   u16[(at >>> 1) + 3] = count
-  u32[(at >>> 2) + 2] = 0
+  u32[(at >>> 2) + 2] = flags
   u32[(at >>> 2) + 3] = input.seed
   f64[(at >>> 3) + 2] = input.nowMs
   f64[(at >>> 3) + 3] = input.deadlineMs
@@ -205,18 +205,18 @@ export function readSelectDecision(
 
 /**
  * Writes the input of `classify` and clears its output. Returns the bytes of the input; -1 = it does not fit, so the
- * policy cannot be asked.
+ * policy cannot be asked. `flags` go into the header.
  */
-export function writeClassifyInput(memory: GuestMemory, input: ClassifyInput): number {
+export function writeClassifyInput(memory: GuestMemory, input: ClassifyInput, flags = 0): number {
   memory.reattach()
   const { u8, u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 0
+  u16[(at >>> 1) + 0] = 1
   u16[(at >>> 1) + 1] = 240
   u16[(at >>> 1) + 2] = 0
   u16[(at >>> 1) + 3] = 0
-  u32[(at >>> 2) + 2] = 0
+  u32[(at >>> 2) + 2] = flags
   u32[(at >>> 2) + 3] = input.seed
   f64[(at >>> 3) + 2] = input.nowMs
   f64[(at >>> 3) + 3] = input.deadlineMs
@@ -276,18 +276,18 @@ export function readClassifyDecision(
 
 /**
  * Writes the input of `admit` and clears its output. Returns the bytes of the input; -1 = it does not fit, so the
- * policy cannot be asked.
+ * policy cannot be asked. `flags` go into the header.
  */
-export function writeAdmitInput(memory: GuestMemory, input: AdmitInput): number {
+export function writeAdmitInput(memory: GuestMemory, input: AdmitInput, flags = 0): number {
   memory.reattach()
   const { u8, u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 0
+  u16[(at >>> 1) + 0] = 1
   u16[(at >>> 1) + 1] = 152
   u16[(at >>> 1) + 2] = 0
   u16[(at >>> 1) + 3] = 0
-  u32[(at >>> 2) + 2] = 0
+  u32[(at >>> 2) + 2] = flags
   u32[(at >>> 2) + 3] = input.seed
   f64[(at >>> 3) + 2] = input.nowMs
   f64[(at >>> 3) + 3] = input.deadlineMs
@@ -343,9 +343,9 @@ export function readAdmitDecision(
 
 /**
  * Writes the input of `plan` and clears its output. Returns the bytes of the input; -1 = it does not fit, so the
- * policy cannot be asked.
+ * policy cannot be asked. `flags` go into the header.
  */
-export function writePlanInput(memory: GuestMemory, input: PlanInput): number {
+export function writePlanInput(memory: GuestMemory, input: PlanInput, flags = 0): number {
   const items = input.classes
   const count = items.length
   if (count > 64) return -1
@@ -353,11 +353,11 @@ export function writePlanInput(memory: GuestMemory, input: PlanInput): number {
   const { u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 0
+  u16[(at >>> 1) + 0] = 1
   u16[(at >>> 1) + 1] = 64
   u16[(at >>> 1) + 2] = 80
   u16[(at >>> 1) + 3] = count
-  u32[(at >>> 2) + 2] = 0
+  u32[(at >>> 2) + 2] = flags
   u32[(at >>> 2) + 3] = input.seed
   f64[(at >>> 3) + 2] = input.nowMs
   f64[(at >>> 3) + 3] = input.deadlineMs
@@ -438,9 +438,9 @@ export function readPlanDecision(
 
 /**
  * Writes the input of `resolve` and clears its output. Returns the bytes of the input; -1 = it does not fit, so the
- * policy cannot be asked.
+ * policy cannot be asked. `flags` go into the header.
  */
-export function writeResolveInput(memory: GuestMemory, input: ResolveInput): number {
+export function writeResolveInput(memory: GuestMemory, input: ResolveInput, flags = 0): number {
   const items = input.versions
   const count = items.length
   if (count > 2) return -1
@@ -448,11 +448,11 @@ export function writeResolveInput(memory: GuestMemory, input: ResolveInput): num
   const { u8, u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 0
+  u16[(at >>> 1) + 0] = 1
   u16[(at >>> 1) + 1] = 64
   u16[(at >>> 1) + 2] = 40
   u16[(at >>> 1) + 3] = count
-  u32[(at >>> 2) + 2] = 0
+  u32[(at >>> 2) + 2] = flags
   u32[(at >>> 2) + 3] = input.seed
   f64[(at >>> 3) + 2] = input.nowMs
   f64[(at >>> 3) + 3] = input.deadlineMs
@@ -473,14 +473,14 @@ export function writeResolveInput(memory: GuestMemory, input: ResolveInput): num
     const etagLength = etag.length
     if (etagLength > 64 || blob + etagLength > 65824) return -1
     writeBytes(memory, at + blob, etag)
-    u32[(to >>> 2) + 6] = blob
+    u32[(to >>> 2) + 6] = etagLength === 0 ? 0 : blob
     u32[(to >>> 2) + 7] = etagLength
     blob += (etagLength + 3) & -4
     const metadata = item.metadata
     const metadataLength = metadata.length
     if (metadataLength > 65536 || blob + metadataLength > 65824) return -1
     writeBytes(memory, at + blob, metadata)
-    u32[(to >>> 2) + 8] = blob
+    u32[(to >>> 2) + 8] = metadataLength === 0 ? 0 : blob
     u32[(to >>> 2) + 9] = metadataLength
     blob += (metadataLength + 3) & -4
   }

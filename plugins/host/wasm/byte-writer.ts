@@ -49,6 +49,17 @@ export class ByteWriter {
     }
   }
 
+  /** Signed LEB128 of 64 bits. */
+  i64(value: bigint): this {
+    let rest = BigInt.asIntN(64, value)
+    for (;;) {
+      const low = Number(rest & 0x7fn)
+      rest >>= 7n
+      if ((rest === 0n && (low & 0x40) === 0) || (rest === -1n && (low & 0x40) !== 0)) return this.byte(low)
+      this.byte(low | 0x80)
+    }
+  }
+
   /** With its length in front. */
   sized(bytes: Uint8Array): this {
     return this.u32(bytes.length).write(bytes)

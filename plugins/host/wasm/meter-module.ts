@@ -1,6 +1,6 @@
 import { ByteReader } from './byte-reader.ts'
 import { ByteWriter } from './byte-writer.ts'
-import { functionType, type GateShape, gateParameters, writeGate } from './gate.ts'
+import { functionType, type GateShape, gateLocals, gateParameters, writeGate } from './gate.ts'
 import { type Instruction, misc, opcode, readInstruction, readValueType, valueType } from './instructions.ts'
 import { type ModuleLimits, moduleLimits } from './limits.ts'
 import { ModuleRefusal } from './module-refusal.ts'
@@ -28,8 +28,9 @@ export interface MeterOptions {
   readonly gates?: readonly GateOption[]
 }
 
-/** An export of type (i32, i32, i32, i32) -> i32 that gets a gate: the export `__pando_` + name. */
+/** An export of type (i32, i32, i32, i32) -> i32 that gets a gate: another export. */
 export interface GateOption {
+  readonly name: string
   readonly hook: string
   readonly shape: GateShape
 }
@@ -37,6 +38,7 @@ export interface GateOption {
 export const exportRefuel = '__pando_refuel'
 export const exportFuel = '__pando_fuel'
 export const gateName = (hook: string) => `__pando_${hook}`
+export const briefGateName = (hook: string) => `__pando_brief_${hook}`
 
 /** Prices, in instructions. One is about 2 ns on the slowest path that was measured (4-iteration nested loops). */
 const growthPrice = 2_000
@@ -136,25 +138,32 @@ function injectedFunctions(
   gates: readonly GateOption[],
   fuelGlobal: number,
 ): readonly InjectedFunction[] {
+  const { i32 } = valueType
   const inject = (
     name: string,
     parameters: readonly number[],
     results: readonly number[],
     write: (code: ByteWriter) => void,
+    locals = 0,
   ) => {
-    const code = new ByteWriter(256).u32(0)
+    const code = new ByteWriter(256)
+    if (locals === 0) code.u32(0)
+    else code.u32(1).u32(locals).byte(i32)
     write(code)
     return { name, type: functionType(parameters, results), body: code.byte(opcode.end).written() }
   }
-  const { i32 } = valueType
   return [
     inject(exportRefuel, [i32], [], (code) =>
       code.byte(opcode.localGet).u32(0).byte(opcode.globalSet).u32(fuelGlobal),
     ),
     inject(exportFuel, [], [i32], (code) => code.byte(opcode.globalGet).u32(fuelGlobal)),
-    ...gates.map(({ hook, shape }) =>
-      inject(gateName(hook), gateParameters(shape), [i32], (code) =>
-        writeGate(code, shape, module.exports.get(hook)?.index ?? 0, fuelGlobal),
+    ...gates.map(({ name, hook, shape }) =>
+      inject(
+        name,
+        gateParameters(shape),
+        [i32],
+        (code) => writeGate(code, shape, module.exports.get(hook)?.index ?? 0, fuelGlobal),
+        gateLocals(shape),
       ),
     ),
   ]

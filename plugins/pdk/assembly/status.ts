@@ -4,6 +4,8 @@ export namespace Status {
   export const Decided: i32 = 0
   /** The next policy, or the built-in decision, decides. */
   export const Abstain: i32 = 1
+  /** To a brief question: the same one follows with all its fields. */
+  export const AskWhole: i32 = 2
 }
 
 // Room for the longest message that the host reads.

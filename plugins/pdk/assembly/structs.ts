@@ -1,7 +1,7 @@
 // Written by plugins/abi/generate.ts from plugins/abi/idl.ts. Do not edit: see plugins/abi/README.md.
 
 /** Value of the exported global `pando_abi`. */
-export const ABI_VERSION: i32 = 65536
+export const ABI_VERSION: i32 = 65537
 
 /** What a request does. */
 export namespace RequestOperation {
@@ -78,6 +78,10 @@ export namespace Outcome {
 /** The link that is decided for. */
 @unmanaged
 export class SelectInput {
+  /** Whether fields are left out; `Status.AskWhole` asks for the same question with all of them. */
+  get isBrief(): bool {
+    return (this.flags & 1) != 0
+  }
 
   /** minor version of this ABI that the host speaks */
   get structVersion(): u16 {
@@ -99,7 +103,7 @@ export class SelectInput {
     return load<u16>(changetype<usize>(this), 6)
   }
 
-  /** zero */
+  /** bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   get flags(): u32 {
     return load<u32>(changetype<usize>(this), 8)
   }
@@ -298,6 +302,10 @@ export class SelectDecision {
 /** The request. */
 @unmanaged
 export class ClassifyInput {
+  /** Whether fields are left out; `Status.AskWhole` asks for the same question with all of them. */
+  get isBrief(): bool {
+    return (this.flags & 1) != 0
+  }
 
   /** minor version of this ABI that the host speaks */
   get structVersion(): u16 {
@@ -319,7 +327,7 @@ export class ClassifyInput {
     return load<u16>(changetype<usize>(this), 6)
   }
 
-  /** zero */
+  /** bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   get flags(): u32 {
     return load<u32>(changetype<usize>(this), 8)
   }
@@ -432,6 +440,10 @@ export class ClassifyDecision {
 /** The request and the state of what it wants to use. */
 @unmanaged
 export class AdmitInput {
+  /** Whether fields are left out; `Status.AskWhole` asks for the same question with all of them. */
+  get isBrief(): bool {
+    return (this.flags & 1) != 0
+  }
 
   /** minor version of this ABI that the host speaks */
   get structVersion(): u16 {
@@ -453,7 +465,7 @@ export class AdmitInput {
     return load<u16>(changetype<usize>(this), 6)
   }
 
-  /** zero */
+  /** bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   get flags(): u32 {
     return load<u32>(changetype<usize>(this), 8)
   }
@@ -591,6 +603,10 @@ export class AdmitDecision {
 /** Nothing beside the header. */
 @unmanaged
 export class PlanInput {
+  /** Whether fields are left out; `Status.AskWhole` asks for the same question with all of them. */
+  get isBrief(): bool {
+    return (this.flags & 1) != 0
+  }
 
   /** minor version of this ABI that the host speaks */
   get structVersion(): u16 {
@@ -612,7 +628,7 @@ export class PlanInput {
     return load<u16>(changetype<usize>(this), 6)
   }
 
-  /** zero */
+  /** bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   get flags(): u32 {
     return load<u32>(changetype<usize>(this), 8)
   }
@@ -781,6 +797,10 @@ export class PlannedClass {
 /** Nothing beside the header; the two versions are the items. */
 @unmanaged
 export class ResolveInput {
+  /** Whether fields are left out; `Status.AskWhole` asks for the same question with all of them. */
+  get isBrief(): bool {
+    return (this.flags & 1) != 0
+  }
 
   /** minor version of this ABI that the host speaks */
   get structVersion(): u16 {
@@ -802,7 +822,7 @@ export class ResolveInput {
     return load<u16>(changetype<usize>(this), 6)
   }
 
-  /** zero */
+  /** bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   get flags(): u32 {
     return load<u32>(changetype<usize>(this), 8)
   }

@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PANDO_ABI_VERSION 65536
+#define PANDO_ABI_VERSION 65537
 #define PANDO_EXPORT(name) __attribute__((export_name(#name)))
 /* The global pando_abi, which C cannot export by value, is added with the manifest by "pando policy build". */
 
 /* What a hook answers; below 0 is an error of the policy. */
-enum { PANDO_DECIDED = 0, PANDO_ABSTAIN = 1 };
+enum { PANDO_DECIDED = 0, PANDO_ABSTAIN = 1, PANDO_ASK_WHOLE = 2 };
 
 enum { PANDO_LOG_DEBUG = 0, PANDO_LOG_INFO = 1, PANDO_LOG_WARN = 2, PANDO_LOG_ERROR = 3 };
 __attribute__((import_module("pando1"), import_name("log")))
@@ -70,7 +70,7 @@ struct pando_select_input {
   uint16_t header_len; /* bytes from the start of the input to its first item */
   uint16_t item_len; /* bytes from one item to the next; 0 = this hook has none */
   uint16_t item_count; /* items */
-  uint32_t flags; /* zero */
+  uint32_t flags; /* bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   uint32_t seed; /* 32 random bits, to draw lots with; a replay has the same */
   double now_ms; /* wall clock, ms since the epoch */
   double deadline_ms; /* ms since the epoch; 0 = none */
@@ -126,7 +126,7 @@ struct pando_classify_input {
   uint16_t header_len; /* bytes from the start of the input to its first item */
   uint16_t item_len; /* bytes from one item to the next; 0 = this hook has none */
   uint16_t item_count; /* items */
-  uint32_t flags; /* zero */
+  uint32_t flags; /* bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   uint32_t seed; /* 32 random bits, to draw lots with; a replay has the same */
   double now_ms; /* wall clock, ms since the epoch */
   double deadline_ms; /* ms since the epoch; 0 = none */
@@ -162,7 +162,7 @@ struct pando_admit_input {
   uint16_t header_len; /* bytes from the start of the input to its first item */
   uint16_t item_len; /* bytes from one item to the next; 0 = this hook has none */
   uint16_t item_count; /* items */
-  uint32_t flags; /* zero */
+  uint32_t flags; /* bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   uint32_t seed; /* 32 random bits, to draw lots with; a replay has the same */
   double now_ms; /* wall clock, ms since the epoch */
   double deadline_ms; /* ms since the epoch; 0 = none */
@@ -204,7 +204,7 @@ struct pando_plan_input {
   uint16_t header_len; /* bytes from the start of the input to its first item */
   uint16_t item_len; /* bytes from one item to the next; 0 = this hook has none */
   uint16_t item_count; /* items */
-  uint32_t flags; /* zero */
+  uint32_t flags; /* bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   uint32_t seed; /* 32 random bits, to draw lots with; a replay has the same */
   double now_ms; /* wall clock, ms since the epoch */
   double deadline_ms; /* ms since the epoch; 0 = none */
@@ -256,7 +256,7 @@ struct pando_resolve_input {
   uint16_t header_len; /* bytes from the start of the input to its first item */
   uint16_t item_len; /* bytes from one item to the next; 0 = this hook has none */
   uint16_t item_count; /* items */
-  uint32_t flags; /* zero */
+  uint32_t flags; /* bit 0: a brief question, which leaves fields at 0 (since 1.1) */
   uint32_t seed; /* 32 random bits, to draw lots with; a replay has the same */
   double now_ms; /* wall clock, ms since the epoch */
   double deadline_ms; /* ms since the epoch; 0 = none */

@@ -16,7 +16,7 @@ import { acquireSeat, occupants, releaseSeat, sharedSeat } from '../../../plugin
 import { createGuest, type GuestInstance, gatesOf } from '../../../plugins/host/guest-instance.ts'
 import { policyHooks } from '../../../plugins/host/hook-names.ts'
 import { type Ask, type CallFault, createRunner, type HookRunner } from '../../../plugins/host/hook-runner.ts'
-import { type HookStructs, hookStructs } from '../../../plugins/host/hook-structs.ts'
+import { briefly, type HookStructs, hookStructs } from '../../../plugins/host/hook-structs.ts'
 import { meterModule } from '../../../plugins/host/wasm/meter-module.ts'
 import { randomInput, seededNumbers } from '../../../plugins/kit/sample-inputs.ts'
 import { policyModule } from '../../kit/policies/assemble.ts'
@@ -31,9 +31,9 @@ const asks: { readonly [H in PolicyHook]: Ask<H> } = {
 }
 
 function openGuest(wasm: Uint8Array): GuestInstance {
-  const { parsed, hooks } = examineModule(wasm)
-  const { bytes } = meterModule(parsed, { gates: gatesOf(hooks) })
-  return createGuest({ module: new WebAssembly.Module(bytes), hooks }, '{}', () => undefined)
+  const examined = examineModule(wasm)
+  const { bytes } = meterModule(examined.parsed, { gates: gatesOf(examined) })
+  return createGuest({ ...examined, module: new WebAssembly.Module(bytes) }, '{}', () => undefined)
 }
 
 function openRunner<H extends PolicyHook>(
@@ -57,41 +57,134 @@ function openRunner<H extends PolicyHook>(
 const untouched =
   '(i32.store (i32.const 16) (local.get $inLen)) (i32.store (i32.const 20) (local.get $outLen)) i32.const 1'
 
-test('a gate writes the same bytes as the structs that self-tests and authors write, whatever was there before', () => {
-  const hooks = Object.fromEntries(policyHooks.map((hook) => [hook, untouched]))
-  const guest = openGuest(policyModule({ hooks }))
-  const runners = new Map(policyHooks.map((hook) => [hook, openRunner(hook, guest)]))
-  fc.assert(
-    fc.property(fc.constantFrom(...policyHooks), fc.integer(), (hook, seed) => {
-      const input = randomInput(hook, seededNumbers(seed), defaultTables) as PolicyInputs[PolicyHook]
-      const { runner, faults } = runners.get(hook) ?? openRunner(hook, guest)
-      const { memory, outputBytes } = guest.ports[hook] ?? assert.fail()
-      assert.equal((asks[hook] as Ask<PolicyHook>)(runner, input), undefined)
-      assert.deepEqual(faults, [])
+for (const isBrief of [false, true]) {
+  test(`a gate writes the same bytes ${isBrief ? 'of a brief question ' : ''}as the structs that self-tests and authors write, whatever was there before`, () => {
+    const hooks = Object.fromEntries(policyHooks.map((hook) => [hook, untouched]))
+    const guest = openGuest(policyModule({ hooks, manifest: isBrief ? { brief: policyHooks } : {} }))
+    const runners = new Map(policyHooks.map((hook) => [hook, openRunner(hook, guest)]))
+    fc.assert(
+      fc.property(fc.constantFrom(...policyHooks), fc.integer(), (hook, seed) => {
+        const input = randomInput(hook, seededNumbers(seed), defaultTables) as PolicyInputs[PolicyHook]
+        const { runner, faults } = runners.get(hook) ?? openRunner(hook, guest)
+        const { memory, outputBytes } = guest.ports[hook] ?? assert.fail()
+        assert.equal((asks[hook] as Ask<PolicyHook>)(runner, input), undefined)
+        assert.deepEqual(faults, [])
 
-      const plain = new GuestMemory(new WebAssembly.Memory({ initial: 4 }), {
-        input: { address: 8, byteLength: 66_000 },
-        output: { address: 131_072, byteLength: outputBytes },
-      })
-      const written = (hookStructs[hook] as HookStructs<PolicyHook>).write(plain, input)
-      assert.equal(memory.u32[4], written)
-      assert.equal(memory.u32[5], outputBytes)
-      const same = (from: number, plainFrom: number, length: number) =>
-        assert.deepEqual(
-          memory.u8.subarray(from, from + length),
-          plain.u8.subarray(plainFrom, plainFrom + length),
+        const plain = new GuestMemory(new WebAssembly.Memory({ initial: 4 }), {
+          input: { address: 8, byteLength: 66_000 },
+          output: { address: 131_072, byteLength: outputBytes },
+        })
+        const structs = hookStructs[hook] as HookStructs<PolicyHook>
+        const written = isBrief ? structs.write(plain, briefly(hook, input), 1) : structs.write(plain, input)
+        assert.equal(memory.u32[4], written)
+        assert.equal(memory.u32[5], outputBytes)
+        const same = (from: number, plainFrom: number, length: number) =>
+          assert.deepEqual(
+            memory.u8.subarray(from, from + length),
+            plain.u8.subarray(plainFrom, plainFrom + length),
+          )
+        const keyBytes = hook === 'classify' ? (plain.u8[8 + 66] as number) : 0
+        // Behind the key may be what is left of a longer one: nobody is told that there is something.
+        same(memory.input, 8, hook === 'classify' ? 112 + keyBytes : written)
+        const outputItems = hook === 'plan' ? (input as PolicyInputs['plan']).classes.length : 0
+        same(
+          memory.output,
+          131_072,
+          hook === 'resolve' ? 16 : hook === 'plan' ? 8 + 32 * outputItems : outputBytes,
         )
-      const keyBytes = hook === 'classify' ? (plain.u8[8 + 66] as number) : 0
-      // Behind the key may be what is left of a longer one: nobody is told that there is something.
-      same(memory.input, 8, hook === 'classify' ? 112 + keyBytes : written)
-      const outputItems = hook === 'plan' ? (input as PolicyInputs['plan']).classes.length : 0
-      same(
-        memory.output,
-        131_072,
-        hook === 'resolve' ? 16 : hook === 'plan' ? 8 + 32 * outputItems : outputBytes,
-      )
-    }),
-    { numRuns: 400 },
+      }),
+      { numRuns: 400 },
+    )
+  })
+}
+
+test('a policy that is asked briefly gets the whole question when it wants it, and nothing of it stays for the next one', () => {
+  // Brief: what a brief question has not must be 0; the seed says whether to ask for the whole. Whole: the tenant is the delay.
+  const admit = `(if (i32.eqz (i32.and (i32.load offset=8 (local.get $in)) (i32.const 1)))
+      (then ${/* whole */ ''}
+        (i32.store8 (local.get $out) (i32.const 1))
+        (f64.store offset=8 (local.get $out) (f64.convert_i32_u (i32.load offset=40 (local.get $in))))
+        (return (i32.const 0))))
+    (if (i32.eqz (i32.load offset=12 (local.get $in))) (then (return (i32.const 2))))
+    (i32.store8 (local.get $out) (i32.const 0))
+    (i32.store offset=4 (local.get $out) (i32.load offset=40 (local.get $in)))
+    i32.const 0`
+  const guest = openGuest(policyModule({ hooks: { admit }, manifest: { brief: ['admit'] } }))
+  const { runner, faults } = openRunner('admit', guest)
+  for (let round = 0; round < 3; round++) {
+    const whole = askAdmit(runner, admitInput({ seed: 0, tenant: 9 }))
+    assert.deepEqual([whole?.verdict, whole?.delayMs], ['delay', 9])
+    const brief = askAdmit(runner, admitInput({ seed: 1, tenant: 9 }))
+    assert.deepEqual([brief?.verdict, brief?.reason, brief?.delayMs], ['admit', 0, 0])
+  }
+  assert.deepEqual(faults, [])
+  assert.equal(runner.counters.calls, 6)
+  assert.equal(runner.counters.decisions, 6)
+})
+
+test('a whole question is not answered with a wish for it', () => {
+  const guest = openGuest(policyModule({ hooks: { admit: 'i32.const 2' }, manifest: { brief: ['admit'] } }))
+  const { runner, faults } = openRunner('admit', guest)
+  assert.equal(askAdmit(runner, admitInput()), undefined)
+  assert.deepEqual(
+    faults.map(({ kind }) => kind),
+    ['invalid-output'],
+  )
+})
+
+test('an answer in a number says the same as the memory does, and no status of a guest passes for one', () => {
+  // The guest answers with bytes and a status that the test has put into its memory.
+  const answer = '(memory.copy (local.get $out) (i32.const 256) (i32.const 16)) (i32.load (i32.const 272))'
+  const packed = ['classify', 'admit', 'resolve'] as const
+  const guest = openGuest(policyModule({ hooks: Object.fromEntries(packed.map((hook) => [hook, answer])) }))
+  const byte = fc.constantFrom(0, 1, 2, 3, 4, 62, 63, 64, 255)
+  const delay = fc.constantFrom(0, 1, 3_600_000, 3_600_001, -1, Number.NaN, Number.POSITIVE_INFINITY)
+  const status = fc.constantFrom(
+    0,
+    0,
+    0,
+    0,
+    1,
+    2,
+    3,
+    -1,
+    2 ** 30 - 1,
+    2 ** 30,
+    2 ** 30 + 1,
+    2 ** 31 - 1,
+    -(2 ** 31),
+  )
+  const output = fc.record({ head: fc.array(byte, { minLength: 8, maxLength: 8 }), delay, status })
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...packed),
+      output,
+      fc.boolean(),
+      (hook, { head, delay, status }, isSmall) => {
+        const { memory } = guest.ports[hook] ?? assert.fail()
+        memory.u8.set(head, 256)
+        if (isSmall) memory.u8.fill(0, 261, 264)
+        memory.f64[264 / 8] = delay
+        memory.i32[272 / 4] = status
+        const { runner, faults } = openRunner(hook, guest)
+        const input = randomInput(hook, seededNumbers(7), defaultTables) as PolicyInputs[PolicyHook]
+        const decision = structuredClone((asks[hook] as Ask<PolicyHook>)(runner as HookRunner<never>, input))
+        const structs = hookStructs[hook] as HookStructs<PolicyHook>
+        const problem = status === 0 ? structs.read(memory, input, 5) : 'a status'
+        if (problem === undefined) {
+          assert.deepEqual({ ...decision, policy: '' }, structs.result)
+          assert.deepEqual(faults, [])
+        } else {
+          assert.equal(decision, undefined)
+          const kinds = status === 1 ? [] : status < 0 ? ['error'] : ['invalid-output']
+          assert.deepEqual(
+            faults.map(({ kind }) => kind),
+            kinds,
+          )
+        }
+      },
+    ),
+    { numRuns: 2_000 },
   )
 })
 

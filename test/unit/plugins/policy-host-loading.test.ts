@@ -329,9 +329,9 @@ test('P8: a policy that was built for a later minor version runs on this host', 
 })
 
 test('P8: a policy of today reads the structs of a host of tomorrow, which has appended fields', () => {
-  const { parsed, hooks } = examineModule(policyModule({ hooks: { select: shortest } }))
-  const { bytes } = meterModule(parsed, { gates: gatesOf(hooks) })
-  const { ports } = createGuest({ module: new WebAssembly.Module(bytes), hooks }, '{}', () => undefined)
+  const examined = examineModule(policyModule({ hooks: { select: shortest } }))
+  const { bytes } = meterModule(examined.parsed, { gates: gatesOf(examined) })
+  const { ports } = createGuest({ ...examined, module: new WebAssembly.Module(bytes) }, '{}', () => undefined)
   const port = ports.select
   assert.ok(port)
   const { memory } = port

@@ -194,7 +194,11 @@ test('a gate fills the tank, stores its parameters, presets the output and calls
     ],
     output: [['u8', 0, 255]],
   })
-  const gates = ['pando_admit', 'pando_classify'].map((hook) => ({ hook, shape: shape(5_000) }))
+  const gates = ['pando_admit', 'pando_classify'].map((hook) => ({
+    name: gateName(hook),
+    hook,
+    shape: shape(5_000),
+  }))
   const { bytes } = meterModule(parseModule(module), { gates })
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), {})
   type Gate = (input: number, bytes: number, output: number, a: number, b: bigint, c: number) => number

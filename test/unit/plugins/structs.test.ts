@@ -89,7 +89,7 @@ for (const hook of hooks) {
           .map((field) => [field.spec.name, readField(field, view, inputAt)]),
       )
       assert.deepEqual(framing, {
-        structVersion: 0,
+        structVersion: policyIdl.minor,
         headerLen: placed.input.byteLength,
         itemLen: placed.items?.byteLength ?? 0,
         itemCount: items.length,

@@ -22,6 +22,8 @@ export function pando_resolve(input: ResolveInput, _inputBytes: i32, decision: R
   const second = input.at(1)
   if (first.hlc != second.hlc) return decide(decision, first.hlc > second.hlc, Reason.Later)
   if (first.region != second.region) return decide(decision, first.region < second.region, Reason.Region)
+  // Rare, so the ETags are copied for this answer only.
+  if (input.isBrief) return Status.AskWhole
   return decide(decision, compareEtags(input, first, second) >= 0, Reason.Etag)
 }
 
@@ -31,6 +33,7 @@ function compareEtags(input: ResolveInput, first: ConflictVersion, second: Confl
   return difference != 0 ? difference : first.etagLength - second.etagLength
 }
 
+@inline
 function decide(decision: ResolveDecision, firstWins: bool, reason: u32): i32 {
   decision.outcome = firstWins ? Outcome.First : Outcome.Second
   decision.reason = reason

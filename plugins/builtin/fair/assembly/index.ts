@@ -155,6 +155,7 @@ export function pando_classify(input: ClassifyInput, _inputBytes: i32, decision:
   return ordinary < 0 ? Status.Abstain : decide(decision, <u16>ordinary, Reason.Ordinary)
 }
 
+@inline
 function decide(decision: ClassifyDecision, index: u16, reason: u32): i32 {
   decision.classIndex = index
   decision.reason = reason
@@ -198,6 +199,8 @@ function isShed(input: AdmitInput): bool {
   return <f64>input.seed < share * 4294967296
 }
 
+// A call costs as much as what it does here.
+@inline
 function answer(decision: AdmitDecision, verdict: u8, delayMs: f64, reason: u32): i32 {
   decision.verdict = verdict
   decision.delayMs = delayMs
