@@ -6,29 +6,26 @@ import type { PandoError } from './errors.ts'
  */
 export class RetryBudget {
   readonly #capacity: number
-  readonly #perSuccess: number
-  #tokens: number
+  readonly #successesPerRetry: number
+  /** In successes: whole numbers, so that nothing is lost to rounding. */
+  #earned: number
 
-  /** `capacity` retries at once after a quiet time; later one for every `1 / perSuccess` successes. */
-  constructor(capacity: number, perSuccess: number) {
-    this.#capacity = capacity
-    this.#perSuccess = perSuccess
-    this.#tokens = capacity
+  /** `capacity` retries at once after a quiet time; later one for so many successes. */
+  constructor(capacity: number, successesPerRetry: number) {
+    this.#capacity = capacity * successesPerRetry
+    this.#successesPerRetry = successesPerRetry
+    this.#earned = this.#capacity
   }
 
   /** False: the budget is used up. */
   take(): boolean {
-    if (this.#tokens < 1) return false
-    this.#tokens -= 1
+    if (this.#earned < this.#successesPerRetry) return false
+    this.#earned -= this.#successesPerRetry
     return true
   }
 
   succeeded(): void {
-    this.#tokens = Math.min(this.#capacity, this.#tokens + this.#perSuccess)
-  }
-
-  get tokens(): number {
-    return this.#tokens
+    if (this.#earned < this.#capacity) this.#earned += 1
   }
 }
 

@@ -69,7 +69,7 @@ export class Sender {
   readonly #credentials: CredentialsSource | undefined
   readonly #budget: RetryBudget
   /** One read in twenty may be asked for twice. */
-  readonly #hedgeBudget = new RetryBudget(5, 0.05)
+  readonly #hedgeBudget = new RetryBudget(5, 20)
   readonly #latency = new LatencyWindow()
   readonly #hedgedReads: boolean
   readonly #qos: string | undefined
@@ -81,7 +81,7 @@ export class Sender {
     this.pool = parts.pool
     this.limits = parts.limits
     this.#credentials = parts.credentials
-    this.#budget = new RetryBudget(parts.retryBudget, 0.1)
+    this.#budget = new RetryBudget(parts.retryBudget, 10)
     this.#hedgedReads = parts.hedgedReads
     this.#qos = parts.qos
   }
