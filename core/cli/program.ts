@@ -3,6 +3,7 @@ import { StorageError } from '../contract/errors.ts'
 import { addClusterCommands } from './cluster-commands.ts'
 import { advice, type GlobalOptions } from './connect.ts'
 import { exitCodes, exitFor } from './exit-codes.ts'
+import { addFederationCommands } from './federation-commands.ts'
 import { addPolicyCommands } from './policy-commands.ts'
 import { addPolicyNodeCommands } from './policy-node-commands.ts'
 import type { Terminal } from './terminal.ts'
@@ -131,6 +132,7 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
 
   addPolicyNodeCommands(addPolicyCommands(program, action), action)
   addClusterCommands(program, action)
+  addFederationCommands(program, action)
 
   const config = program.command('config').description('the configuration file')
   config

@@ -92,9 +92,11 @@ export interface InviteReply {
 }
 
 export interface FederationStatus {
-  /** False where no address for tunnels is configured: this node takes none, and can only dial. */
+  /** Whether the port for tunnels is open: from the first invitation on, where an address is configured. */
   readonly isListening: boolean
   readonly listen: string
+  /** Why there is no port for tunnels where there should be one; otherwise empty. */
+  readonly problem: string
   readonly endpoints: readonly string[]
   readonly regionId: number
   readonly name: string

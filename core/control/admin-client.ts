@@ -4,6 +4,7 @@ import { isErrorCode, StorageError } from '../contract/errors.ts'
 import type { NodeLinksReport } from '../contract/link.ts'
 import { type AdminKeys, makeNonce, sealForCall, signCall, unsealForCall } from './authentication.ts'
 import { type ClusterClient, createClusterClient } from './cluster-service.ts'
+import { createFederationClient, type FederationClient } from './federation-service.ts'
 import type {
   AccessKeyMessage,
   BucketMessage,
@@ -19,6 +20,7 @@ import {
   type AdminMethod,
   adminMethods,
   clusterServiceName,
+  federationServiceName,
   policyServiceName,
 } from './service-definition.ts'
 import { unreachable } from './unreachable.ts'
@@ -60,17 +62,20 @@ export interface AdminClient extends Disposable {
   stop(): Promise<void>
   readonly policies: PolicyClient
   readonly cluster: ClusterClient
+  readonly federation: FederationClient
   close(): void
 }
 
 /** A policy is checked, compiled, started and tested before the node answers, and activations wait for their turn. */
 const policyTimeoutMs = 60_000
+const federationTimeoutMs = 60_000
 
 export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminClientOptions): AdminClient {
   const methods = {
     ...adminMethods(),
     ...adminMethods(policyServiceName),
     ...adminMethods(clusterServiceName),
+    ...adminMethods(federationServiceName),
   }
   const client = new Client(
     target.kind === 'socket' ? `unix:${target.path}` : target.address,
@@ -175,6 +180,10 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
       stream,
     ),
     cluster: createClusterClient(call),
+    // Joining dials another region, at several addresses if need be.
+    federation: createFederationClient((name, message) =>
+      call(name, message, undefined, Math.max(timeoutMs, federationTimeoutMs)),
+    ),
     close: () => client.close(),
     [Symbol.dispose]: () => client.close(),
   }

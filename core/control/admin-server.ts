@@ -12,15 +12,18 @@ import {
 import { z } from 'zod'
 import type { Clock } from '../contract/clock.ts'
 import { errorCodes, StorageError } from '../contract/errors.ts'
+import type { FederationAdministration } from '../contract/federation.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { AdminBackend } from './admin-backend.ts'
 import { type AdminKeys, createCallVerifier, sealForCall, unsealForCall } from './authentication.ts'
 import { type Call, parse, type Streaming, type Unary } from './call.ts'
 import { type ClusterBackend, clusterMethods } from './cluster-service.ts'
+import { federationMethods } from './federation-service.ts'
 import type { PolicyBackend } from './policy-backend.ts'
 import { policyMethods } from './policy-service.ts'
 import {
   clusterServiceName,
+  federationServiceName,
   policyServiceName,
   type ReceivedRequest,
   serverDefinition,
@@ -38,6 +41,7 @@ export interface AdminServerOptions {
   readonly backend: AdminBackend
   readonly policies: PolicyBackend
   readonly cluster: ClusterBackend
+  readonly federation: FederationAdministration
   readonly keys: AdminKeys
   readonly listen: { readonly host: string; readonly port: number }
   /** Path of the unix socket; already short enough for the kernel. */
@@ -149,6 +153,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
       ...unary,
       ...policies.unary,
       ...clusterMethods(options.cluster),
+      ...federationMethods(options.federation),
     })) {
       handlers[name] = unaryHandler(name, handle, signed)
     }
@@ -159,6 +164,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     server.addService(serverDefinition(), implementation)
     server.addService(serverDefinition(policyServiceName), implementation)
     server.addService(serverDefinition(clusterServiceName), implementation)
+    server.addService(serverDefinition(federationServiceName), implementation)
     return server
   }
 

@@ -113,6 +113,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     import('../qos/open-qos.ts'),
     import('./policies/node-policies.ts'),
     import('./links/start-links.ts'),
+    import('./federation/start-federation.ts'),
   ])
   loading.catch(() => undefined)
 
@@ -156,6 +157,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     qosModule,
     policiesModule,
     linksModule,
+    federationModule,
   ] = await loading
 
   const local = await addon.openChunkStore({
@@ -277,6 +279,13 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     ),
   }
 
+  const federation = federationModule.startFederation({
+    ...{ config, catalog, sealer, environment },
+    isCoordinator: () => cluster?.isCoordinator() ?? true,
+    log: log.child({ part: 'federation' }),
+  })
+  parts.push('tunnels to other regions', partDeadlineMs, () => federation.close())
+
   const maintenance = startMaintenance({
     ...{ config, catalog, chunks, writes, health, metrics, environment, log },
     ...(cluster === undefined ? {} : { region: { local, ...cluster } }),
@@ -347,6 +356,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       backend: adminBackend,
       policies: policies.backend,
       cluster: cluster?.backend ?? noCluster(config.node),
+      federation,
       keys: data.rootKeys,
       listen: config.admin.listen,
       socketPath: data.sockets.address('admin.sock'),

@@ -57,13 +57,11 @@ export interface RunningTunnels extends RegionTunnels, FederationAdministration 
 }
 
 /**
- * Opens the port for tunnels and keeps one to each region that is trusted, for as long as it is. UNAVAILABLE when the port is
- * taken.
+ * Keeps a tunnel to each region that is trusted, for as long as it is. The port for tunnels is open from the first invitation on:
+ * a region that is joined with nobody has none. One that is taken is told in the status, and tried again.
  */
-export async function openRegionTunnels(options: RegionTunnelsOptions): Promise<RunningTunnels> {
-  const tunnels = new Tunnels(options)
-  await tunnels.start()
-  return tunnels
+export function openRegionTunnels(options: RegionTunnelsOptions): RunningTunnels {
+  return new Tunnels(options)
 }
 
 class Tunnels implements RunningTunnels {
@@ -75,10 +73,12 @@ class Tunnels implements RunningTunnels {
   readonly #changes = new Set<(regionId: number, isConnected: boolean) => void>()
   readonly #closing = new AbortController()
   #listeners: TunnelListener[] = []
+  #listening: Promise<void> | undefined
+  #listenProblem = ''
   #bound: TunnelAddress | undefined
   #seenEpoch = -1
   #seenKeys = ''
-  #polling: Promise<void> = Promise.resolve()
+  readonly #polling: Promise<void>
 
   constructor(options: RegionTunnelsOptions) {
     this.#options = options
@@ -88,11 +88,6 @@ class Tunnels implements RunningTunnels {
     this.#guests = new Guests(this.#join)
     this.#router.serve(helloTopic, (_, stream, session) => this.#answerHello(stream, session))
     this.#router.serve(joinTopic, (_, stream, session) => answerJoin(this.#join, session, stream))
-  }
-
-  async start(): Promise<void> {
-    if (this.#options.listen !== undefined) await this.#listen(this.#options.listen)
-    this.#refresh()
     this.#polling = this.#poll()
   }
 
@@ -131,6 +126,7 @@ class Tunnels implements RunningTunnels {
     const shown = shownKey(record, nowMs)
     return {
       isListening: this.#bound !== undefined,
+      problem: this.#listenProblem,
       listen: this.#bound === undefined ? '' : formatAddress(this.#bound),
       endpoints: this.#endpoints(),
       regionId,
@@ -147,6 +143,7 @@ class Tunnels implements RunningTunnels {
 
   async invite({ validMs, regionId: forRegion }: InviteRequest): Promise<InviteReply> {
     const { identity, environment, regionId, name } = this.#options
+    await this.#ensureListening()
     const endpoints = this.#endpoints()
     if (endpoints.length === 0) {
       throw new StorageError(
@@ -196,6 +193,7 @@ class Tunnels implements RunningTunnels {
     if (this.#closing.signal.aborted) return
     this.#closing.abort(new StorageError('CLOSED', 'the tunnels are closed'))
     await this.#polling
+    await this.#listening?.catch(() => undefined)
     await Promise.all(this.#listeners.map((listener) => listener.close()))
     await Promise.all([...this.#peers.values()].map((peer) => peer.close('the region stops')))
   }
@@ -206,16 +204,16 @@ class Tunnels implements RunningTunnels {
     const { clock } = this.#options.environment
     const { signal } = this.#closing
     while (!signal.aborted) {
-      await clock.sleep(pollMs, signal).catch(() => undefined)
-      if (signal.aborted) return
       try {
         this.#refresh()
+        if (this.#isWanted()) await this.#ensureListening().catch(() => undefined)
       } catch (reason) {
         this.#options.log.warn(
           { err: StorageError.from(reason) },
           'what is known of the federation cannot be read',
         )
       }
+      await clock.sleep(pollMs, signal).catch(() => undefined)
     }
   }
 
@@ -273,6 +271,30 @@ class Tunnels implements RunningTunnels {
 
   // Sessions.
 
+  /** Somebody is, or may come to be, trusted. */
+  #isWanted(): boolean {
+    const { peers } = this.#options.identity.record()
+    return peers.length > 0 || this.#options.identity.expectsGuests()
+  }
+
+  /** Once, and again after it failed. UNAVAILABLE. */
+  #ensureListening(): Promise<void> {
+    const { listen, log } = this.#options
+    if (listen === undefined) return Promise.resolve()
+    this.#listening ??= this.#listen(listen).catch(async (reason: unknown) => {
+      this.#listening = undefined
+      const bound = this.#listeners
+      this.#listeners = []
+      await Promise.all(bound.map((listener) => listener.close()))
+      const { reason: problem } = StorageError.from(reason)
+      const sentence = `the port for tunnels (tunnel.listen) cannot be opened: ${problem}`
+      if (sentence !== this.#listenProblem) log.warn({ problem }, sentence)
+      this.#listenProblem = sentence
+      throw new StorageError('UNAVAILABLE', sentence, { cause: reason })
+    })
+    return this.#listening
+  }
+
   async #listen(address: TunnelAddress): Promise<void> {
     const { identity, backends } = this.#options
     const credentials = await identity.ensureKey()
@@ -289,6 +311,8 @@ class Tunnels implements RunningTunnels {
       port = listener.port
     }
     this.#bound = { host: address.host, port }
+    this.#listenProblem = ''
+    this.#options.log.info({ listen: formatAddress(this.#bound) }, 'the port for tunnels is open')
   }
 
   #receive(session: TunnelSession): void {

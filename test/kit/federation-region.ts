@@ -59,7 +59,7 @@ export async function startRegion(
   }
   const sealer = createSecretSealer(new Uint8Array(32).fill(regionId), environment.randomness)
   const identity = new RegionIdentityStore({ store, sealer, environment })
-  const tunnels = await openRegionTunnels({
+  const tunnels = openRegionTunnels({
     ...{ regionId, name: `region-${regionId}`, node, identity, environment, log: silentLogger },
     backends: [backend],
     listen: isEdge ? undefined : { host: '127.0.0.1', port: 0 },

@@ -4,6 +4,7 @@ import { policiesSection } from './policies-schema.ts'
 import { qosSection } from './qos-schema.ts'
 import { checkPeers, nodeName, peersSection, rpcSection } from './rpc-schema.ts'
 import { bdevList, checkStoreSection, spdkMemory } from './spdk-schema.ts'
+import { tunnelSection } from './tunnel-schema.ts'
 import { duration, listen, size } from './value-schemas.ts'
 
 /**
@@ -141,16 +142,7 @@ export const configSchema = z
     cluster: clusterSection,
     rpc: rpcSection,
     peers: peersSection,
-    tunnel: z
-      .strictObject({
-        listen: listen
-          .prefault('127.0.0.1:9004')
-          .describe(
-            'UDP address of tunnels to other regions. Reserved: not opened yet. Env: PANDO_TUNNEL_LISTEN.',
-          ),
-      })
-      .prefault({})
-      .describe('Tunnels to other regions.'),
+    tunnel: tunnelSection,
     store,
     qos: qosSection,
     policies: policiesSection,

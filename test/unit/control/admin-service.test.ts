@@ -19,6 +19,7 @@ import { isUnreachable } from '../../../core/control/unreachable.ts'
 import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { linksReport } from '../../kit/link-reports.ts'
+import { noFederation } from '../../kit/no-federation.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
 
@@ -139,6 +140,7 @@ before(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'pando-admin-'))
   socketPath = join(scratch, 'admin.sock')
   server = await startAdminServer({
+    federation: noFederation,
     backend,
     // Has a test of its own: policy-service.test.ts.
     policies: {} as PolicyBackend,

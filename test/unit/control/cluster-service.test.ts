@@ -12,6 +12,7 @@ import { startAdminServer } from '../../../core/control/admin-server.ts'
 import type { PolicyBackend } from '../../../core/control/policy-backend.ts'
 import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
+import { noFederation } from '../../kit/no-federation.ts'
 
 const clusterReport: ClusterReport = {
   enabled: true,
@@ -72,6 +73,7 @@ test('the report of a cluster and changes of its nodes go through the service as
   const removed: unknown[] = []
   const socketPath = join(scratch, 'admin.sock')
   const server = await startAdminServer({
+    federation: noFederation,
     backend: {} as AdminBackend,
     policies: {} as PolicyBackend,
     cluster: {

@@ -17,6 +17,7 @@ import type {
 } from '../../../core/control/policy-messages.ts'
 import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
+import { noFederation } from '../../kit/no-federation.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
 const digest = 'ab'.repeat(32)
@@ -176,6 +177,7 @@ before(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'pando-policy-service-'))
   const socketPath = join(scratch, 'admin.sock')
   server = await startAdminServer({
+    federation: noFederation,
     // No test here calls what is not about policies.
     backend: {} as AdminBackend,
     policies,

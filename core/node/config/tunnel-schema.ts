@@ -1,0 +1,36 @@
+import { z } from 'zod'
+import { parseEndpoint } from '../../../federation/identity/endpoint.ts'
+import { federationLimits } from '../../contract/federation.ts'
+import { listen } from './value-schemas.ts'
+
+/** How this node is reached by other regions. Whom it trusts is said by `pando federation`, not by a file. */
+export const tunnelSection = z
+  .strictObject({
+    listen: listen
+      .prefault('127.0.0.1:9004')
+      .describe(
+        'Address of tunnels from other regions (TCP), open once the region has invited or joined another. Env: PANDO_TUNNEL_LISTEN.',
+      ),
+    endpoints: z
+      .array(
+        z
+          .string()
+          .refine(
+            (endpoint) => parseEndpoint(endpoint) !== undefined,
+            'host:port, for example hub.example.org:9004',
+          ),
+      )
+      .max(federationLimits.endpoints)
+      .default([])
+      .describe(
+        'Where other regions dial this one, where that is another address than `listen`; told to them.',
+      ),
+    outboundOnly: z
+      .boolean()
+      .default(false)
+      .describe(
+        'Opens no port for tunnels: this region dials the others and cannot be dialed, as behind NAT.',
+      ),
+  })
+  .prefault({})
+  .describe('Tunnels to other regions.')

@@ -1,0 +1,49 @@
+import { RegionIdentityStore } from '../../../federation/identity/region-identity.ts'
+import { openRegionTunnels, type RunningTunnels } from '../../../federation/tunnel/region-tunnels.ts'
+import { tlsBackend } from '../../../federation/tunnel/tls-backend.ts'
+import { checkCommand } from '../../catalog/entry-schema.ts'
+import type { Catalog } from '../../contract/catalog.ts'
+import type { Environment } from '../../contract/clock.ts'
+import type { FederationStore } from '../../contract/federation.ts'
+import type { Logger } from '../../contract/logger.ts'
+import type { NodeConfig } from '../config/schema.ts'
+import type { SecretSealer } from '../sealed-secrets.ts'
+
+export interface FederationParts {
+  readonly config: NodeConfig
+  readonly catalog: Pick<Catalog, 'federation' | 'submit'>
+  /** With the key that all nodes of the region have. */
+  readonly sealer: SecretSealer
+  /** Whether this node of the region does what one of them is enough for. */
+  isCoordinator(): boolean
+  readonly environment: Environment
+  readonly log: Logger
+}
+
+/** The region's place among others: its key and peers are in the catalog; tunnels are this node's own. */
+export function startFederation(parts: FederationParts): RunningTunnels {
+  const { config, catalog, sealer, environment, log } = parts
+  const identity = new RegionIdentityStore({ store: catalogStore(catalog), sealer, environment })
+  const { listen, endpoints, outboundOnly } = config.tunnel
+  return openRegionTunnels({
+    ...{ regionId: config.regionId, name: config.region, node: config.node },
+    identity,
+    backends: [tlsBackend({ environment, log })],
+    listen: outboundOnly ? undefined : listen,
+    endpoints: outboundOnly ? [] : endpoints,
+    mayDial: parts.isCoordinator,
+    environment,
+    log,
+  })
+}
+
+function catalogStore(catalog: FederationParts['catalog']): FederationStore {
+  return {
+    record: () => catalog.federation(),
+    async replace(record) {
+      const command = { type: 'set-federation', record } as const
+      checkCommand(command)
+      await catalog.submit(command)
+    },
+  }
+}
