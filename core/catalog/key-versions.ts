@@ -83,11 +83,14 @@ export class KeyVersions {
   private readonly context: ApplyContext
   /** What other regions have to be told of. What came from one of them goes no further: each has it from its origin. */
   private readonly isLogged: boolean
+  /** No key has more than one version. Another region may have versions before this one has heard that the bucket keeps them. */
+  private readonly isPlain: boolean
 
   constructor(context: ApplyContext, bucket: BucketRecord, key: string, made: 'here' | 'elsewhere' = 'here') {
     this.context = context
     this.bucket = bucket
     this.key = key
+    this.isPlain = bucket.versioning === 'off' && bucket.replicated !== true
     this.isLogged = made === 'here' && bucket.replicated === true
     this.keyBytes = objectKeyBytes(key)
     // Versions' row keys are longer than the key: refuse now what could not be moved there later.
@@ -96,7 +99,7 @@ export class KeyVersions {
 
   newest(): VersionPlace | undefined {
     // An unversioned bucket has rows of `current` only: half the reads of a plain overwrite.
-    if (this.bucket.versioning !== 'off') return newestVersion(this.context, this.bucket.id, this.keyBytes)
+    if (!this.isPlain) return newestVersion(this.context, this.bucket.id, this.keyBytes)
     const row = this.context.get(this.currentKey())
     return row === undefined ? undefined : { row, isCurrent: true }
   }
@@ -112,7 +115,7 @@ export class KeyVersions {
   insert(record: StoredObject): void {
     const { context } = this
     const old = this.place(context.get(this.currentKey()))
-    const oldNull = record.isNull && this.bucket.versioning !== 'off' ? this.olderNull() : undefined
+    const oldNull = record.isNull && !this.isPlain ? this.olderNull() : undefined
     if (oldNull !== undefined) {
       this.removeVersionRow(oldNull.row)
       this.free(oldNull.record)
@@ -178,7 +181,7 @@ export class KeyVersions {
       this.removeVersionRow(place.row)
     }
     this.free(record)
-    if (this.bucket.versioning !== 'off') this.elect()
+    if (!this.isPlain) this.elect()
     if (this.isLogged) logPurge(context, this.bucket.id, record)
   }
 

@@ -1,0 +1,514 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { createCollector } from '../../core/catalog/collector.ts'
+import { createDirectCatalog, type DirectCatalog } from '../../core/catalog/direct-catalog.ts'
+import { fullScan } from '../../core/catalog/full-scan.ts'
+import { MemoryTables } from '../../core/catalog/memory-tables.ts'
+import type { Tables, TableWriter } from '../../core/catalog/tables.ts'
+import { verifyRows } from '../../core/catalog/verify.ts'
+import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
+import type { Command } from '../../core/contract/catalog.ts'
+import type { BodyDigest } from '../../core/contract/chunk-store.ts'
+import type { Clock } from '../../core/contract/clock.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import { chunkId } from '../../core/contract/ids.ts'
+import { silentLogger } from '../../core/contract/logger.ts'
+import type { ReplicationRule } from '../../core/contract/replication.ts'
+import type { WriteRegistry } from '../../core/contract/write-registry.ts'
+import { Follower } from '../../federation/replication/follower.ts'
+import type { PeerRegion, PullReply } from '../../federation/replication/peer.ts'
+import { ReplicationSource } from '../../federation/replication/source.ts'
+import { tendOutbox } from '../../federation/replication/tend-outbox.ts'
+import { plainAttributes, putCommand } from '../kit/catalog-commands.ts'
+import { createMemoryStore, type MemoryStore } from '../kit/memory-store.ts'
+import { contentOf, ruleOf } from '../kit/replicated-buckets.ts'
+import { failAfter, isCrash } from './crashing-writer.ts'
+import { SeededRandom } from './seeded-random.ts'
+
+/**
+ * Replication between regions on virtual time, from one seed: the real state machine, source, follower and collector; clients at
+ * every region that may write; commits that crash between any two writes of either end; questions and answers that are lost,
+ * repeated and late; bodies that are cut; clocks that differ; members that fall behind the retention; a bucket that had data before
+ * its rule. It throws when a promise is broken.
+ */
+export interface ReplicationReport {
+  readonly operations: number
+  readonly applied: number
+  readonly crashes: number
+  readonly lost: number
+  readonly fullSyncs: number
+  readonly compared: number
+}
+
+const bucketName = 'b'
+const chunkBytes = 64
+const keys = ['a', 'b', 'c', 'd/e', 'f']
+const retentionMs = 600_000
+const signal = new AbortController().signal
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+
+/** Tables that a crash may hit within a transaction. */
+class CrashingTables implements Tables {
+  readonly inner = new MemoryTables()
+  /** Writes until the next crash. */
+  writesLeft = Number.POSITIVE_INFINITY
+  readonly reader = this.inner.reader
+  transact<T>(change: (writer: TableWriter) => T): T {
+    return this.inner.transact((writer) => change(failAfter(writer, this.writesLeft)))
+  }
+  bytesOnDisk = (): number => this.inner.bytesOnDisk()
+  close = (): Promise<void> => this.inner.close()
+}
+
+class SimulatedRegion {
+  readonly id: number
+  readonly tables = new CrashingTables()
+  readonly store: MemoryStore
+  readonly catalog: DirectCatalog
+  readonly clock: Clock
+  /** Of this region's wall clock, against the others'. */
+  readonly skewMs: number
+  /** What the bucket held at each entry of the outbox. */
+  readonly history = new Map<number, string>()
+  readonly purged = new Set<string>()
+  writes: WriteRegistry
+  source: ReplicationSource
+  readonly #world: World
+
+  constructor(id: number, world: World) {
+    this.id = id
+    this.#world = world
+    this.skewMs = world.random.below(20_000)
+    this.clock = {
+      now: () => Math.floor(1_700_000_000_000 + world.nowMs) + this.skewMs,
+      monotonic: () => world.nowMs,
+      sleep: async (delayMs) => {
+        world.nowMs += delayMs
+      },
+    }
+    const environment = { clock: this.clock, randomness: world.random }
+    this.store = createMemoryStore(this.clock)
+    this.store.digest = md5Digest
+    this.catalog = createDirectCatalog({ tables: this.tables, environment, regionId: id })
+    this.writes = createWriteRegistry(environment)
+    this.source = this.#newSource()
+  }
+
+  #newSource(): ReplicationSource {
+    const { catalog, store: chunks, writes, clock, id: regionId } = this
+    return new ReplicationSource({ regionId, catalog, chunks, writes, clock, log: silentLogger })
+  }
+
+  /** What was in memory is gone. */
+  restart(): void {
+    this.tables.writesLeft = Number.POSITIVE_INFINITY
+    this.writes = createWriteRegistry({ clock: this.clock, randomness: this.#world.random })
+    this.source = this.#newSource()
+  }
+
+  get bucketId(): number | undefined {
+    return this.catalog.bucket(bucketName)?.id
+  }
+
+  content(): string {
+    return JSON.stringify(contentOf(this, bucketName), (_, value: unknown) =>
+      value instanceof Uint8Array ? hex(value) : value,
+    )
+  }
+
+  /** After every change that this region made. */
+  note(): void {
+    const head =
+      this.bucketId === undefined ? undefined : this.catalog.replication.outbox(this.bucketId)?.head.lsn
+    if (head === undefined) return
+    const content = this.content()
+    for (let lsn = head; lsn >= 0 && !this.history.has(lsn); lsn--) this.history.set(lsn, content)
+  }
+
+  async collect(): Promise<void> {
+    const { catalog, store: chunks, writes, clock } = this
+    const collector = createCollector({ catalog, chunks, writes, clock, chunksPerSecond: 1e9 })
+    await collector.collect()
+    await collector.collectOrphans()
+  }
+
+  /** Every body that the catalog names is in the store, and is what its ETag says. */
+  async checkBodies(): Promise<void> {
+    const id = this.bucketId
+    if (id === undefined) return
+    for (const version of this.catalog.listVersions(id, {
+      ...{ prefix: '', delimiter: '', keyMarker: '', limit: 10_000 },
+    }).versions) {
+      const record = this.catalog.object(id, version.key, version.isNull ? 'null' : version.versionId)
+      if (record === undefined || record.deleteMarker) continue
+      const hash = createHash('md5')
+      if (record.layout.kind === 'inline') {
+        hash.update(this.catalog.inlineBody(record.layout.writeId) ?? new Uint8Array([1, 2, 3]))
+      } else if (record.layout.kind === 'chunks') {
+        for (const { writeId, byteLength } of record.layout.extents) {
+          for (let at = 0; at < byteLength; at += chunkBytes) {
+            const buffer = await this.store.get(chunkId(writeId, at / chunkBytes), 0, chunkBytes)
+            hash.update(buffer.bytes)
+            buffer.release()
+          }
+        }
+      }
+      assert.equal(hash.digest('hex'), record.etag, 'a version has the body that its ETag says')
+    }
+  }
+}
+
+function md5Digest(): BodyDigest {
+  const hash = createHash('md5')
+  return {
+    async update(buffer, offset, length) {
+      hash.update(buffer.bytes.subarray(offset, offset + length))
+    },
+    finish: async () => new Map([['md5', Uint8Array.from(hash.digest())]]),
+    abort() {},
+  }
+}
+
+class World {
+  readonly random: SeededRandom
+  nowMs = 0
+  readonly regions: readonly SimulatedRegion[]
+  readonly mode: ReplicationRule['mode']
+  readonly report = { operations: 0, applied: 0, crashes: 0, lost: 0, fullSyncs: 0, compared: 0 }
+  rule: ReplicationRule
+  isHealed = false
+  #bodies = 0
+
+  constructor(seed: number) {
+    this.random = new SeededRandom(seed)
+    this.mode = this.random.chance(0.5) ? 'single' : 'multi'
+    this.regions = Array.from(
+      { length: 2 + this.random.below(2) },
+      (_, at) => new SimulatedRegion(at + 1, this),
+    )
+    const members = this.regions.map(({ id }) => id)
+    this.rule = ruleOf({ mode: this.mode, members, retentionMs })
+  }
+
+  get primary(): SimulatedRegion {
+    return this.regions.find(({ id }) => id === this.rule.primary) as SimulatedRegion
+  }
+
+  async start(): Promise<void> {
+    const first = this.primary
+    first.catalog.run({ type: 'create-bucket', name: bucketName, owner: 'root' })
+    if (this.random.chance(0.6)) {
+      first.catalog.run({ type: 'set-versioning', bucketId: first.bucketId ?? 0, state: 'enabled' })
+    }
+    for (let number = this.random.below(12); number > 0; number--) await this.clientOf(first)
+    for (const region of this.regions) {
+      if (region !== first) region.catalog.run({ type: 'create-bucket', name: bucketName, owner: 'root' })
+      const bucketId = region.bucketId ?? 0
+      region.catalog.run({ type: 'set-replication', bucketId, rule: this.rule })
+      region.note()
+    }
+  }
+
+  async step(): Promise<void> {
+    this.nowMs += this.random.below(50)
+    const roll = this.random.below(100)
+    const region = this.random.pick(this.regions)
+    if (roll < 35) await this.client()
+    else if (roll < 70) await this.follow(region)
+    else if (roll < 78) await this.retry(region)
+    else if (roll < 90) await this.tend(region)
+    else if (roll < 95) await this.collect(region)
+    else if (roll < 96) this.nowMs += this.random.below(2 * retentionMs)
+    else if (roll < 98) region.restart()
+    else this.switchOver()
+  }
+
+  private async client(): Promise<void> {
+    await this.clientOf(this.mode === 'single' ? this.primary : this.random.pick(this.regions))
+  }
+
+  async clientOf(region: SimulatedRegion): Promise<void> {
+    this.report.operations++
+    const bucketId = region.bucketId ?? 0
+    const key = this.random.pick(keys)
+    const roll = this.random.below(20)
+    await this.crashing(region, async () => {
+      if (roll < 10) await this.put(region, bucketId, key)
+      else if (roll < 14) region.catalog.run(removal(bucketId, { key }))
+      else if (roll < 17) this.purge(region, bucketId, key)
+      else if (roll < 19) {
+        if (region.catalog.object(bucketId, key)?.deleteMarker === false) {
+          const tags = { tag: String(this.random.below(1000)) }
+          region.catalog.run({ type: 'set-object-tags', bucketId, key, tags })
+        }
+      } else if (region.catalog.bucketById(bucketId)?.versioning !== 'off' && this.mode === 'single') {
+        const state = this.random.chance(0.7) ? 'enabled' : 'suspended'
+        region.catalog.run({ type: 'set-versioning', bucketId, state })
+      }
+    })
+    region.note()
+  }
+
+  private async put(region: SimulatedRegion, bucketId: number, key: string): Promise<void> {
+    const size = this.random.chance(0.3) ? 0 : 1 + this.random.below(300)
+    const bytes = Buffer.alloc(size)
+    if (size >= 4) bytes.writeUInt32BE(++this.#bodies, 0)
+    const etag = createHash('md5').update(bytes).digest('hex')
+    const object = { byteLength: size, etag, attributes: plainAttributes }
+    if (size === 0) {
+      region.catalog.run(putCommand(bucketId, key, { ...object, layout: { kind: 'empty' } }))
+      return
+    }
+    const writeId = region.writes.begin()
+    try {
+      if (size < 40) {
+        const layout = { kind: 'inline', writeId } as const
+        region.catalog.run(putCommand(bucketId, key, { ...object, layout, inline: bytes }))
+        return
+      }
+      for (let at = 0; at < size; at += chunkBytes) {
+        const part = bytes.subarray(at, at + chunkBytes)
+        const buffer = await region.store.acquire(part.length)
+        buffer.bytes.set(part)
+        await region.store.put(chunkId(writeId, at / chunkBytes), buffer, part.length)
+        buffer.release()
+      }
+      const layout = { kind: 'chunks', extents: [{ writeId, chunkBytes, byteLength: size }] } as const
+      region.catalog.run(putCommand(bucketId, key, { ...object, layout }))
+    } finally {
+      region.writes.settle(writeId)
+    }
+  }
+
+  private purge(region: SimulatedRegion, bucketId: number, key: string): void {
+    const record = region.catalog.object(bucketId, key)
+    if (record === undefined) return
+    region.catalog.run(removal(bucketId, { key, version: record.isNull ? 'null' : record.versionId }))
+    region.purged.add(hex(record.versionId))
+  }
+
+  /** Runs what writes to a region; a crash may hit it between any two rows, and the region comes back with what was committed. */
+  private async crashing(region: SimulatedRegion, work: () => Promise<void>): Promise<void> {
+    if (!this.isHealed && this.random.chance(0.15)) region.tables.writesLeft = this.random.below(30)
+    try {
+      await work()
+      region.tables.writesLeft = Number.POSITIVE_INFINITY
+    } catch (error) {
+      if (!isCrash(error) && !(error instanceof StorageError && isCrash(error.cause))) throw error
+      this.report.crashes++
+      region.restart()
+    }
+  }
+
+  private otherOf(region: SimulatedRegion): SimulatedRegion {
+    if (this.mode === 'single') return this.primary
+    return this.random.pick(this.regions.filter((other) => other !== region))
+  }
+
+  private followerOf(region: SimulatedRegion, source: number): Follower {
+    const { catalog, store: chunks, writes, clock } = region
+    // Its chunks have another size than the source's.
+    return new Follower({ catalog, chunks, writes, clock, chunkBytes }, bucketName, source)
+  }
+
+  async follow(region: SimulatedRegion, other = this.otherOf(region)): Promise<boolean> {
+    if (other === region) return false
+    const follower = this.followerOf(region, other.id)
+    const before = follower.cursor()
+    let more = false
+    await this.both(region, other, async () => {
+      more = await follower.step(this.peer(region, other), signal)
+    })
+    const after = follower.cursor()
+    if (
+      before?.logId === after?.logId &&
+      before !== undefined &&
+      after !== undefined &&
+      !after.synchronizing
+    ) {
+      assert.ok(after.watermark >= before.watermark || before.synchronizing, 'a watermark does not go back')
+    }
+    if (after?.synchronizing === true && before?.synchronizing !== true) this.report.fullSyncs++
+    this.report.applied += Math.max(0, (after?.received.lsn ?? 0) - (before?.received.lsn ?? 0))
+    this.compare(region, other, follower)
+    return more
+  }
+
+  /** Path errors are the weather; what the catalog says of a late or repeated answer, too. */
+  private async both(
+    region: SimulatedRegion,
+    other: SimulatedRegion,
+    work: () => Promise<void>,
+  ): Promise<void> {
+    await this.crashing(region, () =>
+      this.crashing(other, async () => {
+        try {
+          await work()
+        } catch (error) {
+          if (this.isHealed || !(error instanceof StorageError) || isCrash(error.cause)) throw error
+          const weather = [
+            'PEER_UNREACHABLE',
+            'PROTOCOL_ERROR',
+            'CONFLICT',
+            'STALE_EPOCH',
+            'NO_SUCH_REPLICATION',
+          ]
+          if (!weather.includes(error.code)) throw error
+          this.report.lost++
+        }
+      }),
+    )
+  }
+
+  private peer(asking: SimulatedRegion, other: SimulatedRegion): PeerRegion {
+    const { random } = this
+    const isLost = (probability: number): boolean => !this.isHealed && random.chance(probability)
+    const lost = (): never => {
+      throw new StorageError('PEER_UNREACHABLE', 'lost on the way')
+    }
+    return {
+      regionId: other.id,
+      offers: () => Promise.reject(new Error('rules are set by hand here')),
+      pull: async (request) => {
+        if (isLost(0.05)) lost()
+        if (isLost(0.1)) await other.source.pull(asking.id, request)
+        const limit = this.isHealed ? request.limit : 1 + random.below(20)
+        const reply = await other.source.pull(asking.id, { ...request, limit })
+        if (isLost(0.05)) lost()
+        return isLost(0.05) ? this.late(request.bucket, reply) : reply
+      },
+      async *body(request, stop) {
+        for await (const piece of other.source.body(asking.id, request, stop)) {
+          if (isLost(0.1)) lost()
+          const cut = isLost(0.2) ? random.below(piece.length) : piece.length
+          yield piece.subarray(0, cut)
+          if (cut < piece.length) lost()
+        }
+      },
+    }
+  }
+
+  /** An answer to some earlier question. */
+  #earlier: PullReply | undefined
+  private late(_bucket: string, reply: PullReply): PullReply {
+    const earlier = this.#earlier ?? reply
+    this.#earlier = reply
+    return earlier.kind === 'start' ? reply : earlier
+  }
+
+  async retry(region: SimulatedRegion, other = this.otherOf(region)): Promise<void> {
+    const follower = this.followerOf(region, other.id)
+    if (other === region || (follower.cursor()?.retries ?? 0) === 0) return
+    await this.both(region, other, async () => {
+      await follower.retry(this.peer(region, other), signal, this.isHealed ? 'all' : 'due')
+    })
+  }
+
+  async tend(region: SimulatedRegion): Promise<void> {
+    const { bucketId, catalog } = region
+    if (bucketId === undefined || catalog.replication.outbox(bucketId) === undefined) return
+    if (this.mode === 'single' && region !== this.primary) return
+    await this.crashing(region, () => tendOutbox({ catalog, log: silentLogger }, bucketId, true))
+    region.note()
+  }
+
+  private async collect(region: SimulatedRegion): Promise<void> {
+    await this.crashing(region, () => region.collect())
+    await region.checkBodies()
+  }
+
+  /** A planned change of the primary: what it wrote is everywhere, and then another region writes. */
+  private switchOver(): void {
+    if (this.mode === 'multi') return
+    const { primary } = this
+    const id = primary.bucketId ?? 0
+    const head = primary.catalog.replication.outbox(id)?.head.lsn
+    const isReady = primary.catalog.replication
+      .members(id)
+      .every(({ acknowledged, needsFullSync }) => acknowledged === head && !needsFullSync)
+    if (!isReady || primary.catalog.replication.outbox(id)?.backfill !== undefined) return
+    const next = this.random.pick(this.regions)
+    if (next === primary) return
+    this.rule = { ...this.rule, primary: next.id, epoch: this.rule.epoch + 1 }
+    for (const region of this.regions) {
+      region.catalog.run({ type: 'set-replication', bucketId: region.bucketId ?? 0, rule: this.rule })
+    }
+    next.note()
+  }
+
+  /** At an entry where nothing waits, a copy holds what its source held at that entry: no more and no less. */
+  private compare(region: SimulatedRegion, other: SimulatedRegion, follower: Follower): void {
+    for (const id of region.purged) {
+      assert.ok(!region.content().includes(id), 'a version that was purged never comes back')
+    }
+    if (this.mode === 'multi') return
+    const cursor = follower.cursor()
+    if (cursor === undefined || cursor.synchronizing || cursor.retries > 0) return
+    if (cursor.logId !== other.catalog.replication.outbox(other.bucketId ?? 0)?.id) return
+    this.report.compared++
+    const expected = other.history.get(cursor.watermark)
+    assert.equal(region.content(), expected, `region ${region.id} differs at entry ${cursor.watermark}`)
+  }
+
+  async heal(): Promise<void> {
+    this.isHealed = true
+    for (const region of this.regions) region.restart()
+    for (let round = 0; round < 200; round++) {
+      let isEven = true
+      for (const region of this.regions) {
+        for (const other of this.mode === 'single' ? [this.primary] : this.regions) {
+          if (other === region) continue
+          while (await this.follow(region, other)) isEven = false
+          if ((this.followerOf(region, other.id).cursor()?.retries ?? 0) > 0) isEven = false
+          await this.retry(region, other)
+        }
+        await this.tend(region)
+        const outbox = region.catalog.replication.outbox(region.bucketId ?? 0)
+        const writes = this.mode === 'multi' || region === this.primary
+        if (writes && (outbox?.backfill !== undefined || outbox?.head.lsn !== outbox?.trimmed.lsn))
+          isEven = false
+      }
+      if (isEven) return
+    }
+    assert.fail('the regions do not come to an end')
+  }
+
+  async check(): Promise<void> {
+    const [first] = this.regions
+    for (const region of this.regions) {
+      assert.deepEqual(
+        JSON.parse(region.content()),
+        JSON.parse(first?.content() ?? ''),
+        'all regions hold the same in the end',
+      )
+      await region.checkBodies()
+      for (let round = 0; round < 2; round++) await region.collect()
+      const { catalog, store: chunks, writes } = region
+      assert.deepEqual(verifyRows(region.tables.inner), [])
+      for await (const finding of fullScan({ catalog, chunks, writes })) {
+        assert.fail(`store and catalog of region ${region.id} disagree: ${finding.problem} ${finding.detail}`)
+      }
+    }
+  }
+}
+
+const removal = (
+  bucketId: number,
+  item: Extract<Command, { type: 'delete-objects' }>['items'][number],
+): Command => ({ type: 'delete-objects', bucketId, owner: 'root', items: [item] })
+
+/** One run. Throws an AssertionError, with the seed in its message, when a promise is broken. */
+export async function simulateReplication(seed: number, steps: number): Promise<ReplicationReport> {
+  const world = new World(seed)
+  try {
+    await world.start()
+    for (let step = 0; step < steps; step++) await world.step()
+    await world.heal()
+    await world.check()
+  } catch (cause) {
+    const again = `npm run simulate -- replication --seed ${seed} --steps ${steps}`
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new Error(`seed ${seed}: ${reason}\nrepeat it with: ${again}`, { cause })
+  }
+  return world.report
+}
