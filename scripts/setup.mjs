@@ -1,4 +1,4 @@
-// `npm run setup`: the set-up of `npm start` and `npm test` without running anything. Flags --clients, --s3tests, --bench,
+// `npm run setup`: the set-up of `npm start` and `npm test` without running anything. Flags --clients, --browser, --s3tests, --bench,
 // --fuzz, --wasm, --lab, --cluster and --ceph add the system packages of that purpose; --system stops after the system
 // packages; --force builds again.
 import { prepare, prepareSystem } from './prepare.mjs'

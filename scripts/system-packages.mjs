@@ -50,6 +50,13 @@ const requirements = {
     // Load at saturation while policies are reloaded.
     { name: 'wrk', present: () => onPath('wrk') },
   ],
+  // The SDK in a real browser. A purpose of its own: Ubuntu has no such package, and one unknown name fails them all.
+  browser: [
+    {
+      name: 'chromium-headless-shell',
+      present: () => onPath('chromium-headless-shell') || onPath('chromium'),
+    },
+  ],
   // What ceph/s3-tests imports; its checkout is named by PANDO_S3TESTS_DIR.
   s3tests: [
     ['pytest-timeout', 'pytest_timeout'],

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict'
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import test from 'node:test'
+import { runCommand, startNode } from '../../kit/node-process.ts'
+import { openTcpGate } from '../../kit/tcp-gate.ts'
+
+/** The blocks of sdk/README.md as one program: imports first, as a reader would put them. */
+async function programOfReadme(): Promise<string> {
+  const page = await readFile('sdk/README.md', 'utf8')
+  const blocks = [...page.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, text = '']) => text)
+  assert.ok(blocks.length >= 9, 'the blocks were not found')
+  const lines = blocks.join('\n').split('\n')
+  const imports = new Set(lines.filter((line) => line.startsWith('import ')))
+  const rest = lines.filter((line) => !line.startsWith('import '))
+  return [...imports, ...rest].join('\n')
+}
+
+test('what sdk/README.md shows compiles against the package’s own types, and runs', {
+  timeout: 180_000,
+}, async () => {
+  // Inside of the checkout: the program finds the types of Node there.
+  await mkdir('.cache', { recursive: true })
+  const folder = await mkdtemp(resolve('.cache/sdk-readme-'))
+  await using node = await startNode()
+  const gate = await openTcpGate(() => node.port)
+  try {
+    const program = (await programOfReadme())
+      .replaceAll('http://127.0.0.1:9000', node.endpoint)
+      .replaceAll('http://127.0.0.1:9900', `http://127.0.0.1:${gate.port}`)
+      .replaceAll("accessKeyId: '...'", `accessKeyId: '${node.accessKey}'`)
+      .replaceAll("secretAccessKey: '...'", `secretAccessKey: '${node.secretKey}'`)
+      .replaceAll('/tmp/', `${folder}/`)
+    await writeFile(join(folder, 'readme.ts'), program)
+    await writeFile(join(folder, 'package.json'), JSON.stringify({ name: 'reader', type: 'module' }))
+    await mkdir(join(folder, 'node_modules'))
+    await symlink(resolve('.'), join(folder, 'node_modules/pando'))
+    const flags =
+      '--strict --noUncheckedIndexedAccess --exactOptionalPropertyTypes --skipLibCheck --types node'
+    const shape = '--module nodenext --moduleResolution nodenext --target es2023 --ignoreConfig readme.ts'
+    const compiler = resolve('node_modules/typescript/bin/tsc')
+    const compiled = await runCommand(process.execPath, [compiler, ...`${flags} ${shape}`.split(' ')], {
+      cwd: folder,
+    })
+    assert.equal(compiled.code, 0, compiled.stdout)
+    const ran = await runCommand(process.execPath, ['readme.js'], {
+      cwd: folder,
+      env: { PATH: process.env['PATH'] },
+      timeoutMs: 60_000,
+    })
+    assert.equal(ran.code, 0, `${ran.stdout}\n${ran.stderr}`)
+    const shown = ran.stdout.split('\n')
+    for (const line of ['remember the milk', '..', '20000000', 'autumn', 'enabled', '200', '204', 'false']) {
+      assert.ok(shown.includes(line), `${line} was not printed:\n${ran.stdout}`)
+    }
+  } finally {
+    await gate.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+})
