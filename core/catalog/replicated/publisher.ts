@@ -6,12 +6,14 @@ import type { Submission, Submissions } from './submissions.ts'
 
 export interface PublisherPace {
   /**
-   * Records on their way at one time, when much waits. Otherwise it is one, and what is submitted meanwhile shares the next: every
-   * record costs each node of the region more than the entries in it do.
+   * Records on their way at one time, when much waits or the way is long. Otherwise it is one, and what is submitted meanwhile shares
+   * the next: every record costs each node of the region more than the entries in it do.
    */
   readonly window: number
   /** So much is worth a record of its own. */
   readonly muchBytes: number
+  /** Behind a record that has been on its way for so long nobody waits. */
+  readonly longMs: number
   readonly maxRecordBytes: number
   /** A publication that was not answered by then may have happened. */
   readonly publishMs: number
@@ -23,6 +25,7 @@ export interface PublisherPace {
 export const defaultPublisherPace: PublisherPace = {
   window: 4,
   muchBytes: 64 * 1024,
+  longMs: 20,
   maxRecordBytes: 512 * 1024,
   publishMs: 2500,
   echoMs: 2500,
@@ -35,6 +38,9 @@ export class Publisher {
   private readonly submissions: Submissions
   private readonly pace: PublisherPace
   private onTheWay = 0
+  /** When the last of them began. */
+  private sentMs = 0
+  private isWaking = false
   private scheduled = false
   /** Published, and expected to come back; ascending. */
   private readonly echoes: { readonly dueMs: number; readonly taken: readonly Submission[] }[] = []
@@ -68,6 +74,7 @@ export class Publisher {
       const { log, ballot } = founding
       const record = encodeRecord({ log, ballot, position, chain, entries })
       this.onTheWay++
+      this.sentMs = replica.nowMs()
       this.publish(replica.publishing, record, taken)
         .catch((error) => replica.fail(StorageError.from(error)))
         .finally(() => {
@@ -75,11 +82,28 @@ export class Publisher {
           this.pump()
         })
     }
+    if (submissions.hasQueued && this.onTheWay > 0 && this.onTheWay < pace.window) this.wakeLater()
+  }
+
+  /** What had to wait for the record before it waits for so long at most: an answer may be lost. */
+  private wakeLater(): void {
+    if (this.isWaking) return
+    this.isWaking = true
+    const { environment } = this.replica.options
+    const woken = (): void => {
+      this.isWaking = false
+      this.pump()
+    }
+    environment.clock.sleep(this.pace.longMs, this.replica.closing.signal).then(woken, () => undefined)
   }
 
   private hasRoom(): boolean {
     const { onTheWay, pace } = this
-    return onTheWay === 0 || (onTheWay < pace.window && this.submissions.hasQueuedBytes(pace.muchBytes))
+    if (onTheWay === 0) return true
+    if (onTheWay >= pace.window) return false
+    return (
+      this.replica.nowMs() - this.sentMs >= pace.longMs || this.submissions.hasQueuedBytes(pace.muchBytes)
+    )
   }
 
   private async publish(

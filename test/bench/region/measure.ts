@@ -1,138 +1,118 @@
-import { readFile } from 'node:fs/promises'
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
 import { startNode } from '../../kit/node-process.ts'
 import { openRegion } from '../../kit/region/region.ts'
-import { openS3Client, type S3Client } from '../../kit/s3-client.ts'
-import { seededBytes } from '../../kit/seeded-bytes.ts'
-import { formatTable } from '../machine.ts'
+import { openS3Client } from '../../kit/s3-client.ts'
+import { cpuMs, noFigures, prepare, runWorkload, type Subject, workloads } from './workloads.ts'
 
-/** Run inside namespaces of its own by main.ts. All nodes share the machine's disk and processors: only ratios mean something. */
-const rounds = Number(process.argv[2] ?? 3)
-const seconds = Number(process.argv[3] ?? 3)
-const bucket = 'measured'
-const ticksPerSecond = 100
-
-const cases = [
-  { name: 'PUT 4 KiB', method: 'PUT', byteLength: 4096, connections: 1 },
-  { name: 'PUT 4 KiB', method: 'PUT', byteLength: 4096, connections: 16 },
-  { name: 'GET 4 KiB', method: 'GET', byteLength: 4096, connections: 16 },
-  { name: 'PUT 1 MiB', method: 'PUT', byteLength: 1 << 20, connections: 4 },
-  { name: 'GET 1 MiB', method: 'GET', byteLength: 1 << 20, connections: 4 },
-] as const
-
-interface Subject {
-  readonly name: string
-  readonly clients: readonly S3Client[]
-  readonly pids: () => readonly number[]
+/**
+ * Run inside namespaces of its own by main.ts: a region and a node by itself, in turn, both of them warm. All nodes share the machine's disk and
+ * processors: only ratios mean something. Writes its figures into the file `--into`.
+ */
+export interface Measurement {
+  readonly nodes: number
+  readonly replicas: number
+  /** Of a node that nobody asks anything. */
+  readonly idle: { readonly alone: number; readonly inRegion: number }
+  readonly cases: readonly { readonly name: string; readonly alone: Summary; readonly region: Summary }[]
 }
 
-interface Measured {
-  readonly latencies: number[]
-  requests: number
-  cpuMs: number
-  elapsedMs: number
+export interface Summary {
+  readonly perSecond: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly cpuMsPerRequest: number
 }
 
-/** Milliseconds of processor time that the processes and those they have waited for have used. */
-async function cpuMs(pids: readonly number[]): Promise<number> {
-  let ticks = 0
-  for (const pid of pids) {
-    const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-    // utime, stime, cutime, cstime: fields 14 to 17 of proc(5).
-    for (const at of [11, 12, 13, 14]) ticks += Number(fields[at] ?? 0)
-  }
-  return (ticks * 1000) / ticksPerSecond
-}
-
-async function measure(subject: Subject, one: (typeof cases)[number], into: Measured): Promise<void> {
-  const { method, byteLength, connections } = one
-  const body = seededBytes('measured', 0, byteLength)
-  const until = performance.now() + seconds * 1000
-  const before = await cpuMs(subject.pids())
-  const began = performance.now()
-  let next = 0
-  const worker = async (index: number): Promise<void> => {
-    const client = subject.clients[index % subject.clients.length]
-    while (client !== undefined && performance.now() < until) {
-      const key = method === 'GET' ? `get-${byteLength}-${next++ % 64}` : `put-${next++}`
-      const sent = performance.now()
-      const reply = await client.send({ method, bucket, key, ...(method === 'PUT' ? { body } : {}) })
-      if (reply.status !== 200)
-        throw new Error(`${subject.name}: ${method} was answered ${reply.status} ${reply.code}`)
-      into.latencies.push(performance.now() - sent)
-      into.requests++
-    }
-  }
-  await Promise.all(Array.from({ length: connections }, (_, index) => worker(index)))
-  into.elapsedMs += performance.now() - began
-  into.cpuMs += (await cpuMs(subject.pids())) - before
-}
-
-await using single = await startNode()
-await using region = await openRegion({ nodes: ['n1', 'n2', 'n3'] })
-await region.startAll()
-const alone = openS3Client({
-  endpoint: single.endpoint,
-  accessKey: single.accessKey,
-  secretKey: single.secretKey,
-  connections: 64,
-})
-const subjects: readonly Subject[] = [
-  { name: 'one node', clients: [alone], pids: () => [single.pid] },
-  {
-    name: 'three nodes, three copies',
-    clients: region.nodes.map(({ client }) => client),
-    pids: () => region.nodes.flatMap(({ host }) => host.pids()),
+const { values } = parseArgs({
+  options: {
+    into: { type: 'string', default: '' },
+    nodes: { type: 'string', default: '3' },
+    replicas: { type: 'string', default: '3' },
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '3' },
+    cases: { type: 'string', default: '' },
   },
-]
-for (const { clients } of subjects) {
-  const [client] = clients
-  await client?.send({ method: 'PUT', bucket })
-  for (const byteLength of [4096, 1 << 20]) {
-    for (let index = 0; index < 64; index++) {
-      const body = seededBytes('measured', 0, byteLength)
-      await client?.send({ method: 'PUT', bucket, key: `get-${byteLength}-${index}`, body })
-    }
+})
+const rounds = Number(values.rounds)
+const roundMs = Number(values.seconds) * 1000
+/** A machine that is busy otherwise does not get warm: then it is measured as it is. */
+const longestWarmMs = 20_000
+const idleMs = 5000
+
+const names = ['n1', 'n2', 'n3'].slice(0, Number(values.nodes))
+const chosen = workloads.filter(({ name }) => values.cases === '' || values.cases.split(',').includes(name))
+await using single = await startNode()
+await using region = await openRegion({ nodes: names, replicas: Number(values.replicas) })
+await region.startAll()
+const alone: Subject = {
+  name: 'one node',
+  clients: [
+    openS3Client({
+      endpoint: single.endpoint,
+      accessKey: single.accessKey,
+      secretKey: single.secretKey,
+      connections: 64,
+    }),
+  ],
+  pids: () => [single.pid],
+}
+const together: Subject = {
+  name: `${values.nodes} nodes`,
+  clients: region.nodes.map(({ client }) => client),
+  pids: () => region.nodes.flatMap(({ host }) => host.pids()),
+}
+const subjects = [alone, together] as const
+for (const subject of subjects) await prepare(subject)
+
+/** Milliseconds of processor time a second. */
+const idleOf = async ({ pids }: Subject): Promise<number> => {
+  const before = await cpuMs(pids())
+  const began = performance.now()
+  await new Promise((resolve) => setTimeout(resolve, idleMs))
+  return (((await cpuMs(pids())) - before) * 1000) / (performance.now() - began)
+}
+await new Promise((resolve) => setTimeout(resolve, idleMs))
+const [idleAlone, idleTogether] = await Promise.all([idleOf(alone), idleOf(together)])
+
+for (const one of chosen) {
+  for (const subject of subjects) {
+    const isWarm = (requests: number, elapsedMs: number): boolean =>
+      requests >= one.warmRequests || elapsedMs >= longestWarmMs
+    await runWorkload(subject, one, noFigures(), isWarm)
   }
 }
-const results = cases.map(() =>
-  subjects.map((): Measured => ({ latencies: [], requests: 0, cpuMs: 0, elapsedMs: 0 })),
-)
+const figures = chosen.map(() => subjects.map(noFigures))
 for (let round = 0; round < rounds; round++) {
-  for (const [at, one] of cases.entries()) {
+  for (const [at, one] of chosen.entries()) {
     for (const [which, subject] of subjects.entries()) {
-      const into = results[at]?.[which]
-      if (into !== undefined) await measure(subject, one, into)
+      const into = figures[at]?.[which] ?? noFigures()
+      await runWorkload(subject, one, into, (_, elapsedMs) => elapsedMs >= roundMs)
     }
   }
 }
-const percentile = (values: number[], p: number): number => {
-  values.sort((a, b) => a - b)
-  return values[Math.min(values.length - 1, Math.floor(values.length * p))] ?? Number.NaN
-}
-const rows: string[][] = []
-for (const [at, one] of cases.entries()) {
-  const both = results[at] ?? []
-  for (const [which, { latencies, requests, cpuMs: used, elapsedMs }] of both.entries()) {
-    const base = both[0]
-    const perRequest = used / requests
-    rows.push([
-      `${one.name}, ${one.connections} at a time`,
-      subjects[which]?.name ?? '',
-      `${Math.round((requests / elapsedMs) * 1000)}`,
-      percentile(latencies, 0.5).toFixed(1),
-      percentile(latencies, 0.99).toFixed(1),
-      perRequest.toFixed(2),
-      which === 0 || base === undefined
-        ? ''
-        : `p50 ${(percentile(latencies, 0.5) / percentile(base.latencies, 0.5)).toFixed(2)}x, CPU ${(perRequest / (base.cpuMs / base.requests)).toFixed(2)}x`,
-    ])
+const summaryOf = ({ latencies, requests, cpuMs: used, elapsedMs } = noFigures()): Summary => {
+  latencies.sort((left, right) => left - right)
+  const percentile = (share: number): number =>
+    latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? Number.NaN
+  return {
+    perSecond: (requests * 1000) / elapsedMs,
+    p50Ms: percentile(0.5),
+    p99Ms: percentile(0.99),
+    cpuMsPerRequest: used / requests,
   }
 }
-console.log(
-  `\n${rounds} rounds of ${seconds} s, one after the other; processor time of all processes of the nodes\n`,
-)
-console.log(
-  formatTable(['', '', 'requests/s', 'p50, ms', 'p99, ms', 'CPU ms/request', 'against one node'], rows),
-)
+const measurement: Measurement = {
+  nodes: names.length,
+  replicas: Number(values.replicas),
+  idle: { alone: idleAlone, inRegion: idleTogether / names.length },
+  cases: chosen.map(({ name, connections }, at) => ({
+    name: `${name}, ${connections} at a time`,
+    alone: summaryOf(figures[at]?.[0]),
+    region: summaryOf(figures[at]?.[1]),
+  })),
+}
+writeFileSync(values.into, JSON.stringify(measurement))
+await region[Symbol.asyncDispose]()
+await single[Symbol.asyncDispose]()
 process.exit(0)
