@@ -16,7 +16,7 @@ import type {
 } from '../core/contract/transport.ts'
 import { portOps } from './data-plane-port.ts'
 import { type PeerDoor, PeerFault, peerDoorOf } from './peer-door.ts'
-import { maxAddressBytes, type PeerPage, type PeerRequest } from './peer-pages.ts'
+import { type EncryptMode, maxAddressBytes, type PeerPage, type PeerRequest } from './peer-pages.ts'
 import { NativeSession } from './peer-session.ts'
 
 export interface NativeTransportOptions {
@@ -28,6 +28,7 @@ export interface NativeTransportOptions {
   interfaceOf?(address: string, purpose: 'listen' | 'connect'): Promise<string>
   readonly priority: number
   readonly capabilities: TransportCapabilities
+  readonly encrypt: EncryptMode
   /** Addresses are host:port and may be names. */
   readonly resolvesNames: boolean
   detect(): Promise<TransportAvailability>
@@ -45,6 +46,10 @@ const defaults = {
   byteCredits: 16 * 1024 * 1024,
   maxSessions: 1024,
   graceMs: 5000,
+}
+const barred = {
+  found: 'it cannot be encrypted, and rpc.encrypt is required',
+  advice: 'rpc.encrypt: auto, where its network is private',
 }
 const nobody = { requestCredits: 0, byteCredits: 0, maxSessions: 0 }
 
@@ -65,7 +70,14 @@ class NativeTransport implements TransportAdapter {
   }
 
   detect(): Promise<TransportAvailability> {
+    if (this.#isBarred) return Promise.resolve({ available: false, addresses: [], ...barred })
     return this.#options.detect()
+  }
+
+  /** What it carries others could read, and that is not wanted. */
+  get #isBarred(): boolean {
+    const { encrypted, sameHostOnly } = this.capabilities
+    return this.#options.encrypt === 'required' && !encrypted && !sameHostOnly
   }
 
   async listen(options: ListenOptions): Promise<TransportListener> {
@@ -102,10 +114,11 @@ class NativeTransport implements TransportAdapter {
     door: PeerDoor,
     op: number,
     identity: NodeIdentity,
-    asked: Omit<PeerRequest, 'kind' | 'network' | keyof NodeIdentity>,
+    asked: Omit<PeerRequest, 'kind' | 'network' | 'encrypt' | keyof NodeIdentity>,
   ): Promise<{ page: PeerPage; handle: number }> {
     checkIdentity(identity, asked.peerNodeId)
     const isListen = op === portOps.peerListen
+    if (this.#isBarred) throw new StorageError(isListen ? 'UNAVAILABLE' : 'PEER_REFUSED', barred.found)
     const network = await this.#options.interfaceOf?.(asked.address, isListen ? 'listen' : 'connect')
     const address = this.#options.resolvesNames ? await resolveHost(asked.address) : asked.address
     if (Buffer.byteLength(address) > maxAddressBytes) {
@@ -113,7 +126,8 @@ class NativeTransport implements TransportAdapter {
     }
     const page = door.takePage()
     try {
-      page.write({ ...asked, ...identity, address, kind: this.#options.driver, network: network ?? '' })
+      const { driver: kind, encrypt } = this.#options
+      page.write({ ...asked, ...identity, address, kind, encrypt, network: network ?? '' })
       const { value } = await door.ask({ op, slabOffset: page.offset })
       return { page, handle: value }
     } catch (reason) {

@@ -2,6 +2,7 @@ import { StorageError } from '../core/contract/errors.ts'
 import type { TransportAdapter, TransportAvailability } from '../core/contract/transport.ts'
 import { loadAddon } from './addon.ts'
 import { createNativeTransport } from './native-transport.ts'
+import type { EncryptMode } from './peer-pages.ts'
 
 /** What the adapters want to know of a machine; `MachineFabrics` of core/protocol has it all. */
 export interface TransportMachine {
@@ -29,8 +30,11 @@ export interface TransportMachine {
 export type LookAtMachine = () => Promise<TransportMachine>
 
 /** All transports of the data plane; most preferred first. */
-export function nativeTransports(look: LookAtMachine): readonly TransportAdapter[] {
-  return [nativeShm(), nativeRdma(look), nativeIpoib(look), nativeTcp()]
+export function nativeTransports(
+  look: LookAtMachine,
+  encrypt: EncryptMode = 'auto',
+): readonly TransportAdapter[] {
+  return [nativeShm(), nativeRdma(look, encrypt), nativeIpoib(look, encrypt), nativeTcp(encrypt)]
 }
 
 const bytesStayNative = {
@@ -41,13 +45,14 @@ const bytesStayNative = {
 }
 
 /** Chunk RPC over TCP by the data plane. */
-export function nativeTcp(): TransportAdapter {
+export function nativeTcp(encrypt: EncryptMode = 'auto'): TransportAdapter {
   return createNativeTransport({
     id: 'tcp',
     kind: 'tcp',
     driver: 'tcp',
     priority: 10,
-    capabilities: bytesStayNative,
+    capabilities: { ...bytesStayNative, encrypted: encrypt !== 'off' },
+    encrypt,
     resolvesNames: true,
     detect: async () =>
       withoutAddon() ?? {
@@ -66,33 +71,39 @@ export function nativeShm(): TransportAdapter {
     driver: 'shm',
     priority: 40,
     capabilities: { ...bytesStayNative, sameHostOnly: true },
+    encrypt: 'off',
     resolvesNames: false,
     detect: async () =>
       withoutAddon() ?? { available: true, found: 'memory shared over a unix socket', addresses: [] },
   })
 }
 
-/** RDMA (InfiniBand, RoCE, Soft-RoCE). Addresses are those of IP; the routing tables choose the device. */
-export function nativeRdma(look: LookAtMachine): TransportAdapter {
+/**
+ * RDMA (InfiniBand, RoCE, Soft-RoCE). Addresses are those of IP; the routing tables choose the device. Devices fetch payloads from
+ * memory by themselves, so nobody can encrypt them on the way: with `required` it is not used.
+ */
+export function nativeRdma(look: LookAtMachine, encrypt: EncryptMode = 'auto'): TransportAdapter {
   return createNativeTransport({
     id: 'rdma',
     kind: 'rdma',
     driver: 'rdma',
     priority: 30,
     capabilities: { ...bytesStayNative, remotePlacement: true },
+    encrypt,
     resolvesNames: true,
     detect: async () => withoutAddon() ?? withoutVerbs() ?? rdmaOf(await look()),
   })
 }
 
 /** TCP, bound to an interface that carries IP over InfiniBand. */
-export function nativeIpoib(look: LookAtMachine): TransportAdapter {
+export function nativeIpoib(look: LookAtMachine, encrypt: EncryptMode = 'auto'): TransportAdapter {
   return createNativeTransport({
     id: 'ipoib',
     kind: 'ipoib',
     driver: 'ipoib',
     priority: 20,
-    capabilities: bytesStayNative,
+    capabilities: { ...bytesStayNative, encrypted: encrypt !== 'off' },
+    encrypt,
     resolvesNames: true,
     detect: async () => withoutAddon() ?? ipoibOf(await look()),
     async interfaceOf(address, purpose) {

@@ -22,6 +22,7 @@ const offsets = {
   byteCredits: 360,
   maxSessions: 364,
   network: 368,
+  seal: 384,
   peerNode: 512,
   peerRegion: 528,
   peerEpoch: 544,
@@ -47,6 +48,12 @@ const counters = {
 } as const
 const roundTrips = 256
 
+/** As in native/src/rpc/seal.h. */
+const sealModes = { auto: 0, required: 1, off: 2 } as const
+
+/** Whether frames are encrypted. auto: with every peer that does, too; required: or there is no session; off: never. */
+export type EncryptMode = keyof typeof sealModes
+
 export interface PeerRequest {
   readonly kind: string
   readonly address: string
@@ -56,6 +63,7 @@ export interface PeerRequest {
   readonly regionId: Uint8Array
   readonly regionKey: Uint8Array
   readonly mapEpoch: number
+  readonly encrypt: EncryptMode
   readonly peerNodeId?: Uint8Array
   readonly timeoutMs: number
   readonly keepAliveMs: number
@@ -87,6 +95,7 @@ export class PeerPage {
     bytes.set(request.regionId, offsets.region)
     bytes.set(request.regionKey, offsets.regionKey)
     bytes.writeBigUInt64LE(BigInt(request.mapEpoch), offsets.mapEpoch)
+    bytes.writeUInt32LE(sealModes[request.encrypt], offsets.seal)
     if (request.peerNodeId) {
       bytes.set(request.peerNodeId, offsets.expectedNode)
       bytes.writeUInt32LE(1, offsets.expectsNode)

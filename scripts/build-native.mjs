@@ -14,7 +14,7 @@ function run(command, args) {
   const { status, error } = spawnSync(command, args, { cwd: native, stdio: 'inherit' })
   if (error)
     fail(
-      `${command} could not be run (${error.message}); on Debian or Ubuntu: apt-get install g++ cmake ninja-build pkg-config liburing-dev libibverbs-dev librdmacm-dev libisal-dev`,
+      `${command} could not be run (${error.message}); on Debian or Ubuntu: apt-get install g++ cmake ninja-build pkg-config liburing-dev libssl-dev libibverbs-dev librdmacm-dev libisal-dev`,
     )
   if (status !== 0) fail(`${command} ${args.join(' ')} failed`)
 }

@@ -31,6 +31,7 @@ const requirements = {
     { name: 'ninja-build', present: () => onPath('ninja') },
     { name: 'pkg-config', present: () => onPath('pkg-config') },
     { name: 'liburing-dev', present: () => pkgConfigKnows('liburing') },
+    { name: 'libssl-dev', present: () => pkgConfigKnows('libcrypto') },
     { name: 'libibverbs-dev', present: () => pkgConfigKnows('libibverbs') },
     { name: 'librdmacm-dev', present: () => pkgConfigKnows('librdmacm') },
     { name: 'libisal-dev', present: () => pkgConfigKnows('libisal') },

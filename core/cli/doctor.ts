@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import type { RpcConfig } from '../node/config/rpc-schema.ts'
 import { detectMachine, realMachine } from '../protocol/machine/detect.ts'
 import { describeCapabilities } from '../protocol/machine/report.ts'
 import { checkCluster } from './cluster-checks.ts'
@@ -15,6 +16,7 @@ export async function doctor(terminal: Terminal, options: GlobalOptions): Promis
   const machine = await detectMachine(realMachine())
   checks.push(
     ...describeCapabilities(machine),
+    ...checkEncryption(config.rpc),
     ...(await checkSpdk(config.store, machine)),
     ...(await checkCluster(config, Date.now())),
     await checkNode(terminal, options),
@@ -35,6 +37,20 @@ export async function doctor(terminal: Terminal, options: GlobalOptions): Promis
     )
   }
   return failed ? exitCodes.findings[0] : exitCodes.ok[0]
+}
+
+/** Why a transport that the machine has is not used. */
+function checkEncryption({ encrypt, rdma }: RpcConfig): readonly Check[] {
+  const name = 'encryption'
+  if (encrypt === 'off') {
+    const advice = 'rpc.encrypt: auto, unless the network between the nodes is private'
+    return [{ name, state: 'warn', found: 'off: chunks go between nodes in the clear', advice }]
+  }
+  if (encrypt === 'auto' || rdma === '') return []
+  const advice = 'rpc.encrypt: auto, where the network of rpc.rdma is private'
+  return [
+    { name, state: 'warn', found: 'rdma cannot be encrypted, and rpc.encrypt is required: not used', advice },
+  ]
 }
 
 async function checkNode(terminal: Terminal, options: GlobalOptions): Promise<Check> {

@@ -41,6 +41,8 @@ export interface CandidateReport extends TransportCandidate {
   readonly address: string
   /** Why it is down; empty while it is not. */
   readonly problem: string
+  /** Cipher of the session (`aes-256-gcm`); empty: what it carries is not encrypted, or there is none. */
+  readonly encryption: string
   /** Until the next attempt; 0 when none is held back. */
   readonly retryInMs: number
 }

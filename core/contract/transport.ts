@@ -41,7 +41,7 @@ export interface TransportCapabilities {
   readonly throughJavaScript: boolean
   /** Reaches only processes of the same machine. */
   readonly sameHostOnly: boolean
-  /** Encrypts what it carries; others are for networks that the operator trusts (the handshake authenticates anyway). */
+  /** Encrypts what it carries to peers that do, too; others are for networks that the operator trusts. */
   readonly encrypted: boolean
   /** Bulk data is placed by the target's network device, without a copy by either processor. */
   readonly remotePlacement: boolean
@@ -76,7 +76,7 @@ export interface PeerIdentity {
   readonly mapEpoch: number
   /** Of the wire protocol, as both sides agreed. */
   readonly protocolVersion: number
-  /** Capability bits of native/RPC.md that both sides have. */
+  /** Of native/RPC.md: the bit of the cipher that seals the frames; 0: they are not sealed. */
   readonly capabilities: number
 }
 

@@ -8,6 +8,7 @@ import type { ChunkSession, NodeIdentity } from '../contract/transport.ts'
 import { Candidate } from './candidate.ts'
 import { createDefaultSelection } from './default-selection.ts'
 import { mayFollow } from './link-state.ts'
+import { cipherName } from './rpc/seal.ts'
 import type { TransportRegistry } from './transport-registry.ts'
 
 export interface LinkPeer {
@@ -368,6 +369,7 @@ export class LinkPaths {
         id: candidate.adapter.id,
         address: candidate.address,
         problem: candidate.problem ?? '',
+        encryption: cipherName(candidate.session?.peer.capabilities ?? 0),
         retryInMs: Math.max(0, candidate.breaker.retryAtMs - nowMs),
       })),
       switches: [...this.#switches],

@@ -17,6 +17,7 @@ const tcp: CandidateReport = {
   inFlight: 4,
   problem: '',
   retryInMs: 0,
+  encryption: 'aes-256-gcm',
 }
 
 const rdma: CandidateReport = {
@@ -25,6 +26,7 @@ const rdma: CandidateReport = {
   transport: 'rdma',
   address: '10.1.0.2:9003',
   state: 'down',
+  encryption: '',
   problem: 'PEER_UNREACHABLE: no RDMA device',
   retryInMs: 2500.5,
 }

@@ -19,6 +19,7 @@ import {
   type TransportSubject,
   testId,
 } from './transport-place.ts'
+import { proveSealed } from './transport-sealed.ts'
 import { proveAgainstClients } from './transport-strangers.ts'
 import { proveOnTheWire } from './transport-wire.ts'
 
@@ -30,12 +31,12 @@ const manyFrames =
 
 /**
  * The laws of core/contract/transport.ts. Every adapter must pass all of them; those about what goes wrong on the way need
- * the wire (`TransportGround.wire`).
+ * the wire (`TransportGround.wire`). `isSealed`: the adapter encrypts (`capabilities.encrypted`).
  */
 export function proveTransport(
   test: typeof nodeTest,
   subject: TransportSubject,
-  { hasWire = true }: { readonly hasWire?: boolean } = {},
+  { hasWire = true, isSealed = hasWire }: { readonly hasWire?: boolean; readonly isSealed?: boolean } = {},
 ): void {
   const law = lawOf(test, subject)
   proveRequests(law)
@@ -45,6 +46,7 @@ export function proveTransport(
   if (!hasWire) return
   proveOnTheWire(law)
   proveAgainstClients(law)
+  if (isSealed) proveSealed(law)
 }
 
 function proveRequests(law: Law): void {

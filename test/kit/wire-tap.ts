@@ -7,6 +7,10 @@ export class WireTap {
   readonly recorded: Uint8Array[] = []
   /** Changes the next bytes that go to the client; takes itself off when it has done its deed. */
   damage: ((bytes: Uint8Array) => boolean) | undefined
+  /** What the servers have sent back, whole. */
+  readonly answered: Uint8Array[] = []
+  /** Puts other bytes in the place of the next ones; takes itself off when it has. */
+  replace: ((bytes: Uint8Array, isToServer: boolean) => readonly Uint8Array[] | undefined) | undefined
   readonly #listener: StreamListener
   readonly #pairs = new Set<readonly [ByteStream, ByteStream]>()
   #stalled: Promise<void> | undefined
@@ -72,8 +76,13 @@ export class WireTap {
         if (read === undefined) break
         const bytes = Uint8Array.from(read)
         if (isToServer) this.recorded.push(bytes)
-        else if (this.damage?.(bytes) === true) this.damage = undefined
-        await to.write([bytes])
+        else {
+          this.answered.push(Uint8Array.from(bytes))
+          if (this.damage?.(bytes) === true) this.damage = undefined
+        }
+        const others = this.replace?.(bytes, isToServer)
+        if (others !== undefined) this.replace = undefined
+        await to.write(others ?? [bytes])
       }
       to.end()
     } catch {

@@ -47,8 +47,15 @@ export const rpcSection = z
     listen: listen
       .prefault('127.0.0.1:9003')
       .describe(
-        'TCP address for other nodes, who prove that they know the region key. What is sent is not encrypted: beyond loopback, on a ' +
-          'network that you trust. Env: PANDO_RPC_LISTEN.',
+        'TCP address for other nodes, who prove that they know the region key. Env: PANDO_RPC_LISTEN.',
+      ),
+    encrypt: z
+      .enum(['auto', 'required', 'off'])
+      .default('auto')
+      .describe(
+        'Whether what goes between machines is encrypted (AES-256-GCM or ChaCha20-Poly1305 under keys of each session). auto: tcp and ' +
+          'ipoib, with every peer that does not say off; rdma cannot be. required: nothing goes in the clear, so rdma is not used, nor a ' +
+          'peer that does not encrypt. off: never.',
       ),
     shm: socketPath.describe(
       'Path of a unix socket over which nodes of the same machine share memory. Empty: none.',

@@ -41,10 +41,10 @@ export async function startLinks(
     )
   }
   const { listen } = config.rpc
-  if (uses && config.rpc.serve !== 'never' && !isLoopback(listen.host)) {
+  if (uses && config.rpc.encrypt === 'off' && config.rpc.serve !== 'never' && !isLoopback(listen.host)) {
     log.warn(
       { listen: listen.host },
-      'chunks go between nodes without encryption: keep the network of rpc.listen private',
+      'rpc.encrypt is off: chunks go between nodes in the clear, keep the network of rpc.listen private',
     )
   }
   const regionKey = uses
@@ -62,7 +62,7 @@ export async function startLinks(
   const links = await openNodeLinks({
     config,
     regionKey: regionKey?.key ?? new Uint8Array(32),
-    adapters: nativeTransports(() => detectFabrics(machine)),
+    adapters: nativeTransports(() => detectFabrics(machine), config.rpc.encrypt),
     chunks,
     select: (input) => parts.policies.decisions.select(input),
     reasonText: (policy, reason) => parts.policies.reasonText(policy, reason),

@@ -1,5 +1,6 @@
 import type { ByteStream } from './byte-stream.ts'
 import { type Crc32c, encodeHeader, type FrameHeader } from './frame.ts'
+import type { Sealer } from './seal.ts'
 
 interface Queued {
   readonly pieces: readonly Uint8Array[]
@@ -14,6 +15,7 @@ export class FrameWriter {
   readonly #queue: Queued[] = []
   #running: Promise<void> | undefined
   #bytesWritten = 0
+  #sealer: Sealer | undefined
 
   constructor(stream: ByteStream, crc32c: Crc32c) {
     this.#stream = stream
@@ -22,6 +24,11 @@ export class FrameWriter {
 
   get bytesWritten(): number {
     return this.#bytesWritten
+  }
+
+  /** From the next frame on all are sealed. REQUIRES: nothing waits to be written. */
+  seal(sealer: Sealer): void {
+    this.#sealer = sealer
   }
 
   /** Resolves when the stream has taken the frame and the payload may be changed; rejects when the stream is broken. */
@@ -43,8 +50,12 @@ export class FrameWriter {
     try {
       for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
         try {
-          await this.#stream.write(next.pieces)
-          for (const { length } of next.pieces) this.#bytesWritten += length
+          const sealer = this.#sealer
+          // In the order of the queue, which is that of the nonces.
+          const pieces =
+            sealer === undefined ? next.pieces : next.pieces.flatMap((piece) => sealer.seal(piece))
+          await this.#stream.write(pieces)
+          for (const { length } of pieces) this.#bytesWritten += length
           next.written()
         } catch (reason) {
           next.failed(reason)

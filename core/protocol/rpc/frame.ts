@@ -22,7 +22,7 @@ export const ops = {
   goodbye: 9,
 } as const
 
-export const flags = { answer: 1, payload: 2, sealed: 4 } as const
+export const flags = { answer: 1, payload: 2 } as const
 
 export const reasons = {
   badHeader: 1,
@@ -38,6 +38,8 @@ export const reasons = {
   tooManySessions: 11,
   badOp: 12,
   damaged: 13,
+  badSeal: 14,
+  notSealed: 15,
 } as const
 
 const reasonNames = new Map<number, string>(Object.entries(reasons).map(([name, number]) => [number, name]))

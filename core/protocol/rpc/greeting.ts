@@ -27,8 +27,19 @@ import {
   type Introduction,
   isProved,
   nonceBytes,
+  openingBytes,
   prove,
 } from './hello.ts'
+import {
+  beginExchange,
+  chooseCipher,
+  deriveSealSecrets,
+  type EncryptMode,
+  exchangeBytes,
+  Opener,
+  ownCiphers,
+  Sealer,
+} from './seal.ts'
 
 export interface GreetingParts {
   readonly reader: FrameReader
@@ -38,6 +49,8 @@ export interface GreetingParts {
   readonly randomness: Randomness
   /** What this side speaks; version 1 alone unless told (a test plays older and newer ones). */
   readonly versions?: { readonly lowest: number; readonly highest: number }
+  /** off unless told. */
+  readonly encrypt?: EncryptMode
 }
 
 export interface Greeted {
@@ -52,17 +65,22 @@ const ownVersions = { lowest: protocolVersion, highest: protocolVersion }
 export async function greetAsClient(
   parts: GreetingParts & { readonly keepAliveMs: number; readonly peerNodeId: Uint8Array | undefined },
 ): Promise<Greeted> {
-  const { identity, randomness, versions = ownVersions } = parts
+  const { identity, randomness, versions = ownVersions, encrypt = 'off' } = parts
+  const exchange = encrypt === 'off' ? undefined : beginExchange(randomness)
   const opening = encodeOpening({
     nonce: randomness.fill(new Uint8Array(nonceBytes)),
     lowestVersion: versions.lowest,
     highestVersion: versions.highest,
+    ...(exchange === undefined ? {} : { exchange: exchange.publicKey }),
   })
   await say(parts, 1, opening)
   const challenge = await hear(parts, 2, 'PEER_REFUSED')
   if (challenge.length < challengeBytes) throw refused('its challenge is too short')
+  const theirs = exchangeIn(challenge, challengeBytes)
+  const shared = theirs === undefined ? undefined : exchange?.agree(theirs)
   const own = encodeIntroduction({
     ...ownIntroduction(identity, versions),
+    capabilities: shared === undefined ? 0 : ownCiphers,
     keepAliveMs: parts.keepAliveMs,
   })
   const steps: Uint8Array[] = [opening, challenge, own]
@@ -89,7 +107,12 @@ export async function greetAsClient(
   if (introduction.requestCredits < 1 || introduction.byteCredits < largestPayload) {
     throw refused('it grants less than one chunk')
   }
-  return { peer: peerOf(introduction, chosenVersion), introduction }
+  const cipher = shared === undefined ? 0 : chooseCipher(ownCiphers, introduction.capabilities)
+  if (encrypt === 'required' && cipher === 0) {
+    throw refused(whyRefused(reasons.notSealed, introduction, versions))
+  }
+  seal(parts, 'client', cipher, shared, steps)
+  return { peer: peerOf(introduction, chosenVersion, cipher), introduction }
 }
 
 export interface ServerGreetingParts extends GreetingParts {
@@ -101,10 +124,16 @@ export interface ServerGreetingParts extends GreetingParts {
 
 /** Steps 1 to 4 as the server. Rejects when there is no session; what the peer may know of it has been sent by then. */
 export async function greetAsServer(parts: ServerGreetingParts): Promise<Greeted> {
-  const { identity, randomness, versions = ownVersions } = parts
+  const { identity, randomness, versions = ownVersions, encrypt = 'off' } = parts
   const opening = await hear(parts, 1, 'PEER_UNREACHABLE')
   const { lowestVersion, highestVersion } = decodeOpening(opening)
-  const challenge = Buffer.from(randomness.fill(new Uint8Array(challengeBytes)))
+  const theirs = encrypt === 'off' ? undefined : exchangeIn(opening, openingBytes)
+  const exchange = theirs === undefined ? undefined : beginExchange(randomness)
+  const shared = theirs === undefined ? undefined : exchange?.agree(theirs)
+  const challenge = Buffer.concat([
+    randomness.fill(new Uint8Array(challengeBytes)),
+    exchange?.publicKey ?? new Uint8Array(),
+  ])
   await say(parts, 2, challenge)
   const introduced = await hear(parts, 3, 'PEER_UNREACHABLE')
   const steps: Uint8Array[] = [opening, challenge, introduced]
@@ -112,16 +141,20 @@ export async function greetAsServer(parts: ServerGreetingParts): Promise<Greeted
     throw refused("a stranger, who does not know this region's key")
   const introduction = decodeIntroduction(introduced)
   const version = Math.min(highestVersion, versions.highest)
+  const cipher = shared === undefined ? 0 : chooseCipher(ownCiphers, introduction.capabilities)
   const refusal =
     version < Math.max(lowestVersion, versions.lowest)
       ? reasons.badVersion
       : !isSame(introduction.regionId, identity.regionId)
         ? reasons.wrongRegion
-        : !parts.hasRoom()
-          ? reasons.tooManySessions
-          : 0
+        : encrypt === 'required' && cipher === 0
+          ? reasons.notSealed
+          : !parts.hasRoom()
+            ? reasons.tooManySessions
+            : 0
   const answer = encodeIntroduction({
     ...ownIntroduction(identity, versions),
+    capabilities: shared === undefined ? 0 : ownCiphers,
     requestCredits: parts.requestCredits,
     byteCredits: parts.byteCredits,
     chosenVersion: refusal === 0 ? version : 0,
@@ -134,7 +167,27 @@ export async function greetAsServer(parts: ServerGreetingParts): Promise<Greeted
     const node = Buffer.from(introduction.nodeId).toString('hex')
     throw refused(`node ${node}: ${whyRefused(refusal, introduction, versions)}`)
   }
-  return { peer: peerOf(introduction, version), introduction }
+  seal(parts, 'server', cipher, shared, steps)
+  return { peer: peerOf(introduction, version, cipher), introduction }
+}
+
+/** A side's half of the key exchange behind what else its step tells; undefined when it sent none. */
+function exchangeIn(step: Uint8Array, at: number): Uint8Array | undefined {
+  return step.length < at + exchangeBytes ? undefined : step.subarray(at, at + exchangeBytes)
+}
+
+/** The greeting is over: what follows in either direction is sealed, when both want it. */
+function seal(
+  { reader, writer, identity }: GreetingParts,
+  role: 'client' | 'server',
+  cipher: number,
+  shared: Uint8Array | undefined,
+  steps: readonly Uint8Array[],
+): void {
+  if (cipher === 0 || shared === undefined) return
+  const secrets = deriveSealSecrets(cipher, shared, steps, identity.regionKey)
+  writer.seal(new Sealer(cipher, secrets[role]))
+  reader.open(new Opener(cipher, secrets[role === 'client' ? 'server' : 'client']))
 }
 
 function ownIntroduction(
@@ -157,13 +210,16 @@ function ownIntroduction(
   }
 }
 
-/** Capabilities that both have; this version has none. */
-const peerOf = ({ nodeId, regionId, mapEpoch }: Introduction, version: number): PeerIdentity => ({
+const peerOf = (
+  { nodeId, regionId, mapEpoch }: Introduction,
+  version: number,
+  capabilities: number,
+): PeerIdentity => ({
   nodeId,
   regionId,
   mapEpoch,
   protocolVersion: version,
-  capabilities: 0,
+  capabilities,
 })
 
 async function say({ writer, crc32c }: GreetingParts, step: number, payload: Uint8Array): Promise<void> {
@@ -212,6 +268,9 @@ function whyRefused(
   if (reason === reasons.badVersion) {
     const theirs = range(other.lowestVersion, other.highestVersion)
     return `it speaks version ${theirs} of the protocol, this node ${range(own.lowest, own.highest)}`
+  }
+  if (reason === reasons.notSealed) {
+    return 'one of the two nodes requires encrypted frames (rpc.encrypt), and the other sends none'
   }
   if (reason === reasons.wrongRegion) return 'it belongs to another region, though it has our key'
   return reasonName(reason)

@@ -14,6 +14,8 @@ export interface Opening {
   readonly nonce: Uint8Array
   readonly lowestVersion: number
   readonly highestVersion: number
+  /** The client's half of a key exchange, when it would seal frames. */
+  readonly exchange?: Uint8Array
 }
 
 /** Step 3 or 4: who a side is and what it takes. */
@@ -33,11 +35,12 @@ export interface Introduction {
   readonly refusal: number
 }
 
-export function encodeOpening({ nonce, lowestVersion, highestVersion }: Opening): Buffer {
-  const bytes = Buffer.alloc(openingBytes)
+export function encodeOpening({ nonce, lowestVersion, highestVersion, exchange }: Opening): Buffer {
+  const bytes = Buffer.alloc(openingBytes + (exchange?.length ?? 0))
   bytes.set(nonce)
   bytes[32] = lowestVersion
   bytes[33] = highestVersion
+  if (exchange !== undefined) bytes.set(exchange, openingBytes)
   return bytes
 }
 

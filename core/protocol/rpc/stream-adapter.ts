@@ -20,6 +20,7 @@ import { FrameReader } from './frame-reader.ts'
 import { FrameWriter } from './frame-writer.ts'
 import { greetAsClient, greetAsServer } from './greeting.ts'
 import { regionKeyBytes } from './hello.ts'
+import type { EncryptMode } from './seal.ts'
 import { ServerSession } from './server-session.ts'
 
 export interface StreamAdapterOptions {
@@ -34,6 +35,8 @@ export interface StreamAdapterOptions {
   readonly detect?: () => Promise<TransportAvailability>
   /** What this side speaks; for tests of other versions. */
   readonly versions?: { readonly lowest: number; readonly highest: number }
+  /** auto unless told. off where the stream below encrypts. */
+  readonly encrypt?: EncryptMode
 }
 
 const defaults = {
@@ -57,7 +60,7 @@ export function createStreamAdapter(options: StreamAdapterOptions): TransportAda
     capabilities: {
       throughJavaScript: true,
       sameHostOnly: false,
-      encrypted: false,
+      encrypted: options.encrypt !== 'off',
       remotePlacement: false,
       ...options.capabilities,
     },
@@ -108,7 +111,7 @@ async function connectTo(options: StreamAdapterOptions, connect: ConnectOptions)
   }
 
   async function greet(
-    { id, kind, versions }: StreamAdapterOptions,
+    { id, kind, versions, encrypt = 'auto' }: StreamAdapterOptions,
     { identity, buffers, peerNodeId, keepAliveMs = defaults.keepAliveMs }: ConnectOptions,
     connected: ByteStream,
     signal: AbortSignal,
@@ -128,6 +131,7 @@ async function connectTo(options: StreamAdapterOptions, connect: ConnectOptions)
         randomness,
         keepAliveMs,
         peerNodeId,
+        encrypt,
         ...spoken,
       })
       const { requestCredits, byteCredits } = introduction
@@ -175,6 +179,7 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
         randomness,
         requestCredits,
         byteCredits,
+        encrypt: options.encrypt ?? 'auto',
         ...(options.versions === undefined ? {} : { versions: options.versions }),
         hasRoom() {
           // The place is taken before the answer is sent, so that two who prove themselves at once do not get the same one.

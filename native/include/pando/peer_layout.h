@@ -85,12 +85,13 @@ struct PeerPage {
   uint32_t byte_credits;                  // 360, listener
   uint32_t max_sessions;                  // 364, listener
   char network[16];                       // 368, ipoib: interface to which sockets are bound
-  uint8_t reserved0[512 - 384];
+  uint32_t seal;                          // 384, SealMode (seal.h): 0 whenever both can, 1 always, 2 never
+  uint8_t reserved0[512 - 388];
   // Answered.
   std::array<uint8_t, 16> peer_node;    //  512
   std::array<uint8_t, 16> peer_region;  //  528
   uint64_t peer_epoch;                  //  544
-  uint64_t capabilities;                //  552
+  uint64_t capabilities;                //  552, that both have and use: the bit of the cipher
   uint32_t version;                     //  560
   uint8_t reserved1[12];
   char message[448];      //  576, why, when something failed; listener: of the last refusal
@@ -99,7 +100,7 @@ struct PeerPage {
 };
 static_assert(sizeof(PeerPage) == 4096);
 static_assert(offsetof(PeerPage, map_epoch) == 320 && offsetof(PeerPage, max_sessions) == 364);
-static_assert(offsetof(PeerPage, network) == 368);
+static_assert(offsetof(PeerPage, network) == 368 && offsetof(PeerPage, seal) == 384);
 static_assert(offsetof(PeerPage, peer_node) == 512 && offsetof(PeerPage, version) == 560);
 static_assert(offsetof(PeerPage, message) == 576 && offsetof(PeerPage, counters) == 1024);
 

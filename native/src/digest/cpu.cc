@@ -2,6 +2,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace pando::digest {
@@ -17,6 +20,7 @@ const CpuFeatures& CpuFeatures::Get() {
     if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return found;
     const bool sse41 = (ecx & bit_SSE4_1) != 0 && (ecx & bit_SSSE3) != 0;
     found.carryless_multiply = sse41 && (ecx & bit_PCLMUL) != 0;
+    found.aes = (ecx & bit_AES) != 0 && (ecx & bit_PCLMUL) != 0;
     if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return found;
     constexpr unsigned kShaBit = 1U << 29U;
     found.sha = sse41 && (ebx & kShaBit) != 0;
@@ -24,6 +28,8 @@ const CpuFeatures& CpuFeatures::Get() {
     __builtin_cpu_init();
     found.avx2 = __builtin_cpu_supports("avx2") != 0;
     found.avx512 = found.avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+#elif defined(__aarch64__)
+    found.aes = (::getauxval(AT_HWCAP) & HWCAP_AES) != 0;
 #endif
     return found;
   }();

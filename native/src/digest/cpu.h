@@ -7,6 +7,7 @@ namespace pando::digest {
 struct CpuFeatures {
   bool carryless_multiply = false;  // PCLMULQDQ and SSE4.1
   bool sha = false;                 // SHA-NI and SSE4.1
+  bool aes = false;                 // AES-NI and PCLMULQDQ, or those of ARMv8
   bool avx2 = false;                // and the system saves its registers
   bool avx512 = false;              // F and VL, likewise
 

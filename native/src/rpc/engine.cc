@@ -44,6 +44,11 @@ void PutText(char (&field)[N], const std::string& text) {
   std::memcpy(field, text.data(), std::min(text.size(), N - 1));
 }
 
+SealMode SealModeOf(const PeerPage& page) {
+  // A number that is not known is no reason to send anything in the clear.
+  return page.seal == 0 ? SealMode::kAuto : page.seal == 2 ? SealMode::kOff : SealMode::kRequired;
+}
+
 Op OpOf(PortOp op) {
   if (op == kPeerPut) return Op::kPut;
   if (op == kPeerGet) return Op::kGet;
@@ -195,7 +200,7 @@ void Engine::Opened(Peer& peer) {
   peer.page->peer_node = other.node;
   peer.page->peer_region = other.region;
   peer.page->peer_epoch = other.map_epoch;
-  peer.page->capabilities = 0;
+  peer.page->capabilities = peer.session->cipher();
   peer.page->version = other.version;
   Answer(std::exchange(peer.opening, nullptr), *peer.port, ErrorCode::kOk, peer.handle);
 }
@@ -314,6 +319,7 @@ void Engine::Connect(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port
   Wipe(page.region_key);
   options.keep_alive_ms = std::max(page.keep_alive_ms, 1U);
   options.greeting_ms = page.timeout_ms;
+  options.seal = SealModeOf(page);
   options.expects_node = page.expects_node != 0;
   options.expected_node = page.expected_node;
   const auto fail = [&](const Error& error) {
@@ -348,6 +354,7 @@ void Engine::Listen(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port)
   options.identity = {page.node, page.region, page.map_epoch, RegionKey(page.region_key)};
   Wipe(page.region_key);
   options.greeting_ms = page.timeout_ms;
+  options.seal = SealModeOf(page);
   options.request_credits = std::clamp(page.request_credits, 1U, 4096U);
   options.byte_credits = std::clamp(page.byte_credits, kMaxChunkBytes, 1U << 30U);
   const auto fail = [&](const Error& error) {

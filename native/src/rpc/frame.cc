@@ -59,10 +59,11 @@ bool IsKnown(Op op) { return op >= Op::kHello && op <= Op::kGoodbye; }
 }  // namespace
 
 std::string_view ReasonName(Reason reason) {
-  constexpr std::array<std::string_view, 14> kNames = {
+  constexpr std::array<std::string_view, 16> kNames = {
       "NONE",         "BAD_HEADER",        "BAD_VERSION", "BAD_FLAGS", "BAD_LENGTH",
       "CREDITS",      "BAD_ORDER",         "IDLE",        "TOO_SLOW",  "CLOSING",
-      "WRONG_REGION", "TOO_MANY_SESSIONS", "BAD_OP",      "DAMAGED"};
+      "WRONG_REGION", "TOO_MANY_SESSIONS", "BAD_OP",      "DAMAGED",
+      "BAD_SEAL",    "NOT_SEALED"};
   const auto index = static_cast<size_t>(reason);
   return index < kNames.size() ? kNames[index] : std::string_view("UNKNOWN");
 }

@@ -32,7 +32,6 @@ enum class Op : uint8_t {
 
 inline constexpr uint16_t kFlagAnswer = 1;
 inline constexpr uint16_t kFlagPayload = 2;
-inline constexpr uint16_t kFlagSealed = 4;  // reserved; refused in version 1
 inline constexpr uint16_t kKnownFlags = kFlagAnswer | kFlagPayload;
 
 enum class Reason : uint32_t {
@@ -50,6 +49,8 @@ enum class Reason : uint32_t {
   kTooManySessions = 11,
   kBadOp = 12,
   kDamaged = 13,
+  kBadSeal = 14,
+  kNotSealed = 15,
 };
 [[nodiscard]] std::string_view ReasonName(Reason reason);
 

@@ -72,6 +72,8 @@ static_assert(offsetof(Introduction, refusal) == 100);
 
 inline constexpr size_t kBeginBytes = 40;
 inline constexpr size_t kChallengeBytes = 32;
+/// Behind either of them: this side's half of a key exchange, when it would seal frames.
+inline constexpr size_t kExchangeBytes = 32;
 
 /// What the proofs are computed over: the payloads of the steps so far.
 struct Transcript {

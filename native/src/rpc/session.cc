@@ -13,6 +13,9 @@ constexpr uint64_t kFrameTimeoutUs = 60'000'000;
 /// How long a connection that ends may take to send what is queued.
 constexpr uint64_t kFlushUs = 1'000'000;
 
+constexpr const char* kCannotSeal =
+    "this transport cannot encrypt, and this node requires it (rpc.encrypt)";
+
 std::string HexOf(std::span<const uint8_t> bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string text;
@@ -31,6 +34,9 @@ std::string WhyRefused(Reason reason, const Introduction& other, const SessionOp
   if (reason == Reason::kBadVersion) {
     return "it speaks version " + range(other.version_min, other.version_max) +
            " of the protocol, this node " + range(own.version_min, own.version_max);
+  }
+  if (reason == Reason::kNotSealed) {
+    return "one of the two nodes requires encrypted frames (rpc.encrypt), and the other sends none";
   }
   if (reason == Reason::kWrongRegion) return "it belongs to another region, though it has our key";
   return std::string(ReasonName(reason));
@@ -71,9 +77,11 @@ ConnectionStats Session::ConnectionCounters() const {
 void Session::OnOpen() {
   if (state_ != State::kConnecting) return;
   state_ = State::kGreeting;
+  if (MustButCannotSeal()) return Refuse(ErrorCode::kPeerRefused, kCannotSeal);
   Nonce nonce;
   host_.FillNonce(nonce);
   transcript_.begin = EncodeBegin(nonce, options_.version_min, options_.version_max);
+  if (WouldSeal()) AppendExchange(transcript_.begin);
   step_ = 2;
   SendHello(1, transcript_.begin);
 }
@@ -118,10 +126,15 @@ void Session::GreetingPayload() {
 void Session::ServerStep(std::span<const std::byte> payload) {
   if (step_ == 1) {
     if (payload.size() < kBeginBytes) return Refuse(ErrorCode::kPeerRefused, "a short greeting");
+    if (MustButCannotSeal()) return Refuse(ErrorCode::kPeerRefused, kCannotSeal);
     transcript_.begin.assign(payload.begin(), payload.end());
     Nonce nonce;
     host_.FillNonce(nonce);
     transcript_.challenge.assign(nonce.begin(), nonce.end());
+    if (WouldSeal() && payload.size() >= kBeginBytes + kExchangeBytes) {
+      AppendExchange(transcript_.challenge);
+      TakeExchange(payload, kBeginBytes);
+    }
     step_ = 3;
     return SendHello(2, transcript_.challenge);
   }
@@ -138,17 +151,23 @@ void Session::ServerStep(std::span<const std::byte> payload) {
   own.byte_credits = options_.byte_credits;
   own.version_min = options_.version_min;
   own.version_max = options_.version_max;
+  own.capabilities = shared_ ? OwnCiphers() : 0;
+  cipher_ = CommonCipher();
   // The range of step 1 counts as little as that of step 3: both are under the proof.
   own.version = ChooseVersion(own.version_min, own.version_max, peer_.version_min, peer_.version_max);
   if (peer_.region != own.region) {
     own.refusal = Reason::kWrongRegion;
   } else if (own.version == 0) {
     own.refusal = Reason::kBadVersion;
+  } else if (options_.seal == SealMode::kRequired && cipher_ == 0 &&
+             connection_->sealing() == Sealing::kCan) {
+    own.refusal = Reason::kNotSealed;
   } else if (!host_.Admit(*this)) {
     own.refusal = Reason::kTooManySessions;
   }
   if (own.refusal != Reason::kNone) own.version = 0;
-  SendHello(4, EncodeIntroduction(own, Sender::kServer, transcript_, options_.identity.key));
+  const auto last = EncodeIntroduction(own, Sender::kServer, transcript_, options_.identity.key);
+  SendHello(4, last);
   if (own.refusal != Reason::kNone) {
     return End(EndedBy::kUs,
                Error{ErrorCode::kPeerRefused, "node " + HexOf(peer_.node) + ": " +
@@ -156,6 +175,7 @@ void Session::ServerStep(std::span<const std::byte> payload) {
                Reason::kNone, true);
   }
   version_ = own.version;
+  SealConnection(last);
   Introduce();
 }
 
@@ -165,7 +185,9 @@ void Session::ClientStep(std::span<const std::byte> payload) {
       return Refuse(ErrorCode::kPeerRefused, "a short greeting");
     }
     transcript_.challenge.assign(payload.begin(), payload.end());
+    if (exchange_) TakeExchange(payload, kChallengeBytes);
     Introduction own;
+    own.capabilities = shared_ ? OwnCiphers() : 0;
     own.node = options_.identity.node;
     own.region = options_.identity.region;
     own.map_epoch = options_.identity.map_epoch;
@@ -201,7 +223,49 @@ void Session::ClientStep(std::span<const std::byte> payload) {
   }
   peer_ = *server;
   version_ = server->version;
+  cipher_ = CommonCipher();
+  if (options_.seal == SealMode::kRequired && cipher_ == 0 &&
+      connection_->sealing() == Sealing::kCan) {
+    return Refuse(ErrorCode::kPeerRefused, WhyRefused(Reason::kNotSealed, *server, options_));
+  }
+  SealConnection(payload);
   Introduce();
+}
+
+bool Session::WouldSeal() const {
+  return options_.seal != SealMode::kOff && connection_->sealing() == Sealing::kCan;
+}
+
+bool Session::MustButCannotSeal() const {
+  return options_.seal == SealMode::kRequired && connection_->sealing() == Sealing::kCannot;
+}
+
+void Session::AppendExchange(std::vector<std::byte>& payload) {
+  Nonce random;
+  host_.FillNonce(random);
+  exchange_.emplace(random);
+  Wipe(random);
+  const PublicKey key = exchange_->public_key();
+  payload.insert(payload.end(), key.begin(), key.end());
+}
+
+void Session::TakeExchange(std::span<const std::byte> payload, size_t at) {
+  if (payload.size() < at + kExchangeBytes) return;
+  shared_ = exchange_->Agree(payload.subspan(at).first<kExchangeBytes>());
+}
+
+uint64_t Session::CommonCipher() const {
+  return shared_ ? ChooseCipher(OwnCiphers(), peer_.capabilities) : 0;
+}
+
+void Session::SealConnection(std::span<const std::byte> last) {
+  if (cipher_ != 0) {
+    const SealSecrets secrets =
+        DeriveSealSecrets(cipher_, *shared_, transcript_, last, options_.identity.key);
+    connection_->Seal(std::make_unique<FrameSeal>(secrets, role_));
+  }
+  exchange_.reset();
+  shared_.reset();
 }
 
 void Session::Introduce() {
@@ -251,15 +315,21 @@ void Session::OnPayload(void* token) {
   GotPayload(token);
 }
 
+void Session::OnBadSeal() {
+  if (state_ == State::kOpen) static_cast<void>(Violation(Reason::kBadSeal));
+}
+
 void Session::OnProgress(void* token, size_t landed) {
   last_heard_us_ = host_.now_us();
   if (state_ == State::kOpen && landed > 0) GotPart(token, landed);
 }
 
 Landing Session::Violation(Reason reason) {
-  End(EndedBy::kFailure,
-      Error{ErrorCode::kProtocolError,
-            "the peer broke the protocol: " + std::string(ReasonName(reason))},
+  const std::string what =
+      reason == Reason::kBadSeal
+          ? "a sealed frame was changed, cut, repeated or put out of order on its way: "
+          : "the peer broke the protocol: ";
+  End(EndedBy::kFailure, Error{ErrorCode::kProtocolError, what + std::string(ReasonName(reason))},
       reason, true);
   return {};
 }

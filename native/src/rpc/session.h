@@ -3,12 +3,14 @@
 #define PANDO_RPC_SESSION_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "block/aligned_buffer.h"
 #include "rpc/buffer_pool.h"
 #include "rpc/hello.h"
+#include "rpc/seal.h"
 #include "rpc/transport.h"
 
 namespace pando {
@@ -23,6 +25,7 @@ class Session;
 class SessionHost {
  public:
   [[nodiscard]] virtual uint64_t now_us() const = 0;
+  /// With fresh random bytes that nobody can guess.
   virtual void FillNonce(Nonce& nonce) = 0;
   /// Server: memory for payloads.
   [[nodiscard]] virtual BufferPool& pool() = 0;
@@ -45,6 +48,7 @@ struct SessionOptions {
   uint32_t keep_alive_ms = 10000;        // client
   bool expects_node = false;             // client: whom to meet
   NodeId expected_node{};
+  SealMode seal = SealMode::kAuto;
   uint8_t version_min = kVersion;
   uint8_t version_max = kVersion;
 };
@@ -74,6 +78,8 @@ class Session : public ConnectionEvents {
   [[nodiscard]] bool over() const { return state_ == State::kOver; }
   [[nodiscard]] const Introduction& peer() const { return peer_; }
   [[nodiscard]] EndedBy ended_by() const { return ended_by_; }
+  /// The bit of the cipher under which frames go, 0: none.
+  [[nodiscard]] uint64_t cipher() const { return cipher_; }
   /// Why it ended; kOk after Leave and after the peer's GOODBYE(CLOSING).
   [[nodiscard]] const Status& end() const { return end_; }
   [[nodiscard]] ConnectionStats ConnectionCounters() const;
@@ -83,6 +89,7 @@ class Session : public ConnectionEvents {
   void OnOpen() final;
   [[nodiscard]] Landing OnHeader(const HeaderBytes& header, const RemoteLanding& landing) final;
   void OnPayload(void* token) final;
+  void OnBadSeal() final;
   void OnProgress(void* token, size_t landed) final;
   [[nodiscard]] bool OnPeerEnded() final { return state_ == State::kOpen && PeerEnded(); }
   void OnClosed(const Status& why) final;
@@ -138,6 +145,18 @@ class Session : public ConnectionEvents {
   void GreetingPayload();
   void ServerStep(std::span<const std::byte> payload);
   void ClientStep(std::span<const std::byte> payload);
+  /// The session is to be sealed, if the peer would.
+  [[nodiscard]] bool WouldSeal() const;
+  /// It has to be, and the connection cannot.
+  [[nodiscard]] bool MustButCannotSeal() const;
+  /// This side's half of a key exchange, to be appended to step 1 or 2.
+  void AppendExchange(std::vector<std::byte>& payload);
+  /// Of the ciphers that this side offers the one that the peer can, too; 0: none.
+  [[nodiscard]] uint64_t CommonCipher() const;
+  /// From the peer's half at `at` of its step, if it sent one.
+  void TakeExchange(std::span<const std::byte> payload, size_t at);
+  /// The greeting's last step has been said or heard.
+  void SealConnection(std::span<const std::byte> last);
   void Introduce();
   /// Server: where the peer came from, to be appended to a sentence; empty where nobody knows.
   [[nodiscard]] std::string Origin() const;
@@ -158,6 +177,9 @@ class Session : public ConnectionEvents {
   Introduction peer_;
   uint8_t version_ = kVersion;
   Transcript transcript_;
+  std::optional<KeyExchange> exchange_;  // during the greeting
+  std::optional<Secret> shared_;         // likewise
+  uint64_t cipher_ = 0;
   uint32_t step_ = 0;            // the step that is waited for
   Header hello_;                 // header of the payload that is on its way
   AlignedBuffer hello_in_;

@@ -75,6 +75,8 @@ class ConnectionEvents {
   [[nodiscard]] virtual Landing OnHeader(const HeaderBytes& header,
                                          const RemoteLanding& landing) = 0;
   virtual void OnPayload(void* token) = 0;
+  /// What came is not what the peer sealed: changed, cut, repeated or out of order. Nothing more is delivered.
+  virtual void OnBadSeal() = 0;
   /// Bytes of a frame have come that is not whole yet: a sign of life. The first `landed` bytes of the
   /// payload of `token` lie where they belong and stay as they are; 0: it is a header, or skipped, or
   /// the transport does not tell.
@@ -91,6 +93,15 @@ class ConnectionEvents {
  protected:
   ~ConnectionEvents() = default;
 };
+
+/// What a transport has against those who listen in.
+enum class Sealing : uint8_t {
+  kCannot,    // the bytes are there for whoever is on the way
+  kCan,       // Connection::Seal
+  kNeedless,  // they do not leave the machine
+};
+
+struct FrameSeal;
 
 struct ConnectionStats {
   uint64_t bytes_sent = 0;  // headers and payloads
@@ -118,6 +129,10 @@ class Connection {
   virtual void Close(bool flush) = 0;
   /// Cheap: asked for with every answer.
   [[nodiscard]] virtual ConnectionStats Stats() const = 0;
+  [[nodiscard]] virtual Sealing sealing() const { return Sealing::kCannot; }
+  /// From the next header that comes, and the next frame given to Send, everything is sealed. REQUIRES: kCan,
+  /// called once.
+  virtual void Seal(std::unique_ptr<FrameSeal> /*seal*/) {}
   /// Of the other end, for people; empty where there is none. Asked for before the connection ends.
   [[nodiscard]] virtual std::string PeerAddress() const { return {}; }
   /// May cost a system call: asked for ten times a second. -1: not known.

@@ -98,7 +98,7 @@ TEST(Frame, WhatTheOpDoesNotAllowIsRefusedByItsHeaderAlone) {
       {"another version", Op::kGet, 0, 1, kC, Reason::kBadVersion, 2},
       {"hello is always of version 1", Op::kHello, kP, 40, kC, Reason::kBadVersion, 2},
       {"an unknown flag", Op::kGet, 0x100, 1, kC, Reason::kBadFlags},
-      {"sealed, which version 1 does not know", Op::kGet, kFlagSealed, 1, kC, Reason::kBadFlags},
+      {"the next flag, which version 1 does not know", Op::kGet, 4, 1, kC, Reason::kBadFlags},
       {"an answer from a client", Op::kGet, kA, 0, kC, Reason::kBadFlags},
       {"a request from a server", Op::kGet, 0, 1, kS, Reason::kBadOrder},
       {"a status in a request", Op::kGet, 0, 1, kC, Reason::kBadFlags, kVersion, 3},

@@ -1,7 +1,10 @@
 // Two data planes of one process over tcp, asked through their ports.
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
 
 #include "pando/crc32c.h"
 #include "support/peer_node.h"
@@ -44,6 +47,7 @@ TEST_P(PeerTest, TheGreetingTellsWhoIsThere) {
   EXPECT_EQ(page.peer_region[0], 9);
   EXPECT_EQ(page.peer_epoch, 5U);
   EXPECT_EQ(page.version, 1U);
+  EXPECT_NE(page.capabilities, 0U) << "tcp is sealed unless told otherwise";
   for (const std::byte byte : page.region_key) EXPECT_EQ(byte, std::byte{0});
 }
 
@@ -233,6 +237,53 @@ TEST(PeerGreeting, StrangersAndOthersAreRefused) {
     EXPECT_EQ(client.last_status, ErrorCode::kPeerRefused) << tested.what;
     EXPECT_STRNE(client.Page(0).message, "") << tested.what;
   }
+}
+
+TEST(PeerGreeting, EachSideDecidesWhatItTakesUnsealed) {
+  constexpr uint32_t kAuto = 0;
+  constexpr uint32_t kRequired = 1;
+  constexpr uint32_t kOff = 2;
+  struct Pair {
+    uint32_t server;
+    uint32_t client;
+    bool opens;
+    bool sealed;
+  };
+  for (const Pair& pair : {Pair{kAuto, kAuto, true, true}, Pair{kAuto, kRequired, true, true},
+                           Pair{kRequired, kAuto, true, true}, Pair{kRequired, kRequired, true, true},
+                           Pair{kAuto, kOff, true, false}, Pair{kOff, kAuto, true, false},
+                           Pair{kOff, kOff, true, false}, Pair{kRequired, kOff, false, false},
+                           Pair{kOff, kRequired, false, false},
+                           // A number that is not known is taken for the strictest one.
+                           Pair{kOff, 77, false, false}}) {
+    SCOPED_TRACE(std::to_string(pair.server) + " and " + std::to_string(pair.client));
+    PeerNode server({.seal = pair.server});
+    PeerNode client({.node = 2, .seal = pair.client});
+    ASSERT_NE(server.Listen(0), 0U);
+    const uint32_t peer = client.Connect(0, server.Page(0).address);
+    EXPECT_EQ(peer != 0, pair.opens);
+    if (peer == 0) {
+      EXPECT_EQ(client.last_status, ErrorCode::kPeerRefused);
+      EXPECT_NE(std::string(client.Page(0).message).find("rpc.encrypt"), std::string::npos)
+          << client.Page(0).message;
+      continue;
+    }
+    EXPECT_EQ(client.Page(0).capabilities != 0, pair.sealed);
+    EXPECT_EQ(client.Put(peer, 1, 300000), ErrorCode::kOk);
+    EXPECT_TRUE(client.IsWhole(peer, 1, 300000));
+  }
+}
+
+TEST(PeerGreeting, SharedMemoryNeedsNoSealAlsoWhereOneIsRequired) {
+  const std::string path = (std::filesystem::temp_directory_path() /
+                            ("pando-seal-" + std::to_string(::getpid()))).string();
+  PeerNode server({.seal = 1});
+  PeerNode client({.node = 2, .seal = 1});
+  ASSERT_NE(server.Listen(0, path, "shm"), 0U) << server.Page(0).message;
+  const uint32_t peer = client.Connect(0, path, "shm");
+  ASSERT_NE(peer, 0U) << client.Page(0).message;
+  EXPECT_EQ(client.Page(0).capabilities, 0U);
+  EXPECT_EQ(client.Put(peer, 1, 5000), ErrorCode::kOk);
 }
 
 TEST(PeerGreeting, OneSessionTooManyIsRefusedWithTheReason) {

@@ -41,7 +41,7 @@ inline std::vector<Vector> ReadVectors() {
     std::string key;
     std::string value;
     words >> key >> value;
-    if (key == "frame" || key == "greeting") {
+    if (key == "frame" || key == "greeting" || key == "sealed") {
       vectors.push_back({key, value, {}});
     } else {
       vectors.back().fields[key] = value;

@@ -26,6 +26,7 @@ struct PeerNodeOptions {
   bool faulty = false;
   FaultPlan faults = {};
   WaitMode wait = WaitMode::kAdaptive;
+  uint32_t seal = 0;  // as in PeerPage
 };
 
 class PeerNode {
@@ -78,6 +79,7 @@ class PeerNode {
     page.request_credits = 64;
     page.byte_credits = 16U << 20U;
     page.max_sessions = 1024;
+    page.seal = options_.seal;
   }
 
   uint64_t Push(PeerSqEntry entry) {

@@ -68,6 +68,7 @@ export async function openBridge() {
     ...identity(2),
     address: listener.address,
     kind: 'tcp',
+    encrypt: 'off',
     network: '',
     timeoutMs: 5000,
     keepAliveMs: 10_000,

@@ -14,7 +14,7 @@ test('a link is shown with its ways, what was measured on each, and why one of t
   )
   assert.ok(
     shown.some((line) =>
-      /^\* \| node-b \| tcp .* up \| 250 us \| 1\.5 ms \| 125 us \| 50 % \| 75 % /.test(line),
+      /^\* \| node-b \| tcp .* up \| aes-256-gcm \| 250 us \| 1\.5 ms \| 125 us \| 50 % \| 75 % /.test(line),
     ),
   )
   assert.ok(

@@ -1,15 +1,17 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { test } from 'node:test'
+import { silentLogger } from '../../../core/contract/logger.ts'
 import type { TransportAdapter } from '../../../core/contract/transport.ts'
 import { TransportRegistry } from '../../../core/protocol/transport-registry.ts'
-import { loadAddon } from '../../../native/addon.ts'
+import { loadAddon, openChunkStore } from '../../../native/addon.ts'
 import {
   nativeIpoib,
   nativeRdma,
   nativeTransports,
   type TransportMachine,
 } from '../../../native/native-transports.ts'
+import { identity } from '../../kit/transport-place.ts'
 
 const isBuilt = existsSync('native/build/release/pando.node') && !(loadAddon() instanceof Error)
 const skip = isBuilt ? false : 'the native data plane is not built (npm run build)'
@@ -80,7 +82,39 @@ test('ipoib wants an interface that is up and has an address', { skip }, async (
   assert.deepEqual(up, { available: true, found: 'ib0', addresses: ['10.0.0.7'] })
 })
 
+test('where encryption is required, rdma says why it is not used, and is not', { skip }, async () => {
+  const rdma = nativeRdma(async () => roce, 'required')
+  const { available, found, advice } = await rdma.detect()
+  assert.equal(available, false)
+  assert.match(found, /cannot be encrypted/)
+  assert.match(advice ?? '', /rpc\.encrypt: auto/)
+  const parts = { address: '10.77.0.1:0', identity: identity(1) }
+  const store = await openChunkStore({
+    directory: '',
+    backend: 'memory',
+    poolBytes: 1 << 23,
+    reactors: 1,
+    log: silentLogger,
+  })
+  try {
+    await assert.rejects(rdma.listen({ ...parts, store }), {
+      code: 'UNAVAILABLE',
+      message: /cannot be encrypted/,
+    })
+    await assert.rejects(rdma.connect({ ...parts, buffers: store }), { code: 'PEER_REFUSED' })
+  } finally {
+    await store.close()
+  }
+})
+
 test('every adapter says the truth about where bytes go', () => {
+  const encrypted = (mode: 'auto' | 'required' | 'off'): readonly string[] =>
+    nativeTransports(async () => plain, mode).flatMap(({ id, capabilities }) =>
+      capabilities.encrypted ? [id] : [],
+    )
+  assert.deepEqual(encrypted('auto'), ['ipoib', 'tcp'])
+  assert.deepEqual(encrypted('required'), ['ipoib', 'tcp'])
+  assert.deepEqual(encrypted('off'), [])
   const of = (id: string): TransportAdapter['capabilities'] | undefined =>
     nativeTransports(async () => plain).find((adapter) => adapter.id === id)?.capabilities
   assert.equal(of('shm')?.sameHostOnly, true)

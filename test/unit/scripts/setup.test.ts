@@ -123,7 +123,7 @@ test('without the right to install, the exact command is printed; no compiler me
   const run = checkout.run('start.mjs', [], { PATH: tools, PANDO_INSTALL_PACKAGES: 'no' })
   assert.match(
     run.stderr,
-    /apt-get install -y --no-install-recommends g\+\+ cmake ninja-build pkg-config liburing-dev libibverbs-dev librdmacm-dev libisal-dev\n/,
+    /apt-get install -y --no-install-recommends g\+\+ cmake ninja-build pkg-config liburing-dev libssl-dev libibverbs-dev librdmacm-dev libisal-dev\n/,
   )
   assert.match(run.stderr, /TypeScript reference store serves instead/)
   assert.ok(checkout.has('dist/core/one.js'), 'the rest of the set-up went on')

@@ -59,6 +59,7 @@ class ShmConnection final : public Connection {
   [[nodiscard]] bool ForgetLanding(OutgoingFrame* request) override;
   void Resume() override;
   void Close(bool flush) override;
+  [[nodiscard]] Sealing sealing() const override { return Sealing::kNeedless; }
   [[nodiscard]] ConnectionStats Stats() const override { return stats_; }
 
  private:

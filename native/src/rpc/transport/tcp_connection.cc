@@ -21,6 +21,10 @@ constexpr size_t kStagingBytes = 64 * 1024;
 /// their neighbours in one call and are copied.
 constexpr size_t kInPlaceBytes = 16 * 1024;
 constexpr size_t kMostParts = 64;
+/// What is sealed before it is sent: stays in the cache between the two, and is enough for one call.
+constexpr size_t kSealedBytes = 128 * 1024;
+/// Less room than this is not worth a piece of a payload.
+constexpr size_t kLeastPiece = 4096;
 /// What one connection may take of a turn before the others have theirs.
 constexpr int kReadsATurn = 8;
 
@@ -91,7 +95,7 @@ size_t TcpConnection::Work() {
   if (failed_) Finish();
   if (told_) return count + 1;
   const bool may_read = readable_ && (taking_ != Taking::kWait || closing_);
-  if (may_read || (first_ != nullptr && writable_)) driver_.Activate(this);
+  if (may_read || ((first_ != nullptr || sealed_from_ < sealed_to_) && writable_)) driver_.Activate(this);
   return count;
 }
 
@@ -144,7 +148,7 @@ ssize_t TcpConnection::ReadSome() {
   }
   if (n == 0) {
     const bool between = staged_from_ == staged_to_ && taking_ != Taking::kPayload &&
-                         taking_ != Taking::kSkip;
+                         taking_ != Taking::kSkip && taking_ != Taking::kTag;
     if (between && !closing_ && events_->OnPeerEnded()) {
       ended_ = true;
       readable_ = false;
@@ -161,7 +165,7 @@ ssize_t TcpConnection::ReadSome() {
   auto got = static_cast<size_t>(n);
   if (in_place) {
     const size_t here = std::min(got, missing);
-    landed_ += here;
+    Landed(landing_.memory.data() + landed_, here);
     got -= here;
   }
   staged_to_ += got;
@@ -170,28 +174,41 @@ ssize_t TcpConnection::ReadSome() {
 
 void TcpConnection::Consume() {
   while (!closing_ && !failed_) {
+    std::byte* const from = staging_.data() + staged_from_;
     const size_t staged = staged_to_ - staged_from_;
-    if (taking_ == Taking::kPayload) {
+    if (taking_ == Taking::kPayload || taking_ == Taking::kSkip) {
       const size_t step = std::min(staged, landing_.bytes - landed_);
-      if (step > 0) {
-        std::memcpy(landing_.memory.data() + landed_, staging_.data() + staged_from_, step);
-        staged_from_ += step;
-        landed_ += step;
+      std::byte* at = from;
+      if (step > 0 && taking_ == Taking::kPayload) {
+        at = landing_.memory.data() + landed_;
+        std::memcpy(at, from, step);
       }
-      if (landed_ < landing_.bytes) return;
-      taking_ = Taking::kHeader;
-      events_->OnPayload(landing_.token);
-    } else if (taking_ == Taking::kSkip) {
-      const size_t step = std::min(staged, landing_.bytes - landed_);
       staged_from_ += step;
-      landed_ += step;
+      Landed(at, step);
       if (landed_ < landing_.bytes) return;
-      taking_ = Taking::kHeader;
+      if (seal_) {
+        taking_ = Taking::kTag;
+      } else {
+        PayloadCame();
+      }
+    } else if (taking_ == Taking::kTag) {
+      if (staged < kSealTagBytes) return;
+      staged_from_ += kSealTagBytes;
+      if (!seal_->opener.EndPayload(std::span<const std::byte, kSealTagBytes>(from, kSealTagBytes))) {
+        return BadSeal();
+      }
+      PayloadCame();
     } else if (taking_ == Taking::kHeader) {
-      if (staged < kHeaderBytes) return;
+      const size_t bytes = seal_ ? kSealedHeaderBytes : kHeaderBytes;
+      if (staged < bytes) return;
       HeaderBytes header;
-      std::memcpy(header.data(), staging_.data() + staged_from_, kHeaderBytes);
-      staged_from_ += kHeaderBytes;
+      staged_from_ += bytes;
+      if (!seal_) {
+        std::memcpy(header.data(), from, kHeaderBytes);
+      } else if (!seal_->opener.OpenHeader(
+                     std::span<const std::byte, kSealedHeaderBytes>(from, kSealedHeaderBytes), header)) {
+        return BadSeal();
+      }
       OfferHeader(header);
     } else {
       return;
@@ -199,24 +216,36 @@ void TcpConnection::Consume() {
   }
 }
 
+void TcpConnection::Landed(std::byte* at, size_t bytes) {
+  if (seal_ && bytes > 0) seal_->opener.OpenPart({at, bytes});
+  landed_ += bytes;
+}
+
+void TcpConnection::BadSeal() {
+  taking_ = Taking::kNothing;
+  events_->OnBadSeal();
+}
+
+void TcpConnection::PayloadCame() {
+  taking_ = Taking::kHeader;
+  if (landing_.verdict == Landing::Verdict::kTake) events_->OnPayload(landing_.token);
+}
+
 void TcpConnection::OfferHeader(const HeaderBytes& header) {
   landing_ = events_->OnHeader(header, {});
   landed_ = 0;
-  switch (landing_.verdict) {
-    case Landing::Verdict::kTake:
-      PANDO_ASSERT(landing_.memory.size() >= landing_.bytes);
-      taking_ = landing_.bytes > 0 ? Taking::kPayload : Taking::kHeader;
-      return;
-    case Landing::Verdict::kSkip:
-      taking_ = landing_.bytes > 0 ? Taking::kSkip : Taking::kHeader;
-      return;
-    case Landing::Verdict::kWait:
-      held_header_ = header;
-      taking_ = Taking::kWait;
-      return;
-    case Landing::Verdict::kStop:
-      taking_ = Taking::kNothing;
-      return;
+  if (landing_.verdict == Landing::Verdict::kStop) {
+    taking_ = Taking::kNothing;
+  } else if (landing_.verdict == Landing::Verdict::kWait) {
+    held_header_ = header;
+    taking_ = Taking::kWait;
+  } else if (landing_.bytes == 0) {
+    taking_ = Taking::kHeader;
+  } else {
+    const bool skips = landing_.verdict == Landing::Verdict::kSkip;
+    PANDO_ASSERT(skips || landing_.memory.size() >= landing_.bytes);
+    taking_ = skips ? Taking::kSkip : Taking::kPayload;
+    if (seal_) seal_->opener.BeginPayload();
   }
 }
 
@@ -247,6 +276,38 @@ bool TcpConnection::Withdraw(OutgoingFrame* frame) {
 }
 
 size_t TcpConnection::Flush() {
+  size_t sends = plain_until_ != nullptr || !seal_ ? FlushPlain() : 0;
+  if (seal_ && plain_until_ == nullptr && !failed_) sends += FlushSealed();
+  if (closing_ && first_ == nullptr && sealed_from_ == sealed_to_ && !shut_ && !failed_) {
+    shut_ = true;
+    // Not closed yet: with bytes unread the kernel would send a reset, which can overtake the
+    // GOODBYE. The peer's end, or the session's patience, ends it.
+    ::shutdown(socket_.get(), SHUT_WR);
+    if (ended_) Fail({});
+  }
+  return sends;
+}
+
+/// Bytes that the kernel took; -1: none, now or ever.
+ssize_t TcpConnection::SendParts(const iovec* parts, size_t count) {
+  msghdr message = {};
+  message.msg_iov = const_cast<iovec*>(parts);
+  message.msg_iovlen = count;
+  ssize_t n = 0;
+  do {
+    n = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (n < 0 && errno == EINTR);
+  if (n >= 0) {
+    bytes_sent_ += static_cast<uint64_t>(n);
+  } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+    writable_ = false;
+  } else {
+    Fail(Lost("send", errno));
+  }
+  return n;
+}
+
+size_t TcpConnection::FlushPlain() {
   size_t sends = 0;
   while (first_ != nullptr && writable_ && !connecting_) {
     iovec parts[kMostParts];
@@ -262,24 +323,11 @@ size_t TcpConnection::Flush() {
                           frame->payload.size() - skip};
       }
       total += kHeaderBytes + frame->payload.size() - moved;
+      if (frame == plain_until_) break;
     }
-    msghdr message = {};
-    message.msg_iov = parts;
-    message.msg_iovlen = count;
-    ssize_t n = 0;
-    do {
-      n = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-      writable_ = false;
-      break;
-    }
-    if (n < 0) {
-      Fail(Lost("send", errno));
-      return sends;
-    }
+    const ssize_t n = SendParts(parts, count);
+    if (n < 0) return sends;
     ++sends;
-    bytes_sent_ += static_cast<uint64_t>(n);
     auto sent = static_cast<size_t>(n);
     if (sent < total) writable_ = false;
     while (first_ != nullptr) {
@@ -288,17 +336,43 @@ size_t TcpConnection::Flush() {
       first_->moved += step;
       sent -= step;
       if (step < left) break;
+      const bool last = first_ == plain_until_;
+      if (last) plain_until_ = nullptr;
       FrameSent(first_);
+      if (last) return sends;
     }
   }
-  if (closing_ && first_ == nullptr && !shut_ && !failed_) {
-    shut_ = true;
-    // Not closed yet: with bytes unread the kernel would send a reset, which can overtake the
-    // GOODBYE. The peer's end, or the session's patience, ends it.
-    ::shutdown(socket_.get(), SHUT_WR);
-    if (ended_) Fail({});
+  return sends;
+}
+
+size_t TcpConnection::FlushSealed() {
+  size_t sends = 0;
+  while (writable_ && !connecting_) {
+    while (first_ != nullptr && sealed_.size() - sealed_to_ >= kLeastPiece) {
+      OutgoingFrame* const frame = first_;
+      sealed_to_ += seal_->sealer.Seal(*frame, sealed_.span().subspan(sealed_to_));
+      if (frame->moved == kHeaderBytes + frame->payload.size()) FrameSent(frame);
+    }
+    if (sealed_from_ == sealed_to_) break;
+    const iovec part = {sealed_.data() + sealed_from_, sealed_to_ - sealed_from_};
+    const ssize_t n = SendParts(&part, 1);
+    if (n < 0) return sends;
+    ++sends;
+    sealed_from_ += static_cast<size_t>(n);
+    if (sealed_from_ < sealed_to_) {
+      writable_ = false;
+    } else {
+      sealed_from_ = sealed_to_ = 0;
+    }
   }
   return sends;
+}
+
+void TcpConnection::Seal(std::unique_ptr<FrameSeal> seal) {
+  PANDO_ASSERT(!seal_);
+  seal_ = std::move(seal);
+  plain_until_ = last_;
+  sealed_ = AlignedBuffer(kSealedBytes);
 }
 
 void TcpConnection::FrameSent(OutgoingFrame* frame) {

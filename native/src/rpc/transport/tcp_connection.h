@@ -1,9 +1,12 @@
 #ifndef PANDO_RPC_TRANSPORT_TCP_CONNECTION_H_
 #define PANDO_RPC_TRANSPORT_TCP_CONNECTION_H_
 
+#include <sys/uio.h>
+
 #include <memory>
 
 #include "block/aligned_buffer.h"
+#include "rpc/seal.h"
 #include "rpc/transport/tcp.h"
 
 namespace pando::rpc {
@@ -21,6 +24,8 @@ class TcpConnection final : public Connection {
   void Resume() override;
   void Close(bool flush) override;
   [[nodiscard]] ConnectionStats Stats() const override { return {bytes_sent_, bytes_received_}; }
+  [[nodiscard]] Sealing sealing() const override { return Sealing::kCan; }
+  void Seal(std::unique_ptr<FrameSeal> seal) override;
   [[nodiscard]] std::string PeerAddress() const override;
   [[nodiscard]] int64_t Retransmits() const override;
 
@@ -31,15 +36,22 @@ class TcpConnection final : public Connection {
   bool active = false;
 
  private:
-  enum class Taking : uint8_t { kHeader, kPayload, kSkip, kWait, kNothing };
+  enum class Taking : uint8_t { kHeader, kPayload, kSkip, kTag, kWait, kNothing };
 
   void Opened();
   size_t Receive();
   [[nodiscard]] ssize_t ReadSome();
   void Consume();
+  /// The next `bytes` of a payload are at `at`, as they came.
+  void Landed(std::byte* at, size_t bytes);
+  void PayloadCame();
+  void BadSeal();
   void OfferHeader(const HeaderBytes& header);
   /// Returns how often the kernel took something.
   size_t Flush();
+  [[nodiscard]] ssize_t SendParts(const iovec* parts, size_t count);
+  size_t FlushPlain();
+  size_t FlushSealed();
   void FrameSent(OutgoingFrame* frame);
   void Fail(Status why);
   void Finish();
@@ -64,11 +76,16 @@ class TcpConnection final : public Connection {
   size_t staged_to_ = 0;
   Taking taking_ = Taking::kHeader;
   HeaderBytes held_header_;  // kWait
-  Landing landing_;          // kPayload, kSkip
+  Landing landing_;          // kPayload, kSkip, kTag
   size_t landed_ = 0;
 
   OutgoingFrame* first_ = nullptr;
   OutgoingFrame* last_ = nullptr;
+  std::unique_ptr<FrameSeal> seal_;
+  const OutgoingFrame* plain_until_ = nullptr;  // given to Send before the seal: this one and those before
+  AlignedBuffer sealed_;                        // on its way out, from and to
+  size_t sealed_from_ = 0;
+  size_t sealed_to_ = 0;
   uint64_t bytes_sent_ = 0;
   uint64_t bytes_received_ = 0;
 };

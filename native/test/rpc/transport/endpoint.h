@@ -140,6 +140,10 @@ class Endpoint final : public ConnectionEvents {
     }
     ADD_FAILURE() << "a payload that nobody waits for";
   }
+  void OnBadSeal() override {
+    bad_seal = true;
+    connection_->Close(false);
+  }
   void OnProgress(void* token, size_t landed) override {
     ++progress;
     if (landed == 0) return;
@@ -180,6 +184,7 @@ class Endpoint final : public ConnectionEvents {
   bool skip = false;
   bool starved = false;
   bool closing = false;
+  bool bad_seal = false;
   size_t waits = 0;
   size_t skipped = 0;
   size_t done = 0;

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "rpc/seal.h"
 #include "rpc/transport/ipoib.h"
 #include "rpc/transport/transport_laws.h"
 
@@ -38,11 +39,54 @@ class FakeSysfs {
   std::filesystem::path root_;
 };
 
+/// tcp whose connections are sealed from their first frame on, as if a greeting had gone before.
+class SealedTcp final : public TransportDriver {
+ public:
+  std::string_view name() const override { return "sealed tcp"; }
+  size_t Poll(uint64_t now_us) override { return tcp_->Poll(now_us); }
+  bool Arm() override { return tcp_->Arm(); }
+  int event_fd() const override { return tcp_->event_fd(); }
+  Result<std::unique_ptr<Acceptor>> Listen(const std::string& address, AcceptEvents& events) override {
+    guards_.push_back(std::make_unique<Guard>(events));
+    return tcp_->Listen(address, *guards_.back());
+  }
+  Result<std::unique_ptr<Connection>> Connect(const std::string& address) override {
+    auto made = tcp_->Connect(address);
+    if (made.ok()) Seal(*made.value(), Sender::kClient);
+    return made;
+  }
+
+ private:
+  static void Seal(Connection& connection, Sender side) {
+    std::array<std::byte, 32> one{};
+    std::array<std::byte, 32> other{};
+    other[0] = std::byte{1};
+    const SealSecrets secrets{kCanAes256Gcm, Secret(std::span<const std::byte, 32>(one)),
+                              Secret(std::span<const std::byte, 32>(other))};
+    connection.Seal(std::make_unique<FrameSeal>(secrets, side));
+  }
+  struct Guard final : AcceptEvents {
+    explicit Guard(AcceptEvents& events) : told(events) {}
+    void OnAccept(std::unique_ptr<Connection> connection) override {
+      Seal(*connection, Sender::kServer);
+      told.OnAccept(std::move(connection));
+    }
+    AcceptEvents& told;
+  };
+  std::unique_ptr<TcpDriver> tcp_ = TcpDriver::Create().value();
+  std::vector<std::unique_ptr<Guard>> guards_;
+};
+
 INSTANTIATE_TEST_SUITE_P(
     Tcp, TransportLaws,
     testing::Values(TransportMaker{"tcp",
                                    []() -> std::unique_ptr<TransportDriver> {
                                      return TcpDriver::Create().value();
+                                   },
+                                   AnyPort, Nobody, 5000},
+                    TransportMaker{"sealed",
+                                   []() -> std::unique_ptr<TransportDriver> {
+                                     return std::make_unique<SealedTcp>();
                                    },
                                    AnyPort, Nobody, 5000},
                     TransportMaker{"ipoib",
