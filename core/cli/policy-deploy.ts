@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { StorageError } from '../contract/errors.ts'
-import type { PolicySignature } from '../contract/policy-deployment.ts'
+import { type PolicySignature, policyModuleBytesMost } from '../contract/policy-deployment.ts'
 import type { PolicyDeploymentMessage, PolicyInspectionMessage } from '../control/policy-messages.ts'
 import { formatSize, parseDuration } from '../node/config/quantities.ts'
 import { connect, type GlobalOptions } from './connect.ts'
@@ -25,7 +25,7 @@ export interface ActivateOptions extends GlobalOptions {
   readonly stepTimeout: string
 }
 
-const moduleBytes = 1 << 20
+const moduleBytes = policyModuleBytesMost
 const configBytes = 16_384
 const signatureBytes = 4096
 

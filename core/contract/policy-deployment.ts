@@ -25,9 +25,15 @@ export interface PolicyManifest {
   readonly reasons: Readonly<Record<string, string>>
 }
 
+/**
+ * Bytes of a module at most: it travels with its digest and its signature in one entry of the region's log, and a record of that has 1 MiB
+ * in a cluster. The same for one node, so that it can become a cluster.
+ */
+export const policyModuleBytesMost = (1 << 20) - 4096
+
 /** What is pushed, and what a region keeps for each digest. */
 export interface PolicyPackage {
-  /** The module with its custom sections: at most 1 MiB. */
+  /** The module with its custom sections: at most `policyModuleBytesMost`. */
   readonly wasm: Uint8Array
   /** Ed25519, over `policySignedMessage(digest)`. */
   readonly signature?: PolicySignature

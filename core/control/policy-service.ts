@@ -1,10 +1,11 @@
 import { z } from 'zod'
 import { StorageError } from '../contract/errors.ts'
+import { policyModuleBytesMost } from '../contract/policy-deployment.ts'
 import type { Call, Streaming, Unary } from './call.ts'
 import { parse } from './call.ts'
 import type { PolicyBackend } from './policy-backend.ts'
 
-const moduleBytes = 1 << 20
+const moduleBytes = policyModuleBytesMost
 const configChars = 16_384
 /** Of a streamed trace: small enough that a slow reader holds little. */
 const pieceChars = 64 * 1024

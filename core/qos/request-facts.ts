@@ -16,7 +16,8 @@ export class RequestFacts implements ClassifyInput, AdmitInput {
   operation: RequestOperation = 'other'
   byteLength = 0
   key = ''
-  readonly attributes = new Uint32Array(maxAttributes)
+  /** As many as the configuration names: what there is not is not handed over either. */
+  attributes = new Uint32Array(0)
   classIndex = 0
   tokens = 0
   tokenWaitMs = 0
@@ -47,7 +48,7 @@ export class RequestFacts implements ClassifyInput, AdmitInput {
     this.#tenants = new Map(tables.tenants.map((name, index) => [name, index]))
     this.#buckets = new Map(tables.buckets.map((name, index) => [name, index]))
     this.#attributeNames = attributes.slice(0, maxAttributes)
-    this.attributes.fill(0)
+    this.attributes = new Uint32Array(this.#attributeNames.length)
   }
 
   /** From now on the facts are about this request. */

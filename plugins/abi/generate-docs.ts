@@ -9,7 +9,7 @@ export function generateDocs(layout: Layout): string {
 
 Written from [idl.ts](idl.ts) by the generator; see [README.md](README.md). Version ${idl.major}.${idl.minor}.
 
-A policy is a core WebAssembly module. It may import \`${abiNames.importModule}.${abiNames.log}(level i32, ptr i32, len i32)\` (UTF-8; levels 0 debug,
+A policy is a core WebAssembly module of at most ${abiBounds.moduleBytes.toLocaleString('en-US')} bytes. It may import \`${abiNames.importModule}.${abiNames.log}(level i32, ptr i32, len i32)\` (UTF-8; levels 0 debug,
 1 info, 2 warn, 3 error; at most ${abiBounds.logLineBytes} bytes are kept) and nothing else. It exports:
 
 | export | |

@@ -382,7 +382,8 @@ export const headerFlags = { brief: 1 } as const
 
 /** Bounds of what surrounds the calls. Bytes; fuel as in hooks. */
 export const abiBounds = {
-  moduleBytes: 1 << 20,
+  /** Of the module: it has to fit into one record of a region's log, with what goes with it. */
+  moduleBytes: (1 << 20) - 4096,
   memoryBytes: 4 << 20,
   /** More than a policy in AssemblyScript can look through within the fuel of `pando_init`. */
   configBytes: 32 << 10,

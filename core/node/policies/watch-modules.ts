@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
+import { policyModuleBytesMost } from '../../contract/policy-deployment.ts'
 import type { PolicyBackend } from '../../control/policy-backend.ts'
 
 export interface ModuleWatchParts {
@@ -19,7 +20,7 @@ export interface ModuleWatch {
 
 /** A compiler writes a file in several steps: it counts once it has been left alone for so long. */
 const debounceMs = 100
-const moduleBytes = 1 << 20
+const moduleBytes = policyModuleBytesMost
 /** Files that may wait at the same time. */
 const filesMost = 64
 

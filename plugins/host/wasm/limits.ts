@@ -1,3 +1,5 @@
+import { abiBounds } from '../../abi/idl.ts'
+
 /**
  * What a policy may cost before it has run: each bound keeps the time to check and compile a stranger's module, and the memory
  * that its instances hold, small enough to load it while requests run.
@@ -22,7 +24,7 @@ export interface ModuleLimits {
 }
 
 export const moduleLimits: ModuleLimits = {
-  moduleBytes: 1 << 20,
+  moduleBytes: abiBounds.moduleBytes,
   functions: 10_000,
   bodyBytes: 128 << 10,
   locals: 4_096,

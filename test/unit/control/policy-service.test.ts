@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test'
 import { StorageError } from '../../../core/contract/errors.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import type { PolicyDeployment } from '../../../core/contract/policy-deployment.ts'
+import { policyModuleBytesMost } from '../../../core/contract/policy-deployment.ts'
 import type { AdminBackend } from '../../../core/control/admin-backend.ts'
 import { type AdminClient, type AdminTarget, connectAdmin } from '../../../core/control/admin-client.ts'
 import { type AdminServer, startAdminServer } from '../../../core/control/admin-server.ts'
@@ -214,7 +215,7 @@ for (const [name, admin] of [
     assert.deepEqual(plain((await client.explain({ requestId: 'R1' })).requests), [request])
     assert.equal((await client.explain({ recent: 3 })).requests.length, 3)
     assert.deepEqual(plain((await client.explain({ hook: 'admit' })).decisions), [decision])
-    const wasm = new Uint8Array(1 << 20).fill(9)
+    const wasm = new Uint8Array(policyModuleBytesMost).fill(9)
     const signature = { publicKey: 'AB'.repeat(32), signature: 'cd'.repeat(64) }
     assert.deepEqual(plain(await client.push({ wasm, signature }, '')), inspection)
     assert.deepEqual(seen.pushed.pop(), {
@@ -247,7 +248,7 @@ for (const [name, admin] of [
     await assert.rejects(client.activate({ ...base, position: 16 }), invalid)
     await assert.rejects(client.activate({ ...base, gradual: { ...gradual, canaryPercent: 100 } }), invalid)
     await assert.rejects(client.push({ wasm: new Uint8Array() }, ''), invalid)
-    await assert.rejects(client.push({ wasm: new Uint8Array((1 << 20) + 1) }, ''), invalid)
+    await assert.rejects(client.push({ wasm: new Uint8Array(policyModuleBytesMost + 1) }, ''), invalid)
     await assert.rejects(
       client.push({ wasm: Uint8Array.of(1), signature: { publicKey: 'x', signature: 'y' } }, ''),
       invalid,

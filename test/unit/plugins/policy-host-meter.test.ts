@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { policyModuleBytesMost } from '../../../core/contract/policy-deployment.ts'
 import { examineModule } from '../../../plugins/host/examine-module.ts'
 import type { GateShape } from '../../../plugins/host/wasm/gate.ts'
 import { moduleLimits } from '../../../plugins/host/wasm/limits.ts'
@@ -38,6 +39,10 @@ function refusal(module: Uint8Array): ModuleRefusal {
   }
   throw new assert.AssertionError({ message: 'the module was let in' })
 }
+
+test('the limit of a module is the same for the log that carries it and for the host that runs it', () => {
+  assert.equal(moduleLimits.moduleBytes, policyModuleBytesMost)
+})
 
 test('P1: an invalid module that the rewriting would make valid, and that refuels itself, is refused', () => {
   // It has two globals, pando_abi and $heap, and writes a third: the one that the pass appends.

@@ -16,8 +16,10 @@ import {
   Json,
   JsonKind,
   openSettings,
+  PlanClass,
   PlanDecision,
   PlanInput,
+  PlannedClass,
   RequestOperation,
   sameBytes,
   Settings,
@@ -56,6 +58,8 @@ let ordinary: i32 = -1
 let bulk: u16 = 0
 let bulkBytes: f64 = 8388608
 let shedFactor: f64 = 2
+/** The same for all classes but the interactive one. */
+let otherShedFactor: f64 = 1
 let shedFrom: f64 = 0.8
 let mostShed: f64 = 0.9
 let mostDelayMs: f64 = 5000
@@ -72,6 +76,7 @@ export function pando_init(config: usize, byteLength: i32): i32 {
   ordinary = named.exists ? classNamed(settings, named, 'ordinary') : -1
   bulkBytes = settings.number('bulkBytes', 8388608, 1, 1e15)
   shedFactor = settings.number('shedFactor', 2, 1, 100)
+  otherShedFactor = max<f64>(1, shedFactor / 2)
   shedFrom = settings.number('shedFrom', 0.8, 0, 1)
   mostShed = settings.number('mostShed', 0.9, 0, 1)
   mostDelayMs = settings.number('mostDelayMs', 5000, 0, 3600000)
@@ -192,7 +197,7 @@ export function pando_admit(input: AdmitInput, _inputBytes: i32, decision: Admit
 function isShed(input: AdmitInput): bool {
   const slo = input.sloMs
   if (slo <= 0 || input.utilisation < shedFrom) return false
-  const limit = slo * (input.classIndex == interactive ? shedFactor : max<f64>(1, shedFactor / 2))
+  const limit = slo * (input.classIndex == interactive ? shedFactor : otherShedFactor)
   const p99 = input.p99Ms
   if (p99 <= limit) return false
   const share = min<f64>(mostShed, 1 - limit / p99)
@@ -210,20 +215,44 @@ function answer(decision: AdmitDecision, verdict: u8, delayMs: f64, reason: u32)
 
 export function pando_plan(input: PlanInput, _inputBytes: i32, decision: PlanDecision, _outputBytes: i32): i32 {
   let isBoosted = false
-  for (let index = 0; index < input.count; index++) {
-    const now = input.at(index)
-    const next = decision.at(input, index)
+  const count = input.count
+  const step = <usize>input.itemLen
+  const outStep = <usize>input.outItemLen
+  let from = changetype<usize>(input.at(0))
+  let to = changetype<usize>(decision.at(input, 0))
+  // Comparisons in place of min and max, which have more to do: NaN and -0 do not come here.
+  for (let index = 0; index < count; index++) {
+    const now = changetype<PlanClass>(from)
+    const next = changetype<PlannedClass>(to)
+    const slo = now.sloMs
+    const p99 = now.p99Ms
     // In proportion to the miss, as a class with twice the latency needs about twice the share.
-    const boost = now.sloMs > 0 && now.p99Ms > now.sloMs ? min<f64>(mostBoost, now.p99Ms / now.sloMs) : 1
-    if (boost > 1) isBoosted = true
+    let boost: f64 = 1
+    if (slo > 0 && p99 > slo) {
+      boost = p99 / slo
+      if (boost > mostBoost) boost = mostBoost
+      if (boost > 1) isBoosted = true
+    }
     const limit = now.limit
+    let reservation = now.reservation
     // A reservation above the limit could never be kept.
-    const reservation = limit > 0 ? min<f64>(now.reservation, limit) : now.reservation
-    const rate = limit > 0 ? limit : max<f64>(reservation, now.requestsPerSecond)
-    next.weight = min<f64>(1000000, max<f64>(now.weight, 0.001) * boost)
+    if (limit > 0 && limit < reservation) reservation = limit
+    let rate = limit
+    if (limit <= 0) {
+      rate = now.requestsPerSecond
+      if (rate < reservation) rate = reservation
+    }
+    let weight = now.weight
+    if (weight < 0.001) weight = 0.001
+    weight *= boost
+    let burst = rate * burstSeconds
+    if (burst < 1) burst = 1
+    next.weight = weight > 1000000 ? 1000000 : weight
     next.reservation = reservation
     next.limit = limit
-    next.burst = min<f64>(1e9, max<f64>(1, rate * burstSeconds))
+    next.burst = burst > 1e9 ? 1e9 : burst
+    from += step
+    to += outStep
   }
   decision.reason = isBoosted ? Reason.Boosted : 0
   return Status.Decided
