@@ -6,6 +6,7 @@ import { exitCodes, exitFor } from './exit-codes.ts'
 import { addFederationCommands } from './federation-commands.ts'
 import { addPolicyCommands } from './policy-commands.ts'
 import { addPolicyNodeCommands } from './policy-node-commands.ts'
+import { addReplicationCommands } from './replication-commands.ts'
 import type { Terminal } from './terminal.ts'
 
 /** What a command gets: options of its own merged with the global ones. */
@@ -133,6 +134,7 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
   addPolicyNodeCommands(addPolicyCommands(program, action), action)
   addClusterCommands(program, action)
   addFederationCommands(program, action)
+  addReplicationCommands(program, action)
 
   const config = program.command('config').description('the configuration file')
   config

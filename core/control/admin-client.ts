@@ -16,12 +16,14 @@ import type {
   StatusReply,
 } from './messages.ts'
 import { createPolicyClient, type PolicyClient } from './policy-client.ts'
+import { createReplicationClient, type ReplicationClient } from './replication-service.ts'
 import {
   type AdminMethod,
   adminMethods,
   clusterServiceName,
   federationServiceName,
   policyServiceName,
+  replicationServiceName,
 } from './service-definition.ts'
 import { unreachable } from './unreachable.ts'
 
@@ -63,6 +65,7 @@ export interface AdminClient extends Disposable {
   readonly policies: PolicyClient
   readonly cluster: ClusterClient
   readonly federation: FederationClient
+  readonly replication: ReplicationClient
   close(): void
 }
 
@@ -76,6 +79,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     ...adminMethods(policyServiceName),
     ...adminMethods(clusterServiceName),
     ...adminMethods(federationServiceName),
+    ...adminMethods(replicationServiceName),
   }
   const client = new Client(
     target.kind === 'socket' ? `unix:${target.path}` : target.address,
@@ -184,6 +188,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     federation: createFederationClient((name, message) =>
       call(name, message, undefined, Math.max(timeoutMs, federationTimeoutMs)),
     ),
+    replication: createReplicationClient(call),
     close: () => client.close(),
     [Symbol.dispose]: () => client.close(),
   }

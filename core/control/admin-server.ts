@@ -14,6 +14,7 @@ import type { Clock } from '../contract/clock.ts'
 import { errorCodes, StorageError } from '../contract/errors.ts'
 import type { FederationAdministration } from '../contract/federation.ts'
 import type { Logger } from '../contract/logger.ts'
+import type { ReplicationAdministration } from '../contract/replication-admin.ts'
 import type { AdminBackend } from './admin-backend.ts'
 import { type AdminKeys, createCallVerifier, sealForCall, unsealForCall } from './authentication.ts'
 import { type Call, parse, type Streaming, type Unary } from './call.ts'
@@ -21,11 +22,13 @@ import { type ClusterBackend, clusterMethods } from './cluster-service.ts'
 import { federationMethods } from './federation-service.ts'
 import type { PolicyBackend } from './policy-backend.ts'
 import { policyMethods } from './policy-service.ts'
+import { replicationMethods } from './replication-service.ts'
 import {
   clusterServiceName,
   federationServiceName,
   policyServiceName,
   type ReceivedRequest,
+  replicationServiceName,
   serverDefinition,
 } from './service-definition.ts'
 
@@ -42,6 +45,7 @@ export interface AdminServerOptions {
   readonly policies: PolicyBackend
   readonly cluster: ClusterBackend
   readonly federation: FederationAdministration
+  readonly replication: ReplicationAdministration
   readonly keys: AdminKeys
   readonly listen: { readonly host: string; readonly port: number }
   /** Path of the unix socket; already short enough for the kernel. */
@@ -154,6 +158,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
       ...policies.unary,
       ...clusterMethods(options.cluster),
       ...federationMethods(options.federation),
+      ...replicationMethods(options.replication),
     })) {
       handlers[name] = unaryHandler(name, handle, signed)
     }
@@ -165,6 +170,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     server.addService(serverDefinition(policyServiceName), implementation)
     server.addService(serverDefinition(clusterServiceName), implementation)
     server.addService(serverDefinition(federationServiceName), implementation)
+    server.addService(serverDefinition(replicationServiceName), implementation)
     return server
   }
 

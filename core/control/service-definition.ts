@@ -15,12 +15,15 @@ export const adminServiceName = 'pando.admin.v1.Admin'
 export const policyServiceName = 'pando.admin.v1.Policies'
 export const clusterServiceName = 'pando.admin.v1.Cluster'
 export const federationServiceName = 'pando.admin.v1.Federation'
+export const replicationServiceName = 'pando.admin.v1.Replication'
+
+const protoFiles = ['admin.proto', 'policy.proto', 'cluster.proto', 'federation.proto', 'replication.proto']
 
 let loaded: PackageDefinition | undefined
 
 /** A service by method name. Loaded at the first call, because it takes tens of milliseconds. */
 export function adminMethods(service = adminServiceName): Readonly<Record<string, AdminMethod>> {
-  loaded ??= loadSync(['admin.proto', 'policy.proto', 'cluster.proto', 'federation.proto'].map(protoPath), {
+  loaded ??= loadSync(protoFiles.map(protoPath), {
     longs: Number,
     enums: String,
     defaults: true,

@@ -114,6 +114,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     import('./policies/node-policies.ts'),
     import('./links/start-links.ts'),
     import('./federation/start-federation.ts'),
+    import('./federation/start-replication.ts'),
   ])
   loading.catch(() => undefined)
 
@@ -158,6 +159,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     policiesModule,
     linksModule,
     federationModule,
+    replicationModule,
   ] = await loading
 
   const local = await addon.openChunkStore({
@@ -285,6 +287,14 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     log: log.child({ part: 'federation' }),
   })
   parts.push('tunnels to other regions', partDeadlineMs, () => federation.close())
+  const replication = replicationModule.startReplication({
+    ...{ config, catalog, chunks, writes, environment },
+    tunnels: federation,
+    joined: async () => (await federation.status()).peers.map(({ regionId }) => regionId),
+    isCoordinator: () => cluster?.isCoordinator() ?? true,
+    log: log.child({ part: 'replication' }),
+  })
+  parts.push('replication', partDeadlineMs, () => replication.close())
 
   const maintenance = startMaintenance({
     ...{ config, catalog, chunks, writes, health, metrics, environment, log },
@@ -357,6 +367,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       policies: policies.backend,
       cluster: cluster?.backend ?? noCluster(config.node),
       federation,
+      replication,
       keys: data.rootKeys,
       listen: config.admin.listen,
       socketPath: data.sockets.address('admin.sock'),

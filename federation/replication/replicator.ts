@@ -2,12 +2,13 @@ import { setMaxListeners } from 'node:events'
 import type { Catalog } from '../../core/contract/catalog.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { Logger } from '../../core/contract/logger.ts'
+import type { ReplicationReport } from '../../core/contract/replication-admin.ts'
 import type { RegionTunnels } from '../../core/contract/tunnel.ts'
 import { acceptOffer } from './accept-offer.ts'
 import type { FetchOptions } from './fetch-version.ts'
 import { Follower } from './follower.ts'
 import type { Offer, PeerRegion } from './peer.ts'
-import { type ReplicationStatus, replicationStatus, type SeenHead } from './status.ts'
+import { replicationStatus, type SeenHead } from './status.ts'
 import { tendOutbox } from './tend-outbox.ts'
 import { TunnelPeer } from './tunnel-peer.ts'
 
@@ -47,7 +48,7 @@ export class Replicator {
     this.#tending = this.#tend()
   }
 
-  status(): ReplicationStatus {
+  status(): ReplicationReport {
     const { catalog, clock, regionId } = this.#options
     return replicationStatus(catalog, clock.now(), regionId, (bucket, source) =>
       this.#peers.get(source)?.seen(bucket),

@@ -1,6 +1,12 @@
 import type { Catalog } from '../../core/contract/catalog.ts'
 import type { BucketRecord } from '../../core/contract/object-model.ts'
-import type { CursorState, MemberState, ReplicationRule } from '../../core/contract/replication.ts'
+import type { CursorState, MemberState } from '../../core/contract/replication.ts'
+import type {
+  BucketReplicationStatus,
+  IncomingStatus,
+  OutgoingStatus,
+  ReplicationReport,
+} from '../../core/contract/replication-admin.ts'
 
 /** What is known of the other side of a cursor. */
 export interface SeenHead {
@@ -10,46 +16,6 @@ export interface SeenHead {
   /** When it was told. */
   readonly seenMs: number
 }
-
-export interface OutgoingStatus {
-  readonly region: number
-  readonly acknowledged: number
-  readonly lagEntries: number
-  /** Age of the oldest entry that the region lacks, 0 for none: what would be lost with this region now. */
-  readonly oldestUnshippedMs: number
-  readonly needsFullSync: boolean
-}
-
-export interface IncomingStatus {
-  readonly region: number
-  readonly watermark: number
-  /** The other region's head, as far as it has been told. */
-  readonly head: number
-  readonly lagEntries: number
-  /** Time since the other region was last heard of; undefined: never by this process. */
-  readonly heardMs: number | undefined
-  readonly retries: number
-  readonly dead: number
-  readonly synchronizing: boolean
-}
-
-export interface BucketReplicationStatus {
-  readonly bucket: string
-  readonly rule: ReplicationRule
-  /** Absent where no client writes. */
-  readonly outbox?: {
-    readonly head: number
-    readonly entriesKept: number
-    readonly bytesKept: number
-    readonly backfilling: boolean
-  }
-  readonly outgoing: readonly OutgoingStatus[]
-  readonly incoming: readonly IncomingStatus[]
-  /** Some region is further behind than the rule's objective. */
-  readonly breached: boolean
-}
-
-export type ReplicationStatus = readonly BucketReplicationStatus[]
 
 type Reads = Pick<Catalog, 'bucketById' | 'replication'>
 
@@ -62,7 +28,7 @@ export function replicationStatus(
   nowMs: number,
   regionId: number,
   seen: (bucket: string, source: number) => SeenHead | undefined,
-): ReplicationStatus {
+): ReplicationReport {
   const { replication } = catalog
   return replication.ruledBuckets(0, Number.MAX_SAFE_INTEGER).flatMap((id): BucketReplicationStatus[] => {
     const bucket = catalog.bucketById(id)
@@ -80,17 +46,12 @@ export function replicationStatus(
     return [
       {
         ...{ bucket: bucket.name, rule, outgoing, incoming },
-        breached: outgoing.some(({ oldestUnshippedMs }) => oldestUnshippedMs > rule.rpoMs),
-        ...(isWritten
-          ? {
-              outbox: {
-                head: outbox.head.lsn,
-                entriesKept: outbox.head.lsn - outbox.trimmed.lsn,
-                bytesKept: outbox.rowBytes + outbox.bodyBytes,
-                backfilling: outbox.backfill !== undefined,
-              },
-            }
-          : {}),
+        isWritten,
+        head: isWritten ? outbox.head.lsn : 0,
+        entriesKept: isWritten ? outbox.head.lsn - outbox.trimmed.lsn : 0,
+        bytesKept: isWritten ? outbox.rowBytes + outbox.bodyBytes : 0,
+        isBackfilling: isWritten && outbox.backfill !== undefined,
+        isBreached: outgoing.some(({ oldestUnshippedMs }) => oldestUnshippedMs > rule.rpoMs),
       },
     ]
   })
@@ -131,6 +92,6 @@ function incomingOf(cursor: CursorState, seen: SeenHead | undefined, nowMs: numb
   return {
     ...{ region: source, watermark, head, retries, dead, synchronizing },
     lagEntries: head - watermark,
-    heardMs: seen === undefined ? undefined : Math.max(0, nowMs - seen.seenMs),
+    heardMs: seen === undefined ? -1 : Math.max(0, nowMs - seen.seenMs),
   }
 }

@@ -20,6 +20,7 @@ import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { linksReport } from '../../kit/link-reports.ts'
 import { noFederation } from '../../kit/no-federation.ts'
+import { noReplication } from '../../kit/no-replication.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
 
@@ -141,6 +142,7 @@ before(async () => {
   socketPath = join(scratch, 'admin.sock')
   server = await startAdminServer({
     federation: noFederation,
+    replication: noReplication,
     backend,
     // Has a test of its own: policy-service.test.ts.
     policies: {} as PolicyBackend,

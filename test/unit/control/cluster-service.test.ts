@@ -13,6 +13,7 @@ import type { PolicyBackend } from '../../../core/control/policy-backend.ts'
 import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { noFederation } from '../../kit/no-federation.ts'
+import { noReplication } from '../../kit/no-replication.ts'
 
 const clusterReport: ClusterReport = {
   enabled: true,
@@ -74,6 +75,7 @@ test('the report of a cluster and changes of its nodes go through the service as
   const socketPath = join(scratch, 'admin.sock')
   const server = await startAdminServer({
     federation: noFederation,
+    replication: noReplication,
     backend: {} as AdminBackend,
     policies: {} as PolicyBackend,
     cluster: {

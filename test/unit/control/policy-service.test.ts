@@ -19,6 +19,7 @@ import type {
 import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { noFederation } from '../../kit/no-federation.ts'
+import { noReplication } from '../../kit/no-replication.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
 const digest = 'ab'.repeat(32)
@@ -179,6 +180,7 @@ before(async () => {
   const socketPath = join(scratch, 'admin.sock')
   server = await startAdminServer({
     federation: noFederation,
+    replication: noReplication,
     // No test here calls what is not about policies.
     backend: {} as AdminBackend,
     policies,

@@ -1,0 +1,125 @@
+import { Replicator } from '../../../federation/replication/replicator.ts'
+import { serveReplication } from '../../../federation/replication/serve.ts'
+import { ReplicationSource } from '../../../federation/replication/source.ts'
+import type { Catalog } from '../../contract/catalog.ts'
+import type { ChunkStore } from '../../contract/chunk-store.ts'
+import type { Environment } from '../../contract/clock.ts'
+import { StorageError } from '../../contract/errors.ts'
+import type { Logger } from '../../contract/logger.ts'
+import {
+  defaultRetentionBytes,
+  defaultRetentionMs,
+  defaultRpoMs,
+  type ReplicationRule,
+} from '../../contract/replication.ts'
+import type { ReplicateRequest, ReplicationAdministration } from '../../contract/replication-admin.ts'
+import type { RegionTunnels } from '../../contract/tunnel.ts'
+import type { WriteRegistry } from '../../contract/write-registry.ts'
+import type { NodeConfig } from '../config/schema.ts'
+
+export interface ReplicationParts {
+  readonly config: NodeConfig
+  readonly catalog: Catalog
+  readonly chunks: ChunkStore
+  readonly writes: WriteRegistry
+  readonly tunnels: RegionTunnels
+  /** Regions that this one is joined with, connected or not. */
+  joined(): Promise<readonly number[]>
+  isCoordinator(): boolean
+  readonly environment: Environment
+  readonly log: Logger
+}
+
+export interface RunningReplication extends ReplicationAdministration {
+  close(): Promise<void>
+}
+
+/** Answers the regions that pull from this one, and pulls from them where this node is the one to do it. */
+export function startReplication(parts: ReplicationParts): RunningReplication {
+  const { config, catalog, chunks, writes, tunnels, environment, log } = parts
+  const { regionId } = config
+  const { clock } = environment
+  const source = new ReplicationSource({ regionId, catalog, chunks, writes, clock, log })
+  const stopServing = serveReplication(tunnels, source, log)
+  const replicator = new Replicator({
+    ...{ regionId, catalog, chunks, writes, clock, log, tunnels },
+    chunkBytes: config.s3.chunkBytes,
+    isCoordinator: parts.isCoordinator,
+  })
+  const stopping = new AbortController()
+
+  return {
+    report: async () => replicator.status(),
+
+    async replicate(request) {
+      const bucket = bucketOf(catalog, request.bucket)
+      await checkJoined(request.regions, parts)
+      const current = catalog.replication.rule(bucket.id)
+      const rule = nextRule(request, regionId, current)
+      await catalog.submit({ type: 'set-replication', bucketId: bucket.id, rule })
+      return replicator.status()
+    },
+
+    async stop(name) {
+      const { id } = bucketOf(catalog, name)
+      for (;;) {
+        const { done } = await catalog.submit({ type: 'set-replication', bucketId: id, rule: null })
+        if (done) return replicator.status()
+      }
+    },
+
+    async retry(name) {
+      await replicator.retry(name, stopping.signal)
+      return replicator.status()
+    },
+
+    async close() {
+      stopping.abort(new StorageError('CANCELLED', 'the node stops'))
+      stopServing()
+      await replicator.stop()
+    },
+  }
+}
+
+function bucketOf(catalog: Catalog, name: string) {
+  const bucket = catalog.bucket(name)
+  if (bucket === undefined) throw new StorageError('NO_SUCH_BUCKET', `there is no bucket '${name}'`)
+  return bucket
+}
+
+async function checkJoined(regions: readonly number[], { joined, config }: ReplicationParts): Promise<void> {
+  const known = await joined()
+  for (const region of regions) {
+    if (region === config.regionId) {
+      throw new StorageError('INVALID_ARGUMENT', `region ${region} is this one: name the others`)
+    }
+    if (!known.includes(region)) {
+      throw new StorageError(
+        'INVALID_ARGUMENT',
+        `this region is not joined with region ${region}: see 'pando federation invite'`,
+      )
+    }
+  }
+}
+
+/** What the operator asks for; what is not said stays as it is. */
+function nextRule(
+  { mode, regions, prefix, rpoMs }: ReplicateRequest,
+  here: number,
+  current: ReplicationRule | undefined,
+): ReplicationRule {
+  const members = [...new Set([here, ...regions])].toSorted((left, right) => left - right)
+  const primary = current?.primary ?? here
+  if (mode === 'single' && primary !== here) {
+    throw new StorageError('NOT_PRIMARY', `the rule of the bucket is changed in region ${primary}`, {
+      details: { PrimaryRegion: String(primary) },
+    })
+  }
+  return {
+    ...{ mode, members, prefix, primary },
+    epoch: (current?.epoch ?? 0) + 1,
+    rpoMs: rpoMs === 0 ? (current?.rpoMs ?? defaultRpoMs) : rpoMs,
+    retentionMs: current?.retentionMs ?? defaultRetentionMs,
+    retentionBytes: current?.retentionBytes ?? defaultRetentionBytes,
+  }
+}
