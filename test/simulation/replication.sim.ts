@@ -1,28 +1,19 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { createCollector } from '../../core/catalog/collector.ts'
-import { createDirectCatalog, type DirectCatalog } from '../../core/catalog/direct-catalog.ts'
 import { fullScan } from '../../core/catalog/full-scan.ts'
-import { MemoryTables } from '../../core/catalog/memory-tables.ts'
-import type { Tables, TableWriter } from '../../core/catalog/tables.ts'
 import { verifyRows } from '../../core/catalog/verify.ts'
-import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
 import type { Command } from '../../core/contract/catalog.ts'
-import type { BodyDigest } from '../../core/contract/chunk-store.ts'
-import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import { chunkId } from '../../core/contract/ids.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import type { ReplicationRule } from '../../core/contract/replication.ts'
-import type { WriteRegistry } from '../../core/contract/write-registry.ts'
 import { Follower } from '../../federation/replication/follower.ts'
 import type { PeerRegion, PullReply } from '../../federation/replication/peer.ts'
-import { ReplicationSource } from '../../federation/replication/source.ts'
 import { tendOutbox } from '../../federation/replication/tend-outbox.ts'
 import { plainAttributes, putCommand } from '../kit/catalog-commands.ts'
-import { createMemoryStore, type MemoryStore } from '../kit/memory-store.ts'
-import { contentOf, ruleOf } from '../kit/replicated-buckets.ts'
-import { failAfter, isCrash } from './crashing-writer.ts'
+import { ruleOf } from '../kit/replicated-buckets.ts'
+import { isCrash } from './crashing-writer.ts'
+import { bucketName, chunkBytes, hex, SimulatedRegion } from './replicating-region.ts'
 import { SeededRandom } from './seeded-random.ts'
 
 /**
@@ -40,134 +31,9 @@ export interface ReplicationReport {
   readonly compared: number
 }
 
-const bucketName = 'b'
-const chunkBytes = 64
 const keys = ['a', 'b', 'c', 'd/e', 'f']
 const retentionMs = 600_000
 const signal = new AbortController().signal
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
-
-/** Tables that a crash may hit within a transaction. */
-class CrashingTables implements Tables {
-  readonly inner = new MemoryTables()
-  /** Writes until the next crash. */
-  writesLeft = Number.POSITIVE_INFINITY
-  readonly reader = this.inner.reader
-  transact<T>(change: (writer: TableWriter) => T): T {
-    return this.inner.transact((writer) => change(failAfter(writer, this.writesLeft)))
-  }
-  bytesOnDisk = (): number => this.inner.bytesOnDisk()
-  close = (): Promise<void> => this.inner.close()
-}
-
-class SimulatedRegion {
-  readonly id: number
-  readonly tables = new CrashingTables()
-  readonly store: MemoryStore
-  readonly catalog: DirectCatalog
-  readonly clock: Clock
-  /** Of this region's wall clock, against the others'. */
-  readonly skewMs: number
-  /** What the bucket held at each entry of the outbox. */
-  readonly history = new Map<number, string>()
-  readonly purged = new Set<string>()
-  writes: WriteRegistry
-  source: ReplicationSource
-  readonly #world: World
-
-  constructor(id: number, world: World) {
-    this.id = id
-    this.#world = world
-    this.skewMs = world.random.below(20_000)
-    this.clock = {
-      now: () => Math.floor(1_700_000_000_000 + world.nowMs) + this.skewMs,
-      monotonic: () => world.nowMs,
-      sleep: async (delayMs) => {
-        world.nowMs += delayMs
-      },
-    }
-    const environment = { clock: this.clock, randomness: world.random }
-    this.store = createMemoryStore(this.clock)
-    this.store.digest = md5Digest
-    this.catalog = createDirectCatalog({ tables: this.tables, environment, regionId: id })
-    this.writes = createWriteRegistry(environment)
-    this.source = this.#newSource()
-  }
-
-  #newSource(): ReplicationSource {
-    const { catalog, store: chunks, writes, clock, id: regionId } = this
-    return new ReplicationSource({ regionId, catalog, chunks, writes, clock, log: silentLogger })
-  }
-
-  /** What was in memory is gone. */
-  restart(): void {
-    this.tables.writesLeft = Number.POSITIVE_INFINITY
-    this.writes = createWriteRegistry({ clock: this.clock, randomness: this.#world.random })
-    this.source = this.#newSource()
-  }
-
-  get bucketId(): number | undefined {
-    return this.catalog.bucket(bucketName)?.id
-  }
-
-  content(): string {
-    return JSON.stringify(contentOf(this, bucketName), (_, value: unknown) =>
-      value instanceof Uint8Array ? hex(value) : value,
-    )
-  }
-
-  /** After every change that this region made. */
-  note(): void {
-    const head =
-      this.bucketId === undefined ? undefined : this.catalog.replication.outbox(this.bucketId)?.head.lsn
-    if (head === undefined) return
-    const content = this.content()
-    for (let lsn = head; lsn >= 0 && !this.history.has(lsn); lsn--) this.history.set(lsn, content)
-  }
-
-  async collect(): Promise<void> {
-    const { catalog, store: chunks, writes, clock } = this
-    const collector = createCollector({ catalog, chunks, writes, clock, chunksPerSecond: 1e9 })
-    await collector.collect()
-    await collector.collectOrphans()
-  }
-
-  /** Every body that the catalog names is in the store, and is what its ETag says. */
-  async checkBodies(): Promise<void> {
-    const id = this.bucketId
-    if (id === undefined) return
-    for (const version of this.catalog.listVersions(id, {
-      ...{ prefix: '', delimiter: '', keyMarker: '', limit: 10_000 },
-    }).versions) {
-      const record = this.catalog.object(id, version.key, version.isNull ? 'null' : version.versionId)
-      if (record === undefined || record.deleteMarker) continue
-      const hash = createHash('md5')
-      if (record.layout.kind === 'inline') {
-        hash.update(this.catalog.inlineBody(record.layout.writeId) ?? new Uint8Array([1, 2, 3]))
-      } else if (record.layout.kind === 'chunks') {
-        for (const { writeId, byteLength } of record.layout.extents) {
-          for (let at = 0; at < byteLength; at += chunkBytes) {
-            const buffer = await this.store.get(chunkId(writeId, at / chunkBytes), 0, chunkBytes)
-            hash.update(buffer.bytes)
-            buffer.release()
-          }
-        }
-      }
-      assert.equal(hash.digest('hex'), record.etag, 'a version has the body that its ETag says')
-    }
-  }
-}
-
-function md5Digest(): BodyDigest {
-  const hash = createHash('md5')
-  return {
-    async update(buffer, offset, length) {
-      hash.update(buffer.bytes.subarray(offset, offset + length))
-    },
-    finish: async () => new Map([['md5', Uint8Array.from(hash.digest())]]),
-    abort() {},
-  }
-}
 
 class World {
   readonly random: SeededRandom
