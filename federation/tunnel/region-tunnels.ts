@@ -148,8 +148,8 @@ class Tunnels implements RunningTunnels {
     if (endpoints.length === 0) {
       throw new StorageError(
         'INVALID_ARGUMENT',
-        'nobody could follow an invitation of this region: it has no address for tunnels; set tunnel.listen (PANDO_TUNNEL_LISTEN), ' +
-          'or invite from the other region',
+        'nobody could follow an invitation of this region: it has told no address that others can dial; set tunnel.listen ' +
+          '(PANDO_TUNNEL_LISTEN), or tunnel.endpoints where it listens on all addresses, or invite from the other region',
       )
     }
     const { publicKey, seed } = await identity.ensureKey()
