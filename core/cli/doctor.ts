@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import { loadQuic } from '../../federation/tunnel/quic/quic-module.ts'
 import type { RpcConfig } from '../node/config/rpc-schema.ts'
 import { detectMachine, realMachine } from '../protocol/machine/detect.ts'
 import { describeCapabilities } from '../protocol/machine/report.ts'
@@ -19,6 +20,7 @@ export async function doctor(terminal: Terminal, options: GlobalOptions): Promis
     ...checkEncryption(config.rpc),
     ...(await checkSpdk(config.store, machine)),
     ...(await checkCluster(config, Date.now())),
+    checkQuic(config.tunnel.transports),
     await checkNode(terminal, options),
   )
   const failed = checks.some(({ state }) => state === 'fail')
@@ -51,6 +53,22 @@ function checkEncryption({ encrypt, rdma }: RpcConfig): readonly Check[] {
   return [
     { name, state: 'warn', found: 'rdma cannot be encrypted, and rpc.encrypt is required: not used', advice },
   ]
+}
+
+/** Regions can do without it: TLS over TCP is always there. */
+function checkQuic(transports: readonly string[]): Check {
+  const name = 'QUIC for tunnels'
+  if (loadQuic() !== undefined)
+    return { name, state: 'ok', found: `installed; tunnel.transports: ${transports.join(', ')}` }
+  const found = 'its package is not installed here: tunnels go over TLS'
+  return transports.includes('quic')
+    ? {
+        name,
+        state: 'warn',
+        found,
+        advice: 'npm install, on Linux x64 with glibc; or take quic out of tunnel.transports',
+      }
+    : { name, state: 'ok', found }
 }
 
 async function checkNode(terminal: Terminal, options: GlobalOptions): Promise<Check> {

@@ -9,7 +9,7 @@ export const tunnelSection = z
     listen: listen
       .prefault('127.0.0.1:9004')
       .describe(
-        'Address of tunnels from other regions (TCP), open once the region has invited or joined another. Env: PANDO_TUNNEL_LISTEN.',
+        'Address of tunnels from other regions, open once the region has invited or joined another. Env: PANDO_TUNNEL_LISTEN.',
       ),
     endpoints: z
       .array(
@@ -24,6 +24,15 @@ export const tunnelSection = z
       .default([])
       .describe(
         'Where other regions dial this one, where that is another address than `listen`; told to them.',
+      ),
+    transports: z
+      .array(z.enum(['tls', 'quic']))
+      .min(1)
+      .max(2)
+      .refine((names) => new Set(names).size === names.length, 'each once')
+      .default(['tls'])
+      .describe(
+        'What carries tunnels, in the order in which it is tried: tls (TCP), quic (UDP, of the same number; where its package is installed).',
       ),
     outboundOnly: z
       .boolean()

@@ -1,4 +1,6 @@
 import { RegionIdentityStore } from '../../../federation/identity/region-identity.ts'
+import { loadQuic } from '../../../federation/tunnel/quic/quic-module.ts'
+import { quicBackend } from '../../../federation/tunnel/quic-backend.ts'
 import { openRegionTunnels, type RunningTunnels } from '../../../federation/tunnel/region-tunnels.ts'
 import { tlsBackend } from '../../../federation/tunnel/tls-backend.ts'
 import { checkCommand } from '../../catalog/entry-schema.ts'
@@ -6,6 +8,7 @@ import type { Catalog } from '../../contract/catalog.ts'
 import type { Environment } from '../../contract/clock.ts'
 import type { FederationStore } from '../../contract/federation.ts'
 import type { Logger } from '../../contract/logger.ts'
+import type { TunnelBackend } from '../../contract/tunnel.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import type { SecretSealer } from '../sealed-secrets.ts'
 
@@ -28,13 +31,24 @@ export function startFederation(parts: FederationParts): RunningTunnels {
   return openRegionTunnels({
     ...{ regionId: config.regionId, name: config.region, node: config.node },
     identity,
-    backends: [tlsBackend({ environment, log })],
+    backends: backendsOf(parts),
     listen: outboundOnly ? undefined : listen,
     endpoints: outboundOnly ? [] : endpoints,
     mayDial: parts.isCoordinator,
     environment,
     log,
   })
+}
+
+function backendsOf({ config, environment, log }: FederationParts): readonly TunnelBackend[] {
+  const backends = config.tunnel.transports.flatMap((transport) => {
+    if (transport === 'tls') return [tlsBackend({ environment, log })]
+    const module = loadQuic()
+    if (module !== undefined) return [quicBackend({ module, environment, log })]
+    log.warn({ transport }, 'no QUIC on this machine: its package is not installed; tunnels do without it')
+    return []
+  })
+  return backends.length > 0 ? backends : [tlsBackend({ environment, log })]
 }
 
 function catalogStore(catalog: FederationParts['catalog']): FederationStore {

@@ -91,7 +91,7 @@ for (const [what, frames] of lies) {
     await say(...frames)
     const info = await Promise.race([
       session.closed,
-      new Promise<undefined>((resolve) => setImmediate(resolve)),
+      new Promise<undefined>((resolve) => setImmediate(() => resolve(undefined))),
     ])
     assert.equal(info?.closeCode, 'protocol')
     assert.match(info?.reason ?? '', /broke the protocol/)
