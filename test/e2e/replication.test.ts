@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import test, { type TestContext } from 'node:test'
 import type { ReplicationReport } from '../../core/contract/replication-admin.ts'
 import { type NodeProcess, startNode } from '../kit/node-process.ts'
@@ -7,8 +9,22 @@ import { openS3Client, type S3Client } from '../kit/s3-client.ts'
 
 /** Two real regions, each a process, over loopback: a bucket is replicated while either of them is killed. */
 
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
 async function region(t: TestContext, regionId: number): Promise<NodeProcess> {
-  const node = await startNode({ config: { regionId, region: `region-${regionId}` } })
+  // The same port after a restart: of two regions that moved at once neither would find the other.
+  const tunnel = `127.0.0.1:${await freePort()}`
+  const node = await startNode({
+    config: { regionId, region: `region-${regionId}` },
+    env: { PANDO_TUNNEL_LISTEN: tunnel },
+  })
   t.after(() => node[Symbol.asyncDispose]())
   return node
 }
@@ -78,7 +94,6 @@ test('a bucket is replicated to another region, over kill -9 of either (T1, T10,
     for (let number = 0; number < 8; number++) await put(`round-${round}/${number}`, 400_000)
     await (dying ?? one.kill())
     await victim.start()
-    // Ports for tunnels are any free ones here: of two that start anew at once neither would know where the other is.
     await even(one, two)
   }
   assert.equal((await here.send({ method: 'DELETE', bucket: 'photos', key: 'before' })).status, 204)
