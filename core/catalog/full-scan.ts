@@ -1,5 +1,6 @@
 import type { Catalog, WriteOwner } from '../contract/catalog.ts'
 import type { ChunkInfo, ChunkStore, ScrubFinding } from '../contract/chunk-store.ts'
+import { fragmentLength, fragmentOf, stripeOf } from '../contract/erasure.ts'
 import { type ChunkId, chunkId, chunkOwner, type WriteId } from '../contract/ids.ts'
 import type { WriteRegistry } from '../contract/write-registry.ts'
 import { chunkCount, type WritesElsewhere } from './collector.ts'
@@ -91,7 +92,10 @@ export function scrubReport(
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 
-function expectedBytes(owner: WriteOwner, index: number): number {
+function expectedBytes(owner: WriteOwner, index: number, id: ChunkId): number {
+  const fragment = fragmentOf(id)
+  if (owner.erasure !== undefined && fragment !== undefined)
+    return fragmentLength(stripeOf(owner, owner.erasure, index), fragment)
   return Math.min(owner.chunkBytes, owner.byteLength - index * owner.chunkBytes)
 }
 
@@ -132,8 +136,8 @@ async function* scanStore({
       if (owner === undefined || index >= chunkCount(owner)) {
         const detail = `chunk ${hex(chunk.id)} of ${chunk.byteLength} bytes belongs to nothing`
         yield { problem: 'leaked-chunk', place, detail }
-      } else if (chunk.byteLength !== expectedBytes(owner, index)) {
-        const detail = `chunk ${hex(chunk.id)} has ${chunk.byteLength} bytes instead of ${expectedBytes(owner, index)}`
+      } else if (chunk.byteLength !== expectedBytes(owner, index, chunk.id)) {
+        const detail = `chunk ${hex(chunk.id)} has ${chunk.byteLength} bytes instead of ${expectedBytes(owner, index, chunk.id)}`
         yield { problem: 'wrong-length', place, detail }
       }
     }
@@ -153,7 +157,14 @@ async function* scanCatalog({ catalog, chunks, signal }: ScanOptions): AsyncGene
         const ids = Array.from({ length: Math.min(lookupsAtOnce, count - start) }, (_, index) =>
           chunkId(owner.writeId, start + index),
         )
-        const present = await Promise.all(ids.map((id) => chunks.has(id)))
+        const present = await Promise.all(
+          ids.map((id, at) =>
+            chunks.has(
+              id,
+              owner.erasure === undefined ? undefined : stripeOf(owner, owner.erasure, start + at),
+            ),
+          ),
+        )
         for (const [index, id] of ids.entries()) {
           // Freed and collected meanwhile is not missing.
           if (present[index] === true || catalog.writeOwner(owner.writeId) === undefined) continue

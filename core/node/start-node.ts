@@ -276,6 +276,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       idleTimeoutMs: config.s3.idleTimeout,
       maxConnections: config.s3.maxConnections,
     },
+    ...(cluster === undefined ? {} : { erasure: cluster.erasure }),
     credentials: createCredentialSource(data.rootKeys, catalog, sealer, (accessKeyId, error) =>
       log.error({ accessKeyId, err: error }, 'an access key cannot be used'),
     ),

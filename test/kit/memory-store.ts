@@ -3,6 +3,7 @@ import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { ChunkId } from '../../core/contract/ids.ts'
 import { crc32c } from '../../native/crc.ts'
+import { recomputeFragments } from '../../native/reference/erasure.ts'
 
 export interface MemoryStore extends ChunkStore {
   /** Buffers handed out and not released. */
@@ -92,6 +93,7 @@ export function createMemoryStore(clock: Clock): MemoryStore {
           }),
         )
     },
+    recompute: async (code) => recomputeFragments(code),
     scrub: missing,
     digest: missing,
     digestNow: missing,

@@ -3,14 +3,15 @@ import { type Collector, createCollector } from '../../core/catalog/collector.ts
 import { createDirectCatalog, type DirectCatalog } from '../../core/catalog/direct-catalog.ts'
 import { MemoryTables } from '../../core/catalog/memory-tables.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
-import { groupOf, layoutOf } from '../../core/cluster/chunks/layout.ts'
+import { layoutOf } from '../../core/cluster/chunks/layout.ts'
 import type { ClusterPeer } from '../../core/cluster/chunks/peers.ts'
 import { openRegionChunks, type RegionChunks } from '../../core/cluster/chunks/region-chunks.ts'
-import { changeMap } from '../../core/cluster/placement/change-map.ts'
+import { changeMap, withStripes } from '../../core/cluster/placement/change-map.ts'
 import type { ChunkBuffer } from '../../core/contract/chunk-store.ts'
 import type { ClusterMap } from '../../core/contract/cluster-map.ts'
+import { stripeBufferBytes, stripeWidth } from '../../core/contract/erasure.ts'
 import { StorageError } from '../../core/contract/errors.ts'
-import { chunkId, type WriteId } from '../../core/contract/ids.ts'
+import { chunkId } from '../../core/contract/ids.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import type { ReplicaAcks } from '../../core/contract/transport.ts'
 import type { WriteRegistry } from '../../core/contract/write-registry.ts'
@@ -20,8 +21,17 @@ import { FakeClock, fakeEnvironment } from '../kit/fake-clock.ts'
 import { MemoryRegion, type MemoryRegionPeers } from '../kit/memory-region-peers.ts'
 import { createMemoryStore, type MemoryStore } from '../kit/memory-store.ts'
 import { seededRandom } from '../kit/random.ts'
+import {
+  type Body,
+  bytesOf,
+  copiedChunkBytes,
+  type Piece,
+  piecesOf,
+  scheme,
+  stripeAt,
+  stripedChunkBytes,
+} from './chunk-pieces.ts'
 
-const chunkBytes = 16
 const stepMs = 100
 const replicas = 3
 const mostNodes = 6
@@ -50,13 +60,8 @@ interface SimNode {
     | undefined
 }
 
-interface Body {
-  readonly writeId: WriteId
-  readonly byteLength: number
-}
-
+const nothing = (): void => undefined
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
-const byteOf = (writeId: WriteId, at: number): number => ((writeId[9] ?? 0) * 31 + at * 7) & 0xff
 
 /**
  * A region under one seed's faults: nodes die and come back with or without their disks, are added and drained, while others write,
@@ -65,6 +70,7 @@ const byteOf = (writeId: WriteId, at: number): number => ((writeId[9] ?? 0) * 31
  */
 export async function simulateChunks(seed: number, steps: number): Promise<ChunksRun> {
   const random = seededRandom(seed)
+  const isStriped = seed % 4 >= 2
   const acks: ReplicaAcks = seed % 2 === 0 ? 'all' : 'quorum'
   const mayLose = acks === 'all' ? replicas - 1 : 1
   const clock = new FakeClock()
@@ -84,9 +90,10 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
     fetched: 0,
     freed: 0,
   }
-  const names = ['a', 'b', 'c', ...(random.below(2) === 0 ? ['d'] : [])]
+  const names = ['a', 'b', 'c', ...(random.below(2) === 0 || isStriped ? ['d'] : [])]
   /** Decoded once for all nodes. */
   let map: ClusterMap = clusterMap(names, replicas)
+  if (isStriped) map = { ...(withStripes(map, [stripeWidth(scheme)]) ?? assert.fail()), epoch: map.epoch }
   catalog.run({ type: 'set-cluster-map', map })
   const shared: DirectCatalog = {
     ...catalog,
@@ -229,15 +236,27 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
     const { running } = node
     if (running === undefined) return
     const writeId = running.writes.begin()
+    const erasure = isStriped && random.below(3) > 0 ? scheme : undefined
+    const chunkBytes = erasure === undefined ? copiedChunkBytes : stripedChunkBytes
     const byteLength = 1 + random.below(3 * chunkBytes)
+    const body: Body = { writeId, byteLength, chunkBytes, ...(erasure === undefined ? {} : { erasure }) }
     const patience = random.below(5) === 0 ? 20_000 : 400
     try {
       for (let start = 0; start < byteLength; start += chunkBytes) {
         const length = Math.min(chunkBytes, byteLength - start)
-        const buffer = await running.chunks.store.acquire(length)
-        for (let at = 0; at < length; at++) buffer.bytes[at] = byteOf(writeId, start + at)
+        const stripe = stripeAt(body, start / chunkBytes)
+        const buffer = await running.chunks.store.acquire(
+          stripe === undefined ? length : stripeBufferBytes(stripe),
+        )
+        buffer.bytes.set(bytesOf(body, start, length))
         try {
-          await running.chunks.store.put(chunkId(writeId, start / chunkBytes), buffer, length)
+          await running.chunks.store.put(
+            chunkId(writeId, start / chunkBytes),
+            buffer,
+            length,
+            undefined,
+            stripe,
+          )
         } finally {
           buffer.release()
         }
@@ -245,8 +264,12 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
       }
       // A gateway that has died does not submit.
       if (node.running !== running) return
-      catalog.run(putCommand(bucket.id, key, chunkedObject(extentOf(writeId, byteLength, chunkBytes))))
-      bodies.set(key, { writeId, byteLength })
+      const extent = {
+        ...extentOf(writeId, byteLength, chunkBytes),
+        ...(erasure === undefined ? {} : { erasure }),
+      }
+      catalog.run(putCommand(bucket.id, key, chunkedObject(extent)))
+      bodies.set(key, body)
       count.writes++
     } catch (reason) {
       if (!isOutage(reason)) throw reason
@@ -261,6 +284,7 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
     const body = bodies.get(key)
     if (running === undefined || body === undefined) return
     const unpin = running.writes.pin(body.writeId)
+    const { chunkBytes } = body
     const patience = random.below(3) === 0 ? 5000 : 300
     try {
       for (let start = 0; start < body.byteLength; start += chunkBytes) {
@@ -268,12 +292,15 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
           chunkId(body.writeId, start / chunkBytes),
           0,
           chunkBytes,
+          undefined,
+          undefined,
+          stripeAt(body, start / chunkBytes),
         )
         try {
           const expected = Math.min(chunkBytes, body.byteLength - start)
           assert.equal(buffer.bytes.length, expected)
-          for (let at = 0; at < expected; at++)
-            assert.equal(buffer.bytes[at], byteOf(body.writeId, start + at))
+          const wanted = bytesOf(body, start, expected)
+          assert.ok(Buffer.compare(buffer.bytes, wanted) === 0, `${key}: other bytes (seed ${seed})`)
         } finally {
           buffer.release()
         }
@@ -291,41 +318,41 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
 
   // What must hold
   async function whereabouts(
-    check: (key: string, id: Uint8Array, holders: readonly string[]) => void,
+    check: (key: string, piece: Piece, holders: readonly string[]) => void,
   ): Promise<void> {
-    for (const [key, { writeId, byteLength }] of bodies) {
-      for (let index = 0; index * chunkBytes < byteLength; index++) {
-        const id = chunkId(writeId, index)
+    for (const [key, body] of bodies) {
+      for (const piece of piecesOf(body)) {
         const holders: string[] = []
-        for (const { name, disk } of nodes.values()) if (await disk.has(id)) holders.push(name)
-        check(key, id, holders)
+        for (const { name, disk } of nodes.values()) if (await disk.has(piece.id)) holders.push(name)
+        check(key, piece, holders)
       }
     }
   }
-  const nothingIsLost = (): Promise<void> =>
-    whereabouts((key, id, holders) =>
-      assert.ok(
-        holders.length > 0,
-        `${key}: chunk ${Buffer.from(id).toString('hex')} is nowhere (seed ${seed})`,
-      ),
-    )
-  /** A move has ended: what was acknowledged is at one of the new holders at least, for nobody looks at the old ones any more. */
-  const nothingIsLeftBehind = (next: ClusterMap): Promise<void> => {
-    const layout = layoutOf('', next)
-    return whereabouts((key, id, holders) =>
-      assert.ok(
-        layout.writers(groupOf(id)).some((name) => holders.includes(name)),
-        `${key}: chunk ${Buffer.from(id).toString('hex')} was left behind (seed ${seed})`,
-      ),
-    )
+  /** Of every chunk so many pieces are where they count that it can be read. */
+  async function enoughOfAll(what: string, counts: (piece: Piece, holders: readonly string[]) => boolean) {
+    const [left, needed] = [new Map<string, number>(), new Map<string, { key: string; enough: number }>()]
+    await whereabouts((key, piece, holders) => {
+      needed.set(piece.chunk, { key, enough: piece.enough })
+      if (counts(piece, holders)) left.set(piece.chunk, (left.get(piece.chunk) ?? 0) + 1)
+    })
+    for (const [chunk, { key, enough }] of needed) {
+      const found = left.get(chunk) ?? 0
+      assert.ok(found >= enough, `${key}: chunk ${chunk} ${what}: ${found} of ${enough} (seed ${seed})`)
+    }
   }
+  const nothingIsLost = (): Promise<void> => enoughOfAll('is nowhere', (_, holders) => holders.length > 0)
+  /** A move has ended: enough of what was acknowledged is at new holders, for nobody looks at the old ones any more. */
+  const nothingIsLeftBehind = (next: ClusterMap): Promise<void> =>
+    enoughOfAll('was left behind', (piece, holders) =>
+      piece.holders(layoutOf('', next)).some((name) => holders.includes(name)),
+    )
   /** All copies are where they should be: then as many disks may be lost again. */
   const isWhole = async (): Promise<boolean> => {
-    let whole = map.moving === undefined
-    if (!whole) return false
+    if (map.moving !== undefined) return false
+    let whole = true
     const layout = layoutOf('', map)
-    await whereabouts((_, id, holders) => {
-      if (!layout.writers(groupOf(id)).every((name) => holders.includes(name))) whole = false
+    await whereabouts((_, piece, holders) => {
+      if (!piece.holders(layout).every((name) => holders.includes(name))) whole = false
     })
     return whole
   }
@@ -344,8 +371,7 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
   const active = (): readonly string[] =>
     map.nodes.filter(({ state }) => state === 'active').map(({ name }) => name)
   async function fault(): Promise<void> {
-    const choice = random.below(11)
-    const someone = random.pick([...nodes.values()])
+    const [choice, someone] = [random.below(11), random.pick([...nodes.values()])]
     if (choice < 3) {
       const isFew = alive().length <= 2
       if (someone.running === undefined) start(someone)
@@ -367,7 +393,7 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
       const name = 'abcdefghijklmnop'[nodes.size] ?? 'z'
       change(({ nodes: now }) => [...now, clusterNode(name, { voter: false })])
       addNode(name)
-    } else if (choice === 6 && active().length > 3) {
+    } else if (choice === 6 && active().length > (isStriped ? stripeWidth(scheme) : replicas)) {
       const name = random.pick(active())
       change(({ nodes: now }) =>
         now.map((node) => (node.name === name ? { ...node, state: 'draining' } : node)),
@@ -400,7 +426,8 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
     await pass(stepMs * (1 + random.below(40)))
     const leader = nodes.get(coordinator() ?? '')?.running
     // Whoever does not answer holds collection up; that is no finding.
-    if (random.below(3) === 0 && leader !== undefined) client(leader.collector.collect().then(ignore, ignore))
+    if (random.below(3) === 0 && leader !== undefined)
+      client(leader.collector.collect().then(nothing, nothing))
     if (random.below(2) === 0) await fault()
     if (problem !== undefined) throw problem
   }
@@ -450,8 +477,8 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
   await pass(5000)
   const layout = layoutOf('', map)
   const wanted = new Map<string, string[]>([...nodes.keys()].map((name) => [name, []]))
-  await whereabouts((_, id) => {
-    for (const name of layout.writers(groupOf(id))) wanted.get(name)?.push(Buffer.from(id).toString('hex'))
+  await whereabouts((_, { id, holders }) => {
+    for (const name of holders(layout)) wanted.get(name)?.push(Buffer.from(id).toString('hex'))
   })
   for (const { name, disk } of nodes.values()) {
     const held = (await disk.list(null, 1e6)).map(({ id }) => Buffer.from(id).toString('hex'))
@@ -471,5 +498,3 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
     assert.equal(disk.held, 0, `buffers of ${name} are held (seed ${seed})`)
   return { seed, acks, ...count }
 }
-
-const ignore = (): void => undefined

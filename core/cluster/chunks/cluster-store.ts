@@ -8,6 +8,7 @@ import type {
   ScrubFinding,
 } from '../../contract/chunk-store.ts'
 import type { Clock } from '../../contract/clock.ts'
+import type { FragmentCode, Stripe } from '../../contract/erasure.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { type ChunkId, chunkIdBytes } from '../../contract/ids.ts'
 import type { Logger } from '../../contract/logger.ts'
@@ -17,9 +18,11 @@ import { type BegunTurn, ChunkTurns } from './chunk-turns.ts'
 import { HeldBuffer } from './held-buffer.ts'
 import { type ChunkLayout, groupOf } from './layout.ts'
 import type { ClusterPeers, DamagedCopy, PeerView } from './peers.ts'
+import type { Rebuilder } from './rebuild.ts'
 import { type CopyReader, readCopies } from './region-read.ts'
 import { type CopyFailure, readError, writeError } from './replica-errors.ts'
 import { type StragglerLimits, Stragglers } from './stragglers.ts'
+import { StripedChunks } from './striped-chunks.ts'
 
 export interface ClusterStoreParts {
   /** Name of this node. */
@@ -73,7 +76,7 @@ const mostAskedAnyway = 64
 
 /**
  * The chunks of the whole region, through one node: what it is asked for it writes to and reads from the nodes that hold the chunk's
- * placement group. Buffers are those of the local store; `list`, `scrub` and `stats` tell of the local store alone.
+ * placement group; with a stripe, as fragments (striped-chunks.ts). Buffers are those of the local store; `list`, `scrub` and `stats` tell of the local store alone.
  */
 export class ClusterChunkStore implements ChunkStore {
   readonly kind: ChunkStore['kind']
@@ -82,6 +85,7 @@ export class ClusterChunkStore implements ChunkStore {
   readonly #parts: ClusterStoreParts
   readonly #turns = new ChunkTurns()
   readonly #stragglers: Stragglers
+  readonly #striped: StripedChunks
   #isClosed = false
   readonly #counts = {
     puts: 0,
@@ -98,9 +102,19 @@ export class ClusterChunkStore implements ChunkStore {
     this.#parts = parts
     this.kind = local.kind
     this.#stragglers = new Stragglers(clock, parts.stragglers ?? defaultStragglers)
+    this.#striped = new StripedChunks({
+      ...parts,
+      stragglers: this.#stragglers,
+      putDeadlineMs: parts.putDeadlineMs ?? defaultPutDeadlineMs,
+    })
     if (local.planSink !== undefined) this.planSink = local.planSink
     const { discard } = local
     if (discard !== undefined) this.discard = (bytes) => discard.call(local, bytes)
+  }
+
+  /** What computes lost fragments, for repair. */
+  get rebuilder(): Rebuilder {
+    return this.#striped.rebuilder
   }
 
   counts(): ClusterStoreCounts {
@@ -115,7 +129,13 @@ export class ClusterChunkStore implements ChunkStore {
    * Durable at as many of the group's nodes as `acks` wants. The buffer may be released when it resolves, though other copies are
    * still on their way. UNAVAILABLE when too few nodes could be reached: then some may have it nevertheless.
    */
-  async put(id: ChunkId, buffer: ChunkBuffer, byteLength: number, qosClass?: number): Promise<void> {
+  async put(
+    id: ChunkId,
+    buffer: ChunkBuffer,
+    byteLength: number,
+    qosClass?: number,
+    stripe?: Stripe,
+  ): Promise<void> {
     this.#check()
     if (id.length !== chunkIdBytes) throw new StorageError('INVALID_ARGUMENT', 'a chunk id has 16 bytes')
     if (!Number.isInteger(byteLength) || byteLength < 1 || byteLength > buffer.bytes.length) {
@@ -126,7 +146,10 @@ export class ClusterChunkStore implements ChunkStore {
     let last: Promise<unknown> = Promise.resolve()
     try {
       await this.#turns.take(id, () => {
-        const begun = this.#write(id, inner, byteLength, qosClass)
+        const begun =
+          stripe === undefined
+            ? this.#write(id, inner, byteLength, qosClass)
+            : this.#striped.write(id, inner, { ...stripe, byteLength }, qosClass)
         last = begun.settled
         return begun
       })
@@ -224,9 +247,11 @@ export class ClusterChunkStore implements ChunkStore {
     length: number,
     signal?: AbortSignal,
     qosClass?: number,
+    stripe?: Stripe,
   ): Promise<ChunkBuffer> {
     this.#check()
     this.#counts.gets++
+    if (stripe !== undefined) return this.#striped.get(id, stripe, offset, length, signal, qosClass)
     const ask = { id, offset, length, signal, qosClass }
     for (let attempt = 1; ; attempt++) {
       const layout = this.#parts.layout()
@@ -319,8 +344,9 @@ export class ClusterChunkStore implements ChunkStore {
   }
 
   /** Whether any node has it that should. UNAVAILABLE when none says so and one could not be asked. */
-  async has(id: ChunkId): Promise<boolean> {
+  async has(id: ChunkId, stripe?: Stripe): Promise<boolean> {
     this.#check()
+    if (stripe !== undefined) return this.#striped.has(id, stripe)
     const { self, local, peers } = this.#parts
     const names = this.#parts.layout().readers(groupOf(id))
     if (names.includes(self) && (await local.has(id))) return true
@@ -346,10 +372,11 @@ export class ClusterChunkStore implements ChunkStore {
    * At every node that holds the group or held it before. A node that cannot be reached frees its copy by itself, when it is back and
    * finds that nothing owns it; UNAVAILABLE when none could be reached.
    */
-  async delete(id: ChunkId, qosClass?: number): Promise<boolean> {
+  async delete(id: ChunkId, qosClass?: number, stripe?: Stripe): Promise<boolean> {
     this.#check()
     return this.#turns.take(id, () => {
-      const answer = this.#delete(id, qosClass)
+      const answer =
+        stripe === undefined ? this.#delete(id, qosClass) : this.#striped.delete(id, stripe, qosClass)
       return { answer, settled: answer.catch(() => undefined) }
     })
   }
@@ -382,6 +409,10 @@ export class ClusterChunkStore implements ChunkStore {
 
   scrub(signal?: AbortSignal): AsyncIterable<ScrubFinding> {
     return this.#parts.local.scrub(signal)
+  }
+
+  async recompute(code: FragmentCode): Promise<void> {
+    await this.#parts.local.recompute?.(code)
   }
 
   digest(algorithms: readonly DigestAlgorithm[]): BodyDigest {

@@ -1,6 +1,8 @@
 import type { Catalog } from '../../contract/catalog.ts'
+import type { ChunkBuffer } from '../../contract/chunk-store.ts'
+import { fragmentLength, fragmentOf, type Stripe, wholeId } from '../../contract/erasure.ts'
 import { StorageError } from '../../contract/errors.ts'
-import { chunkOwner, maxChunkBytes } from '../../contract/ids.ts'
+import { type ChunkId, chunkOwner, maxChunkBytes } from '../../contract/ids.ts'
 import { builtinClasses } from '../../contract/qos.ts'
 import { ByteBucket } from './byte-bucket.ts'
 import type { RepairParts } from './repair-parts.ts'
@@ -19,6 +21,7 @@ export class Fetcher {
   readonly #queue = new RepairQueue(queueLimit)
   readonly #bucket: ByteBucket
   readonly #stopped: AbortSignal
+  readonly #onFailedReport: () => void
   #running = 0
   readonly #waiting = new Set<() => void>()
   fetchedChunks = 0
@@ -26,8 +29,10 @@ export class Fetcher {
   /** Chunks that could not be fetched, since it was set to 0. */
   failed = 0
 
-  constructor(parts: RepairParts, stopped: AbortSignal) {
+  /** `onFailedReport`: a chunk that somebody reported could not be fetched. */
+  constructor(parts: RepairParts, stopped: AbortSignal, onFailedReport: () => void) {
     this.#parts = parts
+    this.#onFailedReport = onFailedReport
     this.#stopped = stopped
     const { clock, bytesPerSecond = defaultBytesPerSecond, pressure = () => 0 } = parts
     this.#bucket = new ByteBucket(clock, bytesPerSecond, pressure)
@@ -86,18 +91,20 @@ export class Fetcher {
           problem = StorageError.from(reason)
         }
       }
+      if (chunk.stripe !== undefined) return await this.#rebuild(chunk, chunk.stripe)
       throw problem ?? new StorageError('CHUNK_NOT_FOUND', 'nobody has it')
     } catch (error) {
       if (this.#stopped.aborted) return
       // Freed meanwhile: its copies are gone because they are not needed any more.
       if (chunk.byteLength > 0 && !isOwned(this.#parts.catalog, chunk)) return
       this.failed++
+      if (chunk.byteLength === 0) this.#onFailedReport()
       log.debug({ err: error, chunk: Buffer.from(chunk.id).toString('hex') }, 'a chunk could not be fetched')
     }
   }
 
   async #copy(source: string, { id, byteLength, isCorrupt }: MissingChunk): Promise<void> {
-    const { local, chunkPeers } = this.#parts
+    const { chunkPeers } = this.#parts
     const options = { deadlineMs: getDeadlineMs, classIndex: repairClass, signal: this.#stopped }
     const buffer = await chunkPeers(source)?.chunks.get(id, 0, maxChunkBytes, options)
     if (buffer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${source}`)
@@ -106,16 +113,35 @@ export class Fetcher {
       if (byteLength > 0 && length !== byteLength) {
         throw new StorageError('CORRUPT_CHUNK', `${source} has ${length} bytes instead of ${byteLength}`)
       }
-      // Only now that sound bytes are at hand: until then what is here may still be read in part.
-      if (isCorrupt) await local.delete(id, repairClass)
-      await local.put(id, buffer, length, repairClass)
+      await this.#keep(id, buffer, length, isCorrupt)
     } finally {
       buffer.release()
     }
-    this.fetchedChunks++
-    this.fetchedBytes += length
     // Nobody knew its length when its turn came: the next one waits for both.
     if (byteLength === 0) await this.#bucket.take(length, this.#stopped)
+  }
+
+  /** Nobody has the fragment: it is computed of others, which costs k times its length in reads. */
+  async #rebuild({ id, isCorrupt }: MissingChunk, stripe: Stripe): Promise<void> {
+    const fragment = fragmentOf(id) ?? 0
+    const end = fragmentLength(stripe, fragment)
+    await this.#bucket.take(stripe.dataFragments * end, this.#stopped)
+    const range = { id: wholeId(id), stripe, fragment, start: 0, end, qosClass: repairClass }
+    const buffer = await this.#parts.rebuilder.rebuild(range, this.#stopped)
+    try {
+      await this.#keep(id, buffer, end, isCorrupt)
+    } finally {
+      buffer.release()
+    }
+  }
+
+  async #keep(id: ChunkId, buffer: ChunkBuffer, length: number, isCorrupt: boolean): Promise<void> {
+    const { local } = this.#parts
+    // Only now that sound bytes are at hand: until then what is here may still be read in part.
+    if (isCorrupt) await local.delete(id, repairClass)
+    await local.put(id, buffer, length, repairClass)
+    this.fetchedChunks++
+    this.fetchedBytes += length
   }
 }
 

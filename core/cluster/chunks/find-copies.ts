@@ -1,5 +1,9 @@
+import type { ChunkStore } from '../../contract/chunk-store.ts'
+import type { Stripe } from '../../contract/erasure.ts'
+import { fragmentId, fragmentLength, fragmentOf, stripeWidth } from '../../contract/erasure.ts'
 import type { ChunkId } from '../../contract/ids.ts'
-import { type ChunkLayout, groupOf } from './layout.ts'
+import { readersOf } from './fragment-places.ts'
+import type { ChunkLayout } from './layout.ts'
 import type { ClusterPeers } from './peers.ts'
 
 const hasDeadlineMs = 5000
@@ -19,14 +23,44 @@ export async function findCopies(
   layout: ChunkLayout,
   peers: ClusterPeers,
   id: ChunkId,
+  stripe: Stripe | undefined,
 ): Promise<FoundCopies> {
-  const likely = layout.readers(groupOf(id)).filter((name) => name !== self)
+  const likely = readersOf(layout, id, stripe).filter((name) => name !== self)
   const first = await ask(likely, peers, id)
   if (first.sources.length > 0) return first
   const rest = layout.others.filter((name) => !likely.includes(name))
   if (rest.length === 0 || rest.length > mostAskedAnyway) return first
   const second = await ask(rest, peers, id)
   return { sources: second.sources, isUncertain: first.isUncertain || second.isUncertain }
+}
+
+/** How many of the other fragments of a chunk there are, those that are empty included, as far as their holders answered. */
+export async function countFragments(
+  { self, local }: { readonly self: string; readonly local: Pick<ChunkStore, 'has'> },
+  layout: ChunkLayout,
+  peers: ClusterPeers,
+  id: ChunkId,
+  stripe: Stripe,
+): Promise<{ readonly found: number; readonly isUncertain: boolean }> {
+  let found = 0
+  let isUncertain = false
+  const others = Array.from({ length: stripeWidth(stripe) }, (_, fragment) => fragment)
+  await Promise.all(
+    others.map(async (fragment) => {
+      if (fragment === fragmentOf(id)) return
+      if (fragmentLength(stripe, fragment) === 0) {
+        found++
+        return
+      }
+      const own = fragmentId(id, fragment)
+      const likely = readersOf(layout, own, stripe)
+      const isHere = likely.includes(self) && (await local.has(own))
+      const elsewhere = isHere ? undefined : await findCopies(self, layout, peers, own, stripe)
+      if (isHere || (elsewhere?.sources.length ?? 0) > 0) found++
+      else if (elsewhere?.isUncertain === true) isUncertain = true
+    }),
+  )
+  return { found, isUncertain }
 }
 
 async function ask(names: readonly string[], peers: ClusterPeers, id: ChunkId): Promise<FoundCopies> {

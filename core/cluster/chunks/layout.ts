@@ -1,6 +1,7 @@
 import type { ClusterMap } from '../../contract/cluster-map.ts'
 import { type ChunkId, placementGroupCount } from '../../contract/ids.ts'
 import { type Placement, placementBefore, placementOf } from '../placement/placement.ts'
+import { readStripes, type StripePlacement } from '../placement/stripes.ts'
 
 /** Where chunks are written, and where they may be, under one map, as one node sees it. */
 export interface ChunkLayout {
@@ -11,6 +12,10 @@ export interface ChunkLayout {
   readers(group: number): readonly string[]
   /** Whether the node is one of the writers. */
   isHolder(name: string, group: number): boolean
+  /** Who is to have which fragment of chunks of so many; undefined: the map has no places for that. */
+  stripe(width: number): StripePlacement | undefined
+  /** The same before, while chunks move. */
+  stripeBefore(width: number): StripePlacement | undefined
   /** All other nodes of the map, ascending. */
   readonly others: readonly string[]
 }
@@ -22,7 +27,15 @@ export const groupOf = (id: ChunkId): number => (((id[0] ?? 0) << 8) | (id[1] ??
 export function layoutOf(self: string, map: ClusterMap): ChunkLayout {
   if (map.nodes.length === 0) {
     const alone = [self]
-    return { map, writers: () => alone, readers: () => alone, isHolder: (name) => name === self, others: [] }
+    return {
+      map,
+      writers: () => alone,
+      readers: () => alone,
+      isHolder: (name) => name === self,
+      stripe: () => undefined,
+      stripeBefore: () => undefined,
+      others: [],
+    }
   }
   let places = known.get(map)
   if (places === undefined) {
@@ -32,7 +45,7 @@ export function layoutOf(self: string, map: ClusterMap): ChunkLayout {
   return { map, ...places, others: map.nodes.map(({ name }) => name).filter((name) => name !== self) }
 }
 
-type Places = Pick<ChunkLayout, 'writers' | 'readers' | 'isHolder'>
+type Places = Pick<ChunkLayout, 'writers' | 'readers' | 'isHolder' | 'stripe' | 'stripeBefore'>
 
 const known = new WeakMap<ClusterMap, Places>()
 
@@ -46,7 +59,11 @@ function placesOf(map: ClusterMap): Places {
     const old = before?.holders(group).filter((name) => !writers.includes(name)) ?? []
     return old.length === 0 ? writers : [...writers, ...old]
   })
+  const stripes = new Map(map.stripes?.map((table) => [table.copies, readStripes(table)]))
+  const stripesBefore = new Map(map.moving?.stripes?.map((table) => [table.copies, readStripes(table)]))
   return {
+    stripe: (width) => stripes.get(width),
+    stripeBefore: (width) => stripesBefore.get(width),
     writers: (group) => now.holders(group),
     readers: (group) => readers[group] ?? [],
     isHolder: (name, group) => held.get(name)?.[group] === 1,

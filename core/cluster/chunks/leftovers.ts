@@ -1,7 +1,9 @@
 import type { ChunkInfo } from '../../contract/chunk-store.ts'
+import { fragmentOf, type Stripe } from '../../contract/erasure.ts'
 import { type ChunkId, chunkOwner } from '../../contract/ids.ts'
 import { backgroundClass } from '../../contract/qos.ts'
-import { damageTopic, encodeDamage } from './damage-messages.ts'
+import { sendDamage } from './damage-messages.ts'
+import { fragmentHolder, isHolderOf, ownStripe } from './fragment-places.ts'
 import { type ChunkLayout, groupOf } from './layout.ts'
 import type { RepairParts } from './repair-parts.ts'
 
@@ -26,14 +28,18 @@ export async function freeLeftovers(
     const batch: readonly ChunkInfo[] = await local.list(after, listBatch)
     after = batch.at(-1)?.id ?? null
     if (after === null) return report
-    const foreign = batch.filter(
-      ({ id }) =>
-        !layout.isHolder(self, groupOf(id)) && catalog.writeOwner(chunkOwner(id).writeId) !== undefined,
-    )
+    const foreign = batch.flatMap(({ id }) => {
+      if (catalog.writeOwner(chunkOwner(id).writeId) === undefined) return []
+      const stripe = fragmentOf(id) === undefined ? undefined : ownStripe(catalog, id)
+      return isHolderOf(layout, self, id, stripe) ? [] : [{ id, stripe }]
+    })
     for (let start = 0; start < foreign.length; start += checksAtOnce) {
       await Promise.all(
-        foreign.slice(start, start + checksAtOnce).map(async ({ id }) => {
-          const isElsewhere = await atAllHolders(parts, layout, id)
+        foreign.slice(start, start + checksAtOnce).map(async ({ id, stripe }) => {
+          const holders = holdersOf(layout, id, stripe)
+          // While there are fewer nodes than fragments it has no place, and is kept for the day when there is one.
+          if (holders.includes('')) return
+          const isElsewhere = await atAllHolders(parts, holders, id, stripe)
           // The map may have made it ours again while the others were asked.
           if (!isElsewhere || parts.layout() !== layout) report.left++
           else {
@@ -47,17 +53,24 @@ export async function freeLeftovers(
   }
 }
 
+function holdersOf(layout: ChunkLayout, id: ChunkId, stripe: Stripe | undefined): readonly string[] {
+  const fragment = fragmentOf(id)
+  if (fragment === undefined || stripe === undefined) return layout.writers(groupOf(id))
+  return [fragmentHolder(layout, stripe, id, fragment)]
+}
+
 async function atAllHolders(
   { chunkPeers, peers }: RepairParts,
-  layout: ChunkLayout,
+  holders: readonly string[],
   id: ChunkId,
+  stripe: Stripe | undefined,
 ): Promise<boolean> {
-  const holders = layout.writers(groupOf(id))
   const answers = await Promise.all(
     holders.map(async (name) => {
       try {
         const has = (await chunkPeers(name)?.chunks.has(id, { deadlineMs: hasDeadlineMs })) ?? false
-        if (!has) peers.send(name, damageTopic, encodeDamage([{ id, isCorrupt: false }]))
+        if (!has)
+          sendDamage(peers, name, [{ id, isCorrupt: false, ...(stripe === undefined ? {} : { stripe }) }])
         return has
       } catch {
         return false

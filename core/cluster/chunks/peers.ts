@@ -1,3 +1,4 @@
+import type { Stripe } from '../../contract/erasure.ts'
 import type { ChunkPeer } from '../../contract/transport.ts'
 
 /** Another node's chunks, and how good the way there is. */
@@ -28,4 +29,6 @@ export interface DamagedCopy {
   /** Who should have it. */
   readonly node: string
   readonly problem: 'missing' | 'corrupt'
+  /** Of a fragment: what it is one of. Absent for a fragment that its own store found damaged. */
+  readonly stripe?: Stripe
 }

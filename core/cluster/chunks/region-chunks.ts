@@ -52,13 +52,19 @@ export function openRegionChunks(parts: RegionChunksParts): RegionChunks {
   const fence = new MapFence({ peers, members, writes, clock })
   fence.adopt(layout.map.epoch)
   const elsewhere = new RegionHolds({ peers, members, writes, clock, caughtUp: () => catalog.barrier() })
-  const repair = new Repair({ ...parts, layout: () => layout, fence, log })
   const store = new ClusterChunkStore({
     ...parts,
     local,
     peers: chunkPeers,
     layout: () => layout,
     damaged: (copy) => repair.report(copy),
+    log,
+  })
+  const repair: Repair = new Repair({
+    ...parts,
+    layout: () => layout,
+    rebuilder: store.rebuilder,
+    fence,
     log,
   })
   repair.start()

@@ -6,12 +6,15 @@ import type { RegionPeers } from '../../contract/region-peers.ts'
 import type { ChunkLayout } from './layout.ts'
 import type { MapFence } from './map-fence.ts'
 import type { ClusterPeers } from './peers.ts'
+import type { Rebuilder } from './rebuild.ts'
 
 export interface RepairParts {
   readonly self: string
   /** This node's own store. */
   readonly local: Pick<ChunkStore, 'delete' | 'has' | 'list' | 'put'>
   readonly chunkPeers: ClusterPeers
+  /** Computes fragments that nobody has any more. */
+  readonly rebuilder: Pick<Rebuilder, 'rebuild'>
   readonly peers: Pick<RegionPeers, 'connected' | 'onChange' | 'send' | 'serve'>
   readonly layout: () => ChunkLayout
   readonly catalog: Pick<Catalog, 'barrier' | 'writeOwner' | 'writes'>

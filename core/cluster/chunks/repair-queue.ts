@@ -1,3 +1,4 @@
+import type { Stripe } from '../../contract/erasure.ts'
 import type { ChunkId } from '../../contract/ids.ts'
 
 export interface MissingChunk {
@@ -7,6 +8,10 @@ export interface MissingChunk {
   readonly isCorrupt: boolean
   /** Sound copies elsewhere, as far as they answered, nearest first. */
   readonly sources: readonly string[]
+  /** Of a fragment: when nobody has it, it is computed. */
+  readonly stripe?: Stripe
+  /** What may still be lost before the chunk is: fragments beyond those needed. Absent: sources. */
+  readonly spare?: number
 }
 
 const levels = 6
@@ -45,7 +50,7 @@ export class RepairQueue {
     if (this.isFull) return false
     this.#known.add(key)
     this.#bytes += chunk.byteLength
-    this.#levels[Math.min(levels - 1, chunk.sources.length)]?.push(chunk)
+    this.#levels[Math.min(levels - 1, chunk.spare ?? chunk.sources.length)]?.push(chunk)
     return true
   }
 

@@ -1,9 +1,25 @@
 import type { WriteOwner } from '../../contract/catalog.ts'
+import {
+  fragmentId,
+  fragmentLength,
+  fragmentOf,
+  type Stripe,
+  stripeOf,
+  stripeWidth,
+} from '../../contract/erasure.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { chunkId, type WriteId } from '../../contract/ids.ts'
-import { type Damage, damageTopic, decodeDamage, encodeDamage } from './damage-messages.ts'
+import {
+  type Damage,
+  damageTopic,
+  decodeDamage,
+  decodeFragments,
+  fragmentTopic,
+  sendDamage,
+} from './damage-messages.ts'
 import { Fetcher } from './fetcher.ts'
-import { findCopies } from './find-copies.ts'
+import { countFragments, findCopies } from './find-copies.ts'
+import { fragmentHolder, isHolderOf, ownStripe } from './fragment-places.ts'
 import { type ChunkLayout, groupOf } from './layout.ts'
 import { freeLeftovers } from './leftovers.ts'
 import type { DamagedCopy } from './peers.ts'
@@ -58,14 +74,15 @@ export class Repair {
 
   constructor(parts: RepairParts) {
     this.#parts = parts
-    this.#fetcher = new Fetcher(parts, this.#stopping.signal)
+    this.#fetcher = new Fetcher(parts, this.#stopping.signal, () => this.#lookSoon())
   }
 
   /** CONFLICT when somebody serves the topic already. */
   start(): void {
     const { peers } = this.#parts
     this.#undo.push(
-      peers.serve(damageTopic, { message: (_, message) => this.#take(message) }),
+      peers.serve(damageTopic, { message: (_, message) => this.#take(message, decodeDamage) }),
+      peers.serve(fragmentTopic, { message: (_, message) => this.#take(message, decodeFragments) }),
       // Whoever was away, we or they, may have missed writes: what they would have told us was dropped.
       peers.onChange((peer, isConnected) => {
         if (!isConnected) return
@@ -83,11 +100,11 @@ export class Repair {
   }
 
   /** A copy was found missing or damaged. Does not wait; what cannot be told now is found by a later round. */
-  report({ node, id, problem }: DamagedCopy): void {
-    const damage = { id, isCorrupt: problem === 'corrupt' }
+  report({ node, id, problem, stripe = this.#stripeOf(id) }: DamagedCopy): void {
+    const damage = { id, isCorrupt: problem === 'corrupt', ...(stripe === undefined ? {} : { stripe }) }
     if (node === this.#parts.self) this.#add(damage)
     else if (this.#parts.peers.connected().includes(node)) {
-      this.#parts.peers.send(node, damageTopic, encodeDamage([damage]))
+      sendDamage(this.#parts.peers, node, [damage])
     } else this.#keep(node, damage)
   }
 
@@ -100,11 +117,15 @@ export class Repair {
     if (this.#untold.size < mostNodesUntold) this.#untold.set(node, kept)
   }
 
+  #stripeOf(id: Uint8Array): Stripe | undefined {
+    return fragmentOf(id) === undefined ? undefined : ownStripe(this.#parts.catalog, id)
+  }
+
   #tell(node: string): void {
     const kept = this.#untold.get(node) ?? []
     this.#untold.delete(node)
     for (let start = 0; start < kept.length; start += reportsAtOnce) {
-      this.#parts.peers.send(node, damageTopic, encodeDamage(kept.slice(start, start + reportsAtOnce)))
+      sendDamage(this.#parts.peers, node, kept.slice(start, start + reportsAtOnce))
     }
   }
 
@@ -139,10 +160,10 @@ export class Repair {
 
   // What is reported
 
-  #take(message: Uint8Array): void {
+  #take(message: Uint8Array, decode: (message: Uint8Array) => readonly Damage[]): void {
     let damage: readonly Damage[]
     try {
-      damage = decodeDamage(message)
+      damage = decode(message)
     } catch (error) {
       this.#parts.log.warn({ err: error }, 'a node sent a report that is none')
       return
@@ -151,7 +172,9 @@ export class Repair {
   }
 
   #add(damage: Damage): void {
-    if (!this.#parts.layout().isHolder(this.#parts.self, groupOf(damage.id))) return
+    // Whose fragment it is nobody knows: then nobody can say what else there is of its chunk.
+    if (fragmentOf(damage.id) !== undefined && damage.stripe === undefined) return
+    if (!isHolderOf(this.#parts.layout(), this.#parts.self, damage.id, damage.stripe)) return
     const key = Buffer.from(damage.id).toString('latin1')
     if (this.#reports.size >= mostReports) {
       this.wake()
@@ -172,12 +195,14 @@ export class Repair {
       }
       const some = [...this.#reports].slice(0, surveysAtOnce)
       await Promise.all(
-        some.map(async ([key, { id, isCorrupt }]) => {
+        some.map(async ([key, { id, isCorrupt, stripe }]) => {
           try {
             // Whose it is nobody may know yet: the write can still be under way. Its length comes with its bytes.
             if (!isCorrupt && (await this.#parts.local.has(id))) return
-            const { sources } = await this.#find(id)
-            if (sources.length > 0) await this.#fetcher.add({ id, isCorrupt, byteLength: 0, sources })
+            const { sources } = await this.#find(id, stripe)
+            const one = { id, isCorrupt, byteLength: 0, sources }
+            if (stripe !== undefined) await this.#fetcher.add({ ...one, stripe })
+            else if (sources.length > 0) await this.#fetcher.add(one)
             else this.#lookSoon()
           } catch (error) {
             if (!signal.aborted) this.#parts.log.debug({ err: error }, 'a report could not be followed')
@@ -199,8 +224,8 @@ export class Repair {
     this.wake()
   }
 
-  #find(id: Uint8Array) {
-    return findCopies(this.#parts.self, this.#parts.layout(), this.#parts.chunkPeers, id)
+  #find(id: Uint8Array, stripe: Stripe | undefined) {
+    return findCopies(this.#parts.self, this.#parts.layout(), this.#parts.chunkPeers, id, stripe)
   }
 
   // Rounds
@@ -288,7 +313,7 @@ export class Repair {
 
   async #check(layout: ChunkLayout, batch: readonly WriteOwner[], signal: AbortSignal): Promise<void> {
     const { self, local, clock, checksPerSecond = defaultChecksPerSecond } = this.#parts
-    let wanted: { readonly id: Uint8Array; readonly byteLength: number }[] = []
+    let wanted: Wanted[] = []
     const flush = async (): Promise<void> => {
       const some = wanted
       wanted = []
@@ -301,22 +326,42 @@ export class Repair {
       }
       await clock.sleep((some.length * 1000) / checksPerSecond, signal)
     }
-    for (const { writeId, byteLength, chunkBytes } of batch) {
+    for (const { writeId, byteLength, chunkBytes, erasure } of batch) {
       const count = byteLength === 0 ? 0 : Math.ceil(byteLength / chunkBytes)
       for (let index = 0; index < count; index++) {
         const id = chunkId(writeId, index)
-        if (!layout.isHolder(self, groupOf(id))) continue
-        wanted.push({ id, byteLength: Math.min(chunkBytes, byteLength - index * chunkBytes) })
+        if (erasure === undefined) {
+          if (!layout.isHolder(self, groupOf(id))) continue
+          wanted.push({ id, byteLength: Math.min(chunkBytes, byteLength - index * chunkBytes) })
+        } else
+          wanted.push(...ownFragments(layout, self, id, stripeOf({ chunkBytes, byteLength }, erasure, index)))
         if (wanted.length >= lookupsAtOnce) await flush()
       }
     }
     if (wanted.length > 0) await flush()
   }
 
-  async #survey({ id, byteLength }: { readonly id: Uint8Array; readonly byteLength: number }): Promise<void> {
+  async #survey({ id, byteLength, stripe }: Wanted): Promise<void> {
     const { catalog, local } = this.#parts
-    const { sources, isUncertain } = await this.#find(id)
-    if (sources.length > 0) {
+    const { sources, ...search } = await this.#find(id, stripe)
+    let { isUncertain } = search
+    if (stripe !== undefined) {
+      const others = await countFragments(
+        this.#parts,
+        this.#parts.layout(),
+        this.#parts.chunkPeers,
+        id,
+        stripe,
+      )
+      const spare = others.found - stripe.dataFragments
+      if (sources.length > 0 || spare >= 0) {
+        this.#round.missing++
+        const urgency = Math.max(0, spare)
+        await this.#fetcher.add({ id, byteLength, isCorrupt: false, sources, stripe, spare: urgency })
+        return
+      }
+      isUncertain ||= others.isUncertain
+    } else if (sources.length > 0) {
       this.#round.missing++
       await this.#fetcher.add({ id, byteLength, isCorrupt: false, sources })
       return
@@ -335,4 +380,22 @@ export class Repair {
     this.#leftovers = left
     if (left === 0 && this.#parts.layout() === layout) this.#cleanFor = layout
   }
+}
+
+interface Wanted {
+  readonly id: Uint8Array
+  readonly byteLength: number
+  readonly stripe?: Stripe
+}
+
+/** The fragments of a chunk that a node is to have: one at most. */
+function ownFragments(layout: ChunkLayout, self: string, id: Uint8Array, stripe: Stripe): readonly Wanted[] {
+  return Array.from({ length: stripeWidth(stripe) }, (_, fragment) => fragment)
+    .filter((fragment) => fragmentHolder(layout, stripe, id, fragment) === self)
+    .map((fragment) => ({
+      id: fragmentId(id, fragment),
+      byteLength: fragmentLength(stripe, fragment),
+      stripe,
+    }))
+    .filter(({ byteLength }) => byteLength > 0)
 }

@@ -1,5 +1,6 @@
 import type { BytePace } from '../../contract/admission.ts'
 import type { ChunkBuffer } from '../../contract/chunk-store.ts'
+import { type Stripe, stripeOf } from '../../contract/erasure.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { type ChunkId, chunkId, type WriteId } from '../../contract/ids.ts'
 import type { Layout } from '../../contract/object-model.ts'
@@ -16,6 +17,7 @@ interface Piece {
   readonly id: ChunkId
   readonly offset: number
   readonly length: number
+  readonly stripe: Stripe | undefined
 }
 
 interface Entry {
@@ -105,6 +107,7 @@ export class StoredStream implements ResponseStream, BodySource {
         piece.length,
         abort.signal,
         this.qosClass,
+        piece.stripe,
       )
       reading.catch(() => undefined)
       return { piece, reading }
@@ -202,13 +205,17 @@ export class StoredStream implements ResponseStream, BodySource {
       while (position < extent.byteLength && left > 0) {
         const index = Math.floor(position / extent.chunkBytes)
         const offset = position - index * extent.chunkBytes
+        const { erasure } = extent
+        const stripe = erasure === undefined ? undefined : stripeOf(extent, erasure, index)
+        // No piece is of two fragments: then its bytes are sent from where they were received.
+        const wholeBytes = stripe?.fragmentBytes ?? extent.chunkBytes
         const length = Math.min(
-          extent.chunkBytes - offset,
+          wholeBytes - (offset % wholeBytes),
           extent.byteLength - position,
           left,
           this.#pieceBytes,
         )
-        yield { id: chunkId(extent.writeId, index), offset, length }
+        yield { id: chunkId(extent.writeId, index), offset, length, stripe }
         position += length
         left -= length
       }

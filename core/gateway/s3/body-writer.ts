@@ -1,4 +1,11 @@
 import type { BodyDigest, ChunkBuffer, DigestAlgorithm } from '../../contract/chunk-store.ts'
+import {
+  type ErasureScheme,
+  fragmentBytesOf,
+  type Stripe,
+  stripeBufferBytes,
+  stripeOf,
+} from '../../contract/erasure.ts'
 import { errorCodes, StorageError } from '../../contract/errors.ts'
 import { chunkId, type WriteId } from '../../contract/ids.ts'
 import { type Checksum, checksumDigest, type Layout } from '../../contract/object-model.ts'
@@ -41,6 +48,7 @@ export const storeBody: StoreBody = async (gateway, source, options, signal) => 
     if (declaredBytes > maxBodyBytes) throw tooLarge(declaredBytes)
     if (declaredBytes <= gateway.config.inlineBytes)
       return storeInline(gateway, source, declaredBytes, options)
+    // So little is kept as copies whatever its class: fragments of it would take more room.
     if (declaredBytes <= maxDigestNowBytes) return storeSmall(gateway, source, declaredBytes, options, signal)
   }
   const budget = await writeBudgetOf(gateway.chunks)
@@ -48,13 +56,14 @@ export const storeBody: StoreBody = async (gateway, source, options, signal) => 
 }
 
 /** Stores the payload of the request with the digests that its headers declare. Errors of `storeBody`, INVALID_DIGEST. */
-export async function storeRequestBody(context: OperationContext): Promise<StoredBody> {
+export async function storeRequestBody(context: OperationContext, storageClass: string): Promise<StoredBody> {
   const { request, gateway } = context
   requireLength(request)
   // A body that is kept in memory waits for nothing that a signal could end, and a signal costs something to make.
   const { declaredBytes } = request.body
   const waits = declaredBytes === undefined || declaredBytes > gateway.config.inlineBytes
-  return storeBody(gateway, request.body, bodyOptions(request), waits ? request.signal : undefined)
+  const options = { ...bodyOptions(request), storageClass }
+  return storeBody(gateway, request.body, options, waits ? request.signal : undefined)
 }
 
 /**
@@ -200,9 +209,12 @@ class ChunkedWrite {
   readonly #stored: StoredChunks
   readonly #budget: WriteBudget
   readonly #chunkBytes: number
+  readonly #erasure: ErasureScheme | undefined
   /** Chunks handed to the store whose buffers are not back yet, oldest first. */
   readonly #inFlight: Promise<void>[] = []
   #buffer: ChunkBuffer | undefined
+  /** Of the buffer, for data: parity comes behind it. */
+  #room = 0
   #filled = 0
   #digested = 0
   #updates: Promise<void>[] = []
@@ -222,13 +234,18 @@ class ChunkedWrite {
     // A body that is paced takes its buffers one after the other, each for as long as its bytes take to come.
     const { chunkBytes } = gateway.config
     const paced = Math.max(minPacedChunkBytes, source.pace?.pieceBytes ?? chunkBytes)
-    this.#chunkBytes = budget.chunkBytes(Math.min(chunkBytes, paced))
+    const most = budget.chunkBytes(Math.min(chunkBytes, paced))
+    const scheme = gateway.erasure?.(options.storageClass ?? 'STANDARD')
+    this.#erasure = scheme
+    this.#chunkBytes =
+      scheme === undefined ? most : scheme.dataFragments * fragmentBytesOf(scheme, source.declaredBytes, most)
     this.#gateway = gateway
     this.#source = source
     this.#options = options
     this.#signal = signal
     this.#digest = gateway.chunks.digest(algorithmsOf(source, options))
-    this.#stored = new StoredChunks(gateway, gateway.writes.begin(), this.#chunkBytes, source.qosClass)
+    const { qosClass } = source
+    this.#stored = new StoredChunks(gateway, gateway.writes.begin(), this.#chunkBytes, qosClass, scheme)
   }
 
   async run(): Promise<StoredBody> {
@@ -270,11 +287,11 @@ class ChunkedWrite {
   #copy(piece: Uint8Array, offset: number): number {
     const buffer = this.#buffer
     if (buffer === undefined) return offset
-    const length = Math.min(piece.length - offset, buffer.bytes.length - this.#filled)
+    const length = Math.min(piece.length - offset, this.#room - this.#filled)
     buffer.bytes.set(length === piece.length ? piece : piece.subarray(offset, offset + length), this.#filled)
     this.#filled += length
     this.#length += length
-    if (this.#filled === buffer.bytes.length) this.#flush()
+    if (this.#filled === this.#room) this.#flush()
     else if (this.#filled - this.#digested >= digestRunBytes) this.#feedDigest(buffer)
     return offset + length
   }
@@ -294,18 +311,25 @@ class ChunkedWrite {
       if (this.#failure !== undefined) throw this.#failure
       const turn = this.#source.pace?.take(want)
       if (turn !== undefined) await turn
-      const buffer = await this.#gateway.chunks.acquire(want, this.#signal)
+      const buffer = await this.#gateway.chunks.acquire(this.#bufferBytes(want), this.#signal)
       if (this.#ended) {
         buffer.release()
         throw new StorageError('CANCELLED', 'the body was given up meanwhile')
       }
       this.#buffer = buffer
+      this.#room = want
       this.#budget.hold(buffer.bytes.length)
       this.#filled = 0
       this.#digested = 0
       this.#updates = []
       offset = this.#copy(piece, offset)
     }
+  }
+
+  #bufferBytes(byteLength: number): number {
+    const chunkBytes = this.#chunkBytes
+    if (this.#erasure === undefined) return byteLength
+    return stripeBufferBytes(stripeOf({ chunkBytes, byteLength }, this.#erasure, 0))
   }
 
   #feedDigest(buffer: ChunkBuffer): void {
@@ -344,9 +368,17 @@ class StoredChunks {
   readonly #writeId: WriteId
   readonly #chunkBytes: number
   readonly #qosClass: number | undefined
+  readonly #erasure: ErasureScheme | undefined
   #count = 0
 
-  constructor(gateway: Gateway, writeId: WriteId, chunkBytes: number, qosClass: number | undefined) {
+  constructor(
+    gateway: Gateway,
+    writeId: WriteId,
+    chunkBytes: number,
+    qosClass: number | undefined,
+    erasure?: ErasureScheme,
+  ) {
+    this.#erasure = erasure
     this.#gateway = gateway
     this.#writeId = writeId
     this.#chunkBytes = chunkBytes
@@ -356,7 +388,13 @@ class StoredChunks {
   put(buffer: ChunkBuffer, byteLength: number): Promise<void> {
     const index = this.#count
     this.#count += 1
-    return this.#gateway.chunks.put(chunkId(this.#writeId, index), buffer, byteLength, this.#qosClass)
+    const id = chunkId(this.#writeId, index)
+    return this.#gateway.chunks.put(id, buffer, byteLength, this.#qosClass, this.#stripe(byteLength))
+  }
+
+  #stripe(byteLength: number): Stripe | undefined {
+    const chunkBytes = this.#chunkBytes
+    return this.#erasure === undefined ? undefined : stripeOf({ chunkBytes, byteLength }, this.#erasure, 0)
   }
 
   body(byteLength: number, md5: string, checksum: Checksum | undefined): StoredBody {
@@ -365,7 +403,14 @@ class StoredChunks {
         ? { kind: 'empty' }
         : {
             kind: 'chunks',
-            extents: [{ writeId: this.#writeId, chunkBytes: this.#chunkBytes, byteLength }],
+            extents: [
+              {
+                writeId: this.#writeId,
+                chunkBytes: this.#chunkBytes,
+                byteLength,
+                ...(this.#erasure === undefined ? {} : { erasure: this.#erasure }),
+              },
+            ],
           }
     return {
       byteLength,
@@ -385,7 +430,8 @@ class StoredChunks {
     const { chunks, writes, log } = this.#gateway
     for (let index = 0; index < this.#count; index++) {
       try {
-        await chunks.delete(chunkId(this.#writeId, index), this.#qosClass)
+        // Of a whole chunk: a shorter one has the same fragments, or fewer.
+        await chunks.delete(chunkId(this.#writeId, index), this.#qosClass, this.#stripe(this.#chunkBytes))
       } catch (error) {
         log.warn({ err: error, writeId: hexOf(this.#writeId), index }, 'a chunk of a refused body is left')
         break

@@ -44,7 +44,7 @@ export const copyObject: Operation = {
         "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
       )
     }
-    const options = checksumOptions(request, source)
+    const options = { ...checksumOptions(request, source), storageClass: given.storageClass }
     const bytes = copyBody(gateway, source.record, request.body.qosClass)
     let body: StoredBody
     try {

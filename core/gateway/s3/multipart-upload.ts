@@ -178,7 +178,12 @@ async function storePart(
   options: StoreBodyOptions,
 ): Promise<StoredPart> {
   const { gateway, request } = context
-  const body = await storeBody(withoutInlining(gateway), source, options, request.signal)
+  const body = await storeBody(
+    withoutInlining(gateway),
+    source,
+    { ...options, storageClass: upload.attributes.storageClass },
+    request.signal,
+  )
   const { modifiedMs } = await commitBody(body, () =>
     gateway.catalog.submit({
       type: 'put-part',

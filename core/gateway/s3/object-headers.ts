@@ -21,8 +21,8 @@ const systemHeaderNames = [
   'x-amz-website-redirect-location',
 ] as const
 
-/** Classes whose objects can be read at once. They are kept as labels: there is one kind of storage behind all. */
-const storageClasses = new Set([
+/** Classes whose objects can be read at once. They are labels; a region of several nodes may keep some of them as fragments. */
+export const storageClasses: ReadonlySet<string> = new Set([
   'STANDARD',
   'REDUCED_REDUNDANCY',
   'STANDARD_IA',

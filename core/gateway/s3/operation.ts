@@ -2,6 +2,7 @@ import type { BytePace } from '../../contract/admission.ts'
 import type { Catalog } from '../../contract/catalog.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
+import type { ErasureScheme } from '../../contract/erasure.ts'
 import type { ErrorCode } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type {
@@ -151,6 +152,8 @@ export interface Gateway {
   readonly log: Logger
   readonly config: GatewayConfig
   readonly credentials: CredentialSource
+  /** How the chunks of new objects of a storage class are kept; undefined: as copies. Absent: all as copies. */
+  readonly erasure?: (storageClass: string) => ErasureScheme | undefined
 }
 
 export interface GatewayConfig {
@@ -197,6 +200,8 @@ export interface StoredBody {
 }
 
 export interface StoreBodyOptions {
+  /** STANDARD unless told: how its chunks are kept. */
+  readonly storageClass?: string
   /** Content-MD5, raw 16 bytes; BAD_DIGEST on mismatch. */
   readonly contentMd5?: Uint8Array
   /** The checksum to compute and keep. */

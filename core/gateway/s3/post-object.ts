@@ -76,7 +76,7 @@ async function upload(context: OperationContext, form: Form): Promise<S3Response
 
   const ownership = newObjectOwnership(gateway, bucket, identity, (name) => headers.get(name))
   const attributes = newObjectAttributes(formRequest, ownership.acl)
-  const options = bodyOptions(formRequest)
+  const options = { ...bodyOptions(formRequest), storageClass: attributes.storageClass }
   const body = await storeBody(gateway, limited(file, policy), options, request.signal)
   const { versionId } = await commitBody(body, () =>
     gateway.catalog.submit({

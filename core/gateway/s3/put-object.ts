@@ -17,7 +17,7 @@ export const putObject: Operation = {
     const ownership = newObjectOwnership(gateway, bucket, identity, (name) => request.header(name))
     const attributes = newObjectAttributes(request, ownership.acl)
     const preconditions = writePreconditions(request)
-    const body = await storeRequestBody(context)
+    const body = await storeRequestBody(context, attributes.storageClass)
     const result = await commitBody(body, () =>
       gateway.catalog.submit({
         type: 'put-object',

@@ -117,11 +117,17 @@ function findingsOf(view: ClusterView): readonly string[] {
       `${holders.length} nodes may hold chunks: ${Math.min(map.replicas, holders.length)} copies instead of ${map.replicas}`,
     )
   }
+  for (const { copies: width } of map.stripes ?? []) {
+    if (holders.length >= width) continue
+    findings.push(
+      `${holders.length} nodes may hold chunks: of ${width} fragments of a chunk ${width - holders.length} have no place`,
+    )
+  }
   const missing = [...others.values()].reduce(
     (sum, { repair }) => sum + (repair?.missing ?? 0),
     view.repair.missing,
   )
-  if (missing > 0) findings.push(`${missing} copies of chunks are missing: they are made again`)
+  if (missing > 0) findings.push(`${missing} copies or fragments of chunks are missing: they are made again`)
   const move = moveOf(map)
   if (move.movingNodes > 0) {
     findings.push(

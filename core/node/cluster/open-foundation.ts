@@ -2,14 +2,14 @@ import { join } from 'node:path'
 import type { ReplicatedCatalog } from '../../catalog/replicated/catalog-status.ts'
 import { openReplicatedCatalog } from '../../catalog/replicated/replicated-catalog.ts'
 import { loadNodeKeys, type NodeKeys } from '../../cluster/keys/node-keys.ts'
-import { changeMap } from '../../cluster/placement/change-map.ts'
+import { changeMap, withStripes } from '../../cluster/placement/change-map.ts'
 import type { Environment } from '../../contract/clock.ts'
 import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
 import { type GrpcRegionPeers, openRegionPeers } from '../../control/region-peers/region-peers.ts'
 import { formatListen } from '../config/addresses.ts'
-import { type ClusterSeat, seatAddress, seatsOf } from '../config/cluster-schema.ts'
+import { type ClusterSeat, seatAddress, seatsOf, stripeWidths } from '../config/cluster-schema.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import type { NodeHealth } from '../node-health.ts'
 import type { StopStack } from '../stop-stack.ts'
@@ -225,5 +225,7 @@ function firstMap(
   })
   const { replicas } = config.cluster
   nodes.sort((one, other) => (one.name < other.name ? -1 : 1))
-  return changeMap({ epoch: 0, replicas, nodes: [] }, { nodes, replicas })
+  const map = changeMap({ epoch: 0, replicas, nodes: [] }, { nodes, replicas })
+  // All of it is the first map.
+  return { ...(withStripes(map, stripeWidths(config.cluster)) ?? map), epoch: map.epoch }
 }

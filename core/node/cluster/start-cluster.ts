@@ -2,10 +2,12 @@ import type { WritesElsewhere } from '../../catalog/collector.ts'
 import { createWriteRegistry } from '../../catalog/write-registry.ts'
 import type { ClusterPeer } from '../../cluster/chunks/peers.ts'
 import { openRegionChunks } from '../../cluster/chunks/region-chunks.ts'
+import { withStripes } from '../../cluster/placement/change-map.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
 import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
 import type { ClusterRepairReport } from '../../contract/cluster-report.ts'
+import type { ErasureScheme } from '../../contract/erasure.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { ChunkId } from '../../contract/ids.ts'
 import type { Logger } from '../../contract/logger.ts'
@@ -13,6 +15,7 @@ import type { WriteRegistry } from '../../contract/write-registry.ts'
 import type { ClusterBackend } from '../../control/cluster-service.ts'
 import { orderReplicas } from '../../protocol/replicas.ts'
 import type { Qos } from '../../qos/open-qos.ts'
+import { erasureOf, stripeWidths } from '../config/cluster-schema.ts'
 import type { PeerConfig } from '../config/rpc-schema.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import type { NodeLinks } from '../links/node-links.ts'
@@ -48,6 +51,8 @@ export interface RunningCluster {
   isCoordinator(): boolean
   /** A chunk here is not what it was: it is fetched anew. */
   replace(id: ChunkId): void
+  /** How the chunks of new objects of a storage class are kept. */
+  readonly erasure: (storageClass: string) => ErasureScheme | undefined
   readonly backend: ClusterBackend
   /** This node serves: from now on it may hold chunks. */
   arrive(): void
@@ -95,6 +100,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
       // One that was taken out of the map stays out: it joins anew when it is started again, and not before.
       (latest) => (isMember(latest, config.node) ? withOwnEntry(latest, own) : undefined),
       (latest) => (hasArrived ? withArrival(latest, config.node) : undefined),
+      (latest) => withStripes(latest, stripeWidths(config.cluster)),
       (latest) => (isCoordinator() ? withVoters(latest, isHere) : undefined),
     ],
     clock,
@@ -169,6 +175,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
     elsewhere: region.elsewhere,
     isCoordinator,
     replace: (id) => region.repair.report({ id, node: config.node, problem: 'corrupt' }),
+    erasure: (storageClass) => erasureOf(config.cluster, storageClass),
     backend: createClusterAdmin({ catalog, report, onChange: () => upkeep.wake() }),
     arrive() {
       hasArrived = true

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
+import { type ErasureScheme, parseScheme, stripeWidth } from '../../contract/erasure.ts'
 import { formatListen } from './addresses.ts'
 import { nodeName } from './rpc-schema.ts'
 import { size } from './value-schemas.ts'
@@ -86,6 +87,19 @@ export const clusterSection = z
       .enum(['one', 'quorum', 'all'])
       .default('quorum')
       .describe('How many copies are durable before a write is acknowledged.'),
+    classes: z
+      .partialRecord(
+        z.enum(['STANDARD', 'REDUCED_REDUNDANCY', 'STANDARD_IA', 'ONEZONE_IA', 'INTELLIGENT_TIERING']),
+        z.string().refine((text) => parseScheme(text) !== undefined, {
+          error: ({ input }) =>
+            `'${input}' is no erasure code; write k+m, with 1 to 16 data and 1 to 8 parity fragments, such as 4+2`,
+        }),
+      )
+      .default({})
+      .describe(
+        'Storage classes whose chunks are kept as k data and m parity fragments at k + m nodes instead of copies, such as ' +
+          '{STANDARD_IA: 4+2}: any m of these nodes may be lost. For new objects; what there is stays as it was written.',
+      ),
     natsServers: z
       .array(z.string().regex(/^(nats|tls):\/\/[^\s/]+$/, 'nats://host:port or tls://host:port'))
       .max(64)
@@ -139,6 +153,22 @@ export function seatsOf({
 export const seatAddress = (seat: ClusterSeat, part: keyof typeof clusterPorts): string =>
   formatListen({ host: seat.address, port: seat.ports[part] })
 
+/** How the chunks of a storage class are kept; undefined: as copies. */
+export function erasureOf(
+  { classes }: Pick<ClusterConfig, 'classes'>,
+  storageClass: string,
+): ErasureScheme | undefined {
+  const found = Object.entries(classes).find(([name]) => name === storageClass)
+  return found?.[1] === undefined ? undefined : parseScheme(found[1])
+}
+
+/** Of all classes: how many fragments a chunk may have. */
+export const stripeWidths = ({ classes }: Pick<ClusterConfig, 'classes'>): readonly number[] =>
+  Object.keys(classes).flatMap((name) => {
+    const scheme = erasureOf({ classes }, name)
+    return scheme === undefined ? [] : [stripeWidth(scheme)]
+  })
+
 /** What one key alone cannot tell. */
 export function checkCluster(
   config: {
@@ -160,6 +190,15 @@ export function checkCluster(
       ['node'],
       `'${node}' is not one of cluster.nodes (${names}); say which one this is with --node NAME or PANDO_NODE`,
     )
+  }
+  for (const [name, text] of Object.entries(cluster.classes)) {
+    const scheme = parseScheme(text ?? '')
+    if (scheme !== undefined && stripeWidth(scheme) > seats.length) {
+      refuse(
+        ['cluster', 'classes', name],
+        `${text} needs ${stripeWidth(scheme)} nodes, and cluster.nodes names ${seats.length}`,
+      )
+    }
   }
   if (peers.length > 0) refuse(['peers'], 'the nodes of a cluster are named in cluster.nodes, not in peers')
   if (store.backend === 'reference' || store.backend === 'memory') {

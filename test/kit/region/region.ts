@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -53,6 +53,8 @@ export interface RegionOptions {
   readonly replicas?: number
   /** Keys of the configuration file beside `cluster`, as JSON. */
   readonly config?: Readonly<Record<string, unknown>>
+  /** `cluster.classes`: storage classes that are kept as fragments. */
+  readonly classes?: Readonly<Record<string, string>>
   readonly startTimeoutMs?: number
   /** By name of a node: bytes of a file system (in memory) of its own for its data; the others use the machine's. */
   readonly disks?: Readonly<Record<string, number>>
@@ -106,6 +108,13 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
     await must(
       pando('cluster', 'init', ...nodes.map(specOf), '--directory', 'cluster', '--replicas', replicas),
     )
+    if (options.classes !== undefined) {
+      const text = await readFile(file, 'utf8')
+      await writeFile(
+        file,
+        text.replace(/^cluster:$/m, `cluster:\n  classes: ${JSON.stringify(options.classes)}`),
+      )
+    }
     if (options.config !== undefined) {
       const text = Object.entries(options.config).map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`)
       execFileSync('tee', ['-a', file], { input: text.join(''), stdio: ['pipe', 'ignore', 'inherit'] })

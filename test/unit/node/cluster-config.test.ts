@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { seatAddress, seatsOf } from '../../../core/node/config/cluster-schema.ts'
+import { erasureOf, seatAddress, seatsOf, stripeWidths } from '../../../core/node/config/cluster-schema.ts'
 import { loadConfig } from '../../../core/node/config/load.ts'
 
 const three = `
@@ -78,4 +78,19 @@ test('what does not fit together is told with what to do', () => {
   assert.throws(() => load('node: a\ncluster: {nodes: {a: {address: "10.0.0.1:9000"}}}'), {
     message: /cluster\.nodes\.a\.address: '10\.0\.0\.1:9000' is not a host name/,
   })
+})
+
+test('storage classes are kept as fragments where the region has nodes enough for that', () => {
+  const classes = (text: string): string => three.replace('  nodes:', `  classes: ${text}\n  nodes:`)
+  const config = load(classes('{ STANDARD_IA: 2+2 }'), { node: 'n1' })
+  assert.deepEqual(erasureOf(config.cluster, 'STANDARD_IA'), { dataFragments: 2, parityFragments: 2 })
+  assert.equal(erasureOf(config.cluster, 'STANDARD'), undefined)
+  assert.deepEqual(stripeWidths(config.cluster), [4])
+  for (const [text, reason] of [
+    ['{ STANDARD_IA: 4+2 }', /4\+2 needs 6 nodes, and cluster.nodes names 4/],
+    ['{ STANDARD_IA: 17+2 }', /'17\+2' is no erasure code/],
+    ['{ COLD: 2+1 }', /COLD/],
+  ] as const) {
+    assert.throws(() => load(classes(text), { node: 'n1' }), reason)
+  }
 })

@@ -108,7 +108,7 @@ test('missing copies count wherever they are missing', () => {
   ])
   const { isSafe, findings } = reportCluster(view({ others, repair: { ...idle, missing: 2 } }))
   assert.equal(isSafe, false)
-  assert.deepEqual(findings, ['6 copies of chunks are missing: they are made again'])
+  assert.deepEqual(findings, ['6 copies or fragments of chunks are missing: they are made again'])
 })
 
 test('while chunks move, who has all of his is told; whoever holds nothing does not keep the others waiting', () => {

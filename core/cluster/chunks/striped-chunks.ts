@@ -1,0 +1,311 @@
+import type { ChunkBuffer, ChunkStore } from '../../contract/chunk-store.ts'
+import {
+  type Fragment,
+  fragmentId,
+  fragmentLength,
+  parityOffset,
+  type Stripe,
+  stripeBufferBytes,
+  stripeWidth,
+} from '../../contract/erasure.ts'
+import { StorageError } from '../../contract/errors.ts'
+import type { ChunkId } from '../../contract/ids.ts'
+import type { ReplicaAcks, RequestOptions } from '../../contract/transport.ts'
+import type { BegunTurn } from './chunk-turns.ts'
+import { fragmentHolder, fragmentReaders } from './fragment-places.ts'
+import { type FragmentRange, Rebuilder, type RebuildParts } from './rebuild.ts'
+import { type CopyReader, readCopies } from './region-read.ts'
+import { type CopyFailure, readError, writeError } from './replica-errors.ts'
+import type { Stragglers } from './stragglers.ts'
+
+export interface StripedChunksParts extends RebuildParts {
+  readonly local: Pick<ChunkStore, 'acquire' | 'delete' | 'get' | 'has' | 'put' | 'recompute'>
+  readonly acks: ReplicaAcks
+  readonly stragglers: Stragglers
+  readonly putDeadlineMs: number
+}
+
+const getDeadlineMs = 10_000
+const hasDeadlineMs = 5000
+/** The holder of a fragment may take so many of its medians, within bounds, before the fragment is computed of others too. */
+const hedgeMedians = 8
+const leastHedgeMs = 25
+const mostHedgeMs = 400
+
+/**
+ * Chunks that are kept as fragments. A write is acknowledged when one fragment more than are needed to read it is durable (`quorum`),
+ * or all (`all`), or just as many as are needed (`one`); what was not reached is brought by repair. A read takes the data fragment
+ * that has the bytes; around one that is missing, damaged, slow or out of reach the bytes are computed of k others.
+ */
+export class StripedChunks {
+  readonly #parts: StripedChunksParts
+  readonly rebuilder: Rebuilder
+
+  constructor(parts: StripedChunksParts) {
+    this.#parts = parts
+    this.rebuilder = new Rebuilder(parts)
+  }
+
+  /** `buffer` is one of the local store, with room for the parity. */
+  write(id: ChunkId, buffer: ChunkBuffer, stripe: Stripe, qosClass: number | undefined): BegunTurn<void> {
+    const { acks, stragglers, damaged } = this.#parts
+    const layout = this.#parts.layout()
+    const refuse = (error: StorageError): BegunTurn<void> => ({
+      answer: Promise.reject(error),
+      settled: Promise.resolve(),
+    })
+    if (layout.stripe(stripeWidth(stripe)) === undefined) {
+      const problem = `the cluster map has no places yet for chunks of ${stripeWidth(stripe)} fragments`
+      return refuse(new StorageError('UNAVAILABLE', problem))
+    }
+    if (buffer.bytes.length < stripeBufferBytes(stripe)) {
+      return refuse(
+        new StorageError('INVALID_ARGUMENT', 'the buffer has no room for the parity of its chunk'),
+      )
+    }
+    const fragments = cut(buffer.bytes, stripe)
+    const data = fragments.filter(({ fragment }) => fragment < stripe.dataFragments)
+    // What is empty is known without being stored: of what is stored so many may be lost as the code allows.
+    const needed = data.length
+    const wanted = acks === 'all' ? fragments.length : acks === 'one' ? needed : needed + 1
+    const parity = fragments.slice(data.length)
+    const coded = this.#code(stripe, data, parity)
+    const abort = new AbortController()
+    const options: RequestOptions = {
+      deadlineMs: this.#parts.putDeadlineMs,
+      signal: abort.signal,
+      ...(qosClass === undefined ? {} : { classIndex: qosClass }),
+    }
+    const failures: (CopyFailure & { readonly fragment: number })[] = []
+    let durable = 0
+    let ended = 0
+    let straggled: (() => void) | undefined
+    let acknowledge: () => void = () => undefined
+    let reject: (error: StorageError) => void = () => undefined
+    const answer = new Promise<void>((resolve, fail) => {
+      acknowledge = resolve
+      reject = fail
+    })
+    const decide = (): void => {
+      if (ended < fragments.length) straggled = stragglers.add(stripe.byteLength, () => abort.abort())
+    }
+    const store = async ({ fragment, bytes }: Fragment): Promise<void> => {
+      const node = fragmentHolder(layout, stripe, id, fragment)
+      try {
+        if (fragment >= stripe.dataFragments) await coded
+        await this.#put(node, fragmentId(id, fragment), bytes, options, qosClass)
+        ended++
+        durable++
+        if (durable === wanted) {
+          acknowledge()
+          decide()
+        }
+      } catch (reason) {
+        ended++
+        failures.push({ node, fragment, error: StorageError.from(reason) })
+        if (failures.length === fragments.length - wanted + 1) {
+          reject(writeError(failures, wanted, fragments.length))
+          decide()
+        }
+      }
+    }
+    const settled = Promise.allSettled([...fragments.map(store), coded]).then(() => {
+      straggled?.()
+      if (durable < wanted) return
+      for (const { node, fragment, error } of failures) {
+        if (node === '') continue
+        const problem = error.code === 'CONFLICT' ? 'corrupt' : 'missing'
+        damaged({ id: fragmentId(id, fragment), node, problem, stripe })
+      }
+    })
+    return { answer, settled }
+  }
+
+  async #code(stripe: Stripe, data: readonly Fragment[], parity: readonly Fragment[]): Promise<void> {
+    const { local } = this.#parts
+    if (local.recompute === undefined)
+      throw new StorageError('NOT_IMPLEMENTED', 'the chunk store of this node does not code')
+    const sources = Array.from(
+      { length: stripe.dataFragments },
+      (_, fragment): Fragment => data[fragment] ?? { fragment, bytes: new Uint8Array(0) },
+    )
+    await local.recompute({ scheme: stripe, sources, targets: parity })
+  }
+
+  async #put(
+    node: string,
+    id: ChunkId,
+    bytes: Uint8Array,
+    options: RequestOptions,
+    qosClass: number | undefined,
+  ): Promise<void> {
+    const { self, local, peers } = this.#parts
+    const slice: ChunkBuffer = { bytes, release: () => undefined }
+    if (node === self) return local.put(id, slice, bytes.length, qosClass)
+    const peer = node === '' ? undefined : peers(node)
+    if (peer === undefined) {
+      const problem = node === '' ? 'there are fewer nodes than fragments' : `there is no link to ${node}`
+      throw new StorageError('PEER_UNREACHABLE', problem)
+    }
+    await peer.chunks.put(id, slice, bytes.length, options)
+  }
+
+  /** As ChunkStore.get. */
+  async get(
+    id: ChunkId,
+    stripe: Stripe,
+    offset: number,
+    length: number,
+    signal: AbortSignal | undefined,
+    qosClass: number | undefined,
+  ): Promise<ChunkBuffer> {
+    const { fragmentBytes, byteLength } = stripe
+    if (!(offset >= 0 && length >= 0 && offset <= byteLength))
+      throw new StorageError('INVALID_ARGUMENT', 'the range lies outside the chunk')
+    const end = Math.min(byteLength, offset + length)
+    if (end === offset) return this.#parts.local.acquire(0, signal)
+    const first = Math.floor(offset / fragmentBytes)
+    const partOf = (fragment: number): FragmentRange => {
+      const base = fragment * fragmentBytes
+      const from = Math.max(0, offset - base)
+      return { id, stripe, fragment, start: from, end: Math.min(fragmentBytes, end - base), qosClass }
+    }
+    if (end <= (first + 1) * fragmentBytes) return this.#read(partOf(first), signal)
+    const whole = await this.#parts.local.acquire(end - offset, signal)
+    try {
+      for (let fragment = first; fragment * fragmentBytes < end; fragment++) {
+        const part = partOf(fragment)
+        const buffer = await this.#read(part, signal)
+        whole.bytes.set(buffer.bytes, fragment * fragmentBytes + part.start - offset)
+        buffer.release()
+      }
+      return whole
+    } catch (error) {
+      whole.release()
+      throw error
+    }
+  }
+
+  async #read(range: FragmentRange, signal: AbortSignal | undefined): Promise<ChunkBuffer> {
+    const { self, local, peers, clock, damaged } = this.#parts
+    const { id, stripe, fragment, start, end, qosClass } = range
+    const layout = this.#parts.layout()
+    const own = fragmentId(id, fragment)
+    const near: CopyReader[] = []
+    const far: CopyReader[] = []
+    for (const node of fragmentReaders(layout, stripe, id, fragment)) {
+      const peer = node === self ? undefined : peers(node)
+      const p50Ms = peer?.p50Ms ?? 0
+      const list = node === self || peer?.isUsable === true ? near : far
+      list.push({
+        node,
+        hedgeAfterMs:
+          p50Ms === 0 ? mostHedgeMs : Math.min(mostHedgeMs, Math.max(leastHedgeMs, hedgeMedians * p50Ms)),
+        read: async (abort) => {
+          const buffer = await (node === self
+            ? local.get(own, start, end - start, abort, qosClass)
+            : (peer?.chunks.get(own, start, end - start, {
+                deadlineMs: getDeadlineMs,
+                signal: abort,
+                ...(qosClass === undefined ? {} : { classIndex: qosClass }),
+              }) ?? unreachable(node)))
+          if (buffer.bytes.length === end - start) return buffer
+          buffer.release()
+          throw new StorageError('CORRUPT_CHUNK', `a fragment of ${node} is shorter than it should be`)
+        },
+      })
+    }
+    const computed: CopyReader = {
+      node: '',
+      hedgeAfterMs: mostHedgeMs * 10,
+      read: (abort) => this.rebuilder.rebuild(range, abort),
+    }
+    const outcome = await readCopies([...near, computed, ...far], clock, signal)
+    for (const { node, error } of outcome.failures) {
+      if (node === '') continue
+      const { moving } = layout.map
+      const isComing = moving !== undefined && !moving.complete.includes(node)
+      const isHolder = fragmentHolder(layout, stripe, id, fragment) === node
+      if (error.code === 'CORRUPT_CHUNK') damaged({ id: own, node, problem: 'corrupt', stripe })
+      else if (error.code === 'CHUNK_NOT_FOUND' && isHolder && !isComing)
+        damaged({ id: own, node, problem: 'missing', stripe })
+    }
+    if (outcome.buffer !== undefined) return outcome.buffer
+    // What the fragments together say is more than what one of them says.
+    throw outcome.failures.find(({ node }) => node === '')?.error ?? readError(outcome.failures)
+  }
+
+  /** Whether so many fragments are there as are needed. UNAVAILABLE when that is not certain. */
+  async has(id: ChunkId, stripe: Stripe): Promise<boolean> {
+    const { self, local, peers } = this.#parts
+    const layout = this.#parts.layout()
+    const failures: CopyFailure[] = []
+    const stored = Array.from({ length: stripeWidth(stripe) }, (_, fragment) => fragment).filter(
+      (fragment) => fragmentLength(stripe, fragment) > 0,
+    )
+    const present = await Promise.all(
+      stored.map(async (fragment) => {
+        for (const node of fragmentReaders(layout, stripe, id, fragment)) {
+          try {
+            const own = fragmentId(id, fragment)
+            const has =
+              node === self
+                ? await local.has(own)
+                : await (peers(node)?.chunks.has(own, { deadlineMs: hasDeadlineMs }) ?? unreachable(node))
+            if (has) return true
+          } catch (reason) {
+            failures.push({ node, error: StorageError.from(reason) })
+          }
+        }
+        return false
+      }),
+    )
+    const needed = stored.length - stripe.parityFragments
+    if (present.filter((is) => is).length >= needed) return true
+    if (failures.length > 0) throw readError(failures)
+    return false
+  }
+
+  /** As ChunkStore.delete: every fragment wherever it may be. */
+  async delete(id: ChunkId, stripe: Stripe, qosClass: number | undefined): Promise<boolean> {
+    const { self, local, peers } = this.#parts
+    const layout = this.#parts.layout()
+    const options = qosClass === undefined ? {} : { classIndex: qosClass }
+    const failures: CopyFailure[] = []
+    const places = Array.from({ length: stripeWidth(stripe) }, (_, fragment) =>
+      fragmentReaders(layout, stripe, id, fragment).map((node) => ({ node, own: fragmentId(id, fragment) })),
+    ).flat()
+    const deleted = await Promise.all(
+      places.map(async ({ node, own }) => {
+        try {
+          if (node === self) return await local.delete(own, qosClass)
+          return await (peers(node)?.chunks.delete(own, options) ?? unreachable(node))
+        } catch (reason) {
+          failures.push({ node, error: StorageError.from(reason) })
+          return false
+        }
+      }),
+    )
+    const serious = failures.find(({ node }) => node === self)
+    if (serious !== undefined) throw serious.error
+    if (failures.length > 0 && failures.length === places.length) throw writeError(failures, 1, places.length)
+    return deleted.includes(true)
+  }
+}
+
+/** The fragments of a chunk's buffer that are not empty: the data where it is, parity behind it. */
+function cut(bytes: Uint8Array, stripe: Stripe): readonly Fragment[] {
+  const parityBytes = fragmentLength(stripe, 0)
+  return Array.from({ length: stripeWidth(stripe) }, (_, fragment): Fragment => {
+    const length = fragmentLength(stripe, fragment)
+    const at =
+      fragment < stripe.dataFragments
+        ? fragment * stripe.fragmentBytes
+        : parityOffset(stripe.byteLength) + (fragment - stripe.dataFragments) * parityOffset(parityBytes)
+    return { fragment, bytes: bytes.subarray(at, at + length) }
+  }).filter(({ bytes: { length } }) => length > 0)
+}
+
+function unreachable(node: string): never {
+  throw new StorageError('PEER_UNREACHABLE', `there is no link to ${node}`)
+}
