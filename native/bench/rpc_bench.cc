@@ -1,7 +1,7 @@
 // Chunk RPC over one transport: a process that serves a memory store, and in this one a loop that asks
 // it as a reactor asks another node: session and driver on one thread, nothing between.
 //   rpc_bench --transport tcp|shm|ipoib|rdma [--address A] [--network I] [--op get|has|put] [--bytes N] [--depth N]
-//             [--seconds S] [--warm-up S] [--wait interrupt|adaptive|busy] [--cpus CLIENT,SERVER]
+//             [--seal off|auto] [--seconds S] [--warm-up S] [--wait interrupt|adaptive|busy] [--cpus CLIENT,SERVER]
 // Prints one line of JSON. Every payload is checked by its CRC on both sides, as always; a put brings a
 // chunk that is there already, so that the store's log is not what is measured.
 #include <poll.h>
@@ -51,6 +51,7 @@ struct Options {
   WaitMode wait = WaitMode::kAdaptive;
   int client_cpu = -1;
   int server_cpu = -1;
+  SealMode seal = SealMode::kOff;
   std::string op_name = "get";
   std::string wait_name = "adaptive";
 };
@@ -120,6 +121,7 @@ void Serve(const Options& options, int told, int until) {
     page->request_credits = 256;
     page->byte_credits = 64U << 20U;
     page->max_sessions = 16;
+    page->seal = static_cast<uint32_t>(options.seal);
     PeerSqEntry entry = {};
     entry.token = 1;
     entry.op = static_cast<uint8_t>(kPeerListen);
@@ -180,6 +182,7 @@ class Client final : public SessionHost {
     if (!connection.ok()) Fail(connection.error().message);
     SessionOptions session_options;
     session_options.identity = IdentityOf(2);
+    session_options.seal = options_.seal;
     now_us_ = NowNs() / 1000;
     session_ = std::make_unique<ClientSession>(
         *this, std::move(session_options), &counters_, [](ClientSession*) {}, nullptr);
@@ -345,6 +348,8 @@ Options Parse(int argc, char** argv) {
       options.address = value;
     } else if (name == "--network") {
       options.network = value;
+    } else if (name == "--seal") {
+      options.seal = value == "auto" ? SealMode::kAuto : SealMode::kOff;
     } else if (name == "--op") {
       options.op_name = value;
       options.op = value == "put" ? Op::kPut : value == "has" ? Op::kHas : Op::kGet;

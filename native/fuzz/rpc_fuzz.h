@@ -17,6 +17,7 @@
 #include "pando/crc32c.h"
 #include "reactor/port_slot.h"
 #include "rpc/client_session.h"
+#include "rpc/seal.h"
 #include "rpc/server_session.h"
 
 namespace pando::rpc {
@@ -309,12 +310,98 @@ inline void FuzzClient(std::span<const std::byte> input, bool greeted, size_t pi
   for (const int count : ended) PANDO_ASSERT(count == (greeted ? 1 : 0));
 }
 
+/// A sealed stream of frames, as the input makes them, of which the input then damages one place: all that
+/// opens is what was sealed, in its order, and nothing behind the damage does.
+inline void FuzzSealed(std::span<const std::byte> input, bool damages) {
+  std::array<std::byte, 32> bytes{};
+  const Secret secret{std::span<const std::byte, 32>(bytes)};
+  const uint64_t cipher = (static_cast<uint8_t>(input[0]) & 1U) != 0 ? kCanAes256Gcm : kCanChaCha20Poly1305;
+  const uint64_t rekey = (static_cast<uint8_t>(input[0]) & 2U) != 0 ? 200 : kRekeyBytes;
+  size_t place = static_cast<uint8_t>(input[1]) | static_cast<size_t>(static_cast<uint8_t>(input[2])) << 8U;
+  const auto how = static_cast<uint8_t>(input[3]);
+  input = input.subspan(4);
+  FrameSealer sealer(cipher, secret, rekey);
+  FrameOpener opener(cipher, secret, rekey);
+  if (!damages) {
+    // Bytes of nobody's.
+    for (; input.size() >= kSealedHeaderBytes; input = input.subspan(kSealedHeaderBytes)) {
+      HeaderBytes header;
+      PANDO_ASSERT(!opener.OpenHeader(input.first<kSealedHeaderBytes>(), header));
+    }
+    return;
+  }
+  std::vector<std::byte> wire;
+  std::vector<std::vector<std::byte>> sealed;
+  std::vector<size_t> ends;
+  while (input.size() > 1 && sealed.size() < 16) {
+    const size_t length = std::min<size_t>(static_cast<uint8_t>(input[0]), input.size() - 1);
+    sealed.emplace_back(input.begin() + 1, input.begin() + 1 + static_cast<std::ptrdiff_t>(length));
+    input = input.subspan(1 + length);
+    Header header;
+    header.op = Op::kPut;
+    header.flags = length > 0 ? kFlagPayload : 0;
+    header.length = static_cast<uint32_t>(length);
+    OutgoingFrame frame;
+    frame.header = EncodeHeader(header);
+    frame.payload = sealed.back();
+    while (frame.moved < kHeaderBytes + length) {
+      std::array<std::byte, 100> room;
+      const size_t used = sealer.Seal(frame, std::span(room).first(80 + how % 20U));
+      wire.insert(wire.end(), room.begin(), room.begin() + static_cast<std::ptrdiff_t>(used));
+    }
+    ends.push_back(wire.size());
+  }
+  if (wire.empty()) return;
+  place %= wire.size();
+  const auto at = wire.begin() + static_cast<std::ptrdiff_t>(place);
+  if (how % 4 == 0) *at ^= static_cast<std::byte>(1U << (how >> 5U));
+  if (how % 4 == 1) wire.erase(at);
+  if (how % 4 == 2) wire.insert(at, static_cast<std::byte>(how));
+  if (how % 4 == 3) wire.resize(place);
+  size_t whole = 0;
+  while (whole < ends.size() && ends[whole] <= place) ++whole;
+  std::span<std::byte> left = wire;
+  for (size_t i = 0;; ++i) {
+    HeaderBytes header;
+    if (left.size() < kSealedHeaderBytes ||
+        !opener.OpenHeader(left.first<kSealedHeaderBytes>(), header)) {
+      PANDO_ASSERT(i >= whole);
+      return;
+    }
+    left = left.subspan(kSealedHeaderBytes);
+    const Decoded frame = DecodeHeader(header, Sender::kClient);
+    PANDO_ASSERT(i < sealed.size() && frame.header.length == sealed[i].size());
+    const size_t length = sealed[i].size();
+    if (length > 0) {
+      if (left.size() < length + kSealTagBytes) {
+        PANDO_ASSERT(i >= whole);
+        return;
+      }
+      opener.BeginPayload();
+      opener.OpenPart(left.first(length));
+      const auto body = left.first(length);
+      left = left.subspan(length);
+      const bool opens = opener.EndPayload(left.first<kSealTagBytes>());
+      PANDO_ASSERT(opens || i >= whole);
+      if (!opens) return;
+      PANDO_ASSERT(std::equal(body.begin(), body.end(), sealed[i].begin()));
+      left = left.subspan(kSealTagBytes);
+    }
+    // A byte put in or taken out at a border may be the one that stands there anyway.
+    PANDO_ASSERT(i < whole || how % 4 == 1 || how % 4 == 2);
+  }
+}
+
 /// The first byte chooses what is fed, the second how it is cut into pieces.
 inline void FuzzRpc(std::span<const std::byte> input) {
   if (input.size() < 2) return;
   const auto mode = static_cast<uint8_t>(input[0]);
   const size_t piece = 1 + static_cast<size_t>(input[1]) * 7;
   input = input.subspan(2);
+  if (mode >= 250) {
+    if (input.size() > 4) FuzzSealed(input, mode != 250);
+    return;
+  }
   if (mode % 5 == 4 && input.size() >= kHeaderBytes) {
     const Sender sender = (mode & 8U) != 0 ? Sender::kClient : Sender::kServer;
     const Decoded decoded = DecodeHeader(input.first<kHeaderBytes>(), sender);

@@ -239,6 +239,77 @@ TEST(PeerGreeting, StrangersAndOthersAreRefused) {
   }
 }
 
+TEST(PeerFaults, B10AnErrorOfTheDeviceComesBackAsOneAndHarmsNothingElse) {
+  PeerNodeOptions broken;
+  broken.faulty = true;
+  for (uint64_t after = 0; after < 200; ++after) {
+    // Which read of the server is the one of the chunk is found out, not assumed.
+    broken.faults.faults = {{FaultKind::kIoError, FaultOp::kRead, after, 1}};
+    broken.cache_bytes = 0;
+    PeerNode server(broken);
+    PeerNode replica({.node = 3});
+    PeerNode client({.node = 2});
+    ASSERT_NE(server.Listen(0), 0U);
+    ASSERT_NE(replica.Listen(0), 0U);
+    const uint32_t one = client.Connect(0, server.Page(0).address);
+    const uint32_t other = client.Connect(1, replica.Page(0).address);
+    ASSERT_NE(one, 0U);
+    ASSERT_NE(other, 0U);
+    for (uint64_t i = 0; i < 4; ++i) {
+      ASSERT_EQ(client.Put(one, i, 100'000), ErrorCode::kOk);
+      ASSERT_EQ(client.Put(other, i, 100'000), ErrorCode::kOk);
+    }
+    int failed = 0;
+    for (uint64_t i = 0; i < 4; ++i) {
+      const auto status = static_cast<ErrorCode>(client.Call(client.GetEntry(one, i)).status);
+      if (status == ErrorCode::kOk) continue;
+      ++failed;
+      EXPECT_EQ(status, ErrorCode::kIoError) << ErrorCodeName(status);
+      EXPECT_TRUE(client.IsWhole(other, i, 100'000)) << "the other replica";
+      EXPECT_TRUE(client.IsWhole(one, i, 100'000)) << "an error that has passed";
+    }
+    if (failed == 0) continue;
+    EXPECT_EQ(failed, 1);
+    for (uint64_t i = 0; i < 4; ++i) EXPECT_TRUE(client.IsWhole(one, i, 100'000));
+    return;
+  }
+  FAIL() << "no read of a chunk met the error";
+}
+
+TEST(PeerFaults, B10AWriteThatFailedIsNotAcknowledgedAndWhatWasStaysReadable) {
+  PeerNodeOptions broken;
+  broken.faulty = true;
+  broken.cache_bytes = 0;
+  broken.faults.faults = {{FaultKind::kIoError, FaultOp::kWrite, 40, 1}};
+  PeerNode server(broken);
+  PeerNode replica({.node = 3});
+  PeerNode client({.node = 2});
+  ASSERT_NE(server.Listen(0), 0U);
+  ASSERT_NE(replica.Listen(0), 0U);
+  const uint32_t one = client.Connect(0, server.Page(0).address);
+  const uint32_t other = client.Connect(1, replica.Page(0).address);
+  ASSERT_NE(one, 0U);
+  ASSERT_NE(other, 0U);
+  std::vector<uint64_t> durable;
+  std::vector<ErrorCode> errors;
+  for (uint64_t i = 0; i < 100; ++i) {
+    const ErrorCode status = client.Put(one, i, 10'000);
+    ASSERT_EQ(client.Put(other, i, 10'000), ErrorCode::kOk);
+    if (status == ErrorCode::kOk) {
+      durable.push_back(i);
+    } else {
+      errors.push_back(status);
+    }
+  }
+  ASSERT_FALSE(errors.empty());
+  for (const ErrorCode code : errors) {
+    EXPECT_TRUE(code == ErrorCode::kIoError || code == ErrorCode::kDeviceOffline) << ErrorCodeName(code);
+  }
+  EXPECT_FALSE(durable.empty());
+  for (const uint64_t number : durable) EXPECT_TRUE(client.IsWhole(one, number, 10'000)) << number;
+  for (uint64_t i = 0; i < 100; ++i) EXPECT_TRUE(client.IsWhole(other, i, 10'000)) << i;
+}
+
 TEST(PeerGreeting, EachSideDecidesWhatItTakesUnsealed) {
   constexpr uint32_t kAuto = 0;
   constexpr uint32_t kRequired = 1;

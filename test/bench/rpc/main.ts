@@ -43,13 +43,15 @@ function run(command: string, args: readonly string[], cwd = '.'): string {
 
 // One core a side where there are two: what is asked for is what one reactor can do.
 const pinned = cpus().length > 1 ? ['--cpus', '0,1'] : []
-const ours = (transport: string, bytes: number, depth: number) => (): Outcome =>
-  JSON.parse(
-    run(program, [
-      ...['--transport', transport, '--bytes', String(bytes), '--depth', String(depth)],
-      ...['--seconds', options.seconds, '--warm-up', '0.2', ...pinned],
-    ]),
-  )
+const ours =
+  (transport: string, bytes: number, depth: number, seal = 'off') =>
+  (): Outcome =>
+    JSON.parse(
+      run(program, [
+        ...['--transport', transport, '--bytes', String(bytes), '--depth', String(depth), '--seal', seal],
+        ...['--seconds', options.seconds, '--warm-up', '0.2', ...pinned],
+      ]),
+    )
 const grpcStream = fileURLToPath(import.meta.resolve('./grpc-stream.js'))
 const grpcOf = (windowBytes: number) => (): Outcome =>
   JSON.parse(
@@ -65,6 +67,8 @@ const cases: Readonly<Record<string, () => Outcome>> = {
   'tcp get 4 KiB, 32 under way': ours('tcp', 4096, 32),
   'shm get 1 MiB, 8 under way': ours('shm', 1 << 20, 8),
   'tcp get 1 MiB, 8 under way': ours('tcp', 1 << 20, 8),
+  'tcp encrypted, get 4 KiB, 32 under way': ours('tcp', 4096, 32, 'auto'),
+  'tcp encrypted, get 1 MiB, 8 under way': ours('tcp', 1 << 20, 8, 'auto'),
   'grpc-js stream of 1 MiB, as it is': grpcOf(0),
   'grpc-js stream of 1 MiB, window of 8 MiB': grpcOf(8 << 20),
   'bare sockets, 1 MiB a call': () =>
@@ -109,7 +113,11 @@ console.log(
     ]),
   ),
 )
-const bulk = { shm: 'shm get 1 MiB, 8 under way', tcp: 'tcp get 1 MiB, 8 under way' }
+const bulk = {
+  shm: 'shm get 1 MiB, 8 under way',
+  tcp: 'tcp get 1 MiB, 8 under way',
+  sealed: 'tcp encrypted, get 1 MiB, 8 under way',
+}
 const grpc = 'grpc-js stream of 1 MiB, as it is'
 const grpcWide = 'grpc-js stream of 1 MiB, window of 8 MiB'
 const sockets = 'bare sockets, 1 MiB a call'
@@ -118,6 +126,8 @@ const ratios = {
   'shm/grpc-js, MiB/s': of(`${bulk.shm}: MiB/s`) / of(`${grpc}: MiB/s`),
   'tcp/grpc-js with the window, MiB/s': of(`${bulk.tcp}: MiB/s`) / of(`${grpcWide}: MiB/s`),
   'shm/grpc-js with the window, MiB/s': of(`${bulk.shm}: MiB/s`) / of(`${grpcWide}: MiB/s`),
+  'tcp encrypted/tcp, MiB/s': of(`${bulk.sealed}: MiB/s`) / of(`${bulk.tcp}: MiB/s`),
+  'tcp encrypted/tcp, CPU s/GiB': of(`${bulk.sealed}: CPU s/GiB`) / of(`${bulk.tcp}: CPU s/GiB`),
   'tcp/bare sockets, MiB/s': of(`${bulk.tcp}: MiB/s`) / of(`${sockets}: MiB/s`),
   'grpc-js with the window/tcp, CPU s/GiB': of(`${grpcWide}: CPU s/GiB`) / of(`${bulk.tcp}: CPU s/GiB`),
   'grpc-js/tcp, CPU s/GiB': of(`${grpc}: CPU s/GiB`) / of(`${bulk.tcp}: CPU s/GiB`),
