@@ -1,10 +1,7 @@
 import { z } from 'zod'
 import type { PolicyManifest } from '../../core/contract/policy-deployment.ts'
+import { manifestSection } from './module-sections.ts'
 import { ModuleRefusal } from './wasm/module-refusal.ts'
-
-/** Custom sections of a policy: what it is, and the decisions that it must reproduce before it may serve. */
-export const manifestSection = 'pando.manifest'
-export const vectorsSection = 'pando.vectors'
 
 const manifestBytesMost = 64 << 10
 

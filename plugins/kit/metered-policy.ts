@@ -1,5 +1,5 @@
 import { abiBounds } from '../abi/idl.ts'
-import { manifestSection, parseManifest } from '../host/manifest.ts'
+import { manifestSection } from '../host/module-sections.ts'
 import { exportFuel, exportRefuel, meterModule } from '../host/wasm/meter-module.ts'
 import { parseModule } from '../host/wasm/parse-module.ts'
 
@@ -35,9 +35,14 @@ export function meteredPolicy(bytes: Uint8Array): MeteredPolicy {
   }
 }
 
-/** A module without a manifest is not yet a policy: what it is asked is whole. */
+/**
+ * A module without a manifest is not yet a policy: what it is asked is whole. A host examines the manifest; here it is the author's own,
+ * and a project has none of the libraries that the examination takes.
+ */
 function briefHooks(section: ArrayBuffer | Uint8Array | undefined): readonly string[] {
-  return section === undefined ? [] : (parseManifest(new Uint8Array(section)).brief ?? [])
+  if (section === undefined) return []
+  const { brief }: { brief?: unknown } = JSON.parse(new TextDecoder().decode(section))
+  return Array.isArray(brief) ? brief.filter((hook) => typeof hook === 'string') : []
 }
 
 /** What of `@assemblyscript/loader` is used. */

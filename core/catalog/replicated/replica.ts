@@ -26,6 +26,7 @@ import { followPeer } from './relay.ts'
 import { defaultPace, type ReplicaOptions, type ReplicaPace } from './replica-options.ts'
 import type { ReplicaChange, ReplicaStore } from './replica-store.ts'
 import type { BranchReport } from './vote.ts'
+import { voterSettler } from './voter-settler.ts'
 import { Watchers } from './watchers.ts'
 
 export interface HeardProgress extends Progress {
@@ -76,6 +77,7 @@ export class Replica {
   readonly order: OrderWatch
   private confirmations: Confirmations
   private last: Promise<unknown> = Promise.resolve()
+  private readonly settleVoters = voterSettler(this)
   private readonly watchers: Watchers
   private interruption = new AbortController()
   private running: Promise<void> = Promise.resolve()
@@ -132,7 +134,18 @@ export class Replica {
         this.changed()
       }),
     ]
-    this.running = Promise.all([this.run(), this.tellRegularly(), this.watchOrder()]).then(() => undefined)
+    const { progressMs, orderCheckMs } = this.pace
+    this.running = Promise.all([
+      this.run(),
+      this.every(progressMs, () => {
+        this.tellEverybody()
+        this.reconsider()
+      }),
+      this.every(orderCheckMs, () => {
+        this.order.check()
+        if (!this.order.isHeard) this.reconsider()
+      }),
+    ]).then(() => undefined)
     this.noteCommit()
   }
 
@@ -366,6 +379,7 @@ export class Replica {
     if (proven >= founding.position) this.confirmed = Math.max(this.confirmed, proven)
     const { told } = this.confirmations
     this.confirmed = Math.max(this.confirmed, told)
+    this.settleVoters()
     if (!this.isFounded && told < 0) return
     if (this.isReadable && this.confirmed <= this.shown) return
     const shown = this.store.show(this.confirmed)
@@ -375,26 +389,12 @@ export class Replica {
     this.options.onShown(shown)
   }
 
-  private async tellRegularly(): Promise<void> {
+  private async every(delayMs: number, work: () => void): Promise<void> {
     const { signal } = this.closing
     try {
       for (;;) {
-        await this.options.environment.clock.sleep(this.pace.progressMs, signal)
-        this.tellEverybody()
-        this.reconsider()
-      }
-    } catch {
-      // Closed.
-    }
-  }
-
-  private async watchOrder(): Promise<void> {
-    const { signal } = this.closing
-    try {
-      for (;;) {
-        await this.options.environment.clock.sleep(this.pace.orderCheckMs, signal)
-        this.order.check()
-        if (!this.order.isHeard) this.reconsider()
+        await this.options.environment.clock.sleep(delayMs, signal)
+        work()
       }
     } catch {
       // Closed.

@@ -1,5 +1,6 @@
 import { customSection } from '../../../plugins/abi/module-file.ts'
-import { manifestSection, parseManifest } from '../../../plugins/host/manifest.ts'
+import { parseManifest } from '../../../plugins/host/manifest.ts'
+import { manifestSection } from '../../../plugins/host/module-sections.ts'
 import type { PolicyHost } from '../../../plugins/host/policy-host.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { PolicyManifest } from '../../contract/policy-deployment.ts'
