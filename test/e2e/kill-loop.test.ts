@@ -20,7 +20,7 @@ import { openVersionedLoad } from './durability/versions.ts'
  * SIGKILL in a loop under mixed load. `PANDO_KILLS=100` for the full run, `PANDO_SEED` to repeat one.
  * Figures of a run are printed as test diagnostics.
  */
-const kills = Number(process.env['PANDO_KILLS'] ?? 15)
+const kills = Number(process.env['PANDO_KILLS'] ?? 10)
 const givenSeed = process.env['PANDO_SEED']
 const maxStartupMs = 5000
 const bucket = 'kill-loop'

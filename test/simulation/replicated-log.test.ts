@@ -4,7 +4,7 @@ import { type ReplicatedLogReport, simulateReplicatedLog } from './replicated-lo
 
 const steps = 40
 /** Of each of the two series: what two shared cores do in a few minutes. PANDO_SEEDS=10000 for the large run, some minutes of a free core. */
-const seedsEach = Number(process.env['PANDO_SEEDS'] ?? 400)
+const seedsEach = Number(process.env['PANDO_SEEDS'] ?? 250)
 for (const [first, name] of [
   [1, 'B1, B3, B4, B8, B11'],
   [100_001, 'B2, B12, B13'],

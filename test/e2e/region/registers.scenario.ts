@@ -3,14 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { seededRandom } from '../../kit/random.ts'
 import { openRegion, type RegionNode } from '../../kit/region/region.ts'
 import { openRegisters } from '../durability/registers.ts'
-import { say, until } from './scenario.ts'
+import { roundsOf, say, until } from './scenario.ts'
 
 /**
  * Clients put, create, replace, read and delete the same few keys at three gateways while nodes are killed, frozen and cut off and
  * NATS servers die; every history must have an order that a single register could have gone through.
  */
 const seed = Number(process.env['PANDO_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
-const rounds = Number(process.env['PANDO_ROUNDS'] ?? 10)
+const rounds = roundsOf(6)
 say(`seed ${seed}: repeat with PANDO_SEED=${seed} PANDO_ROUNDS=${rounds}`)
 const random = seededRandom(seed)
 await using region = await openRegion({ nodes: ['n1', 'n2', 'n3'] })

@@ -13,6 +13,9 @@ export const bucket = 'region'
  */
 export const outageMs = Number(process.env['PANDO_OUTAGE_MS'] ?? 15_000)
 
+/** How often a scenario does what it does again and again: few times beside other tests, more by PANDO_ROUNDS. */
+export const roundsOf = (few: number): number => Number(process.env['PANDO_ROUNDS'] ?? few)
+
 export const say = (text: string): void => void process.stdout.write(`${text}\n`)
 
 export interface Stage extends AsyncDisposable {
