@@ -11,7 +11,7 @@ import {
 } from '../../../core/contract/ids.ts'
 
 const writeIds = fc.uint8Array({ minLength: 10, maxLength: 10 })
-const indexes = fc.integer({ min: 0, max: 0xffff_ffff })
+const indexes = fc.integer({ min: 0, max: 0xff_ffff })
 
 test('a chunk id names its write, its index and its placement group', () => {
   fc.assert(
@@ -22,6 +22,8 @@ test('a chunk id names its write, its index and its placement group', () => {
       assert.equal(((id[0] ?? 0) << 8) | (id[1] ?? 0), placementGroup(writeId, index))
     }),
   )
+  // The byte in front of the index is for the number of a fragment.
+  assert.throws(() => chunkId(new Uint8Array(10), 0x100_0000), RangeError)
 })
 
 test('placement groups are stable: they are on disk', () => {
