@@ -1,11 +1,10 @@
-import { closeSync, fsyncSync, openSync, statfsSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { StorageError } from '../contract/errors.ts'
 import { decodeEntry } from './entry.ts'
 import { LmdbTables } from './lmdb-tables.ts'
 import { isAllowedWhenFull } from './space.ts'
 import { applyEntries, forgetEntries } from './state-machine.ts'
+import { spaceCheck, syncNames } from './writer-directory.ts'
 import {
   type FromWriter,
   joinBytes,
@@ -24,8 +23,7 @@ const settings = workerData as WriterSettings
 const tables = new LmdbTables({ directory: settings.directory })
 // LMDB syncs its file, not the name of the file: without these, a catalog just made could be gone after a power loss, together
 // with everything acknowledged.
-syncDirectory(settings.directory)
-syncDirectory(dirname(resolve(settings.directory)))
+syncNames(settings.directory)
 
 /** Bounds the time and the dirty pages of one transaction. */
 const maxBatchBytes = 16 * 1024 * 1024
@@ -38,19 +36,7 @@ function apply(entries: readonly Uint8Array[]): void {
   send({ type: 'applied', position: applied.at(-1)?.position ?? 0, answers }, [answers])
 }
 
-const spaceCheckMs = 100
-let spaceCheckedMs = Number.NEGATIVE_INFINITY
-let isSpaceLow = false
-
-function checkSpace(): boolean {
-  const nowMs = performance.now()
-  if (nowMs - spaceCheckedMs >= spaceCheckMs) {
-    const { bavail, bsize } = statfsSync(settings.directory)
-    isSpaceLow = bavail * bsize < settings.minFreeBytes
-    spaceCheckedMs = nowMs
-  }
-  return isSpaceLow
-}
+const checkSpace = spaceCheck(settings)
 
 /** Applies what may still be applied and refuses the rest, in order. */
 function applyWithLittleSpace(entries: readonly Uint8Array[]): void {
@@ -73,15 +59,6 @@ function applyWithLittleSpace(entries: readonly Uint8Array[]): void {
 
 function isAllowed(entry: Uint8Array | undefined): boolean {
   return entry !== undefined && isAllowedWhenFull(decodeEntry(entry).command)
-}
-
-function syncDirectory(path: string): void {
-  const descriptor = openSync(path, 'r')
-  try {
-    fsyncSync(descriptor)
-  } finally {
-    closeSync(descriptor)
-  }
 }
 
 function serve(first: ToWriter): boolean {

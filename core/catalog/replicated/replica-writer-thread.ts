@@ -1,10 +1,9 @@
-import { closeSync, fsyncSync, openSync, statfsSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
 import { StorageError } from '../../contract/errors.ts'
 import { LmdbTables } from '../lmdb-tables.ts'
 import { readMeta } from '../meta.ts'
 import type { Applied } from '../state-machine.ts'
+import { spaceCheck, syncNames } from '../writer-directory.ts'
 import { joinBytes, splitBytes } from '../writer-protocol.ts'
 import { newReplicaRow, type ReplicaRow } from './generation.ts'
 import { applyChange, readReplicaRow, writeReplicaRow } from './replica-rows.ts'
@@ -21,20 +20,10 @@ if (port === null) throw new Error('the writer of a replica runs in a worker thr
 const settings = workerData as ReplicaWriterSettings
 const tables = new LmdbTables({ directory: settings.directory })
 // As for the embedded writer: the file's name must be as durable as the file.
-syncDirectory(settings.directory)
-syncDirectory(dirname(resolve(settings.directory)))
+syncNames(settings.directory)
 
 const chainBytes = 32
 let row: ReplicaRow | undefined = readReplicaRow(tables.reader)
-
-function syncDirectory(path: string): void {
-  const descriptor = openSync(path, 'r')
-  try {
-    fsyncSync(descriptor)
-  } finally {
-    closeSync(descriptor)
-  }
-}
 
 function ownRow(): ReplicaRow {
   if (row === undefined) {
@@ -50,19 +39,7 @@ function state(): ReplicaWriterState {
   return { position, chain, row: ownRow(), isSpaceLow: checkSpace() }
 }
 
-const spaceCheckMs = 100
-let spaceCheckedMs = Number.NEGATIVE_INFINITY
-let isSpaceLow = false
-
-function checkSpace(): boolean {
-  const nowMs = performance.now()
-  if (nowMs - spaceCheckedMs >= spaceCheckMs) {
-    const { bavail, bsize } = statfsSync(settings.directory)
-    isSpaceLow = bavail * bsize < settings.minFreeBytes
-    spaceCheckedMs = nowMs
-  }
-  return isSpaceLow
-}
+const checkSpace = spaceCheck(settings)
 
 function change(message: Extract<ToReplicaWriter, { type: 'change' }>): FromReplicaWriter {
   const entries = splitBytes(message.entries)

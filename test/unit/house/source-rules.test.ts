@@ -65,9 +65,8 @@ const rules: readonly Rule[] = [
     breaks: ['const at = Date.now()', 'new Date().toISOString()'],
     allows: ['new Date(record.modifiedMs)', 'clock.now()'],
     exceptions: {
-      'core/catalog/writer-thread.ts':
+      'core/catalog/writer-directory.ts':
         'how often a thread of its own asks for free space; nothing kept depends on it',
-      'core/catalog/replicated/replica-writer-thread.ts': 'the same, of a replica',
     },
   },
   {
