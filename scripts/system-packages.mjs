@@ -48,6 +48,8 @@ const requirements = {
     { name: 's3cmd', present: () => onPath('s3cmd') },
     { name: 's3fs', present: () => onPath('s3fs') },
     { name: 'curl', present: () => onPath('curl') },
+    // promtool, which reads our metrics and alert rules as Prometheus does.
+    { name: 'prometheus', present: () => onPath('promtool') },
     // Load at saturation while policies are reloaded.
     { name: 'wrk', present: () => onPath('wrk') },
   ],

@@ -6,6 +6,7 @@ import type { Gateway } from '../gateway/s3/operation.ts'
 import type { Qos } from '../qos/open-qos.ts'
 import { createNodeMetrics } from '../telemetry/metrics.ts'
 import { createRequestTelemetry } from '../telemetry/request-telemetry.ts'
+import { registerTunnelMetrics } from '../telemetry/tunnel-metrics.ts'
 import { noCluster } from './cluster/no-cluster.ts'
 import { isLoopback } from './config/addresses.ts'
 import type { RootKeys } from './config/load.ts'
@@ -253,6 +254,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
             health,
             environment,
             parts,
+            registry: metrics.registry,
             deadlineMs: partDeadlineMs,
           },
           log: log.child({ part: 'cluster' }),
@@ -288,6 +290,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     log: log.child({ part: 'federation' }),
   })
   parts.push('tunnels to other regions', partDeadlineMs, () => federation.close())
+  registerTunnelMetrics(metrics.registry, () => federation.status())
   const replication = replicationModule.startReplication({
     ...{ config, catalog, chunks, writes, environment },
     tunnels: federation,

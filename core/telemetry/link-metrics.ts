@@ -107,7 +107,7 @@ export function registerLinkMetrics(
   new Gauge({
     name: 'pando_link_transport_rtt_seconds',
     help: 'Round trips of the probes of the last ten seconds.',
-    labelNames: ['peer', 'transport', 'quantile'],
+    labelNames: ['peer', 'transport', 'percentile'],
     registers: [registry],
     collect() {
       this.reset()
@@ -115,8 +115,8 @@ export function registerLinkMetrics(
         for (const { id: transport, state, rttP50Ms, rttP99Ms } of candidates) {
           // What is down has no round trip: an old number must not look like a new one.
           if (state === 'down') continue
-          this.set({ peer, transport, quantile: '0.5' }, rttP50Ms / 1000)
-          this.set({ peer, transport, quantile: '0.99' }, rttP99Ms / 1000)
+          this.set({ peer, transport, percentile: '50' }, rttP50Ms / 1000)
+          this.set({ peer, transport, percentile: '99' }, rttP99Ms / 1000)
         }
       }
     },

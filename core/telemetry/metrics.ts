@@ -36,7 +36,7 @@ export function createNodeMetrics(sources: GaugeSources, version: string): NodeM
     registers: [registry],
   }).set({ version, node_version: process.version }, 1)
 
-  const storeGauges = gauges<ChunkStoreGauges>(registry, 'pando_store', {
+  const storeGauges = metricsOf<ChunkStoreGauges>(registry, 'pando_store', {
     chunkCount: ['chunks', 'Live chunks.'],
     liveBytes: ['live_bytes', 'Bytes of live chunk payload.'],
     staleBytes: ['stale_bytes', 'Bytes on the device that collection could give back.'],
@@ -51,7 +51,7 @@ export function createNodeMetrics(sources: GaugeSources, version: string): NodeM
     corruptChunks: ['corrupt_chunks', 'Chunks known to be damaged; each needs attention.'],
     online: ['online', '1 while the store takes writes; 0 after a failed write or flush, until a restart.'],
   })
-  const catalogGauges = gauges<CatalogStats>(registry, 'pando_catalog', {
+  const catalogGauges = metricsOf<CatalogStats>(registry, 'pando_catalog', {
     buckets: ['buckets', 'Buckets.'],
     objects: ['objects', 'Current objects.'],
     versions: ['versions', 'Versions of objects, delete markers included.'],
@@ -91,31 +91,36 @@ export function createNodeMetrics(sources: GaugeSources, version: string): NodeM
   }
 
   async function readInto<T extends object>(
-    targets: ReadonlyMap<keyof T, Gauge>,
+    targets: ReadonlyMap<keyof T, Gauge | Counter>,
     source: 'store' | 'catalog',
     read: (() => T | Promise<T>) | undefined,
   ): Promise<void> {
     if (read === undefined) return
     try {
       const values = await read()
-      for (const [name, gauge] of targets) gauge.set(Number(values[name]))
+      for (const [name, metric] of targets) {
+        metric.reset()
+        metric.inc(Number(values[name]))
+      }
     } catch {
       // A source that cannot be read must not hide the others; and old values must not look like new ones.
       scrapeErrors.inc({ source })
-      for (const gauge of targets.values()) gauge.reset()
+      for (const metric of targets.values()) metric.reset()
     }
   }
 }
 
-function gauges<T extends object>(
+/** What a source says at once. Names that end in _total are counters. */
+function metricsOf<T extends object>(
   registry: Registry,
   prefix: string,
   table: Readonly<Record<keyof T, readonly [name: string, help: string]>>,
-): ReadonlyMap<keyof T, Gauge> {
-  const made = new Map<keyof T, Gauge>()
+): ReadonlyMap<keyof T, Gauge | Counter> {
+  const made = new Map<keyof T, Gauge | Counter>()
   for (const field of Object.keys(table) as (keyof T)[]) {
     const [name, help] = table[field]
-    made.set(field, new Gauge({ name: `${prefix}_${name}`, help, registers: [registry] }))
+    const kind = name.endsWith('_total') ? Counter : Gauge
+    made.set(field, new kind({ name: `${prefix}_${name}`, help, registers: [registry] }))
   }
   return made
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import test, { type TestContext } from 'node:test'
 import type { FederationStatus } from '../../core/contract/federation.ts'
+import { checkScrape } from '../kit/metrics-table.ts'
 import { type NodeProcess, startNode } from '../kit/node-process.ts'
 
 /** Two real regions, each a process, over loopback. */
@@ -48,6 +49,10 @@ test('two regions join by invitation, stay joined over kill -9 of either, and pa
   const refused = await two.command('federation', 'join', `${token.slice(0, -6)}AAAAAA`)
   assert.notEqual(refused.code, 0)
   assert.match(refused.stderr, /forged|damaged/)
+
+  const scrape = await (await fetch(`${one.consoleUrl}/metrics`)).text()
+  assert.match(scrape, /^pando_tunnel_up\{region="region-2",transport="(tls|quic)"\} 1$/m)
+  checkScrape(scrape)
 
   const key = (await statusOf(one)).keys[0]?.publicKey
   for (const victim of [two, one]) {

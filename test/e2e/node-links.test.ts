@@ -14,6 +14,7 @@ import { identityOf } from '../../core/node/links/identity.ts'
 import { createStreamAdapter } from '../../core/protocol/rpc/stream-adapter.ts'
 import { crc32c } from '../../native/crc.ts'
 import { createMemoryStore } from '../kit/memory-store.ts'
+import { checkScrape } from '../kit/metrics-table.ts'
 import { nodeNetNetwork } from '../kit/node-net-network.ts'
 import { type NodeProcess, type NodeProcessOptions, startNode, withoutNative } from '../kit/node-process.ts'
 
@@ -152,7 +153,9 @@ test('three nodes find each other; one that is killed is missed, and back after 
   const table = await nodeA.command('debug', 'links')
   assert.equal(table.code, 0)
   assert.match(table.stdout, /^node-b +active .* tcp /m)
-  assert.match(await metricsOf(nodeA), /^pando_link_up\{peer="node-b"\} 1$/m)
+  const scrape = await metricsOf(nodeA)
+  assert.match(scrape, /^pando_link_up\{peer="node-b"\} 1$/m)
+  checkScrape(scrape)
 
   await nodeB.kill()
   const alone = await eventually(

@@ -76,7 +76,7 @@ function reportNode(view: ClusterView, member: ClusterNode): ClusterNodeReport {
 const isComplete = ({ moving }: ClusterMap, { name, state, weight }: ClusterNode): boolean =>
   moving === undefined || state !== 'active' || weight === 0 || moving.complete.includes(name)
 
-function moveOf(map: ClusterMap): Pick<ClusterRepairReport, 'movedNodes' | 'movingNodes'> {
+export function moveOf(map: ClusterMap): Pick<ClusterRepairReport, 'movedNodes' | 'movingNodes'> {
   if (map.moving === undefined) return { movedNodes: 0, movingNodes: 0 }
   const holders = map.nodes.filter(({ state, weight }) => state === 'active' && weight > 0)
   return {

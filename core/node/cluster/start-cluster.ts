@@ -15,6 +15,8 @@ import type { WriteRegistry } from '../../contract/write-registry.ts'
 import type { ClusterBackend } from '../../control/cluster-service.ts'
 import { orderReplicas } from '../../protocol/replicas.ts'
 import type { Qos } from '../../qos/open-qos.ts'
+import { registerClusterMetrics } from '../../telemetry/cluster-metrics.ts'
+import type { Registry } from '../../telemetry/metrics.ts'
 import { erasureOf, stripeWidths } from '../config/cluster-schema.ts'
 import type { PeerConfig } from '../config/rpc-schema.ts'
 import type { NodeConfig } from '../config/schema.ts'
@@ -22,7 +24,7 @@ import type { NodeLinks } from '../links/node-links.ts'
 import type { NodeHealth } from '../node-health.ts'
 import type { StopStack } from '../stop-stack.ts'
 import { createClusterAdmin } from './cluster-admin.ts'
-import { type NodeView, reportCluster } from './cluster-report.ts'
+import { moveOf, type NodeView, reportCluster } from './cluster-report.ts'
 import { withArrival, withOwnEntry, withVoters } from './map-upkeep.ts'
 import { entryOf, type Foundation } from './open-foundation.ts'
 import { parseRepairReport, repairReport } from './repair-report.ts'
@@ -36,6 +38,7 @@ export interface ClusterParts {
   readonly qos: Qos
   readonly health: Pick<NodeHealth, 'report'>
   readonly environment: Environment
+  readonly registry: Registry
   readonly log: Logger
   readonly parts: StopStack
   readonly deadlineMs: number
@@ -155,6 +158,23 @@ export function startCluster(options: ClusterParts): RunningCluster {
       repair: answer === undefined ? undefined : parseRepairReport(answer),
     }
   }
+  registerClusterMetrics(options.registry, () => {
+    const repair = region.repair.status()
+    const { missing, repairedChunks, repairedBytes } = repairReport(repair)
+    const { movingNodes, movedNodes } = moveOf(map)
+    const { generation, position, confirmed, pendingEntries, activity } = catalog.status()
+    return {
+      epoch: map.epoch,
+      nodes: map.nodes.map(({ name, voter }) => ({ name, voter, isUp: isHere(name) })),
+      isCoordinator: isCoordinator(),
+      log: {
+        ...{ generation, position, confirmed, pendingEntries },
+        isWritable: activity === 'following' && order.report().isReachable,
+      },
+      repair: { missingChunks: missing, lostChunks: repair.lostChunks, repairedChunks, repairedBytes },
+      movingNodes: movingNodes - movedNodes,
+    }
+  })
   const report = async () => {
     const others = map.nodes.map(({ name }) => name).filter((name) => name !== config.node)
     const views = await Promise.all(others.map(async (name) => [name, await viewOf(name)] as const))

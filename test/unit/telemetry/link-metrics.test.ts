@@ -22,8 +22,8 @@ test('a scrape tells what the links are and have done, and nothing of what is go
     'pando_link_transport_active{peer="node-b",transport="rdma"} 0',
     'pando_link_transport_up{peer="node-b",transport="rdma"} 0',
     'pando_link_transport_loss_ratio{peer="node-b",transport="tcp"} 0.5',
-    'pando_link_transport_rtt_seconds{peer="node-b",transport="tcp",quantile="0.5"} 0.00025',
-    'pando_link_transport_rtt_seconds{peer="node-b",transport="tcp",quantile="0.99"} 0.0015',
+    'pando_link_transport_rtt_seconds{peer="node-b",transport="tcp",percentile="50"} 0.00025',
+    'pando_link_transport_rtt_seconds{peer="node-b",transport="tcp",percentile="99"} 0.0015',
     'pando_rpc_sessions{transport="tcp"} 2',
     'pando_rpc_refused_total{transport="tcp"} 3',
   ]
