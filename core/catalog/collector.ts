@@ -1,4 +1,4 @@
-import type { Catalog, WriteOwner } from '../contract/catalog.ts'
+import type { Catalog, GarbageRecord, WriteOwner } from '../contract/catalog.ts'
 import type { ChunkInfo, ChunkStore } from '../contract/chunk-store.ts'
 import type { Clock } from '../contract/clock.ts'
 import { type Stripe, stripeOf } from '../contract/erasure.ts'
@@ -27,9 +27,9 @@ export interface CollectorOptions {
 export interface WritesElsewhere {
   /**
    * For each write, whether some other node writes or reads it. A node answers by a catalog that is at least as new as ours is now:
-   * what is garbage here nobody begins to read there. UNAVAILABLE when a node did not answer that may.
+   * what is garbage here nobody begins to read there. UNAVAILABLE when a node did not answer that may; the signal's reason.
    */
-  held(writeIds: readonly WriteId[]): Promise<readonly boolean[]>
+  held(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]>
   /** After it resolves our catalog shows every write that was acknowledged anywhere before the call. */
   caughtUp(): Promise<void>
   /**
@@ -83,16 +83,16 @@ export function createCollector(options: CollectorOptions): Collector {
   /** When a write without an owner was first seen, by its id. */
   let suspects = new Map<string, number>()
 
-  async function deleteAll(
-    ids: readonly ChunkId[],
-    signal: AbortSignal | undefined,
-    stripe?: Stripe,
-  ): Promise<void> {
-    for (let start = 0; start < ids.length; start += deletesAtOnce) {
-      const some = ids.slice(start, start + deletesAtOnce)
+  /** So many at once, whoever owns them: bodies of one chunk are freed as fast as the chunks of a large one. */
+  async function deleteAll(doomed: Iterable<DoomedChunk>, signal: AbortSignal | undefined): Promise<number> {
+    let deleted = 0
+    for (const some of inGroups(doomed, deletesAtOnce)) {
+      signal?.throwIfAborted()
       await pace.take(some.length, signal)
-      await Promise.all(some.map((id) => chunks.delete(id, backgroundClass, stripe)))
+      await Promise.all(some.map(({ id, stripe }) => chunks.delete(id, backgroundClass, stripe)))
+      deleted += some.length
     }
+    return deleted
   }
 
   async function collect(signal?: AbortSignal): Promise<CollectReport> {
@@ -103,27 +103,18 @@ export function createCollector(options: CollectorOptions): Collector {
       const batch = catalog.garbage(garbageBatch, after)
       after = batch.at(-1)?.writeId
       if (after === undefined) return report
-      const freed: WriteId[] = []
-      const held = await elsewhere?.held(batch.map(({ writeId }) => writeId))
-      for (const [at, write] of batch.entries()) {
-        // Nobody can begin to read it any more: a pin is taken in the turn in which the object's record was read, and the
-        // garbage row became visible together with the record that took its place.
-        if (writes.isPinned(write.writeId) || held?.[at] === true) {
-          report.pinned++
-          continue
-        }
-        const count = chunkCount(write)
-        const ids = Array.from({ length: count }, (_, index) => chunkId(write.writeId, index))
-        // Of any chunk of the write: all have the same fragments, or fewer.
-        await deleteAll(
-          ids,
-          signal,
-          write.erasure === undefined ? undefined : stripeOf(write, write.erasure, 0),
-        )
-        freed.push(write.writeId)
-        report.chunks += count
+      const held = await elsewhere?.held(
+        batch.map(({ writeId }) => writeId),
+        signal,
+      )
+      // Nobody can begin to read them any more: a pin is taken in the turn in which the object's record was read, and the
+      // garbage row became visible together with the record that took its place.
+      const freed = batch.filter(({ writeId }, at) => !writes.isPinned(writeId) && held?.[at] !== true)
+      report.pinned += batch.length - freed.length
+      report.chunks += await deleteAll(chunksOf(freed), signal)
+      if (freed.length > 0) {
+        await catalog.submit({ type: 'collected', writeIds: freed.map(({ writeId }) => writeId) })
       }
-      if (freed.length > 0) await catalog.submit({ type: 'collected', writeIds: freed })
       report.writes += freed.length
     }
   }
@@ -144,6 +135,7 @@ export function createCollector(options: CollectorOptions): Collector {
   async function ownedByNobody(
     found: readonly ChunkInfo[],
     seen: Map<string, number>,
+    signal: AbortSignal | undefined,
   ): Promise<readonly ChunkInfo[]> {
     if (elsewhere === undefined || found.length === 0) return found
     const nowMs = clock.monotonic()
@@ -154,7 +146,10 @@ export function createCollector(options: CollectorOptions): Collector {
       return nowMs - sinceMs >= elsewhere.orphanGraceMs
     })
     if (due.length === 0) return due
-    const held = await elsewhere.held(due.map(({ id }) => chunkOwner(id).writeId))
+    const held = await elsewhere.held(
+      due.map(({ id }) => chunkOwner(id).writeId),
+      signal,
+    )
     await elsewhere.caughtUp()
     const wallMs = clock.now()
     return due.filter((chunk, at) => held[at] === false && isOrphan(chunk, wallMs))
@@ -178,15 +173,38 @@ export function createCollector(options: CollectorOptions): Collector {
       const orphans = await ownedByNobody(
         batch.filter((chunk) => isOrphan(chunk, nowMs)),
         seen,
-      )
-      await deleteAll(
-        orphans.map(({ id }) => id),
         signal,
       )
-      report.deleted += orphans.length
+      report.deleted += await deleteAll(orphans, signal)
       for (const orphan of orphans) report.bytes += orphan.byteLength
     }
   }
 
   return { collect, collectOrphans }
+}
+
+interface DoomedChunk {
+  readonly id: ChunkId
+  /** As its write says. */
+  readonly stripe?: Stripe
+}
+
+/** Of any chunk of a write: all have the same fragments, or fewer. */
+function* chunksOf(garbage: readonly GarbageRecord[]): Generator<DoomedChunk> {
+  for (const write of garbage) {
+    const stripe = write.erasure === undefined ? {} : { stripe: stripeOf(write, write.erasure, 0) }
+    const count = chunkCount(write)
+    for (let index = 0; index < count; index++) yield { id: chunkId(write.writeId, index), ...stripe }
+  }
+}
+
+function* inGroups<T>(items: Iterable<T>, size: number): Generator<readonly T[]> {
+  let group: T[] = []
+  for (const item of items) {
+    group.push(item)
+    if (group.length < size) continue
+    yield group
+    group = []
+  }
+  if (group.length > 0) yield group
 }

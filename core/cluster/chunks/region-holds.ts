@@ -44,19 +44,21 @@ export class RegionHolds {
     return this.#parts.caughtUp()
   }
 
-  /** UNAVAILABLE while a member does not answer, until it has been silent for an hour. */
-  async held(writeIds: readonly WriteId[]): Promise<readonly boolean[]> {
+  /** UNAVAILABLE while a member does not answer, until it has been silent for an hour; the signal's reason. */
+  async held(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]> {
     const held = writeIds.map(() => false)
     for (let start = 0; start < writeIds.length; start += idsAtOnce) {
       const some = writeIds.slice(start, start + idsAtOnce)
       const question = new Uint8Array(some.length * writeIdBytes)
       for (const [index, writeId] of some.entries()) question.set(writeId, index * writeIdBytes)
-      const answers = await this.#members.ask(this.#parts.members(), async (member) => {
-        const answer = await this.#parts.peers.request(member, holdsTopic, question, { deadlineMs })
+      const options = signal === undefined ? { deadlineMs } : { deadlineMs, signal }
+      const ask = async (member: string): Promise<Uint8Array> => {
+        const answer = await this.#parts.peers.request(member, holdsTopic, question, options)
         if (answer.length !== some.length)
           throw new StorageError('PROTOCOL_ERROR', 'an answer of another length')
         return answer
-      })
+      }
+      const answers = await this.#members.ask(this.#parts.members(), ask, signal)
       for (const answer of answers) {
         for (const [index, value] of answer.entries()) if (value !== 0) held[start + index] = true
       }

@@ -16,8 +16,13 @@ export class SilentMembers {
 
   /**
    * The answers of all who count. UNAVAILABLE names those who did not answer; those who have been silent for an hour are left out.
+   * The signal's reason when it aborts: a question that was not waited for makes nobody silent.
    */
-  async ask<T>(members: readonly string[], question: (member: string) => Promise<T>): Promise<readonly T[]> {
+  async ask<T>(
+    members: readonly string[],
+    question: (member: string) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<readonly T[]> {
     for (const member of this.#since.keys()) if (!members.includes(member)) this.#since.delete(member)
     const silent: string[] = []
     let cause: unknown
@@ -28,6 +33,7 @@ export class SilentMembers {
           this.#since.delete(member)
           return [answer]
         } catch (error) {
+          signal?.throwIfAborted()
           const nowMs = this.#clock.monotonic()
           const sinceMs = this.#since.get(member) ?? nowMs
           this.#since.set(member, sinceMs)

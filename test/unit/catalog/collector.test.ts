@@ -254,3 +254,39 @@ test('collection keeps to its rate and stops when told', async (t) => {
   assert.deepEqual(slept, [1000, 1000], '16 chunks each second')
   assert.equal(catalog.stats().garbageWrites, 1)
 })
+
+test('bodies of one chunk are freed side by side, and a slow store does not hold up who stops it', async (t) => {
+  const { catalog, chunks, put, writes } = await fixture(t)
+  for (let at = 0; at <= 64; at++) await put('a', 10)
+  const deleting = { now: 0, most: 0, done: 0 }
+  const finish: (() => void)[] = []
+  const stop = new AbortController()
+  const collector = createCollector({
+    catalog,
+    writes,
+    clock: realEnvironment.clock,
+    chunks: {
+      list: (after, limit) => chunks.list(after, limit),
+      async delete(id) {
+        deleting.most = Math.max(deleting.most, ++deleting.now)
+        await new Promise<void>((resolve) => finish.push(resolve))
+        deleting.now--
+        deleting.done++
+        return chunks.delete(id)
+      },
+    },
+  })
+  const over = assert.rejects(collector.collect(stop.signal), { name: 'AbortError' })
+  for (let turn = 0; turn < 1000 && deleting.now < 16; turn++) {
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  stop.abort()
+  for (const resolve of finish.splice(0)) resolve()
+  for (let turn = 0; turn < 1000; turn++) {
+    await new Promise((resolve) => setImmediate(resolve))
+    for (const resolve of finish.splice(0)) resolve()
+  }
+  await over
+  assert.equal(deleting.most, 16)
+  assert.equal(deleting.done, 16, 'nothing more was begun')
+})

@@ -88,6 +88,18 @@ test('a node that does not answer holds everything up, for an hour', async () =>
   await rejectsWith('UNAVAILABLE', during(clock, holds.a.held([id])))
 })
 
+test('who stops asking does not wait for a node that is silent, nor count that as its silence', async () => {
+  const { clock, region, writes, holds } = pair()
+  const id = writes.a.begin()
+  region.silence('a', 'b')
+  const stop = new AbortController()
+  const asked = holds.a.held([id], stop.signal)
+  stop.abort(new Error('the node stops'))
+  await assert.rejects(asked, /the node stops/)
+  await clock.advance(3_600_000)
+  await rejectsWith('UNAVAILABLE', during(clock, holds.a.held([id])))
+})
+
 test('garbage that another node reads is kept, and an orphan goes when it was one for an hour', async () => {
   const { clock, writes, holds } = pair()
   const environment = fakeEnvironment(clock, 3)
