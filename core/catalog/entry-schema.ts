@@ -34,6 +34,7 @@ const configKind = z.enum([
   'ownership',
   'public-access-block',
   'request-payment',
+  'replication',
 ])
 const algorithm = z.enum(['CRC32', 'CRC32C', 'CRC64NVME', 'SHA1', 'SHA256'])
 const checksumType = z.enum(['FULL_OBJECT', 'COMPOSITE'])

@@ -25,6 +25,7 @@ const configKinds: readonly BucketConfigKind[] = [
   'ownership',
   'public-access-block',
   'request-payment',
+  'replication',
 ]
 /** The kind's byte in row keys: its place in the list, which only ever grows at the end. */
 export function configCode(kind: BucketConfigKind): number {

@@ -15,6 +15,7 @@ import { decodeEntry } from './entry.ts'
 import { numberKey, table } from './keys.ts'
 import { readMeta, writeMeta } from './meta.ts'
 import { backfill } from './replication/apply-backfill.ts'
+import { compareContent, sendRange } from './replication/apply-compare.ts'
 import { applyRemote, retryRemote, setCursor } from './replication/apply-remote.ts'
 import { acknowledgeOutbox, setReplication, startFullSync, trimOutbox } from './replication/apply-rule.ts'
 import { checkFence } from './replication/fence.ts'
@@ -145,6 +146,10 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return startFullSync(context, command)
     case 'backfill':
       return backfill(context, command)
+    case 'compare-content':
+      return compareContent(context, command)
+    case 'send-range':
+      return sendRange(context, command)
     case 'trim-outbox':
       return trimOutbox(context, command)
     default:

@@ -17,6 +17,10 @@ export function addReplicationCommands(program: Command, action: MakeAction): vo
     .option('--multi', 'clients may write in every region, not in this one alone')
     .option('--prefix <prefix>', 'only keys that begin with it', '')
     .option('--rpo <duration>', 'raise the alarm when a region lacks something older (default 60s)')
+    .option(
+      '--on-breach <what>',
+      "what happens beyond the objective: 'alert', or 'throttle': writers are slowed down, too",
+    )
     .action(action<ReplicateOptions>(async () => (await import('./replication.ts')).replicateBucket))
   replication
     .command('list')
@@ -26,6 +30,10 @@ export function addReplicationCommands(program: Command, action: MakeAction): vo
     .command('status')
     .description('how far behind each region is, and what waits')
     .action(action(async () => (await import('./replication.ts')).showReplication))
+  replication
+    .command('compare <bucket>')
+    .description('compare all copies with what is here, and repair what differs')
+    .action(action(async () => (await import('./replication.ts')).compareReplication))
   replication
     .command('retry <bucket>')
     .description('try again what could not be applied, dead letters too')

@@ -10,6 +10,7 @@ export interface ReplicateOptions extends GlobalOptions {
   readonly multi?: boolean
   readonly prefix: string
   readonly rpo?: string
+  readonly onBreach?: string
 }
 
 export async function replicateBucket(
@@ -24,9 +25,16 @@ export async function replicateBucket(
   const rpoMs = options.rpo === undefined ? 0 : parseDuration(options.rpo)
   if (rpoMs === undefined)
     throw new StorageError('INVALID_ARGUMENT', `--rpo: '${options.rpo}' is no duration`)
+  const { onBreach } = options
+  if (onBreach !== undefined && onBreach !== 'alert' && onBreach !== 'throttle') {
+    throw new StorageError('INVALID_ARGUMENT', `--on-breach: 'alert' or 'throttle', not '${onBreach}'`)
+  }
   using admin = await connect(terminal, options)
   const mode = options.multi === true ? 'multi' : 'single'
-  const report = await admin.replication.replicate({ bucket, mode, regions, prefix: options.prefix, rpoMs })
+  const report = await admin.replication.replicate({
+    ...{ bucket, mode, regions, prefix: options.prefix, rpoMs },
+    ...(onBreach === undefined ? {} : { onBreach }),
+  })
   if (options.json === true) terminal.out(`${JSON.stringify(report)}\n`)
   else terminal.out(`${bucket} is replicated to ${regions.join(', ')}; see 'pando replication status'\n`)
   return exitCodes.ok[0]
@@ -49,6 +57,21 @@ export async function showReplication(terminal: Terminal, options: GlobalOptions
   const report = await admin.replication.report()
   terminal.out(options.json === true ? `${JSON.stringify(report)}\n` : describeReplication(report))
   return exitCodes[report.every(isWell) ? 'ok' : 'findings'][0]
+}
+
+export async function compareReplication(
+  terminal: Terminal,
+  options: GlobalOptions,
+  bucket: string,
+): Promise<number> {
+  using admin = await connect(terminal, options)
+  const report = await admin.replication.compare(bucket)
+  terminal.out(
+    options.json === true
+      ? `${JSON.stringify(report)}\n`
+      : `the copies of ${bucket} are being compared; 'pando replication status' in their regions says when they agree\n`,
+  )
+  return exitCodes.ok[0]
 }
 
 export async function retryReplication(
@@ -82,7 +105,7 @@ export async function stopReplication(
 
 const isWell = ({ isBreached, outgoing, incoming }: BucketReplicationStatus): boolean =>
   !isBreached &&
-  outgoing.every(({ needsFullSync }) => !needsFullSync) &&
+  outgoing.every(({ needsFullSync, dead }) => !needsFullSync && dead === 0) &&
   incoming.every(({ retries }) => retries === 0)
 
 function ruleTable(report: ReplicationReport): string {
@@ -94,6 +117,7 @@ function ruleTable(report: ReplicationReport): string {
       { title: 'regions' },
       { title: 'prefix' },
       { title: 'rpo', align: 'right' },
+      { title: 'beyond' },
       { title: 'epoch', align: 'right' },
     ],
     report.map(({ bucket, rule }) => [
@@ -103,6 +127,7 @@ function ruleTable(report: ReplicationReport): string {
       rule.members.join(', '),
       rule.prefix,
       formatDuration(rule.rpoMs),
+      rule.onBreach === 'throttle' ? 'slow down writers' : 'alert',
       String(rule.epoch),
     ]),
   )
@@ -128,7 +153,7 @@ export function describeReplication(report: ReplicationReport): string {
         String(to.lagEntries),
         to.oldestUnshippedMs === 0 ? 'nothing' : formatDuration(to.oldestUnshippedMs),
         formatSize(one.bytesKept),
-        '',
+        to.dead === 0 ? '' : `${to.dead} dead there`,
         outgoingState(one, to),
       ]),
       ...one.incoming.map((from) => [
@@ -138,18 +163,37 @@ export function describeReplication(report: ReplicationReport): string {
         '',
         '',
         from.retries === 0 ? '' : `${from.retries}, ${from.dead} dead`,
-        from.synchronizing ? 'synchronizing in full' : from.heardMs < 0 ? 'not heard of yet' : 'following',
+        incomingState(from),
       ]),
     ]),
   )
 }
 
+function incomingState({
+  synchronizing,
+  heardMs,
+  agreedMs,
+  differences,
+}: BucketReplicationStatus['incoming'][number]): string {
+  if (synchronizing) return 'synchronizing in full'
+  const state = heardMs < 0 ? 'not heard of yet' : 'following'
+  const found = differences === 0 ? '' : `, ${differences} ranges differed`
+  return agreedMs === 0
+    ? `${state}${found}`
+    : `${state}${found}, the same at ${new Date(agreedMs).toISOString()}`
+}
+
 function outgoingState(
-  { rule, isBackfilling }: BucketReplicationStatus,
-  { needsFullSync, oldestUnshippedMs, lagEntries }: BucketReplicationStatus['outgoing'][number],
+  { rule }: BucketReplicationStatus,
+  {
+    needsFullSync,
+    oldestUnshippedMs,
+    lagEntries,
+    synchronizing,
+  }: BucketReplicationStatus['outgoing'][number],
 ): string {
   if (needsFullSync) return 'too far behind: must synchronize in full'
   if (oldestUnshippedMs > rule.rpoMs) return `behind the objective of ${formatDuration(rule.rpoMs)}`
-  if (isBackfilling) return 'synchronizing in full'
+  if (synchronizing) return 'synchronizing in full'
   return lagEntries === 0 ? 'even' : 'on its way'
 }

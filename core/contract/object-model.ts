@@ -27,6 +27,7 @@ export type BucketConfigKind =
   | 'ownership'
   | 'public-access-block'
   | 'request-payment'
+  | 'replication'
 
 /** 16 bytes: HLC (8, big-endian) | region (2) | random (6). Greater is newer. Shown base32hex, or `null`. */
 export type VersionId = Uint8Array

@@ -9,6 +9,10 @@ export interface OutgoingStatus {
   /** Age of the oldest entry that the region lacks, 0 for none: what would be lost with this region now. */
   readonly oldestUnshippedMs: number
   readonly needsFullSync: boolean
+  /** It has not yet got all that was there before it joined or fell behind. */
+  readonly synchronizing: boolean
+  /** Entries that it has given up; an operator of that region may have them tried again. */
+  readonly dead: number
 }
 
 export interface IncomingStatus {
@@ -22,6 +26,12 @@ export interface IncomingStatus {
   readonly retries: number
   readonly dead: number
   readonly synchronizing: boolean
+  /** Ranges of keys that were compared with that region, and how many of them differed and were asked for again. */
+  readonly comparedRanges: number
+  readonly differences: number
+  /** When all of the bucket was last found to be the same; 0: not yet. And the root of that comparison, hex. */
+  readonly agreedMs: number
+  readonly agreedRoot: string
 }
 
 export interface BucketReplicationStatus {
@@ -35,6 +45,9 @@ export interface BucketReplicationStatus {
   readonly isBackfilling: boolean
   readonly outgoing: readonly OutgoingStatus[]
   readonly incoming: readonly IncomingStatus[]
+  /** The last whole comparison of the copies with what is here; 0 and empty: none yet. */
+  readonly comparedMs: number
+  readonly comparedRoot: string
   /** Some region is further behind than the rule's objective. */
   readonly isBreached: boolean
 }
@@ -49,6 +62,8 @@ export interface ReplicateRequest {
   readonly prefix: string
   /** 0: the default, or what the rule says. */
   readonly rpoMs: number
+  /** Absent: as it is, or an alert. */
+  readonly onBreach?: 'alert' | 'throttle'
 }
 
 export interface ReplicationAdministration {
@@ -57,6 +72,8 @@ export interface ReplicationAdministration {
   replicate(request: ReplicateRequest): Promise<ReplicationReport>
   /** The copies stay, as buckets of their regions once they are taken off there, too. */
   stop(bucket: string): Promise<ReplicationReport>
+  /** Begins to compare the copies with what is here, unless that is under way; ranges that differ are repaired. NO_SUCH_REPLICATION. */
+  compare(bucket: string): Promise<ReplicationReport>
   /** Tries again what waits for a bucket, dead letters too. */
   retry(bucket: string): Promise<ReplicationReport>
 }

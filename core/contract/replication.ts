@@ -20,6 +20,8 @@ export interface ReplicationRule {
   readonly prefix: string
   /** Age of the oldest entry that a member lacks, above which an alert is raised, milliseconds. */
   readonly rpoMs: number
+  /** What happens beyond `rpoMs`: an alert alone (as when absent), or writers are slowed down as well. */
+  readonly onBreach?: 'alert' | 'throttle'
   /** A member that is further behind than this in age or bytes no longer holds the outbox: it has to synchronize in full. */
   readonly retentionMs: number
   readonly retentionBytes: number
@@ -79,6 +81,20 @@ export type ReplicatedChange =
       readonly through?: string
       readonly versions: readonly (readonly [key: string, versionId: VersionId])[]
       readonly purged: readonly (readonly [key: string, versionId: VersionId, isNull: boolean])[]
+      /** It came because a copy differed: a full synchronization does not end with it. */
+      readonly isRepair?: true
+    }
+  /**
+   * Of a comparison: a hash over the versions of a range of keys (as in `range`) that were made up to `before`, as they are at this
+   * place of the outbox. `root`, with the last range: the hash chain over the hashes of the whole pass.
+   */
+  | {
+      readonly type: 'digest'
+      readonly after: string
+      readonly through?: string
+      readonly before: EntryTime
+      readonly hash: Uint8Array
+      readonly root?: Uint8Array
     }
 
 export interface OutboxEntry {
@@ -117,6 +133,27 @@ export interface OutboxState {
   readonly backfill?: { readonly from: number; readonly after: string }
   /** Last entry of the last full synchronization; 0: none is complete. */
   readonly backfilledThrough: number
+  /** A comparison is under way: it has come to the key `after`. */
+  readonly comparing?: { readonly after: string; readonly root: Uint8Array }
+  /** A member has come back after a long time: what it has is to be compared. */
+  readonly isCompareDue?: true
+  /** The last comparison that came to its end. */
+  readonly compared?: ComparedPoint
+}
+
+/** The end of a comparison. */
+export interface ComparedPoint {
+  readonly lsn: number
+  /** By the clock of the region that says so. */
+  readonly ms: number
+  /** Over all versions of the bucket. */
+  readonly root: Uint8Array
+}
+
+/** A range of keys behind `after` up to and with `through`; absent: to the end. */
+export interface KeyRange {
+  readonly after: string
+  readonly through?: string
 }
 
 /** What the region of origin knows of a member. */
@@ -128,6 +165,8 @@ export interface MemberState {
   readonly acknowledgedTime: EntryTime
   /** It fell behind the retention, or is new: it takes up the outbox at the beginning of a full synchronization. */
   readonly needsFullSync: boolean
+  /** Entries that the member has given up by itself, ascending, at most `replicationLimits.deadTold`; absent: none. */
+  readonly dead?: readonly number[]
 }
 
 /** How far this region has come in the outbox of another. */
@@ -145,6 +184,22 @@ export interface CursorState {
   readonly dead: number
   /** A full synchronization is under way: the content is between two states. */
   readonly synchronizing: boolean
+  /** Absent until the source has compared something. */
+  readonly comparison?: ComparisonState
+}
+
+/** What comparisons with a source have found. */
+export interface ComparisonState {
+  /** Compared since the bucket follows the source, and how many of them differed. */
+  readonly ranges: number
+  readonly differences: number
+  /** Of the pass under way: the root so far, and whether every range could be compared. */
+  readonly root: Uint8Array
+  readonly isWhole: boolean
+  /** To be asked for again. */
+  readonly differing: readonly KeyRange[]
+  /** The last pass whose root was the same here. */
+  readonly agreed?: ComparedPoint
 }
 
 export interface RetryRecord {
@@ -177,10 +232,16 @@ export const replicationLimits = {
   retries: 10_000,
   /** Versions of one step of a full synchronization. */
   backfillVersions: 64,
+  /** Versions of one range of a comparison, unless one key has more. */
+  compareVersions: 256,
+  /** Ranges that differ and are asked for again at once. */
+  rangesAsked: 16,
   reasonChars: 500,
+  /** Dead letters that a member tells the source of; there may be more. */
+  deadTold: 256,
 } as const
 
-export type ReplicationStatus = 'pending' | 'completed' | 'replica'
+export type ReplicationStatus = 'pending' | 'completed' | 'failed' | 'replica'
 
 /** The reads of the catalog that replication needs, synchronous like all others. */
 export interface ReplicationReads {
@@ -201,7 +262,7 @@ export interface ReplicationReads {
   decode(bytes: Uint8Array): OutboxEntry
   /**
    * Of one version, the newest when none is named. `replica`: it was made in another region. Undefined: the bucket or the key is not
-   * replicated, or there is no such version.
+   * replicated, or there is no such version. `failed`: some member has given it up; an operator may have it tried again there.
    */
   status(bucketId: number, key: string, version?: VersionId | 'null'): ReplicationStatus | undefined
   /** Whether a version with this very id is here. */
@@ -229,7 +290,7 @@ export type ReplicationCommand =
       readonly after: number
       readonly entries: readonly PulledEntry[]
     }
-  /** One entry of the retry table was tried again: `layout` when its body is here, else `failure`. CONFLICT unless it is its key's first. */
+  /** One entry of the retry table was tried again: `layout` when its body is here, else `failure`. CONFLICT unless it is its key's first, where the order counts (`single`). */
   | {
       readonly type: 'retry-remote'
       readonly bucketId: number
@@ -246,18 +307,28 @@ export type ReplicationCommand =
       readonly logId: string
       readonly at: LogPoint
     }
-  /** A member says how far it has come. INVALID_ARGUMENT beyond the head. */
+  /** A member says how far it has come, and what it has given up. INVALID_ARGUMENT beyond the head. */
   | {
       readonly type: 'acknowledge-outbox'
       readonly bucketId: number
       readonly region: number
       readonly logId: string
       readonly lsn: number
+      readonly dead?: readonly number[]
     }
   /** A member cannot go on where it was: a full synchronization begins, unless one is under way that it can join. */
   | { readonly type: 'start-full-sync'; readonly bucketId: number; readonly region: number }
   /** The next step of a full synchronization. */
   | { readonly type: 'backfill'; readonly bucketId: number }
+  /** The next step of a comparison of the copies with what is here; begins one when none is under way. */
+  | { readonly type: 'compare-content'; readonly bucketId: number }
+  /** A copy differs in a range: writes it into the outbox again. */
+  | {
+      readonly type: 'send-range'
+      readonly bucketId: number
+      readonly after: string
+      readonly through?: string
+    }
   /** Removes what every member has, and what the retention says; bounded, `done: false` when there is more. */
   | { readonly type: 'trim-outbox'; readonly bucketId: number }
 
@@ -269,5 +340,7 @@ export interface ReplicationResults {
   'acknowledge-outbox': Record<string, never>
   'start-full-sync': Record<string, never>
   backfill: { readonly done: boolean }
+  'compare-content': { readonly done: boolean }
+  'send-range': Record<string, never>
   'trim-outbox': { readonly done: boolean; readonly dropped: readonly number[] }
 }

@@ -16,6 +16,8 @@ const request = z.object({
     .min(0)
     .max(30 * 86_400_000)
     .refine((value) => value === 0 || value >= 1000, 'one second or more'),
+  // The empty text is what a field has that was not set.
+  onBreach: z.enum(['', 'alert', 'throttle']),
 })
 
 interface ReplicationReply {
@@ -32,8 +34,12 @@ export function replicationMethods(
   const named = (message: unknown): string => parse(z.object({ bucket }), message).bucket
   return {
     GetReplication: () => reply(administration.report()),
-    ReplicateBucket: ({ message }) => reply(administration.replicate(parse(request, message))),
+    ReplicateBucket({ message }) {
+      const { onBreach, ...wanted } = parse(request, message)
+      return reply(administration.replicate(onBreach === '' ? wanted : { ...wanted, onBreach }))
+    },
     StopReplication: ({ message }) => reply(administration.stop(named(message))),
+    CompareReplication: ({ message }) => reply(administration.compare(named(message))),
     RetryReplication: ({ message }) => reply(administration.retry(named(message))),
   }
 }
@@ -47,6 +53,7 @@ export function createReplicationClient(
     report: () => buckets(call('GetReplication', {})),
     replicate: (wanted) => buckets(call('ReplicateBucket', wanted)),
     stop: (name) => buckets(call('StopReplication', { bucket: name })),
+    compare: (name) => buckets(call('CompareReplication', { bucket: name })),
     retry: (name) => buckets(call('RetryReplication', { bucket: name })),
   }
 }

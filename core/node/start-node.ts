@@ -263,6 +263,23 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const writes =
     cluster?.writes ?? registryModule.createWriteRegistry(environment, { afterMs: catalog.lastTimeMs() })
   const sealer = createSecretSealer(data.sealingKey, randomness)
+  const federation = federationModule.startFederation({
+    ...{ config, catalog, sealer, environment },
+    isCoordinator: () => cluster?.isCoordinator() ?? true,
+    log: log.child({ part: 'federation' }),
+  })
+  parts.push('tunnels to other regions', partDeadlineMs, () => federation.close())
+  registerTunnelMetrics(metrics.registry, () => federation.status())
+  const replication = replicationModule.startReplication({
+    ...{ config, catalog, chunks, writes, environment },
+    tunnels: federation,
+    joined: async () => (await federation.status()).peers,
+    registry: metrics.registry,
+    isCoordinator: () => cluster?.isCoordinator() ?? true,
+    log: log.child({ part: 'replication' }),
+  })
+  parts.push('replication', partDeadlineMs, () => replication.close())
+
   const gateway: Gateway = {
     catalog,
     chunks,
@@ -279,26 +296,11 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       maxConnections: config.s3.maxConnections,
     },
     ...(cluster === undefined ? {} : { erasure: cluster.erasure }),
+    replication: replication.gateway,
     credentials: createCredentialSource(data.rootKeys, catalog, sealer, (accessKeyId, error) =>
       log.error({ accessKeyId, err: error }, 'an access key cannot be used'),
     ),
   }
-
-  const federation = federationModule.startFederation({
-    ...{ config, catalog, sealer, environment },
-    isCoordinator: () => cluster?.isCoordinator() ?? true,
-    log: log.child({ part: 'federation' }),
-  })
-  parts.push('tunnels to other regions', partDeadlineMs, () => federation.close())
-  registerTunnelMetrics(metrics.registry, () => federation.status())
-  const replication = replicationModule.startReplication({
-    ...{ config, catalog, chunks, writes, environment },
-    tunnels: federation,
-    joined: async () => (await federation.status()).peers.map(({ regionId }) => regionId),
-    isCoordinator: () => cluster?.isCoordinator() ?? true,
-    log: log.child({ part: 'replication' }),
-  })
-  parts.push('replication', partDeadlineMs, () => replication.close())
 
   const maintenance = startMaintenance({
     ...{ config, catalog, chunks, writes, health, metrics, environment, log },

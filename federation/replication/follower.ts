@@ -17,6 +17,8 @@ export interface FollowerOptions extends FetchOptions {
   readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
   /** Versions whose bodies are on their way at once. */
   readonly fetchesAtOnce?: number
+  /** Told what went into the catalog: entries, and bytes of bodies that were fetched for them. */
+  readonly onApplied?: (source: number, entries: number, bodyBytes: number) => void
 }
 
 /** Bytes of bodies that go into the catalog with one entry: what has come is visible soon, and is not fetched twice after a crash. */
@@ -26,8 +28,10 @@ const firstRetryMs = 1_000
 const mostRetryMs = 5 * 60_000
 /** After this an entry is a dead letter: an operator has to look at it. */
 const deadAfterMs = 24 * 3_600_000
-/** Of the retry table, at once. */
+/** Rows of the retry table that are read at once. */
 const retryPage = 256
+/** Entries that one call tries again; what is due and left waits for the next. */
+const retriesAtOnce = 256
 
 /**
  * Follows the outbox of one bucket in another region: asks for what comes behind the cursor, fetches bodies, and hands both to
@@ -37,6 +41,8 @@ const retryPage = 256
 export class Follower {
   readonly bucket: string
   readonly source: number
+  /** What differs from the source was asked for again. */
+  hasAsked = false
   readonly #options: FollowerOptions
 
   constructor(options: FollowerOptions, bucket: string, source: number) {
@@ -60,7 +66,7 @@ export class Follower {
    * One question and what follows from its answer. True: there may be more. Rejects with path errors, and with what the catalog says;
    * nothing is lost by calling it again.
    */
-  async step(peer: PeerRegion, signal: AbortSignal): Promise<boolean> {
+  async step(peer: PeerRegion, signal: AbortSignal, mayAsk = true): Promise<boolean> {
     const bucketId = this.#bucketId()
     const { catalog } = this.#options
     const cursor = this.cursor()
@@ -71,6 +77,7 @@ export class Follower {
         logId: cursor?.logId ?? '',
         after: place,
         watermark: cursor?.watermark ?? 0,
+        dead: cursor === undefined || cursor.dead === 0 ? [] : this.#deadLetters(bucketId),
         limit: pullLimits.entries,
       },
       signal,
@@ -96,7 +103,22 @@ export class Follower {
       after += batch.length
     }
     // The answer to the last of them is the acknowledgement, which is worth a question of its own.
-    return reply.entries.length > 0
+    if (reply.entries.length > 0) return true
+    const ranges = cursor.comparison?.differing ?? []
+    if (ranges.length === 0 || this.hasAsked || !mayAsk) return false
+    this.hasAsked = true
+    await peer.repair({ bucket: this.bucket, ranges }, signal)
+    return true
+  }
+
+  /** The first that were given up: the source shows their versions as failed. */
+  #deadLetters(bucketId: number): readonly number[] {
+    const found: number[] = []
+    for (const { lsn, dead } of this.#waiting(bucketId)) {
+      if (found.length >= replicationLimits.deadTold) break
+      if (dead) found.push(lsn)
+    }
+    return found
   }
 
   /** As many entries as their bodies make a batch; at least one. */
@@ -144,6 +166,8 @@ export class Follower {
       await this.#options.catalog.submit({
         ...{ type: 'apply-remote', bucketId, source: this.source, logId, after, entries },
       })
+      const bodyBytes = fetched.reduce((sum, { layout }) => sum + layoutBytes(layout), 0)
+      this.#options.onApplied?.(this.source, entries.length, bodyBytes)
     } finally {
       for (const { settle } of fetched) settle()
     }
@@ -175,18 +199,31 @@ export class Follower {
   async retry(peer: PeerRegion, signal: AbortSignal, again: 'due' | 'all' = 'due'): Promise<boolean> {
     const bucketId = this.#bucketId()
     const { catalog, clock } = this.#options
-    const waiting = catalog.replication.retries(bucketId, this.source, 0, retryPage)
+    // Where several regions write, changes of a key stand for themselves; elsewhere what follows waits for the first.
+    const isOrdered = catalog.replication.rule(bucketId)?.mode !== 'multi'
     const keys = new Set<string>()
+    let tries = 0
     let applied = false
-    for (const retry of waiting) {
-      // Of a key, only the first: what follows waits for it.
-      const isFirst = !keys.has(retry.key)
+    for (const retry of this.#waiting(bucketId)) {
+      const isHeldUp = isOrdered && keys.has(retry.key)
       keys.add(retry.key)
-      if (!isFirst) continue
+      if (isHeldUp) continue
       if (again === 'due' && (retry.dead || retry.nextMs > clock.now())) continue
       if (await this.#retryOne(peer, bucketId, retry, signal)) applied = true
+      if (++tries >= retriesAtOnce && again === 'due') break
     }
     return applied
+  }
+
+  /** The whole retry table, which is bounded, page by page. */
+  *#waiting(bucketId: number): Generator<RetryRecord> {
+    for (let after = 0; ; ) {
+      const page = this.#options.catalog.replication.retries(bucketId, this.source, after, retryPage)
+      yield* page
+      const last = page.at(-1)
+      if (last === undefined || page.length < retryPage) return
+      after = last.lsn
+    }
   }
 
   async #retryOne(
@@ -219,6 +256,9 @@ export class Follower {
     }
   }
 }
+
+const layoutBytes = (layout: Layout): number =>
+  layout.kind === 'chunks' ? layout.extents.reduce((sum, { byteLength }) => sum + byteLength, 0) : 0
 
 const bodyBytesOf = (entry: OutboxEntry | undefined): number =>
   entry?.change.type === 'put' ? entry.change.version.byteLength : 0

@@ -1,5 +1,5 @@
 import type { WriteId } from '../../core/contract/ids.ts'
-import type { EntryTime, LogPoint, ReplicationRule } from '../../core/contract/replication.ts'
+import type { EntryTime, KeyRange, LogPoint, ReplicationRule } from '../../core/contract/replication.ts'
 
 /**
  * What a region asks another one for. The receiver asks, always: the other side keeps no more of it than how far it has come.
@@ -11,6 +11,7 @@ export interface PeerRegion {
   /** Buckets that the two regions share, ascending by name, behind `after`; at once unless nothing differs from `seen`. */
   offers(request: OffersRequest, signal: AbortSignal): Promise<OffersReply>
   pull(request: PullRequest, signal: AbortSignal): Promise<PullReply>
+  repair(request: RepairRequest, signal: AbortSignal): Promise<void>
   /** The bytes of a stored body from `offset` to its end, in pieces of at most 256 KiB. */
   body(request: BodyRequest, signal: AbortSignal): AsyncIterable<Uint8Array>
 }
@@ -44,6 +45,8 @@ export interface PullRequest {
   readonly after: LogPoint
   /** Everything up to here is applied and durable here. */
   readonly watermark: number
+  /** What this region has given up of it, ascending; not more than `replicationLimits.deadTold`. */
+  readonly dead: readonly number[]
   readonly limit: number
 }
 
@@ -57,6 +60,12 @@ export type PullReply =
     }
   /** What is asked for is not there: a full synchronization begins at this place. */
   | { readonly kind: 'start'; readonly logId: string; readonly at: LogPoint; readonly reason: string }
+
+/** Ranges of keys that were found to differ: the other region writes them into its outbox again. */
+export interface RepairRequest {
+  readonly bucket: string
+  readonly ranges: readonly KeyRange[]
+}
 
 export interface BodyRequest {
   readonly bucket: string

@@ -2,23 +2,30 @@ import { setMaxListeners } from 'node:events'
 import type { Catalog } from '../../core/contract/catalog.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { Logger } from '../../core/contract/logger.ts'
+import type { CursorState } from '../../core/contract/replication.ts'
 import type { ReplicationReport } from '../../core/contract/replication-admin.ts'
 import type { RegionTunnels } from '../../core/contract/tunnel.ts'
 import { acceptOffer } from './accept-offer.ts'
 import type { FetchOptions } from './fetch-version.ts'
-import { Follower } from './follower.ts'
+import { Follower, type FollowerOptions } from './follower.ts'
 import type { Offer, PeerRegion } from './peer.ts'
 import { replicationStatus, type SeenHead } from './status.ts'
 import { tendOutbox } from './tend-outbox.ts'
 import { TunnelPeer } from './tunnel-peer.ts'
 
-export interface ReplicatorOptions extends FetchOptions {
+export interface ReplicatorOptions extends FetchOptions, Pick<FollowerOptions, 'onApplied'> {
   readonly regionId: number
   readonly catalog: Pick<Catalog, 'bucket' | 'bucketById' | 'replication' | 'submit'>
   readonly tunnels: Pick<RegionTunnels, 'connected' | 'onChange' | 'open'>
   readonly log: Logger
   /** Whether this node does the work of its region now: one node pulls, any node answers. */
   isCoordinator(): boolean
+}
+
+/** What one region has taken over from another since the process began. */
+export interface Traffic {
+  entries: number
+  bytes: number
 }
 
 /** Buckets of one source that are followed at once. */
@@ -30,17 +37,27 @@ const tendMs = 250
 const lateEvery = 40
 const firstPauseMs = 200
 const mostPauseMs = 10_000
+const askAgainMs = 60_000
 
 /** The work of replication of one region: follows what others write, and looks after what it keeps for them. */
 export class Replicator {
   readonly #options: ReplicatorOptions
   readonly #stopping = new AbortController()
   readonly #peers = new Map<number, PeerWork>()
+  readonly #traffic = new Map<number, Traffic>()
   readonly #tending: Promise<void>
   readonly #unsubscribe: () => void
 
   constructor(options: ReplicatorOptions) {
-    this.#options = options
+    this.#options = {
+      ...options,
+      onApplied: (source, entries, bytes) => {
+        const traffic = this.#traffic.get(source) ?? { entries: 0, bytes: 0 }
+        traffic.entries += entries
+        traffic.bytes += bytes
+        this.#traffic.set(source, traffic)
+      },
+    }
     // Every fetch on its way listens to it: as many as buckets and bodies at once.
     setMaxListeners(0, this.#stopping.signal)
     this.#unsubscribe = options.tunnels.onChange(() => this.#meetPeers())
@@ -53,6 +70,10 @@ export class Replicator {
     return replicationStatus(catalog, clock.now(), regionId, (bucket, source) =>
       this.#peers.get(source)?.seen(bucket),
     )
+  }
+
+  traffic(): readonly ({ readonly source: number } & Readonly<Traffic>)[] {
+    return [...this.#traffic].map(([source, traffic]) => ({ source, ...traffic }))
   }
 
   /** Tries everything again that waits for one bucket, dead letters too; the number of entries that still wait. */
@@ -95,7 +116,7 @@ export class Replicator {
         for (const id of catalog.replication.ruledBuckets(0, Number.MAX_SAFE_INTEGER)) {
           if (catalog.replication.rule(id) === undefined) continue
           if (catalog.replication.outbox(id) === undefined) continue
-          await tendOutbox({ catalog, log }, id, round % lateEvery === 0)
+          await tendOutbox({ catalog, log, nowMs: () => clock.now() }, id, round % lateEvery === 0)
         }
       } catch (reason) {
         if (signal.aborted) return
@@ -104,6 +125,8 @@ export class Replicator {
     }
   }
 }
+
+const tellingOf = ({ watermark, dead }: CursorState): string => `${watermark}/${dead}`
 
 /** What this region does with one other: asks what it has, and follows it. */
 class PeerWork {
@@ -114,8 +137,9 @@ class PeerWork {
   readonly #peer: PeerRegion
   readonly #heads = new Map<string, SeenHead>()
   readonly #active = new Map<string, Promise<void>>()
-  /** What the other region has been told to be applied here. */
-  readonly #told = new Map<string, number>()
+  /** What the other region has been told: applied here, and given up here. */
+  readonly #told = new Map<string, string>()
+  readonly #asked = new Map<string, number>()
   readonly #pauses = new Map<string, { readonly until: number; readonly pauseMs: number }>()
 
   constructor(options: ReplicatorOptions, region: number, signal: AbortSignal) {
@@ -195,8 +219,9 @@ class PeerWork {
       cursor !== undefined &&
       cursor.logId === offer.log.id &&
       cursor.received.lsn >= offer.log.head &&
-      cursor.watermark === this.#told.get(bucket) &&
-      cursor.retries === cursor.dead
+      tellingOf(cursor) === this.#told.get(bucket) &&
+      cursor.retries === cursor.dead &&
+      ((cursor.comparison?.differing.length ?? 0) === 0 || !this.#mayAsk(bucket))
     if (!isEven) this.#follow(bucket)
   }
 
@@ -212,9 +237,10 @@ class PeerWork {
     try {
       let more = true
       while (more && !this.#signal.aborted) {
-        const watermark = follower.cursor()?.watermark
-        more = await follower.step(this.#peer, this.#signal)
-        if (watermark !== undefined) this.#told.set(bucket, watermark)
+        const cursor = follower.cursor()
+        more = await follower.step(this.#peer, this.#signal, this.#mayAsk(bucket))
+        if (follower.hasAsked) this.#asked.set(bucket, this.#options.clock.monotonic())
+        if (cursor !== undefined) this.#told.set(bucket, tellingOf(cursor))
       }
       await follower.retry(this.#peer, this.#signal)
       if ((follower.cursor()?.retries ?? 0) > 0) this.#pause(bucket)
@@ -225,6 +251,12 @@ class PeerWork {
       log.warn({ bucket, region: this.#region, err: error }, 'following a bucket was interrupted')
       this.#pause(bucket)
     }
+  }
+
+  /** For what differs: an answer that helps nothing is not asked for all the time. */
+  #mayAsk(bucket: string): boolean {
+    const asked = this.#asked.get(bucket)
+    return asked === undefined || this.#options.clock.monotonic() - asked > askAgainMs
   }
 
   #pause(bucket: string): void {

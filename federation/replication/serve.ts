@@ -77,6 +77,10 @@ async function answer(
       for (const bytes of entries) await writer.send(messageType.entry, bytes)
       break
     }
+    case 'repair':
+      await source.repair(regionId, request)
+      await writer.send(messageType.answer, encode({}))
+      break
     case 'body':
       for await (const piece of source.body(regionId, request, signal)) {
         await writer.send(messageType.piece, piece)

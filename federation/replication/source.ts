@@ -17,6 +17,7 @@ import {
   type PullReply,
   type PullRequest,
   pullLimits,
+  type RepairRequest,
 } from './peer.ts'
 
 export interface SourceOptions {
@@ -96,9 +97,16 @@ export class ReplicationSource {
     if (member === undefined) throw new StorageError('ACCESS_DENIED', `region ${peer} is no member`)
     const reason = member.needsFullSync ? 'it fell behind what is kept' : this.#cannotGoOn(bucket.id, request)
     if (reason !== undefined) return this.#start(bucket, peer, reason)
-    if (request.watermark > member.acknowledged) {
-      const { watermark: lsn, logId } = request
-      await catalog.submit({ type: 'acknowledge-outbox', bucketId: bucket.id, region: peer, logId, lsn })
+    const { watermark: lsn, logId, dead } = request
+    if (lsn > member.acknowledged || dead.join() !== (member.dead ?? []).join()) {
+      await catalog.submit({
+        type: 'acknowledge-outbox',
+        bucketId: bucket.id,
+        region: peer,
+        logId,
+        lsn,
+        dead,
+      })
     }
     const limit = Math.min(request.limit, pullLimits.entries)
     const rows = replication.entries(bucket.id, request.after.lsn, limit, pullLimits.bytes)
@@ -111,6 +119,15 @@ export class ReplicationSource {
       head: replication.outbox(bucket.id)?.head.lsn ?? last,
       chain: place.chain,
     }
+  }
+
+  /** As `pull`. */
+  async repair(peer: number, { bucket: name, ranges }: RepairRequest): Promise<void> {
+    const { catalog, log } = this.#options
+    const { bucket, rule } = this.#shared(peer, name)
+    if (!this.#isWritten(rule)) throw new StorageError('NO_SUCH_REPLICATION', 'nobody writes the bucket here')
+    log.warn({ bucket: name, region: peer, ranges: ranges.length }, 'a copy differs and is repaired')
+    for (const range of ranges) await catalog.submit({ type: 'send-range', bucketId: bucket.id, ...range })
   }
 
   #cannotGoOn(bucketId: number, { logId, after }: PullRequest): string | undefined {

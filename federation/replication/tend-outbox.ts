@@ -9,20 +9,30 @@ const stepsAtOnce = 32
 export interface TendOptions {
   readonly catalog: Pick<Catalog, 'bucketById' | 'replication' | 'submit'>
   readonly log: Logger
+  /** By this region's clock, as in `OutboxState.compared`. */
+  nowMs(): number
 }
+
+/** Between two comparisons of all copies with what is here. */
+const compareEveryMs = 6 * 3_600_000
+/** Ranges of a comparison that are written at once, a few hundred versions each. */
+const rangesAtOnce = 2
 
 /**
  * Looks after one outbox of this region: writes the next steps of a full synchronization as fast as members take them, forgets what
  * every member has, and lets go who holds up more than the retention allows. `isLate`: also ask for what only time brings about.
  */
 export async function tendOutbox(
-  { catalog, log }: TendOptions,
+  { catalog, log, nowMs }: TendOptions,
   bucketId: number,
   isLate: boolean,
 ): Promise<void> {
   const { replication } = catalog
   for (let step = 0; step < stepsAtOnce && mayBackfill(catalog, bucketId); step++) {
     await catalog.submit({ type: 'backfill', bucketId })
+  }
+  for (let step = 0; step < rangesAtOnce && mayCompare(catalog, bucketId, nowMs()); step++) {
+    await catalog.submit({ type: 'compare-content', bucketId })
   }
   for (let step = 0; step < stepsAtOnce; step++) {
     const outbox = replication.outbox(bucketId)
@@ -51,6 +61,21 @@ function leastAcknowledged(
       (least, { acknowledged, needsFullSync }) => (needsFullSync ? least : Math.min(least, acknowledged)),
       head,
     )
+}
+
+function mayCompare(catalog: Pick<Catalog, 'replication'>, bucketId: number, nowMs: number): boolean {
+  const outbox = catalog.replication.outbox(bucketId)
+  if (outbox === undefined || outbox.backfill !== undefined) return false
+  const ahead = outbox.head.lsn - leastAcknowledged(catalog, bucketId, outbox.head.lsn)
+  if (ahead >= mostBackfillAhead) return false
+  const { comparing, compared, isCompareDue, backfilledThrough } = outbox
+  if (comparing !== undefined) return true
+  const ageMs = nowMs - (compared?.ms ?? nowMs)
+  // A bucket that is written all the time is never even.
+  if (ahead > 0 && ageMs < 2 * compareEveryMs) return false
+  // What was synchronized in full is looked at soon; everything else from time to time.
+  const isNew = compared === undefined || compared.lsn < backfilledThrough
+  return isNew || isCompareDue === true || ageMs >= compareEveryMs
 }
 
 function mayBackfill(catalog: Pick<Catalog, 'replication'>, bucketId: number): boolean {

@@ -10,6 +10,7 @@ import {
   type PullReply,
   type PullRequest,
   pullLimits,
+  type RepairRequest,
 } from './peer.ts'
 import {
   decode,
@@ -65,6 +66,16 @@ export class TunnelPeer implements PeerRegion {
       while (entries.length < head.count) entries.push(await answer.next(messageType.entry))
       await answer.end()
       return { kind: 'entries', entries, head: head.head, chain: head.chain }
+    } finally {
+      answer.close()
+    }
+  }
+
+  async repair(request: RepairRequest, signal: AbortSignal): Promise<void> {
+    const answer = this.#ask({ kind: 'repair', ...request }, signal)
+    try {
+      await answer.next(messageType.answer)
+      await answer.end()
     } finally {
       answer.close()
     }

@@ -37,16 +37,19 @@ const name = z.string().min(1).max(255)
 const point = z.strictObject({ lsn: count, chain: bytes(32) })
 const logId = z.string().max(24)
 
-const rule = z.strictObject({
-  mode: z.enum(['single', 'multi']),
-  primary: region,
-  epoch: count.min(1),
-  members: z.array(region).min(2).max(replicationLimits.members),
-  prefix: z.string().max(1024),
-  rpoMs: count.min(1000),
-  retentionMs: count.min(1000),
-  retentionBytes: count.min(1024 * 1024),
-})
+const rule = z
+  .strictObject({
+    mode: z.enum(['single', 'multi']),
+    primary: region,
+    epoch: count.min(1),
+    members: z.array(region).min(2).max(replicationLimits.members),
+    prefix: z.string().max(1024),
+    rpoMs: count.min(1000),
+    onBreach: z.enum(['alert', 'throttle']).optional(),
+    retentionMs: count.min(1000),
+    retentionBytes: count.min(1024 * 1024),
+  })
+  .transform(({ onBreach, ...told }) => (onBreach === undefined ? told : { ...told, onBreach }))
 
 export const requestSchema = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -61,7 +64,19 @@ export const requestSchema = z.discriminatedUnion('kind', [
     logId,
     after: point,
     watermark: count,
+    dead: z.array(count.min(1)).max(replicationLimits.deadTold),
     limit: count.min(1),
+  }),
+  z.strictObject({
+    kind: z.literal('repair'),
+    bucket: name,
+    ranges: z
+      .array(
+        z
+          .strictObject({ after: z.string().max(1024), through: z.string().min(1).max(1024).optional() })
+          .transform(({ after, through }) => (through === undefined ? { after } : { after, through })),
+      )
+      .max(replicationLimits.rangesAsked),
   }),
   z.strictObject({ kind: z.literal('body'), bucket: name, writeId: bytes(writeIdBytes), offset: count }),
 ])

@@ -10,5 +10,6 @@ export const noReplication: ReplicationAdministration = {
   report: refuse,
   replicate: refuse,
   stop: refuse,
+  compare: refuse,
   retry: refuse,
 }

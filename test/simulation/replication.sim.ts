@@ -11,6 +11,7 @@ import { Follower } from '../../federation/replication/follower.ts'
 import type { PeerRegion, PullReply } from '../../federation/replication/peer.ts'
 import { tendOutbox } from '../../federation/replication/tend-outbox.ts'
 import { plainAttributes, putCommand } from '../kit/catalog-commands.ts'
+import { forgeChange } from '../kit/forged-change.ts'
 import { ruleOf } from '../kit/replicated-buckets.ts'
 import { isCrash } from './crashing-writer.ts'
 import { bucketName, chunkBytes, hex, SimulatedRegion } from './replicating-region.ts'
@@ -29,6 +30,8 @@ export interface ReplicationReport {
   readonly lost: number
   readonly fullSyncs: number
   readonly compared: number
+  /** Copies that were made to differ, and found out by a comparison. */
+  readonly repaired: number
 }
 
 const keys = ['a', 'b', 'c', 'd/e', 'f']
@@ -40,7 +43,7 @@ class World {
   nowMs = 0
   readonly regions: readonly SimulatedRegion[]
   readonly mode: ReplicationRule['mode']
-  readonly report = { operations: 0, applied: 0, crashes: 0, lost: 0, fullSyncs: 0, compared: 0 }
+  readonly report = { operations: 0, applied: 0, crashes: 0, lost: 0, fullSyncs: 0, compared: 0, repaired: 0 }
   rule: ReplicationRule
   isHealed = false
   #bodies = 0
@@ -243,6 +246,11 @@ class World {
         if (isLost(0.05)) lost()
         return isLost(0.05) ? this.late(request.bucket, reply) : reply
       },
+      repair: async (request) => {
+        if (isLost(0.1)) lost()
+        await other.source.repair(asking.id, request)
+        if (isLost(0.1)) lost()
+      },
       async *body(request, stop) {
         for await (const piece of other.source.body(asking.id, request, stop)) {
           if (isLost(0.1)) lost()
@@ -274,7 +282,9 @@ class World {
     const { bucketId, catalog } = region
     if (bucketId === undefined || catalog.replication.outbox(bucketId) === undefined) return
     if (this.mode === 'single' && region !== this.primary) return
-    await this.crashing(region, () => tendOutbox({ catalog, log: silentLogger }, bucketId, true))
+    await this.crashing(region, () =>
+      tendOutbox({ catalog, log: silentLogger, nowMs: region.clock.now }, bucketId, true),
+    )
     region.note()
   }
 
@@ -339,6 +349,53 @@ class World {
     assert.fail('the regions do not come to an end')
   }
 
+  /** A copy loses a version without a word; comparing finds it and brings it back, and then the roots are the same. */
+  async damage(): Promise<void> {
+    const writers = this.mode === 'single' ? [this.primary] : this.regions
+    const source = this.random.pick(writers)
+    const copy = this.random.pick(this.regions.filter((region) => region !== source))
+    const bucketId = copy.bucketId ?? 0
+    // Where several regions write, what is young is not compared.
+    this.nowMs += 120_000
+    const { versions } = copy.catalog.listVersions(bucketId, {
+      ...{ prefix: '', delimiter: '', keyMarker: '', limit: 10_000 },
+    })
+    if (versions.length > 0 && this.mode === 'single') {
+      const { key, versionId, isNull } = this.random.pick(versions)
+      forgeChange({ tables: copy.tables.inner, catalog: copy.catalog }, bucketId, source.id, {
+        ...{ type: 'purge', key, versionId, isNull },
+      })
+      this.report.repaired++
+    }
+    for (let pass = 0; pass < 2; pass++) {
+      for (const writer of writers) {
+        while (!writer.catalog.run({ type: 'compare-content', bucketId: writer.bucketId ?? 0 }).done);
+        writer.note()
+      }
+      for (const writer of writers) {
+        for (const region of this.regions) {
+          if (region === writer) continue
+          const follower = this.followerOf(region, writer.id)
+          while (await follower.step(this.peer(region, writer), signal));
+          writer.note()
+        }
+      }
+    }
+    for (const writer of writers) {
+      const root = writer.catalog.replication.outbox(writer.bucketId ?? 0)?.compared?.root
+      for (const region of this.regions) {
+        if (region === writer) continue
+        const cursor = region.catalog.replication.cursor(region.bucketId ?? 0, writer.id)
+        const agreed = cursor?.comparison?.agreed?.root
+        assert.equal(
+          hex(agreed ?? new Uint8Array()),
+          hex(root ?? new Uint8Array(1)),
+          'the roots are the same',
+        )
+      }
+    }
+  }
+
   async check(): Promise<void> {
     const [first] = this.regions
     for (const region of this.regions) {
@@ -370,6 +427,8 @@ export async function simulateReplication(seed: number, steps: number): Promise<
     await world.start()
     for (let step = 0; step < steps; step++) await world.step()
     await world.heal()
+    await world.check()
+    await world.damage()
     await world.check()
   } catch (cause) {
     const again = `npm run simulate -- replication --seed ${seed} --steps ${steps}`

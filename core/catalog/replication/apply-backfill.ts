@@ -1,7 +1,7 @@
 import type { Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { ObjectSummary, VersionId } from '../../contract/object-model.ts'
-import { replicationLimits } from '../../contract/replication.ts'
+import { type KeyRange, replicationLimits } from '../../contract/replication.ts'
 import type { ApplyContext } from '../apply-context.ts'
 import { versionIdBytes } from '../hybrid-time.ts'
 import { findVersion } from '../key-versions.ts'
@@ -10,7 +10,7 @@ import { listVersions } from '../listing.ts'
 import { decodeObjectRow } from '../object-row.ts'
 import { rowKey, rowValue } from '../tables.ts'
 import { append, versionOf, writeOutboxState } from './outbox.ts'
-import { readOutboxState, readRule } from './rows.ts'
+import { readOutboxState, readRule, type StoredRule } from './rows.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
@@ -25,26 +25,17 @@ export function backfill(context: ApplyContext, { bucketId }: Of<'backfill'>): C
   const running = readOutboxState(context, bucketId)?.backfill
   if (rule === undefined || rule.isLeaving === true || running === undefined) return { done: true }
   const { after } = running
-  const { versions, through } = wholeKeys(context, bucketId, rule.prefix, after)
-  const changes = versions.map((summary) => {
-    const id = summary.isNull ? 'null' : summary.versionId
-    const place = findVersion(context, bucketId, encodeText(summary.key), id)
-    if (place === undefined)
-      throw new StorageError('CATALOG_CORRUPT', `${summary.key}: a version is listed only`)
-    const record = decodeObjectRow(summary.key, place.row)
-    return { type: 'put', key: summary.key, version: versionOf(context, record) } as const
-  })
+  const { versions, through } = wholeKeys(
+    context,
+    bucketId,
+    rule.prefix,
+    after,
+    replicationLimits.backfillVersions,
+  )
   if (after === '' && bucket.versioning !== 'off') {
     append(context, bucketId, rule, context.tick(), { type: 'versioning', state: bucket.versioning })
   }
-  for (const change of changes) append(context, bucketId, rule, context.tick(), change)
-  append(context, bucketId, rule, context.tick(), {
-    type: 'range',
-    after,
-    ...(through === undefined ? {} : { through }),
-    versions: changes.map(({ key, version }) => [key, version.versionId] as const),
-    purged: rule.mode === 'multi' ? tombstones(context, bucketId, after, through) : [],
-  })
+  appendRange(context, bucketId, rule, versions, through === undefined ? { after } : { after, through }, true)
   const state = readOutboxState(context, bucketId)
   if (state === undefined) throw new Error('an outbox that was written to is there')
   const { backfill: _, ...complete } = state
@@ -56,14 +47,41 @@ export function backfill(context: ApplyContext, { bucketId }: Of<'backfill'>): C
   return { done: through === undefined }
 }
 
+/** The versions of a range, and then that these are all. An error comes before the first write. */
+export function appendRange(
+  context: ApplyContext,
+  bucketId: number,
+  rule: StoredRule,
+  versions: readonly ObjectSummary[],
+  range: KeyRange,
+  isBackfill: boolean,
+): void {
+  const changes = versions.map((summary) => {
+    const id = summary.isNull ? 'null' : summary.versionId
+    const place = findVersion(context, bucketId, encodeText(summary.key), id)
+    if (place === undefined)
+      throw new StorageError('CATALOG_CORRUPT', `${summary.key}: a version is listed only`)
+    const record = decodeObjectRow(summary.key, place.row)
+    return { type: 'put', key: summary.key, version: versionOf(context, record) } as const
+  })
+  for (const change of changes) append(context, bucketId, rule, context.tick(), change)
+  append(context, bucketId, rule, context.tick(), {
+    type: 'range',
+    ...range,
+    versions: changes.map(({ key, version }) => [key, version.versionId] as const),
+    purged: rule.mode === 'multi' ? tombstones(context, bucketId, range.after, range.through) : [],
+    ...(isBackfill ? {} : { isRepair: true as const }),
+  })
+}
+
 /** All versions of the next keys, a bounded number unless one key has more. `through`: the last key, absent at the end. */
-function wholeKeys(
+export function wholeKeys(
   context: ApplyContext,
   bucketId: number,
   prefix: string,
   after: string,
+  limit: number,
 ): { versions: readonly ObjectSummary[]; through?: string } {
-  const limit = replicationLimits.backfillVersions
   const query = { prefix, delimiter: '', keyMarker: after, limit }
   const page = listVersions(context, bucketId, query)
   if (!page.truncated) return { versions: page.versions }
@@ -110,4 +128,32 @@ function tombstones(
     cursor.close()
   }
   return found
+}
+
+/** Versions of one page of `versionsWithin`. */
+const pageVersions = 256
+
+/** Every version of a range of keys, in the order of listings. */
+export function versionsWithin(
+  context: ApplyContext,
+  bucketId: number,
+  prefix: string,
+  after: string,
+  through: string | undefined,
+): ObjectSummary[] {
+  const found: ObjectSummary[] = []
+  let markers: { keyMarker: string; versionMarker?: VersionId | 'null' } = { keyMarker: after }
+  for (;;) {
+    const page = listVersions(context, bucketId, { prefix, delimiter: '', limit: pageVersions, ...markers })
+    for (const summary of page.versions) {
+      if (!isWithin(encodeText(summary.key), after, through)) return found
+      found.push(summary)
+    }
+    const { nextKeyMarker, nextVersionMarker } = page
+    if (!page.truncated || nextKeyMarker === undefined) return found
+    markers = {
+      keyMarker: nextKeyMarker,
+      ...(nextVersionMarker === undefined ? {} : { versionMarker: nextVersionMarker }),
+    }
+  }
 }

@@ -7,10 +7,9 @@ import { checkBody, putBody } from '../apply-objects.ts'
 import { readHybridTime, versionTimeMs } from '../hybrid-time.ts'
 import { findVersion, KeyVersions } from '../key-versions.ts'
 import { encodeText, table, tableKey } from '../keys.ts'
-import { listVersions } from '../listing.ts'
 import { decodeObjectRow, rowVersionId, type StoredObject } from '../object-row.ts'
 import { encodeGarbageRow } from '../rows.ts'
-import { isWithin } from './apply-backfill.ts'
+import { versionsWithin } from './apply-backfill.ts'
 import { bury, isBuried, isReplicatedKey } from './outbox.ts'
 import { compareTimes, readMember, type StoredRule } from './rows.ts'
 
@@ -49,6 +48,9 @@ export function applyChange(target: ChangeTarget, { change }: OutboxEntry, layou
       break
     case 'range':
       applyRange(target, change)
+      break
+    case 'digest':
+      // Changes nothing: what it says is compared where the cursor is.
       break
   }
 }
@@ -164,28 +166,4 @@ function isUnshipped(
   const id = Buffer.from(versionId)
   if (id.readUInt16BE(8) !== context.entry.regionId) return false
   return handedOver === undefined || compareTimes(readHybridTime(id, 0), handedOver) > 0
-}
-
-function versionsWithin(
-  context: ApplyContext,
-  bucketId: number,
-  prefix: string,
-  after: string,
-  through: string | undefined,
-): { key: string; versionId: VersionId }[] {
-  const found: { key: string; versionId: VersionId }[] = []
-  let markers: { keyMarker: string; versionMarker?: VersionId | 'null' } = { keyMarker: after }
-  for (;;) {
-    const page = listVersions(context, bucketId, { prefix, delimiter: '', limit: 1000, ...markers })
-    for (const { key, versionId } of page.versions) {
-      if (!isWithin(encodeText(key), after, through)) return found
-      found.push({ key, versionId })
-    }
-    const { nextKeyMarker, nextVersionMarker } = page
-    if (!page.truncated || nextKeyMarker === undefined) return found
-    markers = {
-      keyMarker: nextKeyMarker,
-      ...(nextVersionMarker === undefined ? {} : { versionMarker: nextVersionMarker }),
-    }
-  }
 }

@@ -10,6 +10,7 @@ import type { ApplyContext } from '../apply-context.ts'
 import { encodeText, successor } from '../keys.ts'
 import { rowKey } from '../tables.ts'
 import { applyChange, type ChangeTarget } from './apply-change.ts'
+import { compareRange, rangeCame } from './apply-compare.ts'
 import { decodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
 import { cursorKey, retryKey, retryOfKey } from './keys.ts'
 import { isWriter } from './outbox.ts'
@@ -170,19 +171,38 @@ function decodeAt(
 function applyPulled(target: Target, entry: OutboxEntry, pulled: PulledEntry): string | undefined {
   const { context } = target
   const { change } = entry
-  if ('key' in change && firstOfKey(target, change.key) !== undefined) {
+  // Where several regions write nothing depends on an order: versions are a set, and of two changes of one the later one lasts.
+  if (target.rule.mode === 'single' && 'key' in change && firstOfKey(target, change.key) !== undefined) {
     return 'an earlier change of the key waits'
   }
   if (pulled.failure !== undefined) return pulled.failure
   const outcome = context.unit(() => applyChange(contextOf(target), entry, pulled.layout))
   if (outcome instanceof StorageError) return outcome.message
   if (compareTimes(entry.time, context.meta.time) > 0) context.meta.time = entry.time
-  if (change.type === 'range' && change.through === undefined) {
-    target.cursor = { ...target.cursor, synchronizing: false }
-  }
+  target.cursor = cursorBehind(target, entry)
   // Entries fail each for itself: what follows must not count as part of this one.
   context.wrote = true
   return undefined
+}
+
+/** What the entry says of the bucket as a whole. */
+function cursorBehind(
+  { context, bucketId, rule, cursor }: Target,
+  { change, lsn }: OutboxEntry,
+): StoredCursor {
+  const { comparison, synchronizing, retries } = cursor
+  if (change.type === 'digest') {
+    const isComparable = !synchronizing && retries === 0
+    return {
+      ...cursor,
+      comparison: compareRange(context, bucketId, rule, change, comparison, lsn, isComparable),
+    }
+  }
+  if (change.type !== 'range') return cursor
+  if (change.isRepair === true) {
+    return comparison === undefined ? cursor : { ...cursor, comparison: rangeCame(comparison, change.after) }
+  }
+  return change.through === undefined ? { ...cursor, synchronizing: false } : cursor
 }
 
 function contextOf({ context, bucketId, source, rule }: Target): ChangeTarget {
@@ -239,7 +259,7 @@ export function retryRemote(
   // Done before, and the answer was lost.
   if (row === undefined) return { applied: false }
   const retry = decodeRetry(row)
-  if (firstOfKey(target, retry.key) !== lsn) {
+  if (target.rule.mode === 'single' && firstOfKey(target, retry.key) !== lsn) {
     throw new StorageError('CONFLICT', 'an earlier change of the key waits')
   }
   const outcome =

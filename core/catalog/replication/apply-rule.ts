@@ -25,6 +25,8 @@ type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
 /** Rows after which an entry leaves the rest to the next: the writer's thread serves others meanwhile. */
 const rowsAtOnce = 1000
+/** After an absence of this length a member's content is compared. */
+const longAwayMs = 10 * 60_000
 const noTime = { ms: 0, counter: 0 }
 
 const sameRule = (left: ReplicationRule, right: ReplicationRule): boolean =>
@@ -34,6 +36,7 @@ const sameRule = (left: ReplicationRule, right: ReplicationRule): boolean =>
   left.prefix === right.prefix &&
   left.members.join() === right.members.join() &&
   left.rpoMs === right.rpoMs &&
+  (left.onBreach ?? 'alert') === (right.onBreach ?? 'alert') &&
   left.retentionMs === right.retentionMs &&
   left.retentionBytes === right.retentionBytes
 
@@ -168,7 +171,7 @@ function ownOutbox(context: ApplyContext, bucketId: number) {
 
 export function acknowledgeOutbox(
   context: ApplyContext,
-  { bucketId, region, logId, lsn }: Of<'acknowledge-outbox'>,
+  { bucketId, region, logId, lsn, dead = [] }: Of<'acknowledge-outbox'>,
 ): CommandResult<Of<'acknowledge-outbox'>> {
   const { state } = ownOutbox(context, bucketId)
   const member = readMember(context, bucketId, region)
@@ -181,11 +184,26 @@ export function acknowledgeOutbox(
     )
   }
   // Late or repeated; and of a member that has to begin again, what it says of the time before does not count.
-  if (lsn <= member.acknowledged || member.needsFullSync) return {}
+  if (lsn < member.acknowledged || member.needsFullSync) return {}
+  if (lsn === member.acknowledged && dead.join() === (member.dead ?? []).join()) return {}
   const row = readOutboxRow(context, bucketId, lsn)
   const time = row === undefined ? member.acknowledgedTime : decodeOutboxEntry(row.bytes).time
-  putMember(context, bucketId, { ...member, acknowledged: lsn, acknowledgedTime: time })
+  if (lsn > member.acknowledged && isLongAgo(context, bucketId, member.acknowledged + 1)) {
+    writeOutboxState(context, bucketId, { ...state, isCompareDue: true })
+  }
+  const { dead: _, ...before } = member
+  putMember(context, bucketId, {
+    ...before,
+    acknowledged: lsn,
+    acknowledgedTime: time,
+    ...(dead.length === 0 ? {} : { dead }),
+  })
   return {}
+}
+
+function isLongAgo(context: ApplyContext, bucketId: number, lsn: number): boolean {
+  const row = readOutboxRow(context, bucketId, lsn)
+  return row !== undefined && decodeOutboxEntry(row.bytes).time.ms + longAwayMs < context.entry.nowMs
 }
 
 export function startFullSync(

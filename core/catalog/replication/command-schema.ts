@@ -16,6 +16,7 @@ const rule = z.strictObject({
   members: z.array(region).min(2).max(replicationLimits.members),
   prefix: z.string().max(1024),
   rpoMs: count.min(1000),
+  onBreach: z.enum(['alert', 'throttle']).optional(),
   retentionMs: count.min(1000),
   retentionBytes: count.min(1024 * 1024),
 })
@@ -62,9 +63,18 @@ export function replicationCommands<L extends z.ZodType>(layout: L) {
         chain: z.instanceof(Uint8Array).refine(({ length }) => length === chainBytes),
       }),
     }),
-    z.strictObject({ type: z.literal('acknowledge-outbox'), bucketId, region, logId, lsn: count }),
+    z.strictObject({
+      ...{ type: z.literal('acknowledge-outbox'), bucketId, region, logId, lsn: count },
+      dead: z.array(lsn).max(replicationLimits.deadTold).optional(),
+    }),
     z.strictObject({ type: z.literal('start-full-sync'), bucketId, region }),
     z.strictObject({ type: z.literal('backfill'), bucketId }),
+    z.strictObject({ type: z.literal('compare-content'), bucketId }),
+    z.strictObject({
+      ...{ type: z.literal('send-range'), bucketId },
+      after: z.string().max(1024),
+      through: z.string().min(1).max(1024).optional(),
+    }),
     z.strictObject({ type: z.literal('trim-outbox'), bucketId }),
   ] as const
 }

@@ -87,6 +87,15 @@ const change = z.discriminatedUnion('type', [
     through: key.optional(),
     versions: z.array(z.tuple([key, versionId])),
     purged: z.array(z.tuple([key, versionId, z.boolean()])),
+    isRepair: z.literal(true).optional(),
+  }),
+  z.strictObject({
+    type: z.literal('digest'),
+    after: z.string().max(1024),
+    through: key.optional(),
+    before: z.strictObject({ ms: count, counter: z.int().min(0).max(0xffff) }),
+    hash: sized(32),
+    root: sized(32).optional(),
   }),
 ])
 

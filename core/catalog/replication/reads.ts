@@ -124,5 +124,23 @@ function statusOf(
       acknowledged >= state.backfilledThrough &&
       compareTimes(acknowledgedTime, made) >= 0,
   )
-  return isEverywhere ? 'completed' : 'pending'
+  if (isEverywhere) return 'completed'
+  const lost = members.flatMap(({ dead = [] }) => dead)
+  return lost.some((lsn) => isOf(reader, bucketId, lsn, key, versionId)) ? 'failed' : 'pending'
+}
+
+/** Whether an entry, which is kept as long as a member has not applied it, is of this version. */
+function isOf(
+  reader: TableReader,
+  bucketId: number,
+  lsn: number,
+  key: string,
+  versionId: VersionId,
+): boolean {
+  const row = readOutboxRow(reader, bucketId, lsn)
+  if (row === undefined) return false
+  const { change } = decodeOutboxEntry(row.bytes)
+  if (change.type !== 'put' && change.type !== 'attributes') return false
+  const named = change.type === 'put' ? change.version.versionId : change.versionId
+  return change.key === key && Buffer.compare(named, versionId) === 0
 }

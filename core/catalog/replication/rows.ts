@@ -1,4 +1,5 @@
 import type {
+  ComparisonState,
   EntryTime,
   LogPoint,
   MemberState,
@@ -28,6 +29,7 @@ export interface StoredCursor {
   readonly retries: number
   readonly dead: number
   readonly synchronizing: boolean
+  readonly comparison?: ComparisonState
 }
 
 type Get = Pick<TableReader, 'get'>

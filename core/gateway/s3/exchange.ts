@@ -162,7 +162,7 @@ export class Exchange implements AdmissionRequest {
 
     if (request.bucketName !== undefined) await gateway.catalog.barrier()
     this.#enter(request, operation)
-    const wait = this.#takeTicket(request, operation)
+    const wait = this.#waits(request, operation)
     if (wait !== undefined) {
       await wait
       // While the request waited its bucket may have gone, or the right to it.
@@ -194,6 +194,21 @@ export class Exchange implements AdmissionRequest {
       if (this.#bucket === undefined && operation.bucketOptional !== true) throw noSuchBucket(name)
     }
     if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
+  }
+
+  /** For copies in other regions that are too far behind, and then for its turn; undefined: nothing to wait for. */
+  #waits(request: EdgeRequest, operation: Operation): Promise<void> | undefined {
+    const heldBackMs = this.#heldBackMs(operation)
+    if (heldBackMs === 0) return this.#takeTicket(request, operation)
+    const { clock } = this.#edge.gateway.environment
+    return clock.sleep(heldBackMs, request.signal).then(() => this.#takeTicket(request, operation))
+  }
+
+  #heldBackMs(operation: Operation): number {
+    if (this.#bucket?.replicated !== true) return 0
+    const kind = operationKind(operation.name)
+    if (kind !== 'write' && kind !== 'copy' && kind !== 'delete') return 0
+    return this.#edge.gateway.replication?.holdBackMs(this.#bucket.id) ?? 0
   }
 
   /** Asks to be served; a promise when there is a wait. SLOW_DOWN. */

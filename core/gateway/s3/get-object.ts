@@ -13,6 +13,7 @@ import {
   readConditions,
 } from './preconditions.ts'
 import { type ByteRange, parseRange } from './range.ts'
+import { replicationStatus } from './replication-operations.ts'
 import { bucketOf, keyOf, shownVersion, versionOf } from './resources.ts'
 import { formatVersionId } from './version-id.ts'
 
@@ -65,6 +66,8 @@ function readObject(context: OperationContext, withBody: boolean): S3Response {
   }
 
   const headers = objectHeaders(bucket, record)
+  const replicated = replicationStatus(gateway, bucket, record)
+  if (replicated !== undefined) headers['x-amz-replication-status'] = replicated
   const part = partOf(request, record)
   const header = rangeHeader(request, record)
   if (part !== undefined && header !== undefined) {

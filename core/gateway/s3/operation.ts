@@ -12,6 +12,7 @@ import type {
   ChecksumAlgorithm,
   Layout,
 } from '../../contract/object-model.ts'
+import type { ReplicationAdministration } from '../../contract/replication-admin.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 
 /**
@@ -154,6 +155,18 @@ export interface Gateway {
   readonly credentials: CredentialSource
   /** How the chunks of new objects of a storage class are kept; undefined: as copies. Absent: all as copies. */
   readonly erasure?: (storageClass: string) => ErasureScheme | undefined
+  /** Other regions; absent: there are none. */
+  readonly replication?: GatewayReplication
+}
+
+/** What requests need of the federation. */
+export interface GatewayReplication extends Pick<ReplicationAdministration, 'replicate' | 'stop'> {
+  /** Of this region. */
+  readonly regionId: number
+  /** Regions that this one is joined with. */
+  regions(): Promise<readonly { readonly regionId: number; readonly name: string }[]>
+  /** How long a write to the bucket is held back now, milliseconds: its copies are further behind than its rule allows. */
+  holdBackMs(bucketId: number): number
 }
 
 export interface GatewayConfig {

@@ -7,6 +7,7 @@ import { objectAttributesRoutes } from './object-attributes.ts'
 import { objectRoutes } from './object-routes.ts'
 import { policyRoutes } from './policy-operations.ts'
 import { postRoutes } from './post-object.ts'
+import { replicationRoutes } from './replication-operations.ts'
 import type { Route } from './route.ts'
 import { taggingRoutes } from './tagging.ts'
 import { unconfiguredRoutes } from './unconfigured.ts'
@@ -23,6 +24,7 @@ export const routes: readonly Route[] = [
   ...aclRoutes,
   ...corsRoutes,
   ...policyRoutes,
+  ...replicationRoutes,
   ...taggingRoutes,
   ...versioningRoutes,
   ...unconfiguredRoutes,

@@ -104,13 +104,6 @@ export const unconfiguredRoutes: readonly Route[] = [
     'The server side encryption configuration was not found',
   ),
   never(
-    'GetBucketReplication',
-    's3:GetReplicationConfiguration',
-    'replication',
-    'NO_SUCH_REPLICATION',
-    'The replication configuration was not found',
-  ),
-  never(
     'GetObjectLockConfiguration',
     's3:GetBucketObjectLockConfiguration',
     'object-lock',
@@ -163,7 +156,6 @@ export const unconfiguredRoutes: readonly Route[] = [
   ),
   deleteNothing('DeleteBucketLifecycle', 's3:PutLifecycleConfiguration', 'lifecycle'),
   deleteNothing('DeleteBucketEncryption', 's3:PutEncryptionConfiguration', 'encryption'),
-  deleteNothing('DeleteBucketReplication', 's3:PutReplicationConfiguration', 'replication'),
   deleteNothing('DeleteBucketWebsite', 's3:DeleteBucketWebsite', 'website'),
   { level: 'bucket', method: 'GET', subresource: 'requestPayment', operation: getRequestPayment },
   { level: 'bucket', method: 'PUT', subresource: 'requestPayment', operation: putRequestPayment },

@@ -1,4 +1,5 @@
 import { Replicator } from '../../../federation/replication/replicator.ts'
+import { RpoWatch } from '../../../federation/replication/rpo-watch.ts'
 import { serveReplication } from '../../../federation/replication/serve.ts'
 import { ReplicationSource } from '../../../federation/replication/source.ts'
 import type { Catalog } from '../../contract/catalog.ts'
@@ -12,9 +13,16 @@ import {
   defaultRpoMs,
   type ReplicationRule,
 } from '../../contract/replication.ts'
-import type { ReplicateRequest, ReplicationAdministration } from '../../contract/replication-admin.ts'
+import type {
+  ReplicateRequest,
+  ReplicationAdministration,
+  ReplicationReport,
+} from '../../contract/replication-admin.ts'
 import type { RegionTunnels } from '../../contract/tunnel.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
+import type { GatewayReplication } from '../../gateway/s3/operation.ts'
+import type { Registry } from '../../telemetry/metrics.ts'
+import { registerReplicationMetrics } from '../../telemetry/replication-metrics.ts'
 import type { NodeConfig } from '../config/schema.ts'
 
 export interface ReplicationParts {
@@ -24,13 +32,16 @@ export interface ReplicationParts {
   readonly writes: WriteRegistry
   readonly tunnels: RegionTunnels
   /** Regions that this one is joined with, connected or not. */
-  joined(): Promise<readonly number[]>
+  joined(): Promise<readonly { readonly regionId: number; readonly name: string }[]>
+  readonly registry: Registry
   isCoordinator(): boolean
   readonly environment: Environment
   readonly log: Logger
 }
 
 export interface RunningReplication extends ReplicationAdministration {
+  /** For the requests of clients. */
+  readonly gateway: GatewayReplication
   close(): Promise<void>
 }
 
@@ -46,26 +57,49 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
     chunkBytes: config.s3.chunkBytes,
     isCoordinator: parts.isCoordinator,
   })
+  const watch = new RpoWatch({ regionId, catalog, clock, log, isCoordinator: parts.isCoordinator })
+  registerReplicationMetrics(parts.registry, {
+    report: () => replicator.status(),
+    traffic: () => replicator.traffic(),
+    holdBackMs: (name) => watch.holdBackMs(catalog.bucket(name)?.id ?? 0),
+  })
   const stopping = new AbortController()
 
+  async function replicate(request: ReplicateRequest): Promise<ReplicationReport> {
+    const bucket = bucketOf(catalog, request.bucket)
+    await checkJoined(request.regions, parts)
+    const current = catalog.replication.rule(bucket.id)
+    const rule = nextRule(request, regionId, current, clock.now())
+    await catalog.submit({ type: 'set-replication', bucketId: bucket.id, rule })
+    return replicator.status()
+  }
+
+  async function stop(name: string): Promise<ReplicationReport> {
+    const { id } = bucketOf(catalog, name)
+    for (;;) {
+      const { done } = await catalog.submit({ type: 'set-replication', bucketId: id, rule: null })
+      if (done) return replicator.status()
+    }
+  }
+
   return {
-    report: async () => replicator.status(),
-
-    async replicate(request) {
-      const bucket = bucketOf(catalog, request.bucket)
-      await checkJoined(request.regions, parts)
-      const current = catalog.replication.rule(bucket.id)
-      const rule = nextRule(request, regionId, current)
-      await catalog.submit({ type: 'set-replication', bucketId: bucket.id, rule })
-      return replicator.status()
+    gateway: {
+      ...{ regionId, replicate, stop },
+      regions: parts.joined,
+      holdBackMs: (bucketId) => watch.holdBackMs(bucketId),
     },
+    report: async () => replicator.status(),
+    replicate,
+    stop,
 
-    async stop(name) {
+    async compare(name) {
       const { id } = bucketOf(catalog, name)
-      for (;;) {
-        const { done } = await catalog.submit({ type: 'set-replication', bucketId: id, rule: null })
-        if (done) return replicator.status()
+      const outbox = catalog.replication.outbox(id)
+      if (catalog.replication.rule(id) === undefined || outbox === undefined) {
+        throw new StorageError('NO_SUCH_REPLICATION', `'${name}' is not replicated from this region`)
       }
+      await catalog.submit({ type: 'compare-content', bucketId: id })
+      return replicator.status()
     },
 
     async retry(name) {
@@ -76,6 +110,7 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
     async close() {
       stopping.abort(new StorageError('CANCELLED', 'the node stops'))
       stopServing()
+      await watch.stop()
       await replicator.stop()
     },
   }
@@ -88,7 +123,7 @@ function bucketOf(catalog: Catalog, name: string) {
 }
 
 async function checkJoined(regions: readonly number[], { joined, config }: ReplicationParts): Promise<void> {
-  const known = await joined()
+  const known = (await joined()).map(({ regionId }) => regionId)
   for (const region of regions) {
     if (region === config.regionId) {
       throw new StorageError('INVALID_ARGUMENT', `region ${region} is this one: name the others`)
@@ -104,9 +139,10 @@ async function checkJoined(regions: readonly number[], { joined, config }: Repli
 
 /** What the operator asks for; what is not said stays as it is. */
 function nextRule(
-  { mode, regions, prefix, rpoMs }: ReplicateRequest,
+  { mode, regions, prefix, rpoMs, onBreach }: ReplicateRequest,
   here: number,
   current: ReplicationRule | undefined,
+  nowMs: number,
 ): ReplicationRule {
   const members = [...new Set([here, ...regions])].toSorted((left, right) => left - right)
   const primary = current?.primary ?? here
@@ -115,10 +151,13 @@ function nextRule(
       details: { PrimaryRegion: String(primary) },
     })
   }
+  const breach = onBreach ?? current?.onBreach ?? 'alert'
   return {
     ...{ mode, members, prefix, primary },
-    epoch: (current?.epoch ?? 0) + 1,
+    // A rule that was taken away here may still be in force elsewhere: the new one must be newer than it was.
+    epoch: current === undefined ? Math.max(1, Math.floor(nowMs / 1000)) : current.epoch + 1,
     rpoMs: rpoMs === 0 ? (current?.rpoMs ?? defaultRpoMs) : rpoMs,
+    ...(breach === 'alert' ? {} : { onBreach: breach }),
     retentionMs: current?.retentionMs ?? defaultRetentionMs,
     retentionBytes: current?.retentionBytes ?? defaultRetentionBytes,
   }

@@ -7,6 +7,7 @@ import { registerClusterMetrics } from '../../../core/telemetry/cluster-metrics.
 import { registerLinkMetrics } from '../../../core/telemetry/link-metrics.ts'
 import { createNodeMetrics } from '../../../core/telemetry/metrics.ts'
 import { registerPolicyMetrics } from '../../../core/telemetry/policy-metrics.ts'
+import { registerReplicationMetrics } from '../../../core/telemetry/replication-metrics.ts'
 import { createRequestTelemetry } from '../../../core/telemetry/request-telemetry.ts'
 import { registerTunnelMetrics } from '../../../core/telemetry/tunnel-metrics.ts'
 import { clusterSample, tunnelStatus } from '../../kit/metric-samples.ts'
@@ -27,6 +28,7 @@ function everyMetric() {
   registerLinkMetrics(registry, () => ({ links: [], listeners: [] }))
   registerClusterMetrics(registry, () => clusterSample)
   registerTunnelMetrics(registry, () => tunnelStatus)
+  registerReplicationMetrics(registry, { report: () => [], traffic: () => [], holdBackMs: () => 0 })
   return registry
 }
 
