@@ -16,6 +16,7 @@ export interface GlobalOptions {
   readonly data?: string
   readonly node?: string
   readonly endpoint?: string
+  readonly caFile?: string
   readonly json?: boolean
 }
 
@@ -39,9 +40,11 @@ export async function readConfig(terminal: Terminal, options: GlobalOptions): Pr
   const config = loadConfig({ file: { name, text }, environment, overrides })
   // The keys travel with the file, wherever it is copied to.
   const { keys, natsCredentials } = config.cluster
+  const { certFile, keyFile } = config.tls
   const beside = (file: string): string => (file === '' ? '' : resolve(dirname(path), file))
   return {
     ...config,
+    tls: { certFile: beside(certFile), keyFile: beside(keyFile) },
     cluster: { ...config.cluster, keys: beside(keys), natsCredentials: beside(natsCredentials) },
   }
 }
@@ -61,8 +64,14 @@ export async function connect(terminal: Terminal, options: GlobalOptions): Promi
         'over TCP the admin service wants the root key: set PANDO_ROOT_ACCESS_KEY and PANDO_ROOT_SECRET_KEY',
       )
     }
+    const isTls = address.startsWith('https://')
+    const target = {
+      kind: 'tcp',
+      address: address.replace(/^https?:\/\//, '').replace(/\/$/, ''),
+      keys,
+    } as const
     return connectAdmin({
-      target: { kind: 'tcp', address: address.replace(/^https?:\/\//, ''), keys },
+      target: isTls ? { ...target, tls: await trustOf(terminal, options) } : target,
       environment: realEnvironment,
     })
   }
@@ -75,6 +84,18 @@ export async function connect(terminal: Terminal, options: GlobalOptions): Promi
   })
 }
 
+/** Whom a certificate must come from: an authority of one's own, or one that this machine trusts. */
+async function trustOf(terminal: Terminal, options: GlobalOptions): Promise<{ readonly ca?: string }> {
+  const file = options.caFile ?? terminal.environment['PANDO_CA_FILE'] ?? ''
+  if (file === '') return {}
+  try {
+    return { ca: await readFile(resolve(terminal.workingDirectory, file), 'utf8') }
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new StorageError('INVALID_CONFIG', `--ca-file: cannot read it: ${reason}`, { cause: error })
+  }
+}
+
 function noNode(directory: string): StorageError {
   const reason = existsSync(directory)
     ? `no node is running on ${directory}`
@@ -85,7 +106,7 @@ function noNode(directory: string): StorageError {
 /** What to do next about an error, where there is something. */
 export function advice(error: StorageError): string | undefined {
   if (error.details['unreachable'] === 'true') {
-    return "is the node running? start it with 'pando up', or name another with --data DIRECTORY or --endpoint HOST:PORT"
+    return "is the node running? start it with 'pando up', or name another with --data DIRECTORY or --endpoint HOST:PORT (https://HOST:PORT when it has TLS)"
   }
   switch (error.code) {
     case 'UNAUTHENTICATED':

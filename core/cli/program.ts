@@ -33,7 +33,11 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     )
     .option(
       '-e, --endpoint <host:port>',
-      'admin service of another machine; needs the root key (also PANDO_ADMIN_ENDPOINT)',
+      'admin service of another machine, https://HOST:PORT with TLS; needs the root key (also PANDO_ADMIN_ENDPOINT)',
+    )
+    .option(
+      '--ca-file <file>',
+      'authority of the certificate at an https:// endpoint, when this machine does not trust it (also PANDO_CA_FILE)',
     )
     .option('--json', 'machine-readable output')
     .showHelpAfterError("(see 'pando --help')")

@@ -30,7 +30,13 @@ import { unreachable } from './unreachable.ts'
 /** Where the admin service is: the socket of a data directory, or an address with the root key. */
 export type AdminTarget =
   | { readonly kind: 'socket'; readonly path: string }
-  | { readonly kind: 'tcp'; readonly address: string; readonly keys: AdminKeys }
+  | {
+      readonly kind: 'tcp'
+      readonly address: string
+      readonly keys: AdminKeys
+      /** The node must show a certificate for the address, of this authority (PEM) or of one that the machine trusts. */
+      readonly tls?: { readonly ca?: string }
+    }
 
 export interface AdminClientOptions {
   readonly target: AdminTarget
@@ -83,7 +89,9 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
   }
   const client = new Client(
     target.kind === 'socket' ? `unix:${target.path}` : target.address,
-    credentials.createInsecure(),
+    target.kind === 'socket' || target.tls === undefined
+      ? credentials.createInsecure()
+      : credentials.createSsl(target.tls.ca === undefined ? null : Buffer.from(target.tls.ca)),
     // The admin service is on this machine or this network: never through a proxy of the environment.
     { 'grpc.enable_http_proxy': 0, 'grpc.service_config_disable_resolution': 1 },
   )
@@ -198,6 +206,15 @@ function toStorageError(error: ServiceError): StorageError {
   const [code] = error.metadata?.get('pando-code') ?? []
   if (typeof code === 'string' && isErrorCode(code)) {
     return new StorageError(code, error.details, { cause: error })
+  }
+  // A node is there, and it is not known whether it is the one that was meant.
+  if (error.code === status.UNAVAILABLE && /certificate|altnames/i.test(error.details)) {
+    const reason = error.details
+      .replace(/^.*Last error: (Error: )?/, '')
+      .replace(/\. Resolution note:.*$/, '')
+    return new StorageError('UNAVAILABLE', `the certificate of the node is not accepted: ${reason}`, {
+      cause: error,
+    })
   }
   if (error.code === status.UNAVAILABLE) {
     return new StorageError('UNAVAILABLE', 'no node answers', {

@@ -1,5 +1,6 @@
 import { chmod, rm } from 'node:fs/promises'
 import {
+  experimental,
   Metadata,
   Server,
   ServerCredentials,
@@ -15,6 +16,7 @@ import { errorCodes, StorageError } from '../contract/errors.ts'
 import type { FederationAdministration } from '../contract/federation.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { ReplicationAdministration } from '../contract/replication-admin.ts'
+import type { ServerIdentity, ServerIdentitySource } from '../contract/server-identity.ts'
 import type { AdminBackend } from './admin-backend.ts'
 import { type AdminKeys, createCallVerifier, sealForCall, unsealForCall } from './authentication.ts'
 import { type Call, parse, type Streaming, type Unary } from './call.ts'
@@ -48,6 +50,8 @@ export interface AdminServerOptions {
   readonly replication: ReplicationAdministration
   readonly keys: AdminKeys
   readonly listen: { readonly host: string; readonly port: number }
+  /** Absent: TCP callers sign their calls, and what they ask can be read on the way. */
+  readonly tls?: ServerIdentitySource | undefined
   /** Path of the unix socket; already short enough for the kernel. */
   readonly socketPath: string
   readonly clock: Clock
@@ -123,10 +127,14 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
   try {
     // A leftover of a killed process: the directory's lock says that nobody serves it.
     await rm(options.socketPath, { force: true })
-    await bind(local, `unix:${options.socketPath}`)
+    await bind(local, `unix:${options.socketPath}`, ServerCredentials.createInsecure())
     await chmod(options.socketPath, 0o600)
     const { host, port } = options.listen
-    const bound = await bind(tcp, host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`)
+    const bound = await bind(
+      tcp,
+      host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`,
+      options.tls === undefined ? ServerCredentials.createInsecure() : tlsCredentials(options.tls),
+    )
     return {
       host,
       port: bound,
@@ -272,13 +280,41 @@ function textOf(metadata: Metadata, name: string): string | undefined {
   return typeof value === 'string' ? value : undefined
 }
 
-function bind(server: Server, address: string): Promise<number> {
+function bind(server: Server, address: string, credentials: ServerCredentials): Promise<number> {
   return new Promise((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
+    server.bindAsync(address, credentials, (error, port) => {
       if (error === null) resolve(port)
       else reject(error)
     })
   })
+}
+
+/** Of an identity that may be replaced: gRPC asks for it when it begins to listen, and is told of the next ones. */
+function tlsCredentials(source: ServerIdentitySource): ServerCredentials {
+  type Provider = Parameters<typeof experimental.createCertificateProviderServerCredentials>[0]
+  type Listener = Parameters<Provider['addIdentityCertificateListener']>[0]
+  const updateOf = ({ certificate, key }: ServerIdentity): Parameters<Listener>[0] => ({
+    certificate: Buffer.from(certificate),
+    privateKey: Buffer.from(key),
+  })
+  const listening = new Map<Listener, () => void>()
+  const provider: Provider = {
+    addCaCertificateListener() {},
+    removeCaCertificateListener() {},
+    addIdentityCertificateListener(listener) {
+      listening.set(
+        listener,
+        source.onChange((identity) => listener(updateOf(identity))),
+      )
+      // Not in this turn: only behind it is the listener known to whom it tells.
+      queueMicrotask(() => listener(updateOf(source.current())))
+    },
+    removeIdentityCertificateListener(listener) {
+      listening.get(listener)?.()
+      listening.delete(listener)
+    },
+  }
+  return experimental.createCertificateProviderServerCredentials(provider, null, false)
 }
 
 async function drained(

@@ -20,6 +20,7 @@ import { createNodeAdmin } from './node-admin.ts'
 import { createNodeHealth } from './node-health.ts'
 import { startMaintenance } from './node-maintenance.ts'
 import { createCredentialSource, createSecretSealer } from './sealed-secrets.ts'
+import { openServerCertificate } from './server-certificate.ts'
 import { StopStack } from './stop-stack.ts'
 
 export interface NodeOptions {
@@ -136,6 +137,11 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   warnAboutExposure(config, log)
 
   const health = createNodeHealth(clock, version)
+  const certificate =
+    config.tls.certFile === ''
+      ? undefined
+      : await openServerCertificate({ files: config.tls, health, clock, log: log.child({ part: 'tls' }) })
+  parts.push('certificate', partDeadlineMs, async () => certificate?.stop())
   const sources: Parameters<typeof createNodeMetrics>[0] = {}
   const metrics = createNodeMetrics(sources, version)
   const requests = createRequestTelemetry(metrics.registry, log.child({ part: 's3' }))
@@ -310,6 +316,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
 
   const s3 = gatewayModule.createS3Server(gateway, {
     observer: requests,
+    tls: certificate,
     ...(config.qos.enabled ? { admission: qos.admission } : {}),
   })
   const s3Address = await bindListener(listeners.s3, config.s3.listen, () =>
@@ -318,7 +325,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   // The drain has its own time-out inside; the margin is for cutting what is left.
   parts.push('S3 endpoint', config.stop.drainTimeout + 2_000, () => s3.close(config.stop.drainTimeout))
 
-  const s3Endpoint = `http://${dialable({ host: config.s3.listen.host, port: s3Address.port })}`
+  const scheme = certificate === undefined ? 'http' : 'https'
+  const s3Endpoint = `${scheme}://${dialable({ host: config.s3.listen.host, port: s3Address.port })}`
   const consoleEndpoint = `http://${dialable(consoleServer.address)}`
   let inForce = config
   async function reloadConfig(): Promise<ReloadReport> {
@@ -328,10 +336,15 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
         'this node was started without a configuration that could be read again',
       )
     }
-    const done = reload(inForce, await options.readConfig(), (numbers) => qos.reconfigure(numbers))
+    const next = await options.readConfig()
+    const isNewCertificate = await certificate?.refresh()
+    const done = reload(inForce, next, (numbers) => qos.reconfigure(numbers))
     inForce = done.config
-    log.info({ ...done.report }, 'the configuration was read again')
-    return done.report
+    const report = isNewCertificate
+      ? { ...done.report, applied: [...done.report.applied, 'tls (files)'] }
+      : done.report
+    log.info({ ...report }, 'the configuration was read again')
+    return report
   }
   let adminEndpoint = ''
   const adminBackend = createNodeAdmin({
@@ -376,13 +389,15 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       replication,
       keys: data.rootKeys,
       listen: config.admin.listen,
+      tls: certificate,
       socketPath: data.sockets.address('admin.sock'),
       clock,
       log: log.child({ part: 'admin' }),
     }),
   )
   parts.push('admin service', partDeadlineMs, () => admin.close(2_000))
-  adminEndpoint = dialable({ host: config.admin.listen.host, port: admin.port })
+  const adminAddress = dialable({ host: config.admin.listen.host, port: admin.port })
+  adminEndpoint = certificate === undefined ? adminAddress : `https://${adminAddress}`
 
   parts.push('readiness', partDeadlineMs, async () => health.setState('stopping'))
   health.setState('ready')
@@ -417,13 +432,12 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
 
 /** Plain HTTP beyond this machine is a decision, not an accident. */
 function warnAboutExposure(config: NodeConfig, log: Logger): void {
-  const exposed = (['s3', 'admin', 'console'] as const).filter(
-    (name) => !isLoopback(config[name].listen.host),
-  )
+  const plain = config.tls.certFile === '' ? (['s3', 'admin', 'console'] as const) : (['console'] as const)
+  const exposed = plain.filter((name) => !isLoopback(config[name].listen.host))
   if (exposed.length > 0) {
     log.warn(
       { listeners: exposed },
-      'listening beyond this machine without TLS: put a TLS proxy in front, or keep the network private',
+      'listening beyond this machine without TLS: set tls.certFile and tls.keyFile, or keep the network private',
     )
   }
 }

@@ -1,8 +1,11 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import type { Admission } from '../../contract/admission.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { RequestObserver } from '../../contract/request-observer.ts'
+import type { ServerIdentity, ServerIdentitySource } from '../../contract/server-identity.ts'
 import { createAuthenticator } from './authenticate/sigv4.ts'
 import { createAuthorizer } from './authorize.ts'
 import { errorResponse } from './errors.ts'
@@ -15,6 +18,8 @@ export interface S3ServerHooks {
   readonly observer?: RequestObserver
   /** Asked after authorization and before the operation: says when the request may start, or sheds it. */
   readonly admission?: Admission
+  /** Absent: plain HTTP. */
+  readonly tls?: ServerIdentitySource | undefined
 }
 
 export interface S3Server {
@@ -28,6 +33,8 @@ export interface S3Server {
 const maxHeaderBytes = 16 * 1024
 const headersTimeoutMs = 20_000
 const keepAliveTimeoutMs = 75_000
+/** A client that does not finish its side of TLS by then holds a connection for nothing. */
+const handshakeTimeoutMs = 10_000
 /** Below this rate, over a whole idle time-out, a client holds more than it moves. */
 const minBytesPerSecond = 256
 
@@ -55,7 +62,7 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
     isClosing: () => closing,
   }
 
-  const server: Server = createServer({
+  const settings = {
     maxHeaderSize: maxHeaderBytes,
     headersTimeout: headersTimeoutMs,
     // A body has no deadline as a whole, only a least rate: 5 GiB over a thin link take as long as they take.
@@ -64,7 +71,8 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
     connectionsCheckingInterval: 5_000,
     noDelay: true,
     insecureHTTPParser: false,
-  })
+  }
+  const server: Server = hooks.tls === undefined ? createServer(settings) : openTls(settings, hooks.tls)
   server.maxConnections = gateway.config.maxConnections
   server.timeout = idleTimeoutMs
 
@@ -141,10 +149,31 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
   }
 }
 
+/** The same over TLS; connections that are made after the identity was replaced see the new one. */
+function openTls(settings: object, source: ServerIdentitySource): TlsServer {
+  const contextOf = ({ certificate, key }: ServerIdentity) => ({
+    cert: certificate,
+    key,
+    minVersion: 'TLSv1.2' as const,
+  })
+  const server = createTlsServer({
+    ...settings,
+    ...contextOf(source.current()),
+    handshakeTimeout: handshakeTimeoutMs,
+  })
+  const unfollow = source.onChange((identity) => server.setSecureContext(contextOf(identity)))
+  server.once('close', unfollow)
+  return server
+}
+
 /** Answers what node's parser refused: by then there is no request, only a socket. */
 function refuse(error: NodeJS.ErrnoException, socket: Socket, requestId: string): void {
+  const { code = '' } = error
+  // Whoever does not come as far as HTTP cannot be answered in it.
+  const isOfTls = socket instanceof TLSSocket && !code.startsWith('HPE_') && !code.startsWith('ERR_HTTP_')
   if (
-    error.code === 'ECONNRESET' ||
+    isOfTls ||
+    code === 'ECONNRESET' ||
     !socket.writable ||
     (socket.bytesWritten > 0 && hasAnswerInFlight(socket))
   ) {

@@ -4,6 +4,7 @@ import { policiesSection } from './policies-schema.ts'
 import { qosSection } from './qos-schema.ts'
 import { checkPeers, nodeName, peersSection, rpcSection } from './rpc-schema.ts'
 import { bdevList, checkStoreSection, spdkMemory } from './spdk-schema.ts'
+import { checkTls, tlsSection } from './tls-schema.ts'
 import { tunnelSection } from './tunnel-schema.ts'
 import { duration, listen, size } from './value-schemas.ts'
 
@@ -139,6 +140,7 @@ export const configSchema = z
       })
       .prefault({})
       .describe('Metrics and health.'),
+    tls: tlsSection,
     cluster: clusterSection,
     rpc: rpcSection,
     peers: peersSection,
@@ -171,6 +173,7 @@ export const configSchema = z
   })
   .superRefine(checkPeers)
   .superRefine(checkCluster)
+  .superRefine(checkTls)
   .describe('Configuration of a Pando node.')
 
 /** Validated, defaults filled in; sizes in bytes, durations in milliseconds. */
