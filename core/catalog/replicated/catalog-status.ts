@@ -28,6 +28,8 @@ export interface ReplicatedCatalogOptions {
   readonly log?: Logger
   /** Called once, when nothing can be written any more: the owner stops the node. */
   readonly onFailure?: (error: StorageError) => void
+  /** The device is full: why this node follows the log no further; undefined when it goes on. */
+  readonly onWait?: (reason: string | undefined) => void
   /** Newest entries kept for nodes that were away for a while; default 200,000. Beyond, they fetch a whole copy. */
   readonly retainEntries?: number
   readonly minFreeBytes?: number

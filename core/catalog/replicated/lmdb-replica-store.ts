@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Position } from '../../contract/ordered-log.ts'
 import { findAnswer } from '../dedupe.ts'
@@ -9,10 +10,10 @@ import { readMeta } from '../meta.ts'
 import { rowKey, rowValue, type TableReader, type Tables } from '../tables.ts'
 import { joinBytes, splitBytes } from '../writer-protocol.ts'
 import { newReplicaRow, type ReplicaRow } from './generation.ts'
+import { PatientWriter } from './patient-writer.ts'
 import type { AppliedRecord, FetchHeader } from './peer-messages.ts'
 import { readChain, readReplicaRow } from './replica-rows.ts'
 import type { AppliedEntry, ArrivedCopy, ReplicaChange, ReplicaStore } from './replica-store.ts'
-import { ReplicaWriter } from './replica-writer.ts'
 import type { ReplicaWriterState } from './replica-writer-protocol.ts'
 import { copyRows, readCopy } from './rows-copy.ts'
 import { currentState, newState, removeOtherStates, switchState } from './state-directory.ts'
@@ -23,6 +24,9 @@ export interface LmdbReplicaStoreOptions {
   readonly minFreeBytes: number
   /** For a directory that has none yet. */
   readonly incarnation: string
+  readonly clock: Clock
+  /** The device is full: why changes wait here; undefined when they do no more. */
+  readonly onWait?: ((reason: string | undefined) => void) | undefined
 }
 
 /** A moment of the rows; `users` keep it. */
@@ -34,7 +38,7 @@ interface Moment {
 
 interface OpenState {
   readonly name: string
-  readonly writer: ReplicaWriter
+  readonly writer: PatientWriter
   readonly tables: LmdbTables
 }
 
@@ -48,6 +52,7 @@ export class LmdbReplicaStore implements ReplicaStore {
   position: Position
   chain: Uint8Array
   isSpaceLow: boolean
+  waitsFor: string | undefined
   /** What readers may see; throws UNAVAILABLE while nothing is confirmed. */
   readonly shownTables: Tables
   private readonly options: LmdbReplicaStoreOptions
@@ -87,16 +92,22 @@ export class LmdbReplicaStore implements ReplicaStore {
     await mkdir(options.directory, { recursive: true })
     const name = await currentState(options.directory)
     await removeOtherStates(options.directory, name)
-    const state = openState(options, name)
+    let opened: LmdbReplicaStore | undefined
+    const onWait = (reason: string | undefined): void => {
+      if (opened !== undefined) opened.waitsFor = reason
+      options.onWait?.(reason)
+    }
+    const state = openState({ ...options, onWait }, name)
     try {
       // A change of nothing: the row is made where there is none.
-      const { state: opened } = await state.writer.ask({
+      const { state: first } = await state.writer.ask({
         type: 'change',
         records: [],
         entries: joinBytes([]),
         row: {},
       })
-      return new LmdbReplicaStore(options, state, opened)
+      opened = new LmdbReplicaStore({ ...options, onWait }, state, first)
+      return opened
     } catch (error) {
       await state.writer.close()
       await state.tables.close()
@@ -105,16 +116,15 @@ export class LmdbReplicaStore implements ReplicaStore {
   }
 
   async change({ records = [], row = {} }: ReplicaChange): Promise<readonly AppliedEntry[]> {
-    const entries = joinBytes(records.flatMap((record) => record.entries))
-    const before = this.position
-    const { state, applied, chains } = await this.state.writer.ask(
-      {
+    const { position: before, chain } = this
+    const { state, applied, chains } = await this.state.writer.change(
+      () => ({
         type: 'change',
         records: records.map((record) => [record.sequence, record.entries.length]),
-        entries,
+        entries: joinBytes(records.flatMap((record) => record.entries)),
         row,
-      },
-      [entries],
+      }),
+      { position: before, chain },
     )
     for (let at = 0; at * 32 < chains.byteLength; at++) {
       this.remember(before + 1 + at, new Uint8Array(chains.slice(at * 32, at * 32 + 32)))
@@ -249,6 +259,11 @@ export class LmdbReplicaStore implements ReplicaStore {
     return this.shown?.position
   }
 
+  /** A change that waits for room is rejected: CLOSED. */
+  giveUp(): void {
+    this.state.writer.giveUp()
+  }
+
   async close(): Promise<void> {
     if (this.isClosed) return
     this.isClosed = true
@@ -316,7 +331,8 @@ export class LmdbReplicaStore implements ReplicaStore {
 
 function openState(options: LmdbReplicaStoreOptions, name: string): OpenState {
   const directory = join(options.directory, name)
-  const { retainEntries, minFreeBytes, incarnation } = options
-  const writer = new ReplicaWriter({ directory, retainEntries, minFreeBytes, incarnation })
+  const { retainEntries, minFreeBytes, incarnation, clock, onWait = () => undefined } = options
+  const settings = { directory, retainEntries, minFreeBytes, incarnation }
+  const writer = new PatientWriter({ settings, clock, onWait })
   return { name, writer, tables: new LmdbTables({ directory }) }
 }

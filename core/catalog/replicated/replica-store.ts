@@ -25,7 +25,10 @@ export interface ReplicaStore {
   readonly position: Position
   readonly chain: Uint8Array
 
-  /** Resolves once durable. After a rejection nothing works any more: the owner stops the node. */
+  /** Why the change at hand does not come to an end (the device is full); absent or undefined: nothing is in its way. */
+  readonly waitsFor?: string | undefined
+
+  /** Resolves once durable, which may take until there is room. After a rejection nothing works any more: the owner stops the node. */
   change(change: ReplicaChange): Promise<readonly AppliedEntry[]>
 
   /** The chain at a position of the branch held; undefined when it is not known any more, or not yet. */

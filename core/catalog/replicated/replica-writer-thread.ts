@@ -147,7 +147,7 @@ port.on('message', (message: ToReplicaWriter) => {
     const { code, reason } = isFull(error)
       ? new StorageError(
           'INSUFFICIENT_STORAGE',
-          `no space is left for it in ${settings.directory}: make room and start the node again`,
+          `no space is left for it in ${settings.directory}: make room, and it goes on by itself`,
           { cause: error },
         )
       : StorageError.from(error)

@@ -58,6 +58,12 @@ export async function openReplicatedCatalog(
     retainEntries: options.retainEntries ?? defaultRetainEntries,
     minFreeBytes: options.minFreeBytes ?? defaultMinFreeBytes,
     incarnation: Buffer.from(made).toString('hex'),
+    clock: environment.clock,
+    onWait(reason) {
+      if (reason === undefined) logger.info({}, 'the catalog goes on: there is room again')
+      else logger.error({ reason }, 'the catalog waits for room')
+      options.onWait?.(reason)
+    },
   })
   const { reader } = store.shownTables
   const follow = new Set<() => void>()
@@ -115,7 +121,7 @@ export async function openReplicatedCatalog(
 
   async function propose<C extends Command>(command: C): Promise<CommandResult<C>> {
     checkInline(command, options.inlineBytes)
-    if (store.isSpaceLow && !isAllowedWhenFull(command)) {
+    if (store.waitsFor !== undefined || (store.isSpaceLow && !isAllowedWhenFull(command))) {
       throw new StorageError('INSUFFICIENT_STORAGE', 'the device of the catalog is full')
     }
     const own = ++sequence
@@ -195,6 +201,10 @@ export async function openReplicatedCatalog(
     },
     async barrier() {
       checkOpen()
+      // It could only be waited for until the deadline; another node answers at once.
+      if (store.waitsFor !== undefined) {
+        throw new StorageError('UNAVAILABLE', 'the catalog of this node waits for room on its device')
+      }
       await log.barrier()
     },
     async ready(signal) {
@@ -223,6 +233,7 @@ export async function openReplicatedCatalog(
     async close() {
       if (closed) return
       closed = true
+      store.giveUp()
       await log.close()
       for (const wake of follow) wake()
       await store.close()

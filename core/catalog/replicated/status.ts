@@ -27,6 +27,7 @@ export function describeReplica(replica: Replica, pendingEntries: number): Catal
     return { name, incarnation, position, generation: ballot.round, heardMsAgo }
   })
   const problems: string[] = []
+  if (store.waitsFor !== undefined) problems.push(store.waitsFor)
   if (replica.suspicion !== undefined) {
     problems.push(`the stream that orders the log is not trusted any more: ${replica.suspicion.reason}`)
   }

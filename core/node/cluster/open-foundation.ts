@@ -113,6 +113,10 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
     firstMap: (members) => firstMap(config, seats, members),
     log: log.child({ part: 'catalog' }),
     onFailure: options.onFailure,
+    onWait(reason) {
+      if (reason === undefined) options.health.clear('catalog')
+      else options.health.report('catalog', `writes are refused here: ${reason}`)
+    },
   })
   parts.push('catalog', deadlineMs, () => catalog.close())
   catalog.onClusterMap((map) => introductions.setMap(map))
