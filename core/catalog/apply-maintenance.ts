@@ -2,6 +2,7 @@ import type { Command, CommandResult } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { ApplyContext } from './apply-context.ts'
 import { encodeText, table, tableKey } from './keys.ts'
+import { checkLock } from './lock-rows.ts'
 import { decodeAccessKeyRow, encodeAccessKeyRow } from './rows.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
@@ -10,6 +11,7 @@ export const accessKeyKey = (accessKeyId: string): Uint8Array =>
   tableKey(table.accessKey, encodeText(accessKeyId))
 
 export function collected(context: ApplyContext, command: Of<'collected'>): CommandResult<Of<'collected'>> {
+  if (command.fence !== undefined) checkLock(context, command.fence)
   for (const writeId of command.writeIds) {
     const key = tableKey(table.garbage, writeId)
     if (context.get(key) === undefined) continue

@@ -3,6 +3,7 @@ import type { ChunkInfo, ChunkStore } from '../contract/chunk-store.ts'
 import type { Clock } from '../contract/clock.ts'
 import { type Stripe, stripeOf } from '../contract/erasure.ts'
 import { type ChunkId, chunkId, chunkOwner, type WriteId, writeIdTime } from '../contract/ids.ts'
+import type { LockFence } from '../contract/locks.ts'
 import { backgroundClass } from '../contract/qos.ts'
 import type { WriteRegistry } from '../contract/write-registry.ts'
 import { Pace } from './pace.ts'
@@ -21,6 +22,8 @@ export interface CollectorOptions {
   readonly orphanAgeMs?: number
   /** In a region of several nodes: what the others are doing with bodies. */
   readonly elsewhere?: WritesElsewhere
+  /** Where one of several nodes does it: asked before each batch; undefined: another one does. */
+  readonly fence?: () => Promise<LockFence | undefined>
 }
 
 /** What `WriteRegistry` says of this process, of the other nodes of the region. */
@@ -103,6 +106,8 @@ export function createCollector(options: CollectorOptions): Collector {
       const batch = catalog.garbage(garbageBatch, after)
       after = batch.at(-1)?.writeId
       if (after === undefined) return report
+      const fence = await options.fence?.()
+      if (options.fence !== undefined && fence === undefined) return report
       const held = await elsewhere?.held(
         batch.map(({ writeId }) => writeId),
         signal,
@@ -113,7 +118,8 @@ export function createCollector(options: CollectorOptions): Collector {
       report.pinned += batch.length - freed.length
       report.chunks += await deleteAll(chunksOf(freed), signal)
       if (freed.length > 0) {
-        await catalog.submit({ type: 'collected', writeIds: freed.map(({ writeId }) => writeId) })
+        const under = fence === undefined ? {} : { fence }
+        await catalog.submit({ type: 'collected', writeIds: freed.map(({ writeId }) => writeId), ...under })
       }
       report.writes += freed.length
     }

@@ -12,6 +12,7 @@ import { maxChunkBytes, placementGroupCount, writeIdBytes } from '../contract/id
 import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { federationRecord } from './federation-schema.ts'
 import { versionIdBytes } from './hybrid-time.ts'
+import { lockCommands, lockFence } from './lock-schema.ts'
 import { policyLimits } from './policy-rows.ts'
 import { replicationCommands } from './replication/command-schema.ts'
 
@@ -265,7 +266,7 @@ const command = z.discriminatedUnion('type', [
     preconditions: preconditions.optional(),
   }),
   z.strictObject({ type: z.literal('abort-upload'), ...upload }),
-  z.strictObject({ type: z.literal('collected'), writeIds: z.array(writeId) }),
+  z.strictObject({ type: z.literal('collected'), writeIds: z.array(writeId), fence: lockFence.optional() }),
   z.strictObject({
     type: z.literal('put-access-key'),
     record: z.strictObject({
@@ -296,6 +297,7 @@ const command = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('deploy-policies'), deployment }),
   z.strictObject({ type: z.literal('set-cluster-map'), map: clusterMap }),
   z.strictObject({ type: z.literal('set-federation'), record: federationRecord }),
+  ...lockCommands,
   ...replicationCommands(layout),
 ])
 

@@ -41,6 +41,8 @@ export const table = {
   clusterMap: 0x14,
   /** Keys, peers and invitations of the region: one row. */
   federation: 0x15,
+  /** [name] -> who has it, and since when */
+  lock: 0x16,
   /** [bucket] -> rule of replication */
   replication: 0x20,
   /** [bucket] -> where its outbox begins and ends */

@@ -9,6 +9,7 @@ import { readFederation } from './federation-row.ts'
 import { findVersion, newestVersion } from './key-versions.ts'
 import { after, bucketKey, encodeText, maxObjectKeyBytes, successor, table, tableKey } from './keys.ts'
 import { listObjects, listUploads, listVersions } from './listing.ts'
+import { createLockReads } from './lock-rows.ts'
 import { readMeta } from './meta.ts'
 import { decodeObjectRow } from './object-row.ts'
 import { readDeployment, readPackage, readPackageRows } from './policy-rows.ts'
@@ -83,6 +84,7 @@ export function createReads(tables: Tables): CatalogReads {
       })),
 
     replication: createReplicationReads(reader),
+    ...createLockReads(reader),
 
     lastTimeMs: () => readMeta(reader).time.ms,
     clusterMap: () => readClusterMap(reader),

@@ -17,6 +17,10 @@ const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
   'set-replication',
   'acknowledge-outbox',
   'trim-outbox',
+  // What gives space back is done under one.
+  'acquire-lock',
+  'renew-lock',
+  'release-lock',
 ])
 
 export const isAllowedWhenFull = ({ type }: Command): boolean => alwaysAllowed.has(type)

@@ -6,6 +6,7 @@ import { createBucket, deleteBucket, setBucketConfig, setVersioning } from './ap
 import { setClusterMap } from './apply-cluster.ts'
 import { ApplyContext } from './apply-context.ts'
 import { setFederation } from './apply-federation.ts'
+import { acquireLock, releaseLock, renewLock } from './apply-locks.ts'
 import { collected, putAccessKey, setAccessKeyEnabled } from './apply-maintenance.ts'
 import { deleteObjects, putObject, setObjectAcl, setObjectTags } from './apply-objects.ts'
 import { deployPolicies, putPolicyPackage } from './apply-policies.ts'
@@ -132,6 +133,12 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return setClusterMap(context, command)
     case 'set-federation':
       return setFederation(context, command)
+    case 'acquire-lock':
+      return acquireLock(context, command)
+    case 'renew-lock':
+      return renewLock(context, command)
+    case 'release-lock':
+      return releaseLock(context, command)
     case 'set-replication':
       return setReplication(context, command)
     case 'apply-remote':

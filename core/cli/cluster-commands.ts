@@ -30,6 +30,10 @@ export function addClusterCommands(program: Command, action: MakeAction): void {
       action<GlobalOptions & { watch?: boolean }>(async () => (await import('./cluster.ts')).showCluster),
     )
   cluster
+    .command('locks')
+    .description('which node does what only one of them does: locks with their fencing tokens')
+    .action(action(async () => (await import('./cluster.ts')).showLocks))
+  cluster
     .command('set')
     .description('change what holds for the whole region')
     .requiredOption('--replicas <count>', 'copies of each chunk')

@@ -5,7 +5,7 @@ import { formatDuration, formatSize } from '../node/config/quantities.ts'
 import type { ChangeOptions } from './cluster-options.ts'
 import { connect, type GlobalOptions } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
-import { facts, ProgressLine, type Terminal, table } from './terminal.ts'
+import { facts, formatTime, ProgressLine, type Terminal, table } from './terminal.ts'
 
 const watchIntervalMs = 1000
 
@@ -31,6 +31,35 @@ export async function listNodes(terminal: Terminal, options: GlobalOptions): Pro
   using admin = await connect(terminal, options)
   const report = await admin.cluster.report()
   terminal.out(options.json === true ? `${JSON.stringify(report.nodes)}\n` : nodeTable(report.nodes))
+  return exitCodes.ok[0]
+}
+
+/** Who does what only one node of the region does. */
+export async function showLocks(terminal: Terminal, options: GlobalOptions): Promise<number> {
+  using admin = await connect(terminal, options)
+  const locks = await admin.cluster.locks()
+  if (options.json === true) terminal.out(`${JSON.stringify(locks)}\n`)
+  else if (locks.length === 0) terminal.out('no lock is held\n')
+  else {
+    terminal.out(
+      table(
+        [
+          { title: 'lock' },
+          { title: 'owner' },
+          { title: 'token', align: 'right' },
+          { title: 'held since' },
+          { title: 'renewed' },
+        ],
+        locks.map(({ name, owner, token, givenMs, renewedMs }) => [
+          name,
+          owner,
+          String(token),
+          formatTime(givenMs),
+          formatTime(renewedMs),
+        ]),
+      ),
+    )
+  }
   return exitCodes.ok[0]
 }
 

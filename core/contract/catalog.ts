@@ -3,6 +3,7 @@ import type { ErasureScheme } from './erasure.ts'
 import type { StorageError } from './errors.ts'
 import type { FederationRecord } from './federation.ts'
 import type { WriteId } from './ids.ts'
+import type { LockCommand, LockFence, LockReads, LockResults } from './locks.ts'
 import type {
   AccessKeyRecord,
   AccountId,
@@ -26,7 +27,7 @@ import type { ReplicationCommand, ReplicationReads, ReplicationResults } from '.
  * preconditions are evaluated when the entry is applied, so that conditional writes are linearizable. `submit` resolves
  * once the entry is durable and applied, and rejects with the StorageError that the state machine answered.
  */
-export interface Catalog {
+export interface Catalog extends LockReads {
   submit<C extends Command>(command: C): Promise<CommandResult<C>>
 
   /** Linearizable read point: after it resolves, reads below see every write acknowledged before the call. */
@@ -246,8 +247,8 @@ export type Command =
       readonly key: string
       readonly uploadId: string
     }
-  /** The chunks of these garbage rows are gone from the store. */
-  | { readonly type: 'collected'; readonly writeIds: readonly WriteId[] }
+  /** The chunks of these garbage rows are gone from the store. CONFLICT when the lock under which that was done is another's now. */
+  | { readonly type: 'collected'; readonly writeIds: readonly WriteId[]; readonly fence?: LockFence }
   | { readonly type: 'put-access-key'; readonly record: AccessKeyRecord }
   | { readonly type: 'set-access-key-enabled'; readonly accessKeyId: string; readonly enabled: boolean }
   /**
@@ -267,9 +268,10 @@ export type Command =
   | { readonly type: 'set-cluster-map'; readonly map: ClusterMap }
   /** With whom the region is joined from this entry on. CONFLICT unless its epoch follows the one in force. */
   | { readonly type: 'set-federation'; readonly record: FederationRecord }
+  | LockCommand
   | ReplicationCommand
 
-interface ResultByType extends ReplicationResults {
+interface ResultByType extends ReplicationResults, LockResults {
   'create-bucket': BucketRecord
   'delete-bucket': { readonly deleted: boolean }
   'set-versioning': Record<string, never>

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { ClusterReport, NodeChange } from '../contract/cluster-report.ts'
+import type { LockRecord } from '../contract/locks.ts'
 import type { Unary } from './call.ts'
 import { parse } from './call.ts'
 
@@ -10,6 +11,8 @@ export interface ClusterBackend {
   changeNode(change: NodeChange): Promise<ClusterReport>
   removeNode(name: string, force: boolean): Promise<ClusterReport>
   setReplicas(replicas: number): Promise<ClusterReport>
+  /** Ascending by name. */
+  locks(): Promise<readonly LockRecord[]>
 }
 
 /** Rejections are as those of AdminClient. */
@@ -30,6 +33,7 @@ const optionalFields = ['state', 'weight', 'zone', 'rack'] as const
 export function clusterMethods(backend: ClusterBackend): Readonly<Record<string, Unary>> {
   return {
     GetCluster: () => backend.report(),
+    GetLocks: async () => ({ locks: await backend.locks() }),
     ChangeNode: ({ message }) => backend.changeNode(parse(changeRequest, withoutAbsent(message))),
     RemoveNode: ({ message }) => {
       const request = parse(z.object({ name, force: z.boolean() }), message)
@@ -53,5 +57,6 @@ export function createClusterClient(call: <T>(method: string, message: object) =
     changeNode: (change) => call('ChangeNode', change),
     removeNode: (node, force) => call('RemoveNode', { name: node, force }),
     setReplicas: (replicas) => call('SetReplicas', { replicas }),
+    locks: async () => (await call<{ locks: readonly LockRecord[] }>('GetLocks', {})).locks,
   }
 }

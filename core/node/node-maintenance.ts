@@ -5,6 +5,7 @@ import type { ChunkStore } from '../contract/chunk-store.ts'
 import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
 import { type ChunkId, chunkId } from '../contract/ids.ts'
+import type { LockFence } from '../contract/locks.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { WriteRegistry } from '../contract/write-registry.ts'
 import { report } from '../control/jobs.ts'
@@ -27,6 +28,8 @@ export interface MaintenanceParts {
     readonly elsewhere: WritesElsewhere
     /** What objects no longer need is freed everywhere by one node. */
     isCoordinator(): boolean
+    /** The lock under which it does so. `hold` answers undefined while another node has it. */
+    readonly collection: { hold(): Promise<LockFence | undefined>; release(): Promise<void> }
     /** Fetches a damaged chunk anew from another node. */
     replace(id: ChunkId): void
   }
@@ -55,7 +58,8 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
   const { region } = parts
   const elsewhere = region === undefined ? {} : { elsewhere: region.elsewhere }
   const inTurn = takeTurns()
-  const garbage = createCollector({ catalog, chunks, writes, clock, ...elsewhere })
+  const fence = region === undefined ? {} : { fence: () => region.collection.hold() }
+  const garbage = createCollector({ catalog, chunks, writes, clock, ...elsewhere, ...fence })
   const orphans =
     region === undefined
       ? garbage
@@ -64,7 +68,10 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
   let isScrubbing = false
 
   async function collectGarbage(signal: AbortSignal) {
-    if (region?.isCoordinator() === false) return { writes: 0, chunks: 0, pinned: 0 }
+    if (region?.isCoordinator() === false) {
+      await region.collection.release()
+      return { writes: 0, chunks: 0, pinned: 0 }
+    }
     const done = await inTurn(() => garbage.collect(signal))
     metrics.collectedWrites.inc(done.writes)
     metrics.collectedChunks.inc(done.chunks)

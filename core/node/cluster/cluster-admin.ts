@@ -7,7 +7,7 @@ import type { ClusterBackend } from '../../control/cluster-service.ts'
 import { replaced } from './map-upkeep.ts'
 
 export interface ClusterAdminParts {
-  readonly catalog: Pick<Catalog, 'barrier' | 'clusterMap' | 'submit'>
+  readonly catalog: Pick<Catalog, 'barrier' | 'clusterMap' | 'locks' | 'submit'>
   report(): Promise<ClusterReport>
   /** The map has been changed by hand. */
   onChange(): void
@@ -64,6 +64,10 @@ export function createClusterAdmin({ catalog, report, onChange }: ClusterAdminPa
         return changeMap(map, { nodes: map.nodes.filter((other) => other !== node) }, { force })
       }),
     setReplicas: (replicas) => change((map) => changeMap(map, { replicas })),
+    async locks() {
+      await catalog.barrier()
+      return catalog.locks()
+    },
   }
 }
 

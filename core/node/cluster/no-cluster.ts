@@ -37,5 +37,6 @@ export function noCluster(node: string): ClusterBackend {
     changeNode: refuse,
     removeNode: refuse,
     setReplicas: refuse,
+    locks: async () => [],
   }
 }

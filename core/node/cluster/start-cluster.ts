@@ -2,6 +2,7 @@ import type { WritesElsewhere } from '../../catalog/collector.ts'
 import { createWriteRegistry } from '../../catalog/write-registry.ts'
 import type { ClusterPeer } from '../../cluster/chunks/peers.ts'
 import { openRegionChunks } from '../../cluster/chunks/region-chunks.ts'
+import { RegionLock } from '../../cluster/locks/region-lock.ts'
 import { withStripes } from '../../cluster/placement/change-map.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
@@ -52,6 +53,8 @@ export interface RunningCluster {
   readonly elsewhere: WritesElsewhere
   /** Whether this node does what only one of the region does. */
   isCoordinator(): boolean
+  /** The lock under which garbage of the region is freed. */
+  readonly collection: Pick<RegionLock, 'hold' | 'release'>
   /** A chunk here is not what it was: it is fetched anew. */
   replace(id: ChunkId): void
   /** How the chunks of new objects of a storage class are kept. */
@@ -96,6 +99,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
     log,
   })
   parts.push('chunks of the region', deadlineMs, () => region.close())
+  const collection = new RegionLock({ catalog, name: 'collection', owner: config.node, clock })
   let hasArrived = false
   const upkeep = new Upkeep({
     catalog,
@@ -194,6 +198,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
     writes,
     elsewhere: region.elsewhere,
     isCoordinator,
+    collection,
     replace: (id) => region.repair.report({ id, node: config.node, problem: 'corrupt' }),
     erasure: (storageClass) => erasureOf(config.cluster, storageClass),
     backend: createClusterAdmin({ catalog, report, onChange: () => upkeep.wake() }),

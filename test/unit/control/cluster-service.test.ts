@@ -67,6 +67,8 @@ const clusterReport: ClusterReport = {
   },
 }
 
+const lock = { name: 'collection', owner: 'n1', token: 7, renewed: 2 ** 45, givenMs: 5, renewedMs: 6 }
+
 test('the report of a cluster and changes of its nodes go through the service as they are', async (t) => {
   const scratch = await mkdtemp(join(tmpdir(), 'pando-cluster-service-'))
   t.after(() => rm(scratch, { recursive: true, force: true }))
@@ -89,6 +91,7 @@ test('the report of a cluster and changes of its nodes go through the service as
         return clusterReport
       },
       setReplicas: async (replicas) => ({ ...clusterReport, replicas }),
+      locks: async () => [lock],
     },
     keys: { accessKeyId: 'PANDOROOT', secretKey: 'secret secret' },
     listen: { host: '127.0.0.1', port: 0 },
@@ -109,6 +112,7 @@ test('the report of a cluster and changes of its nodes go through the service as
   assert.deepEqual(removed, [['n2', true]])
   assert.equal((await admin.cluster.setReplicas(2)).replicas, 2)
   await assert.rejects(admin.cluster.setReplicas(6), { code: 'INVALID_ARGUMENT' })
+  assert.deepEqual(await admin.cluster.locks(), [lock])
   await assert.rejects(admin.cluster.changeNode({ name: '../n2' }), { code: 'INVALID_ARGUMENT' })
   await assert.rejects(admin.cluster.changeNode({ name: 'n2', weight: -1 }), { code: 'INVALID_ARGUMENT' })
 })
