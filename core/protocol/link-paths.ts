@@ -50,7 +50,7 @@ export interface LinkLimits {
   readonly connectTimeoutMs: number
 }
 
-const defaultLimits: LinkLimits = {
+export const defaultLimits: LinkLimits = {
   maxInFlight: 4096,
   tickMs: 1000,
   switchFloorMs: 5000,

@@ -4,6 +4,7 @@ import { domainsOf } from '../../../core/cluster/placement/domains.ts'
 import { arrangeGroups } from '../../../core/cluster/placement/placement.ts'
 import type { PlacementNode } from '../../../core/contract/cluster-map.ts'
 import { carryOver, loadsOf, movedCopies, type Shape, shapedNodes } from '../../kit/placement-load.ts'
+import { describeTraffic, regionTraffic } from '../../kit/region-traffic.ts'
 import { describeMachine, formatTable } from '../machine.ts'
 
 const replicas = 3
@@ -110,3 +111,6 @@ console.log(
     rows,
   ),
 )
+
+console.log('\nWhat a node sends while nobody asks it for anything, by the real encoders and intervals:\n')
+for (const count of [3, 5, 12, 100, 1000, 4096, 10_000]) console.log(describeTraffic(regionTraffic(count)))
