@@ -1,7 +1,15 @@
 import { banner } from './generate-host.ts'
-import { headerFlags } from './idl.ts'
+import { abiNames, headerFlags } from './idl.ts'
 import type { FieldSpec } from './idl-language.ts'
-import { type Layout, type PlacedField, type PlacedStruct, pascal, scalarBytes } from './layout.ts'
+import {
+  type Layout,
+  type PlacedField,
+  type PlacedHook,
+  type PlacedStruct,
+  pascal,
+  scalarBytes,
+} from './layout.ts'
+import { packedAnswer, packedFields } from './packed-answer.ts'
 
 /**
  * The author's side in AssemblyScript: a class for each struct, whose accessors are loads and stores at fixed offsets. An
@@ -17,12 +25,16 @@ export function generateAssembly(layout: Layout): string {
   const classes = hooks.flatMap((hook) => [
     inputClass(hook.input, header, hook.items),
     ...(hook.items ? [structClass(hook.items, 'item', hook.input.spec.name)] : []),
-    outputClass(hook.output, hook.outputItems, hook.input.spec.name),
+    outputClass(hook),
     ...(hook.outputItems ? [structClass(hook.outputItems, 'outputItem', hook.input.spec.name)] : []),
   ])
   return `${banner('//')}
 /** Value of the exported global \`pando_abi\`. */
 export const ABI_VERSION: i32 = ${(idl.major << 16) | idl.minor}
+
+/** What \`${abiNames.wants}\` is asked about; 0 = with this configuration nothing is ever decided there. */
+export namespace Hook {
+${hooks.map(({ spec }, at) => `  /** \`${spec.name}\` */\n  export const ${pascal(spec.name)}: i32 = ${at}\n`).join('')}}
 
 ${enums.join('\n')}
 ${classes.join('\n')}`
@@ -58,7 +70,9 @@ ${[...header.fields, ...input.fields].map((field) => accessors(field, 'input', i
 `
 }
 
-function outputClass(output: PlacedStruct, items: PlacedStruct | undefined, inputName: string): string {
+function outputClass(hook: PlacedHook): string {
+  const { output, outputItems: items } = hook
+  const inputName = hook.input.spec.name
   const item = items?.spec
   const at = item
     ? `
@@ -71,7 +85,52 @@ function outputClass(output: PlacedStruct, items: PlacedStruct | undefined, inpu
   return `/** ${output.spec.doc} */
 @unmanaged
 export class ${output.spec.name} {
-${output.fields.map((field) => accessors(field, 'output', inputName)).join('')}${at}}
+${output.fields.map((field) => accessors(field, 'output', inputName)).join('')}${at}${hook.spec.byValue === true ? answer(hook) : ''}}
+`
+}
+
+/** What a function that takes a brief question as parameters returns. */
+function answer(hook: PlacedHook): string {
+  const packed = packedFields(hook)
+  const inOrder = hook.output.fields.flatMap(
+    ({ spec }) => packed.find(({ field }) => field.spec === spec) ?? [],
+  )
+  const large = inOrder.flatMap(({ field: { spec }, below }) =>
+    below === 0 || below === 2 ** (8 * scalarBytes[spec.type]) ? [] : [`<u32>${spec.name} >= ${below}`],
+  )
+  const number = packed.flatMap(({ field: { spec }, below, shift }) =>
+    below === 0 ? [] : [shift === 0 ? `<i32>${spec.name}` : `(<i32>${spec.name} << ${shift})`],
+  )
+  const fractions = packed.filter(({ below }) => below === 0)
+  return `
+  /** What \`pando_${hook.spec.name}_brief\` returns: the decision as a number where it fits into one, which most do. */
+  @inline
+  answer(${inOrder.map(({ field: { spec } }) => `${spec.name}: ${spec.type}`).join(', ')}): i32 {
+    if (${large.join(' || ')}) {
+${inOrder.map(({ field: { spec } }) => `      this.${spec.name} = ${spec.name}\n`).join('')}      return 0
+    }
+    const packed: i32 = ${packedAnswer} | ${number.join(' | ')}
+${fractions
+  .map(
+    ({ field: { spec }, shift }) => `    if (${spec.name} == 0) return packed
+    this.${spec.name} = ${spec.name}
+    return packed | ${2 ** shift}
+`,
+  )
+  .join('')}${fractions.length === 0 ? '    return packed\n' : ''}  }
+
+  /** Writes the decision of such an answer here, for the hook itself; returns the hook's answer. */
+  unpack(answer: i32): i32 {
+    if (answer < ${packedAnswer}) return answer
+${packed
+  .map(({ field: { spec }, below, shift }) => {
+    const bits = `answer >> ${shift} & ${2 ** Math.ceil(Math.log2(Math.max(2, below))) - 1}`
+    return below === 0
+      ? `    if ((${bits}) == 0) this.${spec.name} = 0\n`
+      : `    this.${spec.name} = <${spec.type}>(${bits})\n`
+  })
+  .join('')}    return 0
+  }
 `
 }
 

@@ -1,8 +1,8 @@
-import { inputStores, spreadItems, wayName } from './generate-gates.ts'
+import { inputBytesOf, inputStores, spreadItems, wayName } from './generate-gates.ts'
 import { banner, readerParameters, views, writeItem } from './generate-host.ts'
 import { hookStatus } from './idl.ts'
 import { type Layout, type PlacedHook, pascal, placeBriefly } from './layout.ts'
-import { packedAnswer, packedFields } from './packed-answer.ts'
+import { packedAnswer, packedFields, packedLimit } from './packed-answer.ts'
 
 /**
  * The host's hot path, written out once for each hook. A function that five hooks share has one set of type feedback in V8, even as
@@ -21,7 +21,7 @@ import { occupy } from '../guest-door.ts'
 import type { HookPort } from '../guest-instance.ts'
 import { abstained, beginSample, forget, type HookRunner, invalid, refused, sampled, trapped } from '../hook-runner.ts'
 import { canaryBucket, compareShadow, type Serving } from '../serving-chain.ts'
-import { ${[...used(Object.keys(idl.enums).map((name) => `number${name}`)), ...names.map((name) => `read${name}Decision`), ...hooks.filter((hook) => packedFields(hook).length > 0).map(({ spec }) => `type ${pascal(spec.name)}Result`)].join(', ')} } from './policy-structs.ts'
+import { ${[...used(Object.keys(idl.enums).map((name) => `number${name}`)), ...names.map((name) => `read${name}Decision`), ...hooks.filter((hook) => packedFields(hook).length > 0).map(({ spec }) => `type ${pascal(spec.name)}Result`), ...hooks.filter(isKept).map(({ spec }) => `create${pascal(spec.name)}Result`)].join(', ')} } from './policy-structs.ts'
 
 ${bodies}`
 }
@@ -31,10 +31,10 @@ function calls(layout: Layout, hook: PlacedHook): string {
   const upper = pascal(name)
   return `/** Asks one version for \`${name}\`. Never throws. \`undefined\` = no decision: the next in the chain is asked. */
 export function ask${upper}(runner: HookRunner<'${name}'>, input: ${upper}Input): ${upper}Decision | undefined {
-  const { port, counters } = runner
+  const { port } = runner
   if (port === undefined) return undefined
-  const left = counters.left - 1
-  counters.left = left
+  const left = runner.left - 1
+  runner.left = left
   if (left === 0) return measure${upper}(runner, port, input)
   return port.briefGate === undefined ? ask${upper}Whole(runner, port, input) : ask${upper}Briefly(runner, port, input)
 }
@@ -50,7 +50,7 @@ function measure${upper}(runner: HookRunner<'${name}'>, port: HookPort, input: $
 
 ${question(layout, hook, false)}
 ${question(layout, hook, true)}
-${packedFields(hook).length > 0 ? `${unpack(hook)}\n${settle(hook)}\n` : ''}${decide(name, upper)}`
+${packedFields(hook).length > 0 ? `${unpack(hook)}\n${isKept(hook) ? `${keep(hook)}\n` : ''}${settle(hook)}\n` : ''}${decide(name, upper)}`
 }
 
 /** One call of the guest. */
@@ -71,9 +71,19 @@ function ask${upper}AfterAll(runner: HookRunner<'${name}'>, port: HookPort, inpu
   const askWhole = isBrief
     ? `if (status === ${hookStatus.askWhole}) return ask${upper}AfterAll(runner, port, input)\n      `
     : ''
+  const known = isKept(hook)
+    ? `    // Most decisions are one of a few: they are there, and nothing of them has to be written.
+    const packed = status ^ ${packedAnswer}
+    if (packed >>> 0 < ${packedLimit(packedFields(hook))}${fractionBits(hook) === 0 ? '' : ` && (packed & ${fractionBits(hook)}) === 0`}) {
+      counters.countReasonBelow(packed & ${reasonMask(hook)})
+      return runner.decisions[packed] ?? keep${upper}(runner, memory, packed)
+    }
+`
+    : ''
+  const counted = isKept(hook) ? 'counters' : 'runner.counters'
   const answer =
     packedFields(hook).length > 0
-      ? `    if (status < ${packedAnswer} || !unpack${upper}(${packedFields(hook).some(({ below }) => below === 0) ? 'memory, ' : ''}status${told(hook, 'input')}, result)) {
+      ? `${known}    if (${isKept(hook) ? 'packed' : `(status ^ ${packedAnswer})`} >>> 0 >= ${packedLimit(packedFields(hook))} || !unpack${upper}(${packedFields(hook).some(({ below }) => below === 0) ? 'memory, ' : ''}status${told(hook, 'input')}, result)) {
       ${askWhole}if (!settle${upper}(runner, memory, status)) return undefined
     }
 `
@@ -85,7 +95,7 @@ function ask${upper}AfterAll(runner: HookRunner<'${name}'>, port: HookPort, inpu
     if (problem !== undefined) return invalid(runner, problem)
 `
   return `${after}function ask${upper}${isBrief ? 'Briefly' : 'Whole'}(runner: HookRunner<'${name}'>, port: HookPort, input: ${upper}Input): ${upper}Decision | undefined {
-  const { seat, result } = runner
+  const { seat, result${isKept(hook) ? ', counters' : ''} } = runner
   try {
     const { memory } = port
     if (seat.occupant !== port) occupy(seat, port)
@@ -93,7 +103,36 @@ ${handOver(layout, hook, isBrief)}${answer}  } catch (reason) {
     trapped(runner, port, reason)
     return undefined
   }
-  runner.counters.countReason(result.reason)
+  ${counted}.countReason(result.reason)
+  return result
+}
+`
+}
+
+/** What fits into few numbers is made once for each of them. */
+const isKept = (hook: PlacedHook) => packedFields(hook).length > 0 && packedLimit(packedFields(hook)) <= 512
+
+/** Set when a fraction is not 0, which stands in memory then. */
+const fractionBits = (hook: PlacedHook) =>
+  packedFields(hook).reduce((bits, { below, shift }) => bits | (below === 0 ? 1 << shift : 0), 0)
+
+/** The reason is at the bottom. */
+function reasonMask(hook: PlacedHook): number {
+  const [first] = packedFields(hook)
+  if (first?.field.spec.name !== 'reason')
+    throw new Error(`the reason of ${hook.spec.name} is not at the bottom`)
+  return first.below - 1
+}
+
+function keep(hook: PlacedHook): string {
+  const { name } = hook.spec
+  const upper = pascal(name)
+  return `/** A decision that came for the first time. */
+function keep${upper}(runner: HookRunner<'${name}'>, ${fractionBits(hook) === 0 ? '_' : ''}memory: GuestMemory, packed: number): ${upper}Decision {
+  const result = create${upper}Result()
+  result.policy = runner.result.policy
+  unpack${upper}(${fractionBits(hook) === 0 ? '' : 'memory, '}packed, result)
+  runner.decisions[packed] = result
   return result
 }
 `
@@ -271,7 +310,7 @@ function handOver(layout: Layout, whole: PlacedHook, isBrief: boolean): string {
           '}',
         ]
       : []),
-    `const status = seat.doors.${wayName(hook, isBrief)}(${['seat.slot', 'memory.input', blobs ? 'blob' : spread ? String(whole.input.byteLength + spread.spec.most * spread.byteLength) : afterItems, 'memory.output', ...stored].join(', ')})`,
+    `const status = seat.doors.${wayName(hook, isBrief)}(${['seat.slot', 'memory.input', ...(inputBytesOf(whole, isBrief) === undefined ? [blobs ? 'blob' : afterItems] : []), 'memory.output', ...stored].join(', ')})`,
   ]
   return lines.map((line) => `    ${line}\n`).join('')
 }

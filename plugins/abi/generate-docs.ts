@@ -1,10 +1,12 @@
 import { abiBounds, abiNames } from './idl.ts'
 import type { FieldSpec } from './idl-language.ts'
 import { initialValue, type Layout, type PlacedStruct } from './layout.ts'
+import { type PackedField, packedAnswer, packedFields } from './packed-answer.ts'
 
 /** STRUCTS.md: the ABI for people who write a policy in a language that we ship no kit for. */
 export function generateDocs(layout: Layout): string {
   const { idl, header, hooks } = layout
+  const byValue = hooks.filter(({ spec }) => spec.byValue === true)
   return `# pando-policy/${idl.major}
 
 Written from [idl.ts](idl.ts) by the generator; see [README.md](README.md). Version ${idl.major}.${idl.minor}.
@@ -20,6 +22,7 @@ A policy is a core WebAssembly module of at most ${abiBounds.moduleBytes.toLocal
 | \`${abiNames.initialise}(ptr i32, len i32) -> i32\` | takes the configuration; below 0 = refused, and the old version goes on serving |
 | \`${abiNames.errorAddress}() -> i32\`, \`${abiNames.errorLength}() -> i32\` | optional: where the message of a refusal is, as UTF-8, and its length; at most ${abiBounds.errorBytes} bytes are read |
 | \`${abiNames.hookPrefix}HOOK(inPtr, inLen, outPtr, outLen i32) -> i32\` | one for each hook that it wants: 0 decided, 1 abstain (the next policy or the built-in decision), 2 to a brief question: ask the whole, below 0 error |
+| \`${abiNames.wants}(hook i32) -> i32\` | optional (since 1.2), asked once after \`${abiNames.initialise}\` for each hook (${hooks.map(({ spec }, at) => `${at} ${spec.name}`).join(', ')}): 0 = with this configuration it always abstains there, so it is not asked; a module that then decides all the same is refused |
 
 The configuration is JSON: \`{"settings": {...}, "classes": ["interactive", ...], "tenants": ["", ...], "buckets": ["", ...]}\`, at most
 ${abiBounds.configBytes >> 10} KiB. \`settings\` is the author's own; the lists give the names behind the indexes, index 0 of tenants and buckets
@@ -47,6 +50,17 @@ before 1.1 ask whole questions always.
 | hook | fields of a brief question |
 |---|---|
 ${hooks.map(({ spec }) => `| ${spec.name} | ${spec.brief.join(', ')} |\n`).join('')}
+## Brief questions by value
+
+${byValue.map(({ spec }) => `\`${spec.name}\``).join(' and ')} can be answered without structs (since 1.2). A module whose manifest names the hook in \`brief\` may export, besides
+\`pando_HOOK\`, a function \`pando_HOOK_brief\`: its parameters are the address of the output and the fields of the brief question, in the
+order of their offsets (numbers below 32 bits as i32, u64 as i64, of two items those of the first first). It answers what a hook answers, or the
+decision itself as a number: ${packedAnswer} plus the fields below, each times its factor. What does not fit, it writes to the output, which is
+preset as ever, and answers 0. Both functions have to decide alike: a module where they do not is refused. The kits have \`answer\` for it.
+
+| hook | in the number |
+|---|---|
+${byValue.map((hook) => `| ${hook.spec.name} | ${packedFields(hook).map(packedWords).join(', ')} |\n`).join('')}
 ## Enums
 
 ${Object.entries(idl.enums)
@@ -83,6 +97,11 @@ ${hook.outputItems ? `### ${hook.outputItems.spec.name}\n\n${hook.outputItems.sp
     .trimEnd()
     .concat('\n')
 }
+
+const packedWords = ({ field, below, shift }: PackedField) =>
+  below === 0
+    ? `whether ${field.spec.name} is another than 0 and stands in the output (${2 ** shift})`
+    : `${field.spec.name} below ${below} (times ${2 ** shift})`
 
 function table(placed: PlacedStruct, isOutput: boolean): string {
   const rows = placed.fields.map(({ spec, offset, since }) => {

@@ -25,6 +25,7 @@ export function generateGates(layout: Layout): string {
     layout.hooks.map((hook) => {
       const lines = [
         `fuel: ${hook.spec.fuel},`,
+        ...(inputBytesOf(hook, isBrief) === undefined ? [] : [`inputBytes: ${inputBytesOf(hook, isBrief)},`]),
         `outputBytes: ${hook.outputBytes},`,
         `input: ${listOf(inputStores(layout, hook, isBrief))},`,
         `output: ${listOf(hook.output.fields.flatMap(initialStores))},`,
@@ -36,7 +37,7 @@ export function generateGates(layout: Layout): string {
   const doors = layout.hooks.flatMap((hook) =>
     [false, true].map(
       (isBrief) =>
-        `  ${wayName(hook, isBrief)}(slot: number, input: number, inputBytes: number, output: number${typesOf(inputStores(layout, hook, isBrief))}): number\n`,
+        `  ${wayName(hook, isBrief)}(slot: number, input: number${inputBytesOf(hook, isBrief) === undefined ? ', inputBytes: number' : ''}, output: number${typesOf(inputStores(layout, hook, isBrief))}): number\n`,
     ),
   )
   return `${banner('//')}
@@ -95,6 +96,13 @@ export const wayName = ({ spec }: PlacedHook, isBrief: boolean) =>
 /** So few items are parameters of a brief question like all other fields: there are always as many of them. */
 export const spreadItems = (hook: PlacedHook, isBrief: boolean) =>
   isBrief && (hook.items?.spec.most ?? 3) <= 2 ? hook.items : undefined
+
+/** How long an input is that is always as long; undefined: it depends on the items. */
+export function inputBytesOf(hook: PlacedHook, isBrief: boolean): number | undefined {
+  const spread = spreadItems(hook, isBrief)
+  if (spread) return hook.input.byteLength + spread.spec.most * spread.byteLength
+  return hook.items === undefined ? hook.input.byteLength : undefined
+}
 
 /** Of header and input, and of items that are spread, in the order of their offsets. */
 export function inputStores(layout: Layout, whole: PlacedHook, isBrief: boolean): readonly Stored[] {

@@ -34,6 +34,11 @@ export interface HookSpec {
    * in `brief` is asked so; every other field is 0 then, and `askWhole` answers that it needs them.
    */
   readonly brief: readonly string[]
+  /**
+   * A brief question is numbers only, and its answer mostly one: a module may export a function besides the hook that takes the fields as
+   * parameters and gives the answer back as a number, with no struct in between (since 1.2).
+   */
+  readonly byValue?: true
   readonly items?: ItemsSpec
   /** Bytes behind the items, which blob fields point into. */
   readonly inputBlobBytes?: number

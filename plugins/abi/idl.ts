@@ -34,7 +34,7 @@ const mebibyte = 1 << 20
 
 export const policyIdl: Idl = {
   major: 1,
-  minor: 1,
+  minor: 2,
 
   enums: {
     RequestOperation: {
@@ -220,6 +220,7 @@ export const policyIdl: Idl = {
         'sloMs',
         'utilisation',
       ],
+      byValue: true,
       input: {
         name: 'AdmitInput',
         doc: 'The request and the state of what it wants to use.',
@@ -310,6 +311,7 @@ export const policyIdl: Idl = {
       asked: 'once for each conflict, on every node that sees it: all must decide alike',
       fuel: 100_000,
       brief: ['region', 'hlc'],
+      byValue: true,
       input: {
         name: 'ResolveInput',
         doc: 'Nothing beside the header; the two versions are the items.',
@@ -369,7 +371,11 @@ export const abiNames = {
   initialise: 'pando_init',
   errorAddress: 'pando_error_ptr',
   errorLength: 'pando_error_len',
+  /** Optional, since 1.2: (number of a hook, in the order here) -> 0 when the configuration leaves it nothing to decide there. */
+  wants: 'pando_wants',
   hookPrefix: 'pando_',
+  /** Of the function that answers a brief question by value: `pando_HOOK_brief`. */
+  briefSuffix: '_brief',
   manifestSection: 'pando.manifest',
   vectorsSection: 'pando.vectors',
 } as const

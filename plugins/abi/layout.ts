@@ -60,6 +60,8 @@ function placeHook(spec: HookSpec, header: StructSpec, headerBytes: number): Pla
     if (known.filter((each) => each === name).length === 1) continue
     throw new Error(`${spec.name}.brief names ${name}, which is not one field of its input`)
   }
+  if (spec.byValue)
+    checkByValue(spec, [...header.fields, ...input.spec.fields, ...(spec.items?.fields ?? [])])
   const output = placeStruct(spec.output, 0)
   const items = spec.items && { ...placeStruct(spec.items, 0), spec: spec.items }
   const outputItems = spec.outputItems && { ...placeStruct(spec.outputItems, 0), spec: spec.outputItems }
@@ -73,6 +75,14 @@ function placeHook(spec: HookSpec, header: StructSpec, headerBytes: number): Pla
     inputBytes: input.byteLength + all(items) + (spec.inputBlobBytes ?? 0),
     outputBytes: output.byteLength + all(outputItems) + (spec.outputBlobBytes ?? 0),
   }
+}
+
+function checkByValue(spec: HookSpec, fields: readonly FieldSpec[]): void {
+  const isSpread = spec.items === undefined || spec.items.most <= 2
+  const numbers = ['number', 'bigint', 'flag', 'enum']
+  const isNumber = (field: FieldSpec) => numbers.includes(field.kind) || !spec.brief.includes(nameOf(field))
+  if (!isSpread || !fields.every(isNumber))
+    throw new Error(`${spec.name} cannot be asked by value: its brief question is not numbers only`)
 }
 
 /** The name by which the contract, and the list of a brief question, know a field. */

@@ -17,16 +17,15 @@ export interface PackedField {
   readonly values: readonly string[] | undefined
 }
 
-/** Reasons below this are counted one by one. */
-const reasonsBelow = 63
+/** Six bits: others are read from memory. */
+const reasonsBelow = 64
 const classesBelow = 256
 
 /** None: the decision of this hook is always read from memory. */
 export function packedFields({ output, outputItems }: PlacedHook): readonly PackedField[] {
   const fields = output.fields.filter(({ spec }) => spec.kind !== 'reserved' && spec.kind !== 'blob')
   if (outputItems !== undefined || fields.length > 3) return []
-  let shift = 0
-  return fields.map((field): PackedField => {
+  const packed = fields.map((field): Omit<PackedField, 'shift'> => {
     const { spec } = field
     // What merges has metadata besides.
     const values =
@@ -42,8 +41,25 @@ export function packedFields({ output, outputItems }: PlacedHook): readonly Pack
           : spec.type === 'u8'
             ? 256
             : classesBelow)
-    const packed = { field, below, shift, values }
-    shift += below === 0 ? 1 : Math.ceil(Math.log2(below))
-    return packed
+    return { field, below, values }
   })
+  let shift = 0
+  // The highest is the one that does not use all its bits, so that one comparison finds every number that is no decision.
+  return packed
+    .toSorted((a, b) => bitsOver(a) - bitsOver(b))
+    .map((each): PackedField => {
+      const placed = { ...each, shift }
+      shift += bitsOf(each)
+      return placed
+    })
+}
+
+const bitsOf = ({ below }: { readonly below: number }) => (below === 0 ? 1 : Math.ceil(Math.log2(below)))
+const bitsOver = (field: { readonly below: number }) =>
+  Number.isInteger(Math.log2(field.below)) || field.below === 0 ? 0 : 1
+
+/** An answer is packed when it is less than this above `packedAnswer`. */
+export function packedLimit(fields: readonly PackedField[]): number {
+  const last = fields.at(-1)
+  return last === undefined ? 0 : last.below << last.shift
 }

@@ -1,9 +1,11 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import type { PolicyManifest } from '../../core/contract/policy-deployment.ts'
-import { policyIdl } from '../abi/idl.ts'
-import { hookExport, policyHooks } from './hook-names.ts'
+import { abiNames, policyIdl } from '../abi/idl.ts'
+import { briefGateShapes } from './generated/gate-shapes.ts'
+import { briefExport, hookExport, policyHooks } from './hook-names.ts'
 import { parseManifest } from './manifest.ts'
 import { manifestSection } from './module-sections.ts'
+import { gateParameters } from './wasm/gate.ts'
 import { valueType } from './wasm/instructions.ts'
 import { type ModuleLimits, moduleLimits } from './wasm/limits.ts'
 import { meterModule } from './wasm/meter-module.ts'
@@ -21,6 +23,10 @@ export interface ExaminedModule {
   readonly hooks: readonly PolicyHook[]
   /** Those of them that are asked briefly. */
   readonly brief: readonly PolicyHook[]
+  /** Those of these that take a brief question as parameters. */
+  readonly byValue: readonly PolicyHook[]
+  /** Whether it can say that a configuration leaves it nothing to decide. */
+  readonly hasWants: boolean
   readonly imports: readonly string[]
   readonly warnings: readonly string[]
 }
@@ -55,21 +61,41 @@ export function examineModule(bytes: Uint8Array, limits: ModuleLimits = moduleLi
     )
   }
   expectExport(parsed, 'memory', 'memory')
-  expectFunction(parsed, 'pando_alloc', 1)
-  expectFunction(parsed, 'pando_init', 2)
+  expectFunction(parsed, 'pando_alloc', ['i32'])
+  expectFunction(parsed, 'pando_init', ['i32', 'i32'])
   for (const name of ['pando_error_ptr', 'pando_error_len']) {
-    if (parsed.exports.has(name)) expectFunction(parsed, name, 0)
+    if (parsed.exports.has(name)) expectFunction(parsed, name, [])
   }
+  // Before 1.2 such exports meant nothing.
+  const hasWants = abi.minor >= 2 && parsed.exports.has(abiNames.wants)
+  if (hasWants) expectFunction(parsed, abiNames.wants, ['i32'])
   const hooks = policyHooks.filter((hook) => parsed.exports.has(hookExport(hook)))
-  for (const hook of hooks) expectFunction(parsed, hookExport(hook), 4)
+  for (const hook of hooks) expectFunction(parsed, hookExport(hook), ['i32', 'i32', 'i32', 'i32'])
+  const brief = hooks.filter((hook) => manifest.brief?.includes(hook) === true)
+  const byValue = abi.minor < 2 ? [] : hooksByValue.filter((hook) => parsed.exports.has(briefExport(hook)))
+  for (const hook of byValue) {
+    if (!brief.includes(hook)) {
+      throw new ModuleRefusal(
+        'manifest',
+        `the module exports ${briefExport(hook)}, and its manifest does not name ${hook} in "brief"`,
+      )
+    }
+    // The gate's own, without the address of the input.
+    expectFunction(parsed, briefExport(hook), gateParameters(briefGateShapes[hook]).slice(1).map(typeName))
+  }
   return {
     parsed,
     manifest,
     abi,
     hooks,
-    brief: hooks.filter((hook) => manifest.brief?.includes(hook) === true),
+    brief,
+    byValue,
+    hasWants,
     imports: parsed.importedFunctions > 0 ? [`${importModule}.${importLog}`] : [],
-    warnings: compareWithManifest(parsed, manifest, hooks),
+    warnings: compareWithManifest(parsed, manifest, hooks, [
+      ...byValue.map(briefExport),
+      ...(hasWants ? [abiNames.wants] : []),
+    ]),
   }
 }
 
@@ -129,18 +155,23 @@ function expectExport(parsed: ParsedModule, name: string, kind: 'function' | 'me
   return entry.index
 }
 
-/** All functions of the ABI take i32 and return one. */
-function expectFunction(parsed: ParsedModule, name: string, parameters: number): void {
+const hooksByValue = policyIdl.hooks.filter(({ byValue }) => byValue === true).map(({ name }) => name)
+
+const typeName = (type: number): string =>
+  Object.entries(valueType).find(([, code]) => code === type)?.[0] ?? 'another type'
+
+/** All functions of the ABI return an i32. */
+function expectFunction(parsed: ParsedModule, name: string, parameters: readonly string[]): void {
   const index = expectExport(parsed, name, 'function')
   const type = parsed.types[parsed.functions[index] ?? -1]
   const isRight =
-    type?.parameters.length === parameters &&
-    type.results.length === 1 &&
-    [...type.parameters, ...type.results].every((each) => each === valueType.i32)
+    type?.results.length === 1 &&
+    type.results[0] === valueType.i32 &&
+    type.parameters.map(typeName).join() === parameters.join()
   if (isRight) return
   throw new ModuleRefusal(
     'export-type',
-    `the module exports ${name} with another type than (${Array(parameters).fill('i32').join(', ')}) -> i32`,
+    `the module exports ${name} with another type than (${parameters.join(', ')}) -> i32`,
   )
 }
 
@@ -148,6 +179,7 @@ function compareWithManifest(
   parsed: ParsedModule,
   manifest: PolicyManifest,
   hooks: readonly PolicyHook[],
+  optional: readonly string[],
 ): readonly string[] {
   for (const hook of policyHooks) {
     const isExported = hooks.includes(hook)
@@ -168,7 +200,14 @@ function compareWithManifest(
   }
   const known: ReadonlySet<string> = new Set(policyHooks)
   const newer = manifest.hooks.filter((hook) => !known.has(hook))
-  const expected = new Set(['pando_alloc', 'pando_init', 'pando_abi', 'pando_error_ptr', 'pando_error_len'])
+  const expected = new Set([
+    'pando_alloc',
+    'pando_init',
+    'pando_abi',
+    'pando_error_ptr',
+    'pando_error_len',
+    ...optional,
+  ])
   const strangers = [...parsed.exports.keys()].filter(
     (name) => name.startsWith('pando_') && !expected.has(name) && !known.has(name.slice(6)),
   )

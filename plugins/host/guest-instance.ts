@@ -1,9 +1,9 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import { GuestMemory } from '../abi/guest-memory.ts'
-import { abiBounds } from '../abi/idl.ts'
+import { abiBounds, abiNames } from '../abi/idl.ts'
 import { briefGateShapes, gateShapes } from './generated/gate-shapes.ts'
 import { hookShapes } from './generated/policy-structs.ts'
-import { hookExport } from './hook-names.ts'
+import { briefExport, hookExport, policyHooks } from './hook-names.ts'
 import { briefGateName, exportFuel, exportRefuel, type GateOption, gateName } from './wasm/meter-module.ts'
 
 /** A module that has been examined, metered and compiled: what instances are made of. */
@@ -12,6 +12,10 @@ export interface CompiledPolicy {
   readonly hooks: readonly PolicyHook[]
   /** Those that are asked briefly. */
   readonly brief: readonly PolicyHook[]
+  /** Those that take a brief question as parameters. */
+  readonly byValue: readonly PolicyHook[]
+  /** Whether it can say that a configuration leaves it nothing to decide. */
+  readonly hasWants: boolean
 }
 
 /** One hook of one instance: its gate, and the regions that were allocated for it. */
@@ -23,6 +27,8 @@ export interface HookPort {
   readonly fuel: number
   /** The hook itself, for whoever has written its input and filled its tank. */
   readonly hook: (inPtr: number, inLen: number, outPtr: number, outLen: number) => number
+  /** What takes a brief question as parameters, behind the address of the output. */
+  readonly byValue: ((output: number, ...fields: (number | bigint)[]) => number) | undefined
   readonly outputBytes: number
   readonly refuel: (fuel: number) => void
   /** What the last call left; below 0 it ran out. */
@@ -30,7 +36,11 @@ export interface HookPort {
 }
 
 /** What the binary pass adds for these hooks. */
-export function gatesOf({ hooks, brief }: Pick<CompiledPolicy, 'hooks' | 'brief'>): readonly GateOption[] {
+export function gatesOf({
+  hooks,
+  brief,
+  byValue,
+}: Pick<CompiledPolicy, 'hooks' | 'brief' | 'byValue'>): readonly GateOption[] {
   return [
     ...hooks.map((hook) => ({
       name: gateName(hookExport(hook)),
@@ -39,13 +49,16 @@ export function gatesOf({ hooks, brief }: Pick<CompiledPolicy, 'hooks' | 'brief'
     })),
     ...brief.map((hook) => ({
       name: briefGateName(hookExport(hook)),
-      hook: hookExport(hook),
+      hook: byValue.includes(hook) ? briefExport(hook) : hookExport(hook),
       shape: briefGateShapes[hook],
+      isByValue: byValue.includes(hook),
     })),
   ]
 }
 
 export interface GuestInstance {
+  /** Hooks in which it always abstains, as it says itself: its configuration leaves it nothing to decide. */
+  readonly idle: readonly PolicyHook[]
   readonly ports: Readonly<Partial<Record<PolicyHook, HookPort>>>
 }
 
@@ -129,13 +142,20 @@ function setUp(policy: CompiledPolicy, exports: WebAssembly.Exports, configurati
       gate: exported(gateName(hookExport(hook))),
       briefGate: policy.brief.includes(hook) ? exported(briefGateName(hookExport(hook))) : undefined,
       hook: exported(hookExport(hook)),
+      byValue: policy.byValue.includes(hook)
+        ? (exports[briefExport(hook)] as NonNullable<HookPort['byValue']>)
+        : undefined,
       outputBytes: hookShapes[hook].outputBytes,
       refuel: exported(exportRefuel) as unknown as (fuel: number) => void,
       fuel: hookShapes[hook].fuel,
       fuelLeft: exported(exportFuel) as () => number,
     },
   ])
-  return { ports: Object.fromEntries(ports) }
+  // What is left of the fuel of its initialisation pays for that.
+  const idle = policy.hasWants
+    ? policy.hooks.filter((hook) => exported(abiNames.wants)(policyHooks.indexOf(hook)) === 0)
+    : []
+  return { ports: Object.fromEntries(ports), idle }
 }
 
 function initialise(

@@ -11,6 +11,9 @@ export const policyHooks = [
 /** Name of the module's export. */
 export const hookExport = (hook: PolicyHook) => `pando_${hook}`
 
+/** Of the function that answers brief questions by value. */
+export const briefExport = (hook: PolicyHook) => `pando_${hook}_brief`
+
 /** One value for each hook. */
 export function forEachHook<T>(make: (hook: PolicyHook) => T): Record<PolicyHook, T> {
   return {

@@ -14,6 +14,9 @@ import { count, firstCalls, HookCounters, sampleSeldom } from './policy-counters
 /** After the first calls one of so many is shown by `explain`, as a copy costs more than a call. */
 const traceEvery = sampleSeldom
 
+/** Of `admit`, which has the most of those that are kept. */
+const decisionsKept = 384
+
 export type PolicyDecisionOf<H extends PolicyHook> = ReturnType<PolicyDecisions[H]>
 
 /** How a call ended that gave no decision. */
@@ -36,11 +39,15 @@ export interface RunnerEvents {
 /** One hook of one version: where it is asked, what came of it. Its decision is valid until the next call. */
 export interface HookRunner<H extends PolicyHook = PolicyHook> {
   readonly hook: H
+  /** Calls until the next that is sampled: counted down with each. A small integer, and here, which is the cheapest to count. */
+  left: number
   /** `undefined` while there is no instance: it abstains. */
   port: HookPort | undefined
   /** At the door: who sits there is looked at before each call. */
   seat: Seat
   readonly result: ResultOf<H>
+  /** By their packed answer, as they came: few hooks have few decisions. */
+  readonly decisions: (ResultOf<H> | undefined)[]
   readonly counters: HookCounters
   readonly classCount: number
   readonly events: RunnerEvents
@@ -65,7 +72,18 @@ export function createRunner<H extends PolicyHook>(
 ): HookRunner<H> {
   const result = createResults[hook]() as ResultOf<H>
   result.policy = policy
-  return { hook, port: undefined, seat, result, counters: new HookCounters(), classCount, events }
+  const runner: HookRunner<H> = {
+    hook,
+    left: 1,
+    port: undefined,
+    seat,
+    result,
+    decisions: Array.from({ length: decisionsKept }, () => undefined),
+    counters: new HookCounters(() => runner.left),
+    classCount,
+    events,
+  }
+  return runner
 }
 
 /** Asks one hook of one version. It never throws. `undefined` = no decision: the next in the chain is asked. */
@@ -76,7 +94,7 @@ export type Ask<H extends PolicyHook> = (
 
 /** The time and fuel of this call are taken: when it began. */
 export function beginSample(runner: HookRunner): number {
-  runner.counters.nextInterval()
+  runner.left = runner.counters.nextInterval()
   return runner.events.monotonic()
 }
 

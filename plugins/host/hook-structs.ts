@@ -3,7 +3,8 @@ import type { GuestMemory } from '../abi/guest-memory.ts'
 import { headerFlags, hookStatus, policyIdl } from '../abi/idl.ts'
 import type { FieldSpec } from '../abi/idl-language.ts'
 import type { PolicyInputs } from '../abi/json-values.ts'
-import { nameOf } from '../abi/layout.ts'
+import { nameOf, placeStructs } from '../abi/layout.ts'
+import { packedAnswer, packedFields, packedLimit } from '../abi/packed-answer.ts'
 import {
   createAdmitResult,
   createClassifyResult,
@@ -108,6 +109,56 @@ export function briefly<H extends PolicyHook>(hook: H, input: PolicyInputs[H]): 
           ),
         }),
   } as unknown as PolicyInputs[H]
+}
+
+/** The fields of a brief question as a function takes them that answers by value; undefined: it is not asked so. */
+export function briefValues(
+  hook: PolicyHook,
+  input: PolicyInputs[PolicyHook],
+): readonly (number | bigint)[] | undefined {
+  const spec = policyIdl.hooks.find(({ name }) => name === hook)
+  if (spec?.byValue !== true) return undefined
+  const pick = (fields: readonly FieldSpec[], from: Readonly<Record<string, unknown>>) =>
+    fields.flatMap((field) =>
+      spec.brief.includes(nameOf(field)) ? [numberOf(field, from[nameOf(field)])] : [],
+    )
+  const given = input as unknown as Readonly<Record<string, unknown>>
+  const items = spec.items === undefined ? [] : (given[spec.items.property] as Record<string, unknown>[])
+  // Fewer than there always are: such a question is asked as a whole.
+  if (spec.items !== undefined && items.length !== spec.items.most) return undefined
+  return [
+    ...pick([...policyIdl.header.fields, ...spec.input.fields], given),
+    ...items.flatMap((item) => pick(spec.items?.fields ?? [], item)),
+  ]
+}
+
+function numberOf(field: FieldSpec, value: unknown): number | bigint {
+  if (field.kind === 'enum') return policyIdl.enums[field.values]?.values.indexOf(String(value)) ?? 0
+  return field.kind === 'flag' ? Number(value) : (value as number | bigint)
+}
+
+const { hooks: placedHooks } = placeStructs(policyIdl)
+
+/** The decision that a packed answer stands for, by the names of its fields; undefined: it is none. */
+export function unpackPlainly(
+  hook: PolicyHook,
+  answer: number,
+  memory: GuestMemory,
+): Readonly<Record<string, unknown>> | undefined {
+  const placed = placedHooks.find(({ spec }) => spec.name === hook)
+  const fields = placed === undefined ? [] : packedFields(placed)
+  const packed = answer - packedAnswer
+  if (packed < 0 || packed >= packedLimit(fields)) return undefined
+  memory.reattach()
+  return Object.fromEntries(
+    fields.map(({ field, below, shift, values }): [string, unknown] => {
+      const bits = packed >>> shift
+      if (below === 0)
+        return [field.spec.name, (bits & 1) === 0 ? 0 : memory.f64[(memory.output + field.offset) >>> 3]]
+      const number = bits & (2 ** Math.ceil(Math.log2(below)) - 1)
+      return [field.spec.name, values === undefined ? number : values[number]]
+    }),
+  )
 }
 
 function zeroOf(field: FieldSpec): unknown {

@@ -143,7 +143,8 @@ export class PolicyLoader {
       }),
     )
     const module = await PolicyLoadFailure.during('compiled', () => WebAssembly.compile(metered.bytes))
-    const compiled = { module, hooks: examined.hooks, brief: examined.brief }
+    const { hooks, brief, byValue, hasWants } = examined
+    const compiled = { module, hooks, brief, byValue, hasWants }
     const prepared = { examined, compiled, fuelSites: metered.sites, wasInitialised: false }
     this.#prepared.set(digest, prepared)
     for (const oldest of this.#prepared.keys()) {

@@ -32,13 +32,17 @@ export class HookCounters {
   readonly reasons = new Float64Array(reasonCodes + 1)
   /** ns of the last samples. */
   readonly #recentNs = new Float64Array(keptSamples)
-  /** Calls until the next that is sampled: counted down with each, and at 0 comes `nextInterval`. A small integer, which is the cheapest to count. */
-  left = 1
+  readonly #callsLeft: () => number
   #interval = 1
   #callsBefore = 0
 
+  /** `callsLeft`: until the next call that is sampled, of those that `nextInterval` has said, 1 at first. */
+  constructor(callsLeft: () => number) {
+    this.#callsLeft = callsLeft
+  }
+
   get calls(): number {
-    return this.#callsBefore + this.#interval - this.left
+    return this.#callsBefore + this.#interval - this.#callsLeft()
   }
 
   /** Each of them has a reason. */
@@ -48,16 +52,21 @@ export class HookCounters {
     return sum
   }
 
-  nextInterval(): void {
+  nextInterval(): number {
     this.#callsBefore += this.#interval
     const every = this.#callsBefore < newCalls ? sampleEvery : sampleSeldom
     this.#interval = this.#callsBefore < firstCalls ? 1 : every - (this.#callsBefore % every)
-    this.left = this.#interval
+    return this.#interval
   }
 
   countReason(reason: number): void {
     const at = Math.min(reason, reasonCodes)
     this.reasons[at] = (this.reasons[at] as number) + 1
+  }
+
+  /** A reason below 64: the last of them is not told from those above. */
+  countReasonBelow(reason: number): void {
+    this.reasons[reason] = (this.reasons[reason] as number) + 1
   }
 
   sample(ns: number, fuel: number): void {

@@ -10,6 +10,8 @@ import { PolicyHealth } from './policy-health.ts'
 /** How long after it came a version is taken back when latency targets are missed. */
 const youngMs = 60_000
 
+const noInstance: GuestInstance = { ports: {}, idle: [] }
+
 /** What names a version: the module, and what it was configured with. */
 export interface VersionIdentity {
   readonly digest: string
@@ -51,6 +53,8 @@ export class PolicyVersion {
   readonly parts: VersionParts
   readonly runners: { readonly [H in PolicyHook]?: HookRunner<H> }
   readonly health: PolicyHealth
+  /** Hooks that need not be asked: its configuration leaves it nothing to decide there. */
+  readonly idle: readonly PolicyHook[]
   /** Where it stands in the deployment; the host moves it. */
   stage: PolicyStage = 'self-tested'
   #spare: GuestInstance | undefined
@@ -82,6 +86,7 @@ export class PolicyVersion {
     )
     this.health = new PolicyHealth(Object.values(this.runners).map((runner) => runner.counters))
     const [first, spare] = instances
+    this.idle = first.idle
     this.#adopt(first)
     this.#spare = spare
   }
@@ -141,7 +146,7 @@ export class PolicyVersion {
     this.#isRetired = true
     this.stage = 'retired'
     this.#spare = undefined
-    this.#adopt({ ports: {} })
+    this.#adopt(noInstance)
     for (const runner of Object.values(this.runners)) {
       releaseSeat(runner.seat)
       runner.seat = sharedSeat
@@ -153,7 +158,7 @@ export class PolicyVersion {
   #onFault(hook: PolicyHook, fault: CallFault): void {
     this.#options.onFault(this, hook, fault)
     if (fault.kind === 'trap') {
-      this.#adopt(this.#spare ?? { ports: {} })
+      this.#adopt(this.#spare ?? noInstance)
       this.#spare = undefined
       this.#refillLater()
     }
@@ -165,7 +170,7 @@ export class PolicyVersion {
     if (reason === undefined || this.#tripped !== undefined || this.#isRetired) return
     this.#tripped = reason
     this.#spare = undefined
-    this.#adopt({ ports: {} })
+    this.#adopt(noInstance)
     this.#options.onTripped(this, reason)
   }
 

@@ -1,6 +1,6 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
 import type { PolicyManifest, VectorResult } from '../../core/contract/policy-deployment.ts'
-import { hookStatus } from '../abi/idl.ts'
+import { abiNames, headerFlags, hookStatus } from '../abi/idl.ts'
 import { createInputReader, type PolicyInputs, type PolicyTables, toJsonValue } from '../abi/json-values.ts'
 import {
   differenceFrom,
@@ -13,10 +13,19 @@ import {
   type CompiledPolicy,
   createGuest,
   type GuestInstance,
+  type HookPort,
   InitialisationRefused,
 } from './guest-instance.ts'
+import { briefExport, hookExport } from './hook-names.ts'
 import { type CallFault, describeTrap, unknownStatus } from './hook-runner.ts'
-import { askPlainly, hookStructs } from './hook-structs.ts'
+import {
+  askPlainly,
+  briefly,
+  briefValues,
+  type HookStructs,
+  hookStructs,
+  unpackPlainly,
+} from './hook-structs.ts'
 import { probeInputs } from './probe-inputs.ts'
 
 /** A version that does not do what its author or the host expects. */
@@ -41,6 +50,15 @@ class Examination {
   }
 
   ask<H extends PolicyHook>(hook: H, input: PolicyInputs[H]): Answer {
+    const answer = this.#ask(hook, input)
+    const byValue = this.#askByValue(hook, input)
+    if (byValue === undefined || inWords(byValue) === inWords(answer)) return answer
+    throw new SelfTestFailed(
+      `${hookExport(hook)} answers ${inWords(answer)}, and ${briefExport(hook)} ${inWords(byValue)}: they must decide alike`,
+    )
+  }
+
+  #ask<H extends PolicyHook>(hook: H, input: PolicyInputs[H]): Answer {
     const port = this.#instance.ports[hook]
     if (port === undefined) throw new SelfTestFailed(`the policy has no hook ${hook}`)
     const { memory, outputBytes } = port
@@ -51,14 +69,9 @@ class Examination {
       input,
       { memory, isBrief: port.briefGate !== undefined },
       (inputBytes) => {
-        port.refuel(port.fuel)
-        try {
-          return port.hook(memory.input, inputBytes, memory.output, outputBytes)
-        } catch (reason) {
-          throw failed(hook, describeTrap(port, reason))
-        } finally {
-          fuel += port.fuel - port.fuelLeft()
-        }
+        const called = call(hook, port, () => port.hook(memory.input, inputBytes, memory.output, outputBytes))
+        fuel += called.fuel
+        return called.status
       },
     )
     if (status === undefined) return { status: 'abstain', decision: undefined, fuel: 0 }
@@ -69,6 +82,43 @@ class Examination {
     if (message !== undefined) throw failed(hook, { kind: 'invalid-output', message })
     return { status: 'decided', decision: withoutOrigin(result), fuel }
   }
+
+  /** Of the function that takes a brief question as parameters. Undefined: there is none, or it wants the whole question. */
+  #askByValue<H extends PolicyHook>(hook: H, input: PolicyInputs[H]): Answer | undefined {
+    const port = this.#instance.ports[hook]
+    const values = briefValues(hook, input)
+    if (port?.byValue === undefined || values === undefined) return undefined
+    const { memory, byValue } = port
+    const { read, result, write } = hookStructs[hook] as HookStructs<H>
+    // The gate presets the output only; so a function that reads an input in memory finds none.
+    write(memory, briefly(hook, input), headerFlags.brief)
+    memory.u8.fill(0, memory.input, memory.input + 64)
+    const { status, fuel } = call(hook, port, () => byValue(memory.output, ...values))
+    if (status === hookStatus.askWhole) return undefined
+    if (status < 0 || status === hookStatus.abstain) return { status: 'abstain', decision: undefined, fuel }
+    const unpacked = unpackPlainly(hook, status, memory)
+    if (unpacked !== undefined) return { status: 'decided', decision: toJsonValue(unpacked), fuel }
+    const message =
+      status === hookStatus.decided ? read(memory, input, this.#classCount) : unknownStatus(status)
+    if (message !== undefined) throw failed(hook, { kind: 'invalid-output', message })
+    return { status: 'decided', decision: withoutOrigin(result), fuel }
+  }
+}
+
+/** One call with a full tank. */
+function call(hook: PolicyHook, port: HookPort, run: () => number): { status: number; fuel: number } {
+  port.refuel(port.fuel)
+  try {
+    const status = run()
+    return { status, fuel: port.fuel - port.fuelLeft() }
+  } catch (reason) {
+    throw failed(hook, describeTrap(port, reason))
+  }
+}
+
+/** Whatever the order of its fields. */
+function inWords({ status, decision }: Answer): string {
+  return `${status} ${JSON.stringify(decision, Object.keys(decision ?? {}).toSorted())}`
 }
 
 function failed(hook: PolicyHook, fault: CallFault): SelfTestFailed {
@@ -189,6 +239,12 @@ export function probePolicy(
       .toReversed()
       .map((input) => answer(backwards.ask(hook, input)))
       .reverse()
+    const decided = there.find((text) => first.idle.includes(hook) && !text.startsWith('["abstain"'))
+    if (decided !== undefined || first.idle.includes(hook) !== second.idle.includes(hook)) {
+      throw new SelfTestFailed(
+        `${abiNames.wants} says that ${hook} has nothing to decide with this configuration, and ${decided === undefined ? 'another instance that it has' : `it answers ${decided}`}`,
+      )
+    }
     const at = there.findIndex((text, index) => text !== back[index])
     if (at >= 0) {
       throw new SelfTestFailed(

@@ -83,9 +83,18 @@ function soleOf<H extends PolicyHook>(chain: readonly Link<H>[]): HookRunner<H> 
     : undefined
 }
 
+/**
+ * Its configuration leaves it nothing to decide there: it need not be asked to abstain, and nothing before it stands in for it. While
+ * another version is tried beside it, both are asked as ever.
+ */
+function isIdle({ stable, canary, shadow }: ServingPolicy, hook: PolicyHook): boolean {
+  return canary === undefined && shadow === undefined && stable?.idle.includes(hook) === true
+}
+
 function linksOf<H extends PolicyHook>(policies: readonly ServingPolicy[], hook: H): readonly Link<H>[] {
   const runnerOf = (version: PolicyVersion | undefined) => version?.runners[hook] as HookRunner<H> | undefined
   return policies
+    .filter((policy) => !isIdle(policy, hook))
     .map(
       (policy): Link<H> => ({
         stable: runnerOf(policy.stable),

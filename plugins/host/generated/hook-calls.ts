@@ -6,14 +6,14 @@ import { occupy } from '../guest-door.ts'
 import type { HookPort } from '../guest-instance.ts'
 import { abstained, beginSample, forget, type HookRunner, invalid, refused, sampled, trapped } from '../hook-runner.ts'
 import { canaryBucket, compareShadow, type Serving } from '../serving-chain.ts'
-import { numberRequestOperation, numberTransportName, numberTransportState, numberConsistency, readSelectDecision, readClassifyDecision, readAdmitDecision, readPlanDecision, readResolveDecision, type ClassifyResult, type AdmitResult, type ResolveResult } from './policy-structs.ts'
+import { numberRequestOperation, numberTransportName, numberTransportState, numberConsistency, readSelectDecision, readClassifyDecision, readAdmitDecision, readPlanDecision, readResolveDecision, type ClassifyResult, type AdmitResult, type ResolveResult, createAdmitResult, createResolveResult } from './policy-structs.ts'
 
 /** Asks one version for `select`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askSelect(runner: HookRunner<'select'>, input: SelectInput): SelectDecision | undefined {
-  const { port, counters } = runner
+  const { port } = runner
   if (port === undefined) return undefined
-  const left = counters.left - 1
-  counters.left = left
+  const left = runner.left - 1
+  runner.left = left
   if (left === 0) return measureSelect(runner, port, input)
   return port.briefGate === undefined ? askSelectWhole(runner, port, input) : askSelectBriefly(runner, port, input)
 }
@@ -165,10 +165,10 @@ function decideSelectByChain(serving: Serving, input: SelectInput): SelectDecisi
 
 /** Asks one version for `classify`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askClassify(runner: HookRunner<'classify'>, input: ClassifyInput): ClassifyDecision | undefined {
-  const { port, counters } = runner
+  const { port } = runner
   if (port === undefined) return undefined
-  const left = counters.left - 1
-  counters.left = left
+  const left = runner.left - 1
+  runner.left = left
   if (left === 0) return measureClassify(runner, port, input)
   return port.briefGate === undefined ? askClassifyWhole(runner, port, input) : askClassifyBriefly(runner, port, input)
 }
@@ -191,8 +191,8 @@ function askClassifyWhole(runner: HookRunner<'classify'>, port: HookPort, input:
     const attributeCount = Math.min(attributes.length, 8)
     memory.reattach()
     const key = writeText(memory, memory.input + 112, 128, input.key)
-    const status = seat.doors.classify(seat.slot, memory.input, 240, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), attributeCount, key & 255, key >>> 8, input.byteLength, 0 < attributeCount ? (attributes[0] as number) : 0, 1 < attributeCount ? (attributes[1] as number) : 0, 2 < attributeCount ? (attributes[2] as number) : 0, 3 < attributeCount ? (attributes[3] as number) : 0, 4 < attributeCount ? (attributes[4] as number) : 0, 5 < attributeCount ? (attributes[5] as number) : 0, 6 < attributeCount ? (attributes[6] as number) : 0, 7 < attributeCount ? (attributes[7] as number) : 0)
-    if (status < 1073741824 || !unpackClassify(status, runner.classCount, result)) {
+    const status = seat.doors.classify(seat.slot, memory.input, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), attributeCount, key & 255, key >>> 8, input.byteLength, 0 < attributeCount ? (attributes[0] as number) : 0, 1 < attributeCount ? (attributes[1] as number) : 0, 2 < attributeCount ? (attributes[2] as number) : 0, 3 < attributeCount ? (attributes[3] as number) : 0, 4 < attributeCount ? (attributes[4] as number) : 0, 5 < attributeCount ? (attributes[5] as number) : 0, 6 < attributeCount ? (attributes[6] as number) : 0, 7 < attributeCount ? (attributes[7] as number) : 0)
+    if ((status ^ 1073741824) >>> 0 >= 4194304 || !unpackClassify(status, runner.classCount, result)) {
       if (!settleClassify(runner, memory, status)) return undefined
     }
   } catch (reason) {
@@ -219,8 +219,8 @@ function askClassifyBriefly(runner: HookRunner<'classify'>, port: HookPort, inpu
     const attributeCount = Math.min(attributes.length, 8)
     memory.reattach()
     const key = writeText(memory, memory.input + 112, 128, input.key)
-    const status = seat.doors.classifyBriefly(seat.slot, memory.input, 240, memory.output, input.nowMs, input.deadlineMs, numberRequestOperation(input.operation), attributeCount, key & 255, key >>> 8, input.byteLength, 0 < attributeCount ? (attributes[0] as number) : 0, 1 < attributeCount ? (attributes[1] as number) : 0, 2 < attributeCount ? (attributes[2] as number) : 0, 3 < attributeCount ? (attributes[3] as number) : 0, 4 < attributeCount ? (attributes[4] as number) : 0, 5 < attributeCount ? (attributes[5] as number) : 0, 6 < attributeCount ? (attributes[6] as number) : 0, 7 < attributeCount ? (attributes[7] as number) : 0)
-    if (status < 1073741824 || !unpackClassify(status, runner.classCount, result)) {
+    const status = seat.doors.classifyBriefly(seat.slot, memory.input, memory.output, input.nowMs, input.deadlineMs, numberRequestOperation(input.operation), attributeCount, key & 255, key >>> 8, input.byteLength, 0 < attributeCount ? (attributes[0] as number) : 0, 1 < attributeCount ? (attributes[1] as number) : 0, 2 < attributeCount ? (attributes[2] as number) : 0, 3 < attributeCount ? (attributes[3] as number) : 0, 4 < attributeCount ? (attributes[4] as number) : 0, 5 < attributeCount ? (attributes[5] as number) : 0, 6 < attributeCount ? (attributes[6] as number) : 0, 7 < attributeCount ? (attributes[7] as number) : 0)
+    if ((status ^ 1073741824) >>> 0 >= 4194304 || !unpackClassify(status, runner.classCount, result)) {
       if (status === 2) return askClassifyAfterAll(runner, port, input)
       if (!settleClassify(runner, memory, status)) return undefined
     }
@@ -300,10 +300,10 @@ function decideClassifyByChain(serving: Serving, input: ClassifyInput): Classify
 
 /** Asks one version for `admit`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askAdmit(runner: HookRunner<'admit'>, input: AdmitInput): AdmitDecision | undefined {
-  const { port, counters } = runner
+  const { port } = runner
   if (port === undefined) return undefined
-  const left = counters.left - 1
-  counters.left = left
+  const left = runner.left - 1
+  runner.left = left
   if (left === 0) return measureAdmit(runner, port, input)
   return port.briefGate === undefined ? askAdmitWhole(runner, port, input) : askAdmitBriefly(runner, port, input)
 }
@@ -318,19 +318,25 @@ function measureAdmit(runner: HookRunner<'admit'>, port: HookPort, input: AdmitI
 }
 
 function askAdmitWhole(runner: HookRunner<'admit'>, port: HookPort, input: AdmitInput): AdmitDecision | undefined {
-  const { seat, result } = runner
+  const { seat, result, counters } = runner
   try {
     const { memory } = port
     if (seat.occupant !== port) occupy(seat, port)
-    const status = seat.doors.admit(seat.slot, memory.input, 152, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), input.classIndex, input.byteLength, input.tokens, input.tokenWaitMs, input.queueDepth, input.inFlight, input.concurrencyLimit, input.p50Ms, input.p99Ms, input.sloMs, input.utilisation)
-    if (status < 1073741824 || !unpackAdmit(memory, status, result)) {
+    const status = seat.doors.admit(seat.slot, memory.input, memory.output, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket, numberRequestOperation(input.operation), input.classIndex, input.byteLength, input.tokens, input.tokenWaitMs, input.queueDepth, input.inFlight, input.concurrencyLimit, input.p50Ms, input.p99Ms, input.sloMs, input.utilisation)
+    // Most decisions are one of a few: they are there, and nothing of them has to be written.
+    const packed = status ^ 1073741824
+    if (packed >>> 0 < 384 && (packed & 64) === 0) {
+      counters.countReasonBelow(packed & 63)
+      return runner.decisions[packed] ?? keepAdmit(runner, memory, packed)
+    }
+    if (packed >>> 0 >= 384 || !unpackAdmit(memory, status, result)) {
       if (!settleAdmit(runner, memory, status)) return undefined
     }
   } catch (reason) {
     trapped(runner, port, reason)
     return undefined
   }
-  runner.counters.countReason(result.reason)
+  counters.countReason(result.reason)
   return result
 }
 
@@ -342,12 +348,18 @@ function askAdmitAfterAll(runner: HookRunner<'admit'>, port: HookPort, input: Ad
 }
 
 function askAdmitBriefly(runner: HookRunner<'admit'>, port: HookPort, input: AdmitInput): AdmitDecision | undefined {
-  const { seat, result } = runner
+  const { seat, result, counters } = runner
   try {
     const { memory } = port
     if (seat.occupant !== port) occupy(seat, port)
-    const status = seat.doors.admitBriefly(seat.slot, memory.input, 152, memory.output, input.seed, input.nowMs, input.deadlineMs, input.classIndex, input.tokens, input.tokenWaitMs, input.p50Ms, input.p99Ms, input.sloMs, input.utilisation)
-    if (status < 1073741824 || !unpackAdmit(memory, status, result)) {
+    const status = seat.doors.admitBriefly(seat.slot, memory.input, memory.output, input.seed, input.nowMs, input.deadlineMs, input.classIndex, input.tokens, input.tokenWaitMs, input.p50Ms, input.p99Ms, input.sloMs, input.utilisation)
+    // Most decisions are one of a few: they are there, and nothing of them has to be written.
+    const packed = status ^ 1073741824
+    if (packed >>> 0 < 384 && (packed & 64) === 0) {
+      counters.countReasonBelow(packed & 63)
+      return runner.decisions[packed] ?? keepAdmit(runner, memory, packed)
+    }
+    if (packed >>> 0 >= 384 || !unpackAdmit(memory, status, result)) {
       if (status === 2) return askAdmitAfterAll(runner, port, input)
       if (!settleAdmit(runner, memory, status)) return undefined
     }
@@ -355,23 +367,32 @@ function askAdmitBriefly(runner: HookRunner<'admit'>, port: HookPort, input: Adm
     trapped(runner, port, reason)
     return undefined
   }
-  runner.counters.countReason(result.reason)
+  counters.countReason(result.reason)
   return result
 }
 
 /** Reads what the gate has packed into its answer. False: it has to be read in full. */
 function unpackAdmit(memory: GuestMemory, answer: number, result: AdmitResult): boolean {
-  const verdict = answer & 3
-  result.verdict = verdict === 0 ? 'admit' : verdict === 1 ? 'delay' : 'shed'
-  const reason = (answer >>> 2) & 63
+  const reason = answer & 63
   result.reason = reason
-  if (((answer >>> 8) & 1) === 0) result.delayMs = 0
+  if (((answer >>> 6) & 1) === 0) result.delayMs = 0
   else {
     const delayMs = memory.f64[(memory.output >>> 3) + 1] as number
     if (!(delayMs >= 0 && delayMs <= 3600000)) return false
     result.delayMs = delayMs
   }
+  const verdict = (answer >>> 7) & 3
+  result.verdict = verdict === 0 ? 'admit' : verdict === 1 ? 'delay' : 'shed'
   return true
+}
+
+/** A decision that came for the first time. */
+function keepAdmit(runner: HookRunner<'admit'>, memory: GuestMemory, packed: number): AdmitDecision {
+  const result = createAdmitResult()
+  result.policy = runner.result.policy
+  unpackAdmit(memory, packed, result)
+  runner.decisions[packed] = result
+  return result
 }
 
 /** Of any other answer. True: the result holds a decision. */
@@ -430,10 +451,10 @@ function decideAdmitByChain(serving: Serving, input: AdmitInput): AdmitDecision 
 
 /** Asks one version for `plan`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askPlan(runner: HookRunner<'plan'>, input: PlanInput): PlanDecision | undefined {
-  const { port, counters } = runner
+  const { port } = runner
   if (port === undefined) return undefined
-  const left = counters.left - 1
-  counters.left = left
+  const left = runner.left - 1
+  runner.left = left
   if (left === 0) return measurePlan(runner, port, input)
   return port.briefGate === undefined ? askPlanWhole(runner, port, input) : askPlanBriefly(runner, port, input)
 }
@@ -577,10 +598,10 @@ function decidePlanByChain(serving: Serving, input: PlanInput): PlanDecision {
 
 /** Asks one version for `resolve`. Never throws. `undefined` = no decision: the next in the chain is asked. */
 export function askResolve(runner: HookRunner<'resolve'>, input: ResolveInput): ResolveDecision | undefined {
-  const { port, counters } = runner
+  const { port } = runner
   if (port === undefined) return undefined
-  const left = counters.left - 1
-  counters.left = left
+  const left = runner.left - 1
+  runner.left = left
   if (left === 0) return measureResolve(runner, port, input)
   return port.briefGate === undefined ? askResolveWhole(runner, port, input) : askResolveBriefly(runner, port, input)
 }
@@ -595,7 +616,7 @@ function measureResolve(runner: HookRunner<'resolve'>, port: HookPort, input: Re
 }
 
 function askResolveWhole(runner: HookRunner<'resolve'>, port: HookPort, input: ResolveInput): ResolveDecision | undefined {
-  const { seat, result } = runner
+  const { seat, result, counters } = runner
   try {
     const { memory } = port
     if (seat.occupant !== port) occupy(seat, port)
@@ -630,14 +651,20 @@ function askResolveWhole(runner: HookRunner<'resolve'>, port: HookPort, input: R
       blob += (metadataLength + 3) & -4
     }
     const status = seat.doors.resolve(seat.slot, memory.input, blob, memory.output, itemCount, input.seed, input.nowMs, input.deadlineMs, input.requestHash, input.tenant, input.bucket)
-    if (status < 1073741824 || !unpackResolve(status, result)) {
+    // Most decisions are one of a few: they are there, and nothing of them has to be written.
+    const packed = status ^ 1073741824
+    if (packed >>> 0 < 192) {
+      counters.countReasonBelow(packed & 63)
+      return runner.decisions[packed] ?? keepResolve(runner, memory, packed)
+    }
+    if (packed >>> 0 >= 192 || !unpackResolve(status, result)) {
       if (!settleResolve(runner, memory, status)) return undefined
     }
   } catch (reason) {
     trapped(runner, port, reason)
     return undefined
   }
-  runner.counters.countReason(result.reason)
+  counters.countReason(result.reason)
   return result
 }
 
@@ -649,7 +676,7 @@ function askResolveAfterAll(runner: HookRunner<'resolve'>, port: HookPort, input
 }
 
 function askResolveBriefly(runner: HookRunner<'resolve'>, port: HookPort, input: ResolveInput): ResolveDecision | undefined {
-  const { seat, result } = runner
+  const { seat, result, counters } = runner
   try {
     const { memory } = port
     if (seat.occupant !== port) occupy(seat, port)
@@ -657,8 +684,14 @@ function askResolveBriefly(runner: HookRunner<'resolve'>, port: HookPort, input:
     if (items.length !== 2) return askResolveAfterAll(runner, port, input)
     const item0 = items[0] as ConflictVersion
     const item1 = items[1] as ConflictVersion
-    const status = seat.doors.resolveBriefly(seat.slot, memory.input, 144, memory.output, item0.region, item0.hlc, item1.region, item1.hlc)
-    if (status < 1073741824 || !unpackResolve(status, result)) {
+    const status = seat.doors.resolveBriefly(seat.slot, memory.input, memory.output, item0.region, item0.hlc, item1.region, item1.hlc)
+    // Most decisions are one of a few: they are there, and nothing of them has to be written.
+    const packed = status ^ 1073741824
+    if (packed >>> 0 < 192) {
+      counters.countReasonBelow(packed & 63)
+      return runner.decisions[packed] ?? keepResolve(runner, memory, packed)
+    }
+    if (packed >>> 0 >= 192 || !unpackResolve(status, result)) {
       if (status === 2) return askResolveAfterAll(runner, port, input)
       if (!settleResolve(runner, memory, status)) return undefined
     }
@@ -666,18 +699,27 @@ function askResolveBriefly(runner: HookRunner<'resolve'>, port: HookPort, input:
     trapped(runner, port, reason)
     return undefined
   }
-  runner.counters.countReason(result.reason)
+  counters.countReason(result.reason)
   return result
 }
 
 /** Reads what the gate has packed into its answer. False: it has to be read in full. */
 function unpackResolve(answer: number, result: ResolveResult): boolean {
-  const outcome = answer & 3
-  result.outcome = outcome === 0 ? 'first' : outcome === 1 ? 'second' : 'keep-both'
-  const reason = (answer >>> 2) & 63
+  const reason = answer & 63
   result.reason = reason
+  const outcome = (answer >>> 6) & 3
+  result.outcome = outcome === 0 ? 'first' : outcome === 1 ? 'second' : 'keep-both'
   if (result.metadata !== undefined) delete result.metadata
   return true
+}
+
+/** A decision that came for the first time. */
+function keepResolve(runner: HookRunner<'resolve'>, _memory: GuestMemory, packed: number): ResolveDecision {
+  const result = createResolveResult()
+  result.policy = runner.result.policy
+  unpackResolve(packed, result)
+  runner.decisions[packed] = result
+  return result
 }
 
 /** Of any other answer. True: the result holds a decision. */

@@ -24,7 +24,7 @@ import { type GuestMemory, isJsonObject, writeBytes, writeText } from '../../abi
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** i32 global `pando_abi` of a module that was built for this version. */
-export const abiVersion = 65537
+export const abiVersion = 65538
 
 /** What a request does. The position is the number that crosses. */
 export const requestOperations: readonly RequestOperation[] = ['read', 'write', 'delete', 'list', 'head', 'copy', 'other']
@@ -125,7 +125,7 @@ export function writeSelectInput(memory: GuestMemory, input: SelectInput, flags 
   const { u8, u16, u32, i32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 1
+  u16[(at >>> 1) + 0] = 2
   u16[(at >>> 1) + 1] = 96
   u16[(at >>> 1) + 2] = 80
   u16[(at >>> 1) + 3] = count
@@ -212,7 +212,7 @@ export function writeClassifyInput(memory: GuestMemory, input: ClassifyInput, fl
   const { u8, u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 1
+  u16[(at >>> 1) + 0] = 2
   u16[(at >>> 1) + 1] = 240
   u16[(at >>> 1) + 2] = 0
   u16[(at >>> 1) + 3] = 0
@@ -283,7 +283,7 @@ export function writeAdmitInput(memory: GuestMemory, input: AdmitInput, flags = 
   const { u8, u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 1
+  u16[(at >>> 1) + 0] = 2
   u16[(at >>> 1) + 1] = 152
   u16[(at >>> 1) + 2] = 0
   u16[(at >>> 1) + 3] = 0
@@ -353,7 +353,7 @@ export function writePlanInput(memory: GuestMemory, input: PlanInput, flags = 0)
   const { u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 1
+  u16[(at >>> 1) + 0] = 2
   u16[(at >>> 1) + 1] = 64
   u16[(at >>> 1) + 2] = 80
   u16[(at >>> 1) + 3] = count
@@ -448,7 +448,7 @@ export function writeResolveInput(memory: GuestMemory, input: ResolveInput, flag
   const { u8, u16, u32, f64, u64 } = memory
   const at = memory.input
   const out = memory.output
-  u16[(at >>> 1) + 0] = 1
+  u16[(at >>> 1) + 0] = 2
   u16[(at >>> 1) + 1] = 64
   u16[(at >>> 1) + 2] = 40
   u16[(at >>> 1) + 3] = count

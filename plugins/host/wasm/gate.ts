@@ -1,15 +1,18 @@
 import { packedAnswer } from '../../abi/packed-answer.ts'
-import type { ByteWriter } from './byte-writer.ts'
+import { ByteWriter } from './byte-writer.ts'
 import { opcode, valueType } from './instructions.ts'
+import type { InlinedBody } from './meter-body.ts'
 
 /**
  * The way into a hook: one call that carries the input's numbers as parameters, stores them where the structs want them, presets the
- * output, fills the tank and calls the hook. Stores are cheaper there than in JavaScript, where each one has to find its typed
+ * output, fills the tank and does what the hook does: its code stands in the gate, unless it is long. Stores are cheaper there than in JavaScript, where each one has to find its typed
  * array, its bounds and whether the memory has been detached; and optimised JavaScript hands numbers over as they are. Items are
  * stored by JavaScript all the same: a call for each of them costs more than its stores.
  */
 export interface GateShape {
   readonly fuel: number
+  /** How long the input is; undefined: a parameter says it. */
+  readonly inputBytes?: number
   readonly outputBytes: number
   /** In front of the items, in the order of the parameters. */
   readonly input: readonly Store[]
@@ -50,28 +53,68 @@ const loads: Readonly<Partial<Record<StoredType, readonly [code: number, alignme
   f64: [0x2b, 3],
 }
 
-/** (input, input bytes, output, fields of header and input) -> status */
-export const gateParameters = ({ input }: GateShape) => [i32, i32, i32, ...parametersOf(input)]
+/** (input, its length if it is not always the same, output, fields of header and input) -> status */
+export const gateParameters = (shape: GateShape) => [
+  ...(shape.inputBytes === undefined ? [i32, i32, i32] : [i32, i32]),
+  ...parametersOf(shape.input),
+]
 
 export function functionType(parameters: readonly number[], results: readonly number[]): Uint8Array {
   return Uint8Array.from([0x60, parameters.length, ...parameters, results.length, ...results])
 }
 
-/** How many i32 the body has as locals: the address that the clearing of items has come to. */
-export const gateLocals = ({ items }: GateShape) => (items === undefined ? 0 : 1)
+/** What a gate leads to. */
+export interface HookCode {
+  readonly index: number
+  /** Types. */
+  readonly parameters: readonly number[]
+  /** Its code, for a place where its locals begin at a number; none = it is called. */
+  readonly inline?: (firstLocal: number) => InlinedBody
+}
 
-/** The body of the gate, without locals and end. */
-export function writeGate(code: ByteWriter, shape: GateShape, hookIndex: number, fuelGlobal: number): void {
-  const [input, inputBytes, output, firstField] = [0, 1, 2, 3]
-  code.byte(opcode.i32Const).i32(shape.fuel).byte(opcode.globalSet).u32(fuelGlobal)
-  writeStores(code, shape.input, input, firstField)
+/**
+ * The body of the gate. A hook that takes its fields as parameters gets those of the gate; nothing is stored for it but the preset
+ * output, and nothing packed, as it answers with a number itself, which the host checks as it checks the memory.
+ */
+export function writeGate(
+  shape: GateShape,
+  hook: HookCode & { readonly fuelGlobal: number; readonly isByValue: boolean },
+): Uint8Array {
+  const parameters = gateParameters(shape).length
+  const input = 0
+  const output = shape.inputBytes === undefined ? 2 : 1
+  const firstField = output + 1
+  // Of the gate itself, behind its parameters: a status, and an address.
+  const [status, at, firstLocal] = [parameters, parameters + 1, parameters + 2]
+  const inlined = hook.inline?.(firstLocal)
+  const groups = [[2, i32] as const, ...(inlined?.groups ?? [])]
+  const code = new ByteWriter(256).u32(groups.length)
+  for (const [count, type] of groups) code.u32(count).byte(type)
+
+  const left = shape.fuel - (inlined?.entryCost ?? 0)
+  code.byte(opcode.i32Const).i32(left).byte(opcode.globalSet).u32(hook.fuelGlobal)
+  if (!hook.isByValue) writeStores(code, shape.input, input, firstField)
   writeStores(code, shape.output, output, 0)
-  if (shape.items !== undefined)
-    clearItems(code, shape.items, { output, count: firstField, at: gateParameters(shape).length })
-  code.byte(opcode.localGet).u32(input).byte(opcode.localGet).u32(inputBytes)
-  code.byte(opcode.localGet).u32(output).byte(opcode.i32Const).i32(shape.outputBytes)
-  code.byte(opcode.call).u32(hookIndex)
-  if (shape.packed !== undefined) packAnswer(code, shape.packed, { status: inputBytes, output })
+  if (shape.items !== undefined) clearItems(code, shape.items, { output, count: firstField, at })
+  const get = (index: number) => () => code.byte(opcode.localGet).u32(index)
+  const constant = (value: number) => () => code.byte(opcode.i32Const).i32(value)
+  const given = hook.isByValue
+    ? [get(output), ...hook.parameters.slice(1).map((_, field) => get(firstField + field))]
+    : [
+        get(input),
+        shape.inputBytes === undefined ? get(1) : constant(shape.inputBytes),
+        get(output),
+        constant(shape.outputBytes),
+      ]
+  for (const [index, push] of given.entries()) {
+    push()
+    // A hook may use its parameters for something else, and the gate needs its own after that.
+    if (inlined !== undefined) code.byte(opcode.localSet).u32(firstLocal + index)
+  }
+  if (inlined === undefined) code.byte(opcode.call).u32(hook.index)
+  else inlined.write(code, i32)
+  if (shape.packed !== undefined && !hook.isByValue) packAnswer(code, shape.packed, { status, output })
+  return code.byte(opcode.end).written()
 }
 
 function clearItems(

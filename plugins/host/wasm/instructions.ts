@@ -14,6 +14,7 @@ export const opcode = {
   if: 0x04,
   else: 0x05,
   end: 0x0b,
+  return: 0x0f,
   branch: 0x0c,
   branchIf: 0x0d,
   branchTable: 0x0e,
@@ -215,7 +216,7 @@ function hasNoImmediate(code: number): boolean {
     code <= 0x01 || // unreachable, nop
     code === opcode.else ||
     code === opcode.end ||
-    code === 0x0f || // return
+    code === opcode.return ||
     code === 0x1a || // drop
     code === opcode.select ||
     (code >= 0x45 && code <= 0xc4) || // numbers, with the sign extensions

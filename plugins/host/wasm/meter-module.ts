@@ -1,9 +1,9 @@
 import { ByteReader } from './byte-reader.ts'
 import { ByteWriter } from './byte-writer.ts'
-import { functionType, type GateShape, gateLocals, gateParameters, writeGate } from './gate.ts'
-import { type Instruction, misc, opcode, readInstruction, readValueType, valueType } from './instructions.ts'
+import { functionType, type GateShape, gateParameters, type HookCode, writeGate } from './gate.ts'
+import { opcode, valueType } from './instructions.ts'
 import { type ModuleLimits, moduleLimits } from './limits.ts'
-import { ModuleRefusal } from './module-refusal.ts'
+import { inlineBody, meterBody } from './meter-body.ts'
 import { type ParsedModule, sectionId } from './parse-module.ts'
 
 /**
@@ -28,24 +28,19 @@ export interface MeterOptions {
   readonly gates?: readonly GateOption[]
 }
 
-/** An export of type (i32, i32, i32, i32) -> i32 that gets a gate: another export. */
+/** An export that gets a gate, which is another export: the hook, of type (i32, i32, i32, i32) -> i32, or what takes its fields as parameters. */
 export interface GateOption {
   readonly name: string
   readonly hook: string
   readonly shape: GateShape
+  /** `hook` is a function (output, fields of the input) -> i32. */
+  readonly isByValue?: boolean
 }
 
 export const exportRefuel = '__pando_refuel'
 export const exportFuel = '__pando_fuel'
 export const gateName = (hook: string) => `__pando_${hook}`
 export const briefGateName = (hook: string) => `__pando_brief_${hook}`
-
-/** Prices, in instructions. One is about 2 ns on the slowest path that was measured (4-iteration nested loops). */
-const growthPrice = 2_000
-/** Of a page: 64 KiB that the kernel has to clear. */
-const pagePrice = 4_096
-const tableEntryPrice = 2
-const localsPerUnit = 2
 
 /**
  * REQUIRES: `WebAssembly.validate` has accepted the original, and `parseModule` has read it. Otherwise a module that names the
@@ -57,7 +52,7 @@ export function meterModule(module: ParsedModule, options: MeterOptions = {}): M
   const code = new ByteWriter(module.bytes.length * 2)
   const codeSection = module.sections.get(sectionId.code) ?? new Uint8Array(1)
   const firstOwnType = module.types.length
-  const injected = injectedFunctions(module, gates, fuelGlobal)
+  const injected = injectedFunctions(module, gates, fuelGlobal, limits)
   let sites = 0
   code.u32(module.bodies.length + injected.length)
   const body = new ByteWriter(1024)
@@ -137,36 +132,62 @@ function injectedFunctions(
   module: ParsedModule,
   gates: readonly GateOption[],
   fuelGlobal: number,
+  limits: ModuleLimits,
 ): readonly InjectedFunction[] {
   const { i32 } = valueType
-  const inject = (
+  const accessor = (
     name: string,
     parameters: readonly number[],
     results: readonly number[],
-    write: (code: ByteWriter) => void,
-    locals = 0,
-  ) => {
-    const code = new ByteWriter(256)
-    if (locals === 0) code.u32(0)
-    else code.u32(1).u32(locals).byte(i32)
-    write(code)
-    return { name, type: functionType(parameters, results), body: code.byte(opcode.end).written() }
-  }
+    code: ByteWriter,
+  ) => ({
+    name,
+    type: functionType(parameters, results),
+    body: new ByteWriter(16).u32(0).write(code.byte(opcode.end).written()).written(),
+  })
   return [
-    inject(exportRefuel, [i32], [], (code) =>
-      code.byte(opcode.localGet).u32(0).byte(opcode.globalSet).u32(fuelGlobal),
+    accessor(
+      exportRefuel,
+      [i32],
+      [],
+      new ByteWriter(16).byte(opcode.localGet).u32(0).byte(opcode.globalSet).u32(fuelGlobal),
     ),
-    inject(exportFuel, [], [i32], (code) => code.byte(opcode.globalGet).u32(fuelGlobal)),
-    ...gates.map(({ name, hook, shape }) =>
-      inject(
-        name,
-        gateParameters(shape),
-        [i32],
-        (code) => writeGate(code, shape, module.exports.get(hook)?.index ?? 0, fuelGlobal),
-        gateLocals(shape),
-      ),
-    ),
+    accessor(exportFuel, [], [i32], new ByteWriter(16).byte(opcode.globalGet).u32(fuelGlobal)),
+    ...gates.map((gate) => ({
+      name: gate.name,
+      type: functionType(gateParameters(gate.shape), [i32]),
+      body: writeGate(gate.shape, {
+        fuelGlobal,
+        isByValue: gate.isByValue === true,
+        ...hookCode(module, gate, fuelGlobal, limits),
+      }),
+    })),
   ]
+}
+
+/** A longer hook is called: what a stranger's module makes the engine compile stays about as long as the module. */
+const inlinedBytesMost = 8 << 10
+
+function hookCode(
+  module: ParsedModule,
+  { hook, shape }: GateOption,
+  fuelGlobal: number,
+  limits: ModuleLimits,
+): HookCode {
+  const index = module.exports.get(hook)?.index ?? 0
+  const type = module.types[module.functions[index] ?? -1]
+  const range = module.bodies[index - module.importedFunctions]
+  const section = module.sections.get(sectionId.code)
+  if (type === undefined || range === undefined || section === undefined)
+    throw new RangeError(`there is no ${hook}`)
+  const { parameters } = type
+  if (range.end - range.start > inlinedBytesMost) return { index, parameters }
+  return {
+    index,
+    parameters,
+    inline: (firstLocal) =>
+      inlineBody(section, range, { parameters, firstLocal, fuelGlobal, fuel: shape.fuel, limits }),
+  }
 }
 
 /** A vector section with items at its end. */
@@ -193,153 +214,4 @@ function clampTables(module: ParsedModule, limits: ModuleLimits): Uint8Array | u
     out.u32(Math.min(maximum ?? limits.tableEntries, limits.tableEntries))
   }
   return out.written()
-}
-
-interface BodyContext {
-  readonly parameters: number
-  readonly fuelGlobal: number
-  readonly limits: ModuleLimits
-  readonly body: ByteWriter
-}
-
-/** Where code goes in. `cost` is complete once the loop, or the function, has been read to its end. */
-interface Site {
-  readonly at: number
-  readonly kind: 'block' | 'bytes' | 'entries' | 'memory-growth' | 'table-growth'
-  cost: number
-}
-
-function meterBody(
-  section: Uint8Array,
-  range: { readonly start: number; readonly end: number },
-  context: BodyContext,
-): number {
-  const { limits, body } = context
-  const reader = new ByteReader(section, range.start, range.end)
-  const groups = reader.u32()
-  const firstGroup = reader.position
-  let locals = 0
-  for (let group = 0; group < groups; group++) {
-    locals += reader.u32()
-    readValueType(reader)
-    if (locals > limits.locals) {
-      throw new ModuleRefusal('limit', `a function has more than ${limits.locals} locals`)
-    }
-  }
-  const codeStart = reader.position
-  const sites = findSites(reader, limits)
-  // The engine zeroes the locals of each call: thousands of them make an empty function anything but cheap.
-  for (const entry of sites.slice(0, 1)) entry.cost += Math.ceil(locals / localsPerUnit)
-
-  const local = context.parameters + locals
-  body.u32(groups + 1).write(section.subarray(firstGroup, codeStart))
-  body.u32(2).byte(valueType.i32)
-  let copied = codeStart
-  for (const site of sites) {
-    body.write(section.subarray(copied, site.at))
-    copied = site.at
-    writeCharge(body, site, context.fuelGlobal, local)
-  }
-  body.write(section.subarray(copied, range.end))
-  return sites.length
-}
-
-/** In the order of their offsets. Every instruction is paid for by the innermost loop around it, or by the function. */
-function findSites(reader: ByteReader, limits: ModuleLimits): readonly Site[] {
-  const entry: Site = { at: reader.position, kind: 'block', cost: 0 }
-  const sites: Site[] = [entry]
-  /** Of each open block: the site that pays for what is in it. */
-  const payers: Site[] = [entry]
-  let payer = entry
-  const instruction: Instruction = { code: 0, second: 0 }
-  while (payers.length > 0) {
-    const at = reader.position
-    readInstruction(reader, limits, instruction)
-    payer.cost++
-    switch (instruction.code) {
-      case opcode.loop:
-        payer = { at: reader.position, kind: 'block', cost: 1 }
-        sites.push(payer)
-        payers.push(payer)
-        break
-      case opcode.block:
-      case opcode.if:
-        payers.push(payer)
-        break
-      case opcode.end:
-        payers.pop()
-        payer = payers.at(-1) ?? entry
-        break
-      case opcode.memoryGrow:
-        sites.push({ at, kind: 'memory-growth', cost: 0 })
-        break
-      case opcode.prefixMisc:
-        if (instruction.second === misc.tableGrow) sites.push({ at, kind: 'table-growth', cost: 0 })
-        else if (bulkOfBytes.has(instruction.second)) sites.push({ at, kind: 'bytes', cost: 0 })
-        else if (bulkOfEntries.has(instruction.second)) sites.push({ at, kind: 'entries', cost: 0 })
-        break
-    }
-    if (payers.length > limits.nesting) {
-      throw new ModuleRefusal('limit', `a function nests its blocks more than ${limits.nesting} deep`)
-    }
-  }
-  if (!reader.isAtEnd) throw new ModuleRefusal('malformed', 'a function goes on behind its end')
-  return sites
-}
-
-const bulkOfBytes: ReadonlySet<number> = new Set([misc.memoryInit, misc.memoryCopy, misc.memoryFill])
-const bulkOfEntries: ReadonlySet<number> = new Set([misc.tableInit, misc.tableCopy, misc.tableFill])
-
-/**
- * Takes the price off the tank and traps below zero. Fuel is at least 0 before, and no price is above 2^31 - 1, so the subtraction
- * cannot wrap round to a full tank.
- */
-function writeCharge(out: ByteWriter, site: Site, fuelGlobal: number, local: number): void {
-  const operand = local + 1
-  if (site.kind !== 'block') out.byte(opcode.localSet).u32(operand)
-  out.byte(opcode.globalGet).u32(fuelGlobal)
-  writePrice(out, site, operand)
-  out.byte(opcode.i32Sub).byte(opcode.localTee).u32(local).byte(opcode.globalSet).u32(fuelGlobal)
-  out.byte(opcode.localGet).u32(local).byte(opcode.i32Const).i32(0).byte(opcode.i32LtS)
-  out.byte(opcode.if).byte(0x40).byte(opcode.unreachable).byte(opcode.end)
-  if (site.kind !== 'block') out.byte(opcode.localGet).u32(operand)
-}
-
-function writePrice(out: ByteWriter, site: Site, operand: number): void {
-  const constant = (value: number) => out.byte(opcode.i32Const).i32(value)
-  const shifted = (bits: number) => {
-    out.byte(opcode.localGet).u32(operand)
-    constant(bits)
-    out.byte(opcode.i32ShrU)
-  }
-  /** min(operand, most) * each + growthPrice */
-  const growth = (most: number, each: number) => {
-    out.byte(opcode.localGet).u32(operand)
-    constant(most)
-    out.byte(opcode.localGet).u32(operand)
-    constant(most)
-    out.byte(opcode.i32LtU).byte(opcode.select)
-    constant(each)
-    out.byte(opcode.i32Mul)
-    constant(growthPrice)
-    out.byte(opcode.i32Add)
-  }
-  switch (site.kind) {
-    case 'block':
-      constant(site.cost)
-      break
-    case 'bytes':
-      shifted(3)
-      break
-    case 'entries':
-      shifted(1)
-      break
-    // More than the limit fails at once: the price need not grow with it, and must not overflow.
-    case 'memory-growth':
-      growth(moduleLimits.memoryPages, pagePrice)
-      break
-    case 'table-growth':
-      growth(moduleLimits.tableEntries, tableEntryPrice)
-      break
-  }
 }

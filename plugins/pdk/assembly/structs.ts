@@ -1,7 +1,21 @@
 // Written by plugins/abi/generate.ts from plugins/abi/idl.ts. Do not edit: see plugins/abi/README.md.
 
 /** Value of the exported global `pando_abi`. */
-export const ABI_VERSION: i32 = 65537
+export const ABI_VERSION: i32 = 65538
+
+/** What `pando_wants` is asked about; 0 = with this configuration nothing is ever decided there. */
+export namespace Hook {
+  /** `select` */
+  export const Select: i32 = 0
+  /** `classify` */
+  export const Classify: i32 = 1
+  /** `admit` */
+  export const Admit: i32 = 2
+  /** `plan` */
+  export const Plan: i32 = 3
+  /** `resolve` */
+  export const Resolve: i32 = 4
+}
 
 /** What a request does. */
 export namespace RequestOperation {
@@ -598,6 +612,30 @@ export class AdmitDecision {
   set delayMs(value: f64) {
     store<f64>(changetype<usize>(this), value, 8)
   }
+
+  /** What `pando_admit_brief` returns: the decision as a number where it fits into one, which most do. */
+  @inline
+  answer(verdict: u8, reason: u32, delayMs: f64): i32 {
+    if (<u32>verdict >= 3 || <u32>reason >= 64) {
+      this.verdict = verdict
+      this.reason = reason
+      this.delayMs = delayMs
+      return 0
+    }
+    const packed: i32 = 1073741824 | <i32>reason | (<i32>verdict << 7)
+    if (delayMs == 0) return packed
+    this.delayMs = delayMs
+    return packed | 64
+  }
+
+  /** Writes the decision of such an answer here, for the hook itself; returns the hook's answer. */
+  unpack(answer: i32): i32 {
+    if (answer < 1073741824) return answer
+    this.reason = <u32>(answer >> 0 & 63)
+    if ((answer >> 6 & 1) == 0) this.delayMs = 0
+    this.verdict = <u8>(answer >> 7 & 3)
+    return 0
+  }
 }
 
 /** Nothing beside the header. */
@@ -947,5 +985,25 @@ export class ResolveDecision {
   setMetadata(offset: u32, byteLength: u32): void {
     store<u32>(changetype<usize>(this), offset, 8)
     store<u32>(changetype<usize>(this), byteLength, 12)
+  }
+
+  /** What `pando_resolve_brief` returns: the decision as a number where it fits into one, which most do. */
+  @inline
+  answer(outcome: u8, reason: u32): i32 {
+    if (<u32>outcome >= 3 || <u32>reason >= 64) {
+      this.outcome = outcome
+      this.reason = reason
+      return 0
+    }
+    const packed: i32 = 1073741824 | <i32>reason | (<i32>outcome << 6)
+    return packed
+  }
+
+  /** Writes the decision of such an answer here, for the hook itself; returns the hook's answer. */
+  unpack(answer: i32): i32 {
+    if (answer < 1073741824) return answer
+    this.reason = <u32>(answer >> 0 & 63)
+    this.outcome = <u8>(answer >> 6 & 3)
+    return 0
   }
 }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PANDO_ABI_VERSION 65537
+#define PANDO_ABI_VERSION 65538
 #define PANDO_EXPORT(name) __attribute__((export_name(#name)))
 /* The global pando_abi, which C cannot export by value, is added with the manifest by "pando policy build". */
 
@@ -298,6 +298,9 @@ _Static_assert(sizeof(struct pando_resolve_decision) == 16, "layout");
 /* What a policy exports. The host sees a hook when it is exported. */
 PANDO_EXPORT(pando_alloc) void *pando_alloc(int32_t bytes);
 PANDO_EXPORT(pando_init) int32_t pando_init(const char *config, int32_t bytes);
+/* Optional: 0 = with this configuration nothing is ever decided in that hook. */
+enum { PANDO_HOOK_SELECT = 0, PANDO_HOOK_CLASSIFY = 1, PANDO_HOOK_ADMIT = 2, PANDO_HOOK_PLAN = 3, PANDO_HOOK_RESOLVE = 4 };
+PANDO_EXPORT(pando_wants) int32_t pando_wants(int32_t hook);
 PANDO_EXPORT(pando_error_ptr) const char *pando_error_ptr(void);
 PANDO_EXPORT(pando_error_len) int32_t pando_error_len(void);
 PANDO_EXPORT(pando_select) int32_t pando_select(
@@ -310,5 +313,48 @@ PANDO_EXPORT(pando_plan) int32_t pando_plan(
     const struct pando_plan_input *input, int32_t input_bytes, struct pando_plan_decision *output, int32_t output_bytes);
 PANDO_EXPORT(pando_resolve) int32_t pando_resolve(
     const struct pando_resolve_input *input, int32_t input_bytes, struct pando_resolve_decision *output, int32_t output_bytes);
+
+/* Optional, for hooks in "brief" of the manifest: the fields of a brief question as parameters, the answer as a number. */
+PANDO_EXPORT(pando_admit_brief) int32_t pando_admit_brief(
+    struct pando_admit_decision *decision, uint32_t seed, double now_ms, double deadline_ms, uint32_t class_index, double tokens, double token_wait_ms, double p50_ms, double p99_ms, double slo_ms, double utilisation);
+static inline int32_t pando_admit_answer(struct pando_admit_decision *decision, uint8_t verdict, uint32_t reason, double delay_ms) {
+  if (verdict >= 3 || reason >= 64) {
+    decision->verdict = verdict;
+    decision->reason = reason;
+    decision->delay_ms = delay_ms;
+    return PANDO_DECIDED;
+  }
+  const int32_t packed = 1073741824 | (int32_t)reason << 0 | (int32_t)verdict << 7;
+  if (delay_ms == 0) return packed;
+  decision->delay_ms = delay_ms;
+  return packed | 64;
+}
+/* Writes the decision of such an answer to the struct, for the hook itself; returns the hook's answer. */
+static inline int32_t pando_admit_unpack(struct pando_admit_decision *decision, int32_t answer) {
+  if (answer < 1073741824) return answer;
+  decision->reason = (uint32_t)(answer >> 0 & 63);
+  if ((answer >> 6 & 1) == 0) decision->delay_ms = 0;
+  decision->verdict = (uint8_t)(answer >> 7 & 3);
+  return PANDO_DECIDED;
+}
+
+PANDO_EXPORT(pando_resolve_brief) int32_t pando_resolve_brief(
+    struct pando_resolve_decision *decision, uint32_t region0, uint64_t hlc0, uint32_t region1, uint64_t hlc1);
+static inline int32_t pando_resolve_answer(struct pando_resolve_decision *decision, uint8_t outcome, uint32_t reason) {
+  if (outcome >= 3 || reason >= 64) {
+    decision->outcome = outcome;
+    decision->reason = reason;
+    return PANDO_DECIDED;
+  }
+  const int32_t packed = 1073741824 | (int32_t)reason << 0 | (int32_t)outcome << 6;
+  return packed;
+}
+/* Writes the decision of such an answer to the struct, for the hook itself; returns the hook's answer. */
+static inline int32_t pando_resolve_unpack(struct pando_resolve_decision *decision, int32_t answer) {
+  if (answer < 1073741824) return answer;
+  decision->reason = (uint32_t)(answer >> 0 & 63);
+  decision->outcome = (uint8_t)(answer >> 6 & 3);
+  return PANDO_DECIDED;
+}
 
 #endif

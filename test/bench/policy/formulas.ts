@@ -17,12 +17,57 @@ import { fnv1a32 } from '../../../plugins/abi/fnv1a.ts'
 import { defaultTables } from '../../../plugins/abi/json-values.ts'
 
 /**
- * The formulas of the built-in policies in plain TypeScript: what the same decisions cost without a
- * sandbox. One result object for each hook, as the host does it; the benchmark first checks that both decide alike.
+ * The built-in policies in plain TypeScript, as they would stand behind `PolicyFallbacks`: what the same decisions cost without a
+ * sandbox. Same questions, same answers (the benchmark first checks that both decide alike), one result object for each hook as the
+ * host has it, and the same settings, which can be replaced while requests run: so they are read, and not folded into the code.
  */
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 const origin = { policy: 'javascript', reason: 0 }
+
+/** Settings of `fair` that both sides have: rules as a region with some history has them. */
+export const fairSettings = {
+  ordinary: 'interactive',
+  attributes: { 'x-purpose=backup': 'bulk', 'x-purpose=scan': 'background' },
+  prefixes: { 'logs/': 'background', 'backup/': 'bulk', 'photos/2025/': 'bulk', 'tmp/': 'background' },
+} as const
+
+const classIndexOf = (name: string) => defaultTables.classes.indexOf(name)
+const readFair = ({ ordinary, attributes, prefixes }: typeof fairSettings) => ({
+  interactive: classIndexOf('interactive'),
+  bulk: classIndexOf('bulk'),
+  ordinary: classIndexOf(ordinary),
+  bulkBytes: 8_388_608,
+  shedFactor: 2,
+  otherShedFactor: 1,
+  shedFrom: 0.8,
+  mostShed: 0.9,
+  mostDelayMs: 5_000,
+  retryAfterMs: 1_000,
+  burstSeconds: 0.25,
+  mostBoost: 4,
+  classOfAttribute: new Map(
+    Object.entries(attributes).map(([text, name]) => [fnv1a32(text), classIndexOf(name)]),
+  ),
+  classOfPrefix: Object.entries(prefixes).map(([prefix, name]) => ({ prefix, index: classIndexOf(name) })),
+})
+const readAdaptive = () => ({
+  rdmaLatencyLimitMs: 0.01,
+  steadyFactor: 3,
+  lossLimit: 0.005,
+  holdMs: 10_000,
+  gain: 0.2,
+  leastHealth: 0.5,
+  msPerCost: 0,
+})
+let fair = readFair(fairSettings)
+let adaptive = readAdaptive()
+
+/** Puts settings in place of those that were there, which are the same. */
+export function configureFormulas(): void {
+  fair = readFair(fairSettings)
+  adaptive = readAdaptive()
+}
 
 const admitted: Mutable<AdmitDecision> = { ...origin, verdict: 'admit', delayMs: 0 }
 
@@ -36,37 +81,22 @@ function answer(verdict: AdmitDecision['verdict'], delayMs: number, reason: numb
 function admit(input: AdmitInput): AdmitDecision {
   const leftMs = input.deadlineMs > 0 ? input.deadlineMs - input.nowMs : Number.POSITIVE_INFINITY
   const waitMs = input.tokens < 1 ? input.tokenWaitMs : 0
-  if (waitMs + input.p50Ms > leftMs) return answer('shed', 1000, 6)
-  if (waitMs > 5000) return answer('shed', Math.min(waitMs, 3_600_000), 5)
-  if (isShed(input)) return answer('shed', 1000, 7)
+  if (waitMs + input.p50Ms > leftMs) return answer('shed', fair.retryAfterMs, 6)
+  if (waitMs > fair.mostDelayMs) return answer('shed', Math.min(waitMs, 3_600_000), 5)
+  if (isShed(input)) return answer('shed', fair.retryAfterMs, 7)
   if (waitMs > 0) return answer('delay', waitMs, 5)
   return answer('admit', 0, 0)
 }
 
 function isShed(input: AdmitInput): boolean {
   const slo = input.sloMs
-  if (slo <= 0 || input.utilisation < 0.8) return false
-  const limit = slo * (input.classIndex === 0 ? 2 : 1)
+  if (slo <= 0 || input.utilisation < fair.shedFrom) return false
+  const limit = slo * (input.classIndex === fair.interactive ? fair.shedFactor : fair.otherShedFactor)
   const p99 = input.p99Ms
   if (p99 <= limit) return false
-  return input.seed < Math.min(0.9, 1 - limit / p99) * 4_294_967_296
+  return input.seed < Math.min(fair.mostShed, 1 - limit / p99) * 4_294_967_296
 }
 
-/** Settings of `fair` that both sides have: rules as a region with some history has them. */
-export const fairSettings = {
-  ordinary: 'interactive',
-  attributes: { 'x-purpose=backup': 'bulk', 'x-purpose=scan': 'background' },
-  prefixes: { 'logs/': 'background', 'backup/': 'bulk', 'photos/2025/': 'bulk', 'tmp/': 'background' },
-} as const
-
-const classIndexOf = (name: string) => defaultTables.classes.indexOf(name)
-const classOfAttribute = new Map(
-  Object.entries(fairSettings.attributes).map(([text, name]) => [fnv1a32(text), classIndexOf(name)]),
-)
-const classOfPrefix = Object.entries(fairSettings.prefixes).map(([prefix, name]) => ({
-  prefix,
-  index: classIndexOf(name),
-}))
 const classified: Mutable<ClassifyDecision> = { ...origin, classIndex: 0, priority: 0 }
 
 function classify(input: ClassifyInput): ClassifyDecision {
@@ -78,6 +108,7 @@ function classify(input: ClassifyInput): ClassifyDecision {
   if (input.deadlineMs > 0 && input.deadlineMs - input.nowMs < 1000) priority += 48
   classified.priority = priority
   const { attributes, key } = input
+  const { classOfAttribute, classOfPrefix } = fair
   for (let at = 0; at < attributes.length; at++) {
     const index = classOfAttribute.get(attributes[at] as number)
     if (index !== undefined) return classifyAs(index, 1)
@@ -86,7 +117,7 @@ function classify(input: ClassifyInput): ClassifyDecision {
     const { prefix, index } = classOfPrefix[at] as (typeof classOfPrefix)[number]
     if (key.startsWith(prefix)) return classifyAs(index, 2)
   }
-  return input.byteLength >= 8_388_608 ? classifyAs(1, 3) : classifyAs(0, 4)
+  return input.byteLength >= fair.bulkBytes ? classifyAs(fair.bulk, 3) : classifyAs(fair.ordinary, 4)
 }
 
 function classifyAs(index: number, reason: number): ClassifyDecision {
@@ -107,7 +138,7 @@ function plan(input: PlanInput): PlanDecision {
   for (let index = 0; index < classes.length; index++) {
     const now = classes[index] as PlanInput['classes'][number]
     const next = planned[index] as Mutable<PlannedClass>
-    const boost = now.sloMs > 0 && now.p99Ms > now.sloMs ? Math.min(4, now.p99Ms / now.sloMs) : 1
+    const boost = now.sloMs > 0 && now.p99Ms > now.sloMs ? Math.min(fair.mostBoost, now.p99Ms / now.sloMs) : 1
     if (boost > 1) isBoosted = true
     const limit = now.limit
     const reservation = limit > 0 ? Math.min(now.reservation, limit) : now.reservation
@@ -115,7 +146,7 @@ function plan(input: PlanInput): PlanDecision {
     next.weight = Math.min(1_000_000, Math.max(now.weight, 0.001) * boost)
     next.reservation = reservation
     next.limit = limit
-    next.burst = Math.min(1e9, Math.max(1, rate * 0.25))
+    next.burst = Math.min(1e9, Math.max(1, rate * fair.burstSeconds))
   }
   plannedAll.reason = isBoosted ? 8 : 0
   return plannedAll
@@ -169,13 +200,14 @@ function select(input: SelectInput): SelectDecision {
   selected.index = chosen
   selected.fallbackIndex = fallbackFor(candidates, chosen, isLossy)
   selected.parallel = streamsFor(candidate)
-  selected.chunkBytes = candidate.loss > 0.005 ? 262_144 : candidate.distance >= 4 ? 1_048_576 : 4_194_304
+  selected.chunkBytes =
+    candidate.loss > adaptive.lossLimit ? 262_144 : candidate.distance >= 4 ? 1_048_576 : 4_194_304
   selected.reason = reason
   return selected
 }
 
 function pathLoses({ candidates, currentIndex }: SelectInput): boolean {
-  const limit = candidates[currentIndex]?.transport === 'quic' ? 0.0025 : 0.005
+  const limit = candidates[currentIndex]?.transport === 'quic' ? adaptive.lossLimit / 2 : adaptive.lossLimit
   for (let index = 0; index < candidates.length; index++) {
     const { transport, loss } = candidates[index] as TransportCandidate
     if ((transport === 'tcp' || transport === 'quic') && loss > limit) return true
@@ -184,7 +216,7 @@ function pathLoses({ candidates, currentIndex }: SelectInput): boolean {
 }
 
 function rankOf(candidate: TransportCandidate, isCurrent: boolean, isLossy: boolean): number {
-  if (candidate.state === 'down' || candidate.health < 0.5) return rank.unusable
+  if (candidate.state === 'down' || candidate.health < adaptive.leastHealth) return rank.unusable
   const penalty = candidate.state === 'degraded' ? rank.degraded : 0
   switch (candidate.transport) {
     case 'shm':
@@ -202,14 +234,14 @@ function rankOf(candidate: TransportCandidate, isCurrent: boolean, isLossy: bool
 
 function isFastAndSteady({ rttP50Ms, rttP99Ms }: TransportCandidate, isCurrent: boolean): boolean {
   const slack = isCurrent ? 1.25 : 1
-  return rttP50Ms < 0.01 * slack && rttP99Ms < rttP50Ms * 3 * slack
+  return rttP50Ms < adaptive.rdmaLatencyLimitMs * slack && rttP99Ms < rttP50Ms * adaptive.steadyFactor * slack
 }
 
 function costOf(candidate: TransportCandidate, byteLength: number): number {
   const queued = (1 + candidate.inFlight / 32) / (1 - Math.min(candidate.load, 0.95))
   let cost = ((candidate.rttP50Ms + candidate.jitterMs) * queued) / candidate.health
   if (byteLength > 0 && candidate.bytesPerSecond > 0) cost += (byteLength * 1000) / candidate.bytesPerSecond
-  return cost
+  return cost + candidate.costPerGb * adaptive.msPerCost
 }
 
 function isWorthKeeping(
@@ -222,8 +254,8 @@ function isWorthKeeping(
   const current = input.candidates[at] as TransportCandidate
   const found = rankOf(current, true, isLossy)
   if (found >= rank.degraded || found === rank.unfit) return false
-  if (input.currentForMs < 10_000) return true
-  return found === bestRank && bestCost >= costOf(current, input.byteLength) * 0.8
+  if (input.currentForMs < adaptive.holdMs) return true
+  return found === bestRank && bestCost >= costOf(current, input.byteLength) * (1 - adaptive.gain)
 }
 
 function fallbackFor(candidates: readonly TransportCandidate[], chosen: number, isLossy: boolean): number {

@@ -4,7 +4,8 @@
 //
 // The baseline of the ratio is what a node has in a policy's place: a decision written in TypeScript, behind the same door. So the
 // formulas stand as fallbacks of a `ServingPolicies` that has no policy: the same call, the same inputs read from the same objects,
-// one result object, a counter. They are not checked, timed or traced there, as the host does not do that for its own either.
+// one result object, a counter, and settings that are read and not folded into the code, since they can be replaced as policies can.
+// They are not checked, timed or traced there, as the host does not do that for its own either.
 // `bare` is the formula called by itself, which the engine inlines into the loop: no node has that, but nothing is hidden. Each side
 // has a thread of its own (side.ts), and asks for the same 64 questions in turn; the ratio is the median of the rounds' ratios.
 import { once } from 'node:events'

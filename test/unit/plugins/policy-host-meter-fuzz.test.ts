@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
-import { exportRefuel, meterModule } from '../../../plugins/host/wasm/meter-module.ts'
+import { exportFuel, exportRefuel, meterModule } from '../../../plugins/host/wasm/meter-module.ts'
 import { ModuleRefusal } from '../../../plugins/host/wasm/module-refusal.ts'
 import { parseModule } from '../../../plugins/host/wasm/parse-module.ts'
 import { assemble, policyModule } from '../../kit/policies/assemble.ts'
@@ -57,6 +57,62 @@ test('P17: a rewritten module does what the original does, result for result and
     `${results} results and ${traps} traps: the generator has become dull`,
   )
 })
+
+test('P17: a hook whose code stands in its gate does what the hook does, to the last unit of fuel', () => {
+  const numbers = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 })
+  let traps = 0
+  let results = 0
+  fc.assert(
+    fc.property(
+      randomFunction(),
+      fc.oneof(fc.integer({ min: 1, max: 400 }), fc.constant(1_000_000)),
+      fc.array(fc.tuple(numbers, numbers), { minLength: 1, maxLength: 4 }),
+      (body, fuel, calls) => {
+        const text = moduleOf(body).replace(
+          '(func (export "run") (type $binary)',
+          `(func (export "run") ${hookType}`,
+        )
+        const shape = { fuel, outputBytes: 16, input: [], output: [] }
+        const { bytes } = meterModule(parseModule(assemble(text)), {
+          gates: [{ name: 'gate', hook: 'run', shape }],
+        })
+        const module = new WebAssembly.Module(bytes)
+        const watch = (byGate: boolean) => {
+          const { exports } = new WebAssembly.Instance(module)
+          const call = (name: string) => exports[name] as (...values: number[]) => number
+          const seen = calls.map(([a, b]) => {
+            let result: unknown
+            try {
+              if (byGate) result = call('gate')(a, b, 512)
+              else {
+                call(exportRefuel)(fuel)
+                result = call('run')(a, b, 512, 16)
+              }
+            } catch (reason) {
+              result = reason instanceof Error ? reason.message : reason
+            }
+            if (typeof result === 'number') results++
+            else traps++
+            return [result, call(exportFuel)()]
+          })
+          const memory = Buffer.from((exports['memory'] as WebAssembly.Memory).buffer).toString('latin1')
+          return { seen, memory, global: (exports['g'] as WebAssembly.Global).value }
+        }
+        const [direct, gated] = [watch(false), watch(true)]
+        assert.ok(gated.memory === direct.memory, 'memory differs')
+        assert.deepEqual({ ...gated, memory: '' }, { ...direct, memory: '' })
+      },
+    ),
+    { numRuns: 200 },
+  )
+  assert.ok(
+    results > 100 && traps > 50,
+    `${results} results and ${traps} traps: the generator has become dull`,
+  )
+})
+
+/** Of a hook, with the first two parameters in the places of the generator's. */
+const hookType = '(param i32 i32 i32 i32) (result i32)'
 
 test('P17: a module with random bytes flipped is refused or rewritten into a valid one, and never breaks the pass', () => {
   const seed = policyModule({

@@ -17,14 +17,20 @@ export function pando_init(config: usize, byteLength: i32): i32 {
   return openSettings(config, byteLength).done()
 }
 
+export function pando_resolve_brief(decision: ResolveDecision, region: u32, hlc: u64, otherRegion: u32, otherHlc: u64): i32 {
+  if (hlc != otherHlc) return decide(decision, hlc > otherHlc, Reason.Later)
+  if (region != otherRegion) return decide(decision, region < otherRegion, Reason.Region)
+  // Rare, so the ETags are copied for this answer only.
+  return Status.AskWhole
+}
+
+/** With the ETags, or for a host before 1.2. */
 export function pando_resolve(input: ResolveInput, _inputBytes: i32, decision: ResolveDecision, _outputBytes: i32): i32 {
   const first = input.at(0)
   const second = input.at(1)
-  if (first.hlc != second.hlc) return decide(decision, first.hlc > second.hlc, Reason.Later)
-  if (first.region != second.region) return decide(decision, first.region < second.region, Reason.Region)
-  // Rare, so the ETags are copied for this answer only.
-  if (input.isBrief) return Status.AskWhole
-  return decide(decision, compareEtags(input, first, second) >= 0, Reason.Etag)
+  const answered = pando_resolve_brief(decision, first.region, first.hlc, second.region, second.hlc)
+  if (answered != Status.AskWhole || input.isBrief) return decision.unpack(answered)
+  return decision.unpack(decide(decision, compareEtags(input, first, second) >= 0, Reason.Etag))
 }
 
 function compareEtags(input: ResolveInput, first: ConflictVersion, second: ConflictVersion): i32 {
@@ -35,7 +41,5 @@ function compareEtags(input: ResolveInput, first: ConflictVersion, second: Confl
 
 @inline
 function decide(decision: ResolveDecision, firstWins: bool, reason: u32): i32 {
-  decision.outcome = firstWins ? Outcome.First : Outcome.Second
-  decision.reason = reason
-  return Status.Decided
+  return decision.answer(firstWins ? Outcome.First : Outcome.Second, reason)
 }

@@ -179,38 +179,58 @@ function priorityOf(input: ClassifyInput): u8 {
   return <u8>priority
 }
 
+/** Hosts before 1.2, and tools, ask by structs. */
 export function pando_admit(input: AdmitInput, _inputBytes: i32, decision: AdmitDecision, _outputBytes: i32): i32 {
-  const leftMs = input.deadlineMs > 0 ? input.deadlineMs - input.nowMs : Infinity
-  const waitMs = input.tokens < 1 ? input.tokenWaitMs : 0
+  const answered = pando_admit_brief(
+    decision,
+    input.seed,
+    input.nowMs,
+    input.deadlineMs,
+    input.classIndex,
+    input.tokens,
+    input.tokenWaitMs,
+    input.p50Ms,
+    input.p99Ms,
+    input.sloMs,
+    input.utilisation,
+  )
+  return decision.unpack(answered)
+}
+
+export function pando_admit_brief(
+  decision: AdmitDecision,
+  seed: u32,
+  nowMs: f64,
+  deadlineMs: f64,
+  classIndex: u32,
+  tokens: f64,
+  tokenWaitMs: f64,
+  p50Ms: f64,
+  p99Ms: f64,
+  sloMs: f64,
+  utilisation: f64,
+): i32 {
+  const leftMs = deadlineMs > 0 ? deadlineMs - nowMs : Infinity
+  const waitMs = tokens < 1 ? tokenWaitMs : 0
   // An answer after the deadline is work for nobody.
-  if (waitMs + input.p50Ms > leftMs) return answer(decision, Verdict.Shed, retryAfterMs, Reason.TooLate)
-  if (waitMs > mostDelayMs) return answer(decision, Verdict.Shed, min<f64>(waitMs, 3600000), Reason.BudgetEmpty)
-  if (isShed(input)) return answer(decision, Verdict.Shed, retryAfterMs, Reason.LatencyMissed)
-  if (waitMs > 0) return answer(decision, Verdict.Delay, waitMs, Reason.BudgetEmpty)
-  return answer(decision, Verdict.Admit, 0, 0)
+  if (waitMs + p50Ms > leftMs) return decision.answer(Verdict.Shed, Reason.TooLate, retryAfterMs)
+  if (waitMs > mostDelayMs) return decision.answer(Verdict.Shed, Reason.BudgetEmpty, min<f64>(waitMs, 3600000))
+  if (isShed(seed, classIndex, p99Ms, sloMs, utilisation)) return decision.answer(Verdict.Shed, Reason.LatencyMissed, retryAfterMs)
+  if (waitMs > 0) return decision.answer(Verdict.Delay, Reason.BudgetEmpty, waitMs)
+  return decision.answer(Verdict.Admit, 0, 0)
 }
 
 /**
  * A lot with growing odds instead of a cliff: at the limit nobody is shed, at twice the limit half of the requests are. Classes
  * other than the interactive one get half the patience.
  */
-function isShed(input: AdmitInput): bool {
-  const slo = input.sloMs
-  if (slo <= 0 || input.utilisation < shedFrom) return false
-  const limit = slo * (input.classIndex == interactive ? shedFactor : otherShedFactor)
-  const p99 = input.p99Ms
+@inline
+function isShed(seed: u32, classIndex: u32, p99: f64, slo: f64, utilisation: f64): bool {
+  if (slo <= 0 || utilisation < shedFrom) return false
+  const limit = slo * (classIndex == interactive ? shedFactor : otherShedFactor)
   if (p99 <= limit) return false
   const share = min<f64>(mostShed, 1 - limit / p99)
-  return <f64>input.seed < share * 4294967296
-}
-
-// A call costs as much as what it does here.
-@inline
-function answer(decision: AdmitDecision, verdict: u8, delayMs: f64, reason: u32): i32 {
-  decision.verdict = verdict
-  decision.delayMs = delayMs
-  decision.reason = reason
-  return Status.Decided
+  return <f64>seed < share * 4294967296
 }
 
 export function pando_plan(input: PlanInput, _inputBytes: i32, decision: PlanDecision, _outputBytes: i32): i32 {

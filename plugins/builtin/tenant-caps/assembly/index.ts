@@ -4,7 +4,7 @@
  *
  *     {"default": {"maxBytes": 1e9}, "tenants": {"acme": {"maxUtilisation": 0.5, "readOnly": true}}}
  */
-import { AdmitDecision, AdmitInput, fnv1a32, Json, JsonKind, openSettings, RequestOperation, Settings, Status, Verdict } from '../../../pdk/assembly'
+import { AdmitDecision, AdmitInput, fnv1a32, Hook, Json, JsonKind, openSettings, RequestOperation, Settings, Status, Verdict } from '../../../pdk/assembly'
 
 export { pando_abi, pando_alloc, pando_error_len, pando_error_ptr } from '../../../pdk/assembly'
 
@@ -28,6 +28,8 @@ class Caps {
 let all: usize = 0
 let count: i32 = 0
 let retryAfterMs: f64 = 1000
+/** Whether there is a cap at all. */
+let isCapped = false
 
 function capsOf(index: i32): Caps {
   return changetype<Caps>(all + <usize>index * offsetof<Caps>())
@@ -88,6 +90,7 @@ function readCaps(settings: Settings, where: string, from: Json, into: Caps): vo
   if (from.kind != JsonKind.Object) settings.refuse(where, ' holds something else than an object of caps')
   for (let key = from.firstKey(); key.exists; key = key.nextKey()) {
     const value = key.value()
+    isCapped = true
     if (key.equals('readOnly') && value.kind == JsonKind.Boolean) into.readOnly = value.boolean() ? 1 : 0
     else if (value.kind != JsonKind.Number || value.number() < 0) settings.refuse(where, ' holds a cap that is not a number from 0 on')
     else if (key.equals('maxBytes')) into.maxBytes = value.number()
@@ -95,6 +98,11 @@ function readCaps(settings: Settings, where: string, from: Json, into: Caps): vo
     else if (key.equals('maxQueue')) into.maxQueue = value.number()
     else settings.refuse(where, ' holds a cap that there is not: maxBytes, maxUtilisation, maxQueue, readOnly')
   }
+}
+
+/** Without a cap it abstains from everything: no request need ask it. */
+export function pando_wants(hook: i32): i32 {
+  return hook == Hook.Admit && !isCapped ? 0 : 1
 }
 
 export function pando_admit(input: AdmitInput, _inputBytes: i32, decision: AdmitDecision, _outputBytes: i32): i32 {
