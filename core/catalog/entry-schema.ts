@@ -11,6 +11,7 @@ import { StorageError } from '../contract/errors.ts'
 import { maxChunkBytes, placementGroupCount, writeIdBytes } from '../contract/ids.ts'
 import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { federationRecord } from './federation-schema.ts'
+import { groupCommands } from './group/command-schema.ts'
 import { versionIdBytes } from './hybrid-time.ts'
 import { lockCommands, lockFence } from './lock-schema.ts'
 import { policyLimits } from './policy-rows.ts'
@@ -95,7 +96,9 @@ const object = z.strictObject({
   inline: bytes.optional(),
 })
 
-const key = { bucketId, key: text }
+/** Changes that clients ask for carry the epoch of the bucket's group. */
+const fenced = { bucketId, groupEpoch: count.optional() }
+const key = { ...fenced, key: text }
 const upload = { ...key, uploadId: text }
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in lower-case hex')
@@ -216,7 +219,7 @@ const command = z.discriminatedUnion('type', [
     configs: z.partialRecord(configKind, bytes).optional(),
   }),
   z.strictObject({ type: z.literal('delete-bucket'), name: text.min(1).max(255) }),
-  z.strictObject({ type: z.literal('set-versioning'), bucketId, state: z.enum(['enabled', 'suspended']) }),
+  z.strictObject({ type: z.literal('set-versioning'), ...fenced, state: z.enum(['enabled', 'suspended']) }),
   z.strictObject({
     type: z.literal('set-bucket-config'),
     bucketId,
@@ -232,7 +235,7 @@ const command = z.discriminatedUnion('type', [
   }),
   z.strictObject({
     type: z.literal('delete-objects'),
-    bucketId,
+    ...fenced,
     owner: account,
     items: z.array(
       z.strictObject({ key: text, version: version.optional(), preconditions: preconditions.optional() }),
@@ -299,6 +302,7 @@ const command = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('set-federation'), record: federationRecord }),
   ...lockCommands,
   ...replicationCommands(layout),
+  ...groupCommands,
 ])
 
 /**

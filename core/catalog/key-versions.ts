@@ -172,6 +172,13 @@ export class KeyVersions {
 
   /** Removes one version for good; when it was the newest, the next one becomes it. */
   removeVersion(place: VersionPlace): void {
+    const record = this.detach(place)
+    freeLayout(this.context, record.layout)
+    if (this.isLogged) logPurge(this.context, this.bucket.id, record)
+  }
+
+  /** Removes one version, and leaves its body to the caller. */
+  detach(place: VersionPlace): StoredObject {
     const { context } = this
     const record = decodeObjectRow(this.key, place.row)
     if (place.isCurrent) {
@@ -180,9 +187,10 @@ export class KeyVersions {
     } else {
       this.removeVersionRow(place.row)
     }
-    this.free(record)
+    context.meta.counts.versions--
+    context.meta.counts.liveBytes -= record.byteLength
     if (!this.isPlain) this.elect()
-    if (this.isLogged) logPurge(context, this.bucket.id, record)
+    return record
   }
 
   /** Writes a version back that has changed in place. */

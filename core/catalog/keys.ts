@@ -63,6 +63,10 @@ export const table = {
   tombstone: 0x28,
   /** [bucket, key] -> the newest `null` version that is gone for good, and with it every older one */
   nullTombstone: 0x29,
+  /** [name] -> a failover group: its record, this voter's vote */
+  group: 0x30,
+  /** [bucket, epoch, lsn] -> a change that this region made as the primary and its successor never received */
+  lost: 0x31,
   /** What this replica has promised and where it is: its own, unlike everything above. One row. */
   replica: 0xf0,
   /** [position] -> hash chain, and the record of the stream that the entry was in: as far back as the log rows go. */

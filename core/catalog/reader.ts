@@ -6,6 +6,7 @@ import { accessKeyKey } from './apply-maintenance.ts'
 import { findUpload } from './apply-uploads.ts'
 import { readClusterMap } from './cluster-map-row.ts'
 import { readFederation } from './federation-row.ts'
+import { createGroupReads } from './group/reads.ts'
 import { findVersion, newestVersion } from './key-versions.ts'
 import { after, bucketKey, encodeText, maxObjectKeyBytes, successor, table, tableKey } from './keys.ts'
 import { listObjects, listUploads, listVersions } from './listing.ts'
@@ -85,6 +86,7 @@ export function createReads(tables: Tables): CatalogReads {
 
     replication: createReplicationReads(reader),
     ...createLockReads(reader),
+    failover: createGroupReads(reader),
 
     lastTimeMs: () => readMeta(reader).time.ms,
     clusterMap: () => readClusterMap(reader),

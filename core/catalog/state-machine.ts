@@ -13,6 +13,8 @@ import { deployPolicies, putPolicyPackage } from './apply-policies.ts'
 import { abortUpload, completeUpload, createUpload, putPart } from './apply-uploads.ts'
 import { findAnswer, rememberAnswer } from './dedupe.ts'
 import { decodeEntry } from './entry.ts'
+import { freezeGroup, putGroup, removeGroup, takeGroup, voteGroup } from './group/apply-group.ts'
+import { listLosses } from './group/losses.ts'
 import { numberKey, table } from './keys.ts'
 import { readMeta, writeMeta } from './meta.ts'
 import { backfill } from './replication/apply-backfill.ts'
@@ -159,6 +161,18 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return sendRange(context, command)
     case 'trim-outbox':
       return trimOutbox(context, command)
+    case 'put-group':
+      return putGroup(context, command)
+    case 'remove-group':
+      return removeGroup(context, command)
+    case 'vote-group':
+      return voteGroup(context, command)
+    case 'take-group':
+      return takeGroup(context, command)
+    case 'freeze-group':
+      return freezeGroup(context, command)
+    case 'list-losses':
+      return listLosses(context, command)
     default:
       return unknownCommand(command)
   }

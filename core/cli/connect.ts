@@ -18,6 +18,8 @@ export interface GlobalOptions {
   readonly endpoint?: string
   readonly caFile?: string
   readonly json?: boolean
+  /** Of `up`. */
+  readonly role?: string
 }
 
 /** The configuration that a command line means. INVALID_CONFIG. */
@@ -25,6 +27,7 @@ export async function readConfig(terminal: Terminal, options: GlobalOptions): Pr
   const overrides = {
     ...(options.data === undefined ? {} : { data: options.data }),
     ...(options.node === undefined ? {} : { node: options.node }),
+    ...(options.role === undefined ? {} : { role: options.role }),
   }
   const { environment } = terminal
   const name = options.config ?? environment['PANDO_CONFIG'] ?? ''

@@ -3,11 +3,13 @@ import { StorageError } from '../contract/errors.ts'
 import { addClusterCommands } from './cluster-commands.ts'
 import { advice, type GlobalOptions } from './connect.ts'
 import { exitCodes, exitFor } from './exit-codes.ts'
+import { addFailoverCommands } from './failover-commands.ts'
 import { addFederationCommands } from './federation-commands.ts'
 import { addPolicyCommands } from './policy-commands.ts'
 import { addPolicyNodeCommands } from './policy-node-commands.ts'
 import { addReplicationCommands } from './replication-commands.ts'
 import type { Terminal } from './terminal.ts'
+import type { UpOptions } from './up.ts'
 
 /** What a command gets: options of its own merged with the global ones. */
 export type Action<T extends GlobalOptions = GlobalOptions> = (
@@ -57,7 +59,8 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
   program
     .command('up')
     .description('run a node in the foreground until SIGTERM or SIGINT')
-    .action(action(async () => (await import('./up.ts')).up))
+    .option('--role <role>', 'region (default), or witness: votes in failover groups and holds no bucket')
+    .action(action<UpOptions>(async () => (await import('./up.ts')).up))
   program
     .command('status')
     .description('what the node is doing')
@@ -139,6 +142,7 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
   addClusterCommands(program, action)
   addFederationCommands(program, action)
   addReplicationCommands(program, action)
+  addFailoverCommands(program, action)
 
   const config = program.command('config').description('the configuration file')
   config

@@ -1,11 +1,13 @@
 import { regionKeyFrom, rootKeysFrom } from '../node/config/load.ts'
 import { realEnvironment } from '../node/environment.ts'
-import type { RunningNode } from '../node/start-node.ts'
+import type { RunningWitness } from '../node/witness/start-witness.ts'
 import { openLog } from '../telemetry/log.ts'
 import { type GlobalOptions, readConfig } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
 import { packageVersion } from './package-version.ts'
 import { facts, type Terminal } from './terminal.ts'
+
+export type UpOptions = GlobalOptions
 
 /** Runs a node until a signal, an admin call or a fatal error ends it. */
 export async function up(terminal: Terminal, options: GlobalOptions): Promise<number> {
@@ -31,12 +33,15 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
     log.flush()
     process.exit(signal === 'SIGINT' ? 130 : 143)
   })
-  const { startNode } = await import('../node/start-node.ts')
+  const startNode =
+    config.role === 'witness'
+      ? (await import('../node/witness/start-witness.ts')).startWitness
+      : (await import('../node/start-node.ts')).startNode
   const environment = realEnvironment
   const stopping = new AbortController()
   void firstSignal.then(() => stopping.abort())
   const { signal } = stopping
-  let node: RunningNode
+  let node: RunningWitness
   try {
     const readAgain = (): ReturnType<typeof readConfig> => readConfig(terminal, options)
     node = await startNode({
@@ -96,12 +101,25 @@ function listenForSignals(onSecond: (signal: NodeJS.Signals) => void): Promise<N
   })
 }
 
-function announce(terminal: Terminal, node: RunningNode, region: string, json: boolean): void {
+function announce(terminal: Terminal, node: RunningWitness, region: string, json: boolean): void {
   const { facts: ready, rootKeys, rootKeysFrom: origin, regionKey } = node
   if (json) {
     const keys =
       origin === 'generated' ? { rootAccessKey: rootKeys.accessKeyId, rootSecretKey: rootKeys.secretKey } : {}
     terminal.out(`${JSON.stringify({ event: 'ready', ...ready, ...keys })}\n`)
+    return
+  }
+  if (ready.s3 === '') {
+    terminal.out(
+      `\nPando ${ready.version} is a witness: it votes in failover groups, ready in ${ready.startedInMs} ms\n\n` +
+        facts([
+          ['  Admin', `${ready.admin}   on this machine: pando failover status --data ${ready.data}`],
+          ['  Metrics', `${ready.console}/metrics   health: ${ready.console}/healthz`],
+          ['  Data', ready.data],
+        ]) +
+        '\nJoin it with the regions:\n' +
+        `  pando federation invite --data ${ready.data}\n\n`,
+    )
     return
   }
   const store =
@@ -136,7 +154,7 @@ function announce(terminal: Terminal, node: RunningNode, region: string, json: b
   )
 }
 
-function shareRegionKey({ from, path }: NonNullable<RunningNode['regionKey']>): string {
+function shareRegionKey({ from, path }: NonNullable<RunningWitness['regionKey']>): string {
   if (from === 'environment') return 'from PANDO_REGION_KEY; all nodes of the region need the same'
   const made = from === 'generated' ? 'made now, ' : ''
   return `${made}in ${path}   copy this file to the data directory of each node of the region, by a safe way`

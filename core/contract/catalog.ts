@@ -1,6 +1,7 @@
 import type { ClusterMap } from './cluster-map.ts'
 import type { ErasureScheme } from './erasure.ts'
 import type { StorageError } from './errors.ts'
+import type { GroupCommand, GroupReads, GroupResults } from './failover.ts'
 import type { FederationRecord } from './federation.ts'
 import type { WriteId } from './ids.ts'
 import type { LockCommand, LockFence, LockReads, LockResults } from './locks.ts'
@@ -81,6 +82,8 @@ export interface Catalog extends LockReads {
   writes(after: WriteId | null, limit: number): readonly WriteOwner[]
 
   readonly replication: ReplicationReads
+
+  readonly failover: GroupReads
 
   stats(): CatalogStats
   close(): Promise<void>
@@ -171,6 +174,8 @@ export type Command =
   | {
       readonly type: 'set-versioning'
       readonly bucketId: number
+      /** Of the bucket's failover group, where it has one: STALE_EPOCH when it is another by the time of the commit. */
+      readonly groupEpoch?: number
       readonly state: Exclude<VersioningState, 'off'>
     }
   | {
@@ -183,6 +188,7 @@ export type Command =
   | {
       readonly type: 'put-object'
       readonly bucketId: number
+      readonly groupEpoch?: number
       readonly key: string
       readonly owner: AccountId
       readonly object: NewObject
@@ -191,12 +197,14 @@ export type Command =
   | {
       readonly type: 'delete-objects'
       readonly bucketId: number
+      readonly groupEpoch?: number
       readonly items: readonly DeleteItem[]
       readonly owner: AccountId
     }
   | {
       readonly type: 'set-object-tags'
       readonly bucketId: number
+      readonly groupEpoch?: number
       readonly key: string
       readonly version?: VersionId | 'null'
       readonly tags: Readonly<Record<string, string>>
@@ -204,6 +212,7 @@ export type Command =
   | {
       readonly type: 'set-object-acl'
       readonly bucketId: number
+      readonly groupEpoch?: number
       readonly key: string
       readonly version?: VersionId | 'null'
       readonly acl: string
@@ -211,6 +220,7 @@ export type Command =
   | {
       readonly type: 'create-upload'
       readonly bucketId: number
+      readonly groupEpoch?: number
       readonly key: string
       readonly owner: AccountId
       readonly initiator: AccountId
@@ -220,6 +230,7 @@ export type Command =
   | {
       readonly type: 'put-part'
       readonly bucketId: number
+      readonly groupEpoch?: number
       readonly key: string
       readonly uploadId: string
       readonly number: number
@@ -234,6 +245,7 @@ export type Command =
   | {
       readonly type: 'complete-upload'
       readonly bucketId: number
+      readonly groupEpoch?: number
       readonly key: string
       readonly uploadId: string
       readonly parts: readonly { readonly number: number; readonly etag: string }[]
@@ -270,8 +282,36 @@ export type Command =
   | { readonly type: 'set-federation'; readonly record: FederationRecord }
   | LockCommand
   | ReplicationCommand
+  | GroupCommand
 
-interface ResultByType extends ReplicationResults, LockResults {
+/** Changes that clients ask for; the rest is the region's own housekeeping. */
+export const clientWrites: ReadonlySet<Command['type']> = new Set([
+  'set-versioning',
+  'put-object',
+  'delete-objects',
+  'set-object-tags',
+  'set-object-acl',
+  'create-upload',
+  'put-part',
+  'complete-upload',
+] as const satisfies readonly Command['type'][])
+
+export type ClientWrite = Extract<
+  Command,
+  {
+    type:
+      | 'set-versioning'
+      | 'put-object'
+      | 'delete-objects'
+      | 'set-object-tags'
+      | 'set-object-acl'
+      | 'create-upload'
+      | 'put-part'
+      | 'complete-upload'
+  }
+>
+
+interface ResultByType extends ReplicationResults, GroupResults, LockResults {
   'create-bucket': BucketRecord
   'delete-bucket': { readonly deleted: boolean }
   'set-versioning': Record<string, never>

@@ -14,6 +14,8 @@ export interface BucketRecord {
   readonly versioning: VersioningState
   /** It has a replication rule. */
   readonly replicated?: boolean
+  /** It keeps what a failover set aside of the bucket with this id. */
+  readonly lostOf?: number
 }
 
 export type VersioningState = 'off' | 'enabled' | 'suspended'

@@ -25,6 +25,8 @@ export interface ReplicationRule {
   /** A member that is further behind than this in age or bytes no longer holds the outbox: it has to synchronize in full. */
   readonly retentionMs: number
   readonly retentionBytes: number
+  /** The bucket's failover group: its primary is that of the group, and its epochs are counted with it. */
+  readonly group?: string
 }
 
 export const defaultRpoMs = 60_000

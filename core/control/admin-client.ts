@@ -4,6 +4,7 @@ import { isErrorCode, StorageError } from '../contract/errors.ts'
 import type { NodeLinksReport } from '../contract/link.ts'
 import { type AdminKeys, makeNonce, sealForCall, signCall, unsealForCall } from './authentication.ts'
 import { type ClusterClient, createClusterClient } from './cluster-service.ts'
+import { createFailoverClient, type FailoverClient } from './failover-service.ts'
 import { createFederationClient, type FederationClient } from './federation-service.ts'
 import type {
   AccessKeyMessage,
@@ -21,6 +22,7 @@ import {
   type AdminMethod,
   adminMethods,
   clusterServiceName,
+  failoverServiceName,
   federationServiceName,
   policyServiceName,
   replicationServiceName,
@@ -72,6 +74,7 @@ export interface AdminClient extends Disposable {
   readonly cluster: ClusterClient
   readonly federation: FederationClient
   readonly replication: ReplicationClient
+  readonly failover: FailoverClient
   close(): void
 }
 
@@ -86,6 +89,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     ...adminMethods(clusterServiceName),
     ...adminMethods(federationServiceName),
     ...adminMethods(replicationServiceName),
+    ...adminMethods(failoverServiceName),
   }
   const client = new Client(
     target.kind === 'socket' ? `unix:${target.path}` : target.address,
@@ -197,6 +201,10 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
       call(name, message, undefined, Math.max(timeoutMs, federationTimeoutMs)),
     ),
     replication: createReplicationClient(call),
+    // An election waits for the lease of the old primary to end.
+    failover: createFailoverClient((name, message) =>
+      call(name, message, undefined, Math.max(timeoutMs, federationTimeoutMs)),
+    ),
     close: () => client.close(),
     [Symbol.dispose]: () => client.close(),
   }

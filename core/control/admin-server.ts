@@ -13,6 +13,7 @@ import {
 import { z } from 'zod'
 import type { Clock } from '../contract/clock.ts'
 import { errorCodes, StorageError } from '../contract/errors.ts'
+import type { FailoverAdministration } from '../contract/failover-admin.ts'
 import type { FederationAdministration } from '../contract/federation.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { ReplicationAdministration } from '../contract/replication-admin.ts'
@@ -21,12 +22,14 @@ import type { AdminBackend } from './admin-backend.ts'
 import { type AdminKeys, createCallVerifier, sealForCall, unsealForCall } from './authentication.ts'
 import { type Call, parse, type Streaming, type Unary } from './call.ts'
 import { type ClusterBackend, clusterMethods } from './cluster-service.ts'
+import { failoverMethods } from './failover-service.ts'
 import { federationMethods } from './federation-service.ts'
 import type { PolicyBackend } from './policy-backend.ts'
 import { policyMethods } from './policy-service.ts'
 import { replicationMethods } from './replication-service.ts'
 import {
   clusterServiceName,
+  failoverServiceName,
   federationServiceName,
   policyServiceName,
   type ReceivedRequest,
@@ -48,6 +51,7 @@ export interface AdminServerOptions {
   readonly cluster: ClusterBackend
   readonly federation: FederationAdministration
   readonly replication: ReplicationAdministration
+  readonly failover: FailoverAdministration
   readonly keys: AdminKeys
   readonly listen: { readonly host: string; readonly port: number }
   /** Absent: TCP callers sign their calls, and what they ask can be read on the way. */
@@ -167,6 +171,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
       ...clusterMethods(options.cluster),
       ...federationMethods(options.federation),
       ...replicationMethods(options.replication),
+      ...failoverMethods(options.failover),
     })) {
       handlers[name] = unaryHandler(name, handle, signed)
     }
@@ -179,6 +184,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     server.addService(serverDefinition(clusterServiceName), implementation)
     server.addService(serverDefinition(federationServiceName), implementation)
     server.addService(serverDefinition(replicationServiceName), implementation)
+    server.addService(serverDefinition(failoverServiceName), implementation)
     return server
   }
 

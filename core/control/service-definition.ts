@@ -16,8 +16,16 @@ export const policyServiceName = 'pando.admin.v1.Policies'
 export const clusterServiceName = 'pando.admin.v1.Cluster'
 export const federationServiceName = 'pando.admin.v1.Federation'
 export const replicationServiceName = 'pando.admin.v1.Replication'
+export const failoverServiceName = 'pando.admin.v1.Failover'
 
-const protoFiles = ['admin.proto', 'policy.proto', 'cluster.proto', 'federation.proto', 'replication.proto']
+const protoFiles = [
+  'admin.proto',
+  'policy.proto',
+  'cluster.proto',
+  'federation.proto',
+  'replication.proto',
+  'failover.proto',
+]
 
 let loaded: PackageDefinition | undefined
 

@@ -117,6 +117,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     import('./links/start-links.ts'),
     import('./federation/start-federation.ts'),
     import('./federation/start-replication.ts'),
+    import('./federation/start-failover.ts'),
   ])
   loading.catch(() => undefined)
 
@@ -167,6 +168,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     linksModule,
     federationModule,
     replicationModule,
+    failoverModule,
   ] = await loading
 
   const local = await addon.openChunkStore({
@@ -286,8 +288,18 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   })
   parts.push('replication', partDeadlineMs, () => replication.close())
 
+  const failover =
+    cluster === undefined
+      ? failoverModule.startFailover({
+          ...{ regionId: config.regionId, catalog, tunnels: federation, environment },
+          joined: () => federation.status().peers.map(({ regionId }) => regionId),
+          replication: () => replication.status(),
+          log: log.child({ part: 'failover' }),
+        })
+      : undefined
+  if (failover !== undefined) parts.push('failover', partDeadlineMs, () => failover.close())
   const gateway: Gateway = {
-    catalog,
+    catalog: failover === undefined ? catalog : { ...catalog, submit: failover.submit },
     chunks,
     writes,
     environment,
@@ -387,6 +399,9 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       cluster: cluster?.backend ?? noCluster(config.node),
       federation,
       replication,
+      failover:
+        failover?.administration ??
+        failoverModule.noFailover('a region of several nodes cannot be in a failover group yet'),
       keys: data.rootKeys,
       listen: config.admin.listen,
       tls: certificate,

@@ -48,8 +48,13 @@ const rule = z
     onBreach: z.enum(['alert', 'throttle']).optional(),
     retentionMs: count.min(1000),
     retentionBytes: count.min(1024 * 1024),
+    group: z.string().min(1).max(64).optional(),
   })
-  .transform(({ onBreach, ...told }) => (onBreach === undefined ? told : { ...told, onBreach }))
+  .transform(({ onBreach, group, ...told }) => ({
+    ...told,
+    ...(onBreach === undefined ? {} : { onBreach }),
+    ...(group === undefined ? {} : { group }),
+  }))
 
 export const requestSchema = z.discriminatedUnion('kind', [
   z.strictObject({

@@ -160,7 +160,8 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
     })
     startupMs = performance.now() - begun
     startupStarvedMs = await starvedMs(spawned.pid)
-    s3Port = Number(new URL(ready.s3).port)
+    // A witness has no such endpoint.
+    if (ready.s3 !== '') s3Port = Number(new URL(ready.s3).port)
   }
 
   const kill = async (): Promise<void> => {

@@ -4,8 +4,10 @@ import type { OutboxEntry, ReplicatedChange } from '../../contract/replication.t
 import { putBucket } from '../apply-buckets.ts'
 import type { ApplyContext } from '../apply-context.ts'
 import { checkBody, putBody } from '../apply-objects.ts'
+import { setAside } from '../group/losses.ts'
+import { isDivergent, readGroup } from '../group/rows.ts'
 import { readHybridTime, versionTimeMs } from '../hybrid-time.ts'
-import { findVersion, KeyVersions } from '../key-versions.ts'
+import { findVersion, KeyVersions, type VersionPlace } from '../key-versions.ts'
 import { encodeText, table, tableKey } from '../keys.ts'
 import { decodeObjectRow, rowVersionId, type StoredObject } from '../object-row.ts'
 import { encodeGarbageRow } from '../rows.ts'
@@ -62,8 +64,13 @@ function putVersion({ context, bucket, rule }: ChangeTarget, change: Of<'put'>, 
   const known = versions.withId(versionId)
   if (known !== undefined) {
     const record = decodeObjectRow(key, known.row)
+    const { changed: _, ...unchanged } = record
     if (version.changed !== undefined && isNewer(version.changed, record.changed ?? new Uint8Array(0))) {
       versions.replace(known, { ...record, attributes: version.attributes, changed: version.changed })
+    } else if (rule.group !== undefined && !isSameChange(version.changed, record.changed)) {
+      // A former primary's own change, of which its successor knows nothing.
+      const changed = version.changed === undefined ? {} : { changed: version.changed }
+      versions.replace(known, { ...unchanged, ...changed, attributes: version.attributes })
     }
     discard(context, layout)
     return
@@ -76,7 +83,13 @@ function putVersion({ context, bucket, rule }: ChangeTarget, change: Of<'put'>, 
   const expected = bodies.length > 0 ? 'chunks' : inline === undefined ? 'empty' : 'inline'
   if (layout.kind !== expected) throw new StorageError('INVALID_ARGUMENT', 'the body has not been fetched')
   checkBody(context, layout, version.byteLength, inline)
+  const isDoubtful = (place: VersionPlace): boolean =>
+    divergence(context, bucket, rule)(rowVersionId(place.row))
   const record: StoredObject = { ...fields, key, layout, modifiedMs: versionTimeMs(versionId) }
+  const other = isNull ? versions.find('null') : undefined
+  if (other !== undefined && isNewer(rowVersionId(other.row), versionId) && isDoubtful(other)) {
+    setAside(context, versions, other)
+  }
   if (versions.merge(record)) putBody(context, layout, inline, { bucketId: bucket.id, key })
   else discard(context, layout)
 }
@@ -146,13 +159,30 @@ function applyRange({ context, bucket, source, rule }: ChangeTarget, change: Of<
   const handedOver = readMember(context, bucket.id, source)?.acknowledgedTime
   const doomed = versionsWithin(context, bucket.id, rule.prefix, after, through).filter(
     ({ key, versionId }) =>
-      !named.has(nameOf(key, versionId)) && !isUnshipped(context, versionId, handedOver),
+      !named.has(nameOf(key, versionId)) &&
+      (rule.group !== undefined || !isUnshipped(context, versionId, handedOver)),
   )
+  const isSetAside = divergence(context, bucket, rule)
   for (const { key, versionId } of doomed) {
     const versions = new KeyVersions(context, bucket, key, 'elsewhere')
     const place = versions.withId(versionId)
-    if (place !== undefined) versions.removeVersion(place)
+    if (place === undefined) continue
+    if (isSetAside(versionId)) setAside(context, versions, place)
+    else versions.removeVersion(place)
   }
+}
+
+const isSameChange = (left: Uint8Array | undefined, right: Uint8Array | undefined): boolean =>
+  Buffer.compare(left ?? new Uint8Array(0), right ?? new Uint8Array(0)) === 0
+
+/** Which versions a former primary made that its successor does not know of. */
+function divergence(
+  context: ApplyContext,
+  { name }: BucketRecord,
+  { group }: StoredRule,
+): (versionId: Uint8Array) => boolean {
+  const state = group === undefined ? undefined : readGroup(context, group)
+  return (versionId) => state !== undefined && isDivergent(state, name, versionId)
 }
 
 const nameOf = (key: string, versionId: VersionId): string =>

@@ -7,10 +7,12 @@ import {
   replicationLimits,
 } from '../../contract/replication.ts'
 import type { ApplyContext } from '../apply-context.ts'
+import { readGroup } from '../group/rows.ts'
 import { encodeText, successor } from '../keys.ts'
 import { rowKey } from '../tables.ts'
 import { applyChange, type ChangeTarget } from './apply-change.ts'
 import { compareRange, rangeCame } from './apply-compare.ts'
+import { dropRetries } from './drop-cursor.ts'
 import { decodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
 import { cursorKey, retryKey, retryOfKey } from './keys.ts'
 import { isWriter } from './outbox.ts'
@@ -72,17 +74,9 @@ export function setCursor(context: ApplyContext, command: Of<'set-cursor'>): Com
   const { bucketId, source, logId, at } = command
   const target = targetOf(context, bucketId, source)
   checkSource(target)
+  checkLosses(target)
   // What waited there is superseded: the synchronization brings all of it.
-  const prefixes = [
-    retryKey(bucketId, source),
-    retryOfKey(bucketId, source, new Uint8Array(0)).subarray(0, 7),
-  ]
-  for (const prefix of prefixes) {
-    const keys: Uint8Array[] = []
-    const rows = context.rows(prefix, successor(prefix))
-    while (rows.next()) keys.push(rowKey(rows))
-    for (const key of keys) context.remove(key)
-  }
+  dropRetries(context, bucketId, source)
   putCursor({
     ...target,
     cursor: {
@@ -97,6 +91,14 @@ export function setCursor(context: ApplyContext, command: Of<'set-cursor'>): Com
   return {}
 }
 
+/** What this region wrote and did not hand over is listed before anything of its successor is taken in. CONFLICT until then. */
+function checkLosses({ context, bucketId, rule }: Omit<Target, 'cursor'>): void {
+  const state = rule.group === undefined ? undefined : readGroup(context, rule.group)
+  if (state?.diverged.some((one) => one.bucketId === bucketId) === true) {
+    throw new StorageError('CONFLICT', 'what this region had not handed over is still being listed')
+  }
+}
+
 function putCursor({ context, bucketId, source, cursor }: Target): void {
   context.put(cursorKey(bucketId, source), encodeCursor(cursor))
 }
@@ -108,6 +110,7 @@ export function applyRemote(
   const { bucketId, source, logId, after, entries } = command
   const unplaced = targetOf(context, bucketId, source)
   checkSource(unplaced)
+  checkLosses(unplaced)
   const target = cursorOf(unplaced, logId)
   const { received } = target.cursor
   if (after + entries.length <= received.lsn) return { applied: 0, retries: target.cursor.retries }

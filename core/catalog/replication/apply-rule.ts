@@ -1,16 +1,17 @@
 import type { Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
+import { groupEpochOf } from '../../contract/failover.ts'
 import type { MemberState, ReplicationRule } from '../../contract/replication.ts'
 import { putBucket } from '../apply-buckets.ts'
 import type { ApplyContext } from '../apply-context.ts'
-import { freeWrite } from '../bodies.ts'
 import { pack } from '../encoding.ts'
+import { readGroup } from '../group/rows.ts'
 import { bucketKey, successor, table } from '../keys.ts'
 import { rowKey } from '../tables.ts'
+import { dropCursor } from './drop-cursor.ts'
 import { decodeOutboxEntry, emptyChain } from './entry-codec.ts'
-import { memberKey, outboxKey, ruleKey, tablesOfRule } from './keys.ts'
-import { bodyBytesOf, isWriter, writeOutboxState } from './outbox.ts'
-import { unpin } from './pins.ts'
+import { memberKey, ruleKey, tablesOfRule } from './keys.ts'
+import { isWriter, writeOutboxState } from './outbox.ts'
 import {
   encodeMember,
   readMember,
@@ -20,6 +21,7 @@ import {
   readRule,
   type StoredRule,
 } from './rows.ts'
+import { trimThrough } from './trim.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
@@ -38,7 +40,8 @@ const sameRule = (left: ReplicationRule, right: ReplicationRule): boolean =>
   left.rpoMs === right.rpoMs &&
   (left.onBreach ?? 'alert') === (right.onBreach ?? 'alert') &&
   left.retentionMs === right.retentionMs &&
-  left.retentionBytes === right.retentionBytes
+  left.retentionBytes === right.retentionBytes &&
+  left.group === right.group
 
 export function setReplication(
   context: ApplyContext,
@@ -48,11 +51,15 @@ export function setReplication(
   const old = readRule(context, bucketId)
   if (rule === null) {
     if (old === undefined) return { done: true }
+    if (old.group !== undefined && readGroup(context, old.group) !== undefined) {
+      throw new StorageError('INVALID_BUCKET_STATE', `the bucket is in the failover group '${old.group}'`)
+    }
     return { done: removeRule(context, bucketId, old) }
   }
   if (old?.isLeaving === true) throw new StorageError('CONFLICT', 'the rule before is still being taken away')
   if (old !== undefined && sameRule(old, rule)) return { done: true }
   checkRule(context, bucketId, old, rule)
+  if (old !== undefined) leaveCursor(context, bucketId, old, rule)
   context.put(ruleKey(bucketId), pack(rule))
   putBucket(context, { ...bucket, replicated: true })
   const here = context.entry.regionId
@@ -83,10 +90,51 @@ function checkRule(
       'mode and prefix of a rule are for good: take it away, and give the bucket a new one',
     )
   }
+  if (rule.group !== undefined) checkGroup(context, rule)
   // A bucket with content of its own must not become a copy by mistake: the first synchronization would remove that content.
   if (old === undefined && !isWriter(rule, here) && hasVersions(context, bucketId)) {
     throw new StorageError('BUCKET_NOT_EMPTY', 'only an empty bucket can become a copy')
   }
+}
+
+/** Who is the primary of a group is said by the group's own record, which also tells what a former primary had not handed over. */
+function checkGroup(context: ApplyContext, { group = '', epoch, primary, mode }: ReplicationRule): void {
+  const record = readGroup(context, group)?.record
+  if (record === undefined || record.epoch < groupEpochOf(epoch)) {
+    throw new StorageError(
+      'CONFLICT',
+      `epoch ${groupEpochOf(epoch)} of the group ${group} is not known here yet`,
+    )
+  }
+  if (mode !== 'single' || (groupEpochOf(epoch) === record.epoch && primary !== record.primary)) {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      `region ${record.primary} is the primary of the group ${group}`,
+    )
+  }
+}
+
+/**
+ * A place in an outbox says what is held of a bucket as long as one region has written it all the time. When another one has, it
+ * says nothing any more: the region synchronizes in full, and until then nobody takes it for a candidate.
+ */
+function leaveCursor(
+  context: ApplyContext,
+  bucketId: number,
+  old: ReplicationRule,
+  rule: ReplicationRule,
+): void {
+  const here = context.entry.regionId
+  if (rule.group === undefined || rule.primary === here || old.group === undefined) return
+  const reigns = readGroup(context, rule.group)?.record.reigns ?? []
+  const from = groupEpochOf(old.epoch)
+  const isKnown = reigns.some(({ epoch }) => epoch <= from)
+  const isSame = reigns.every(
+    ({ epoch, primary }) => epoch <= from || epoch > groupEpochOf(rule.epoch) || primary === rule.primary,
+  )
+  if (old.primary === rule.primary && isKnown && isSame) return
+  dropCursor(context, bucketId, rule.primary)
+  if (old.primary !== here) dropCursor(context, bucketId, old.primary)
 }
 
 const hasVersions = (context: ApplyContext, bucketId: number): boolean =>
@@ -99,7 +147,7 @@ const hasVersions = (context: ApplyContext, bucketId: number): boolean =>
   })
 
 /** Opens the outbox, or goes on with it; makes the rows of the members. */
-function becomeWriter(
+export function becomeWriter(
   context: ApplyContext,
   bucketId: number,
   old: ReplicationRule | undefined,
@@ -258,27 +306,4 @@ function isBeyondRetention(context: ApplyContext, bucketId: number, rule: Replic
   const oldest = readOutboxRow(context, bucketId, state.trimmed.lsn + 1)
   if (oldest === undefined) return false
   return decodeOutboxEntry(oldest.bytes).time.ms + rule.retentionMs < context.entry.nowMs
-}
-
-/** Forgets entries and lets their bodies go. False when there are more than one step takes. */
-function trimThrough(context: ApplyContext, bucketId: number, through: number): boolean {
-  const state = readOutboxState(context, bucketId)
-  if (state === undefined || state.trimmed.lsn >= through) return true
-  let { trimmed, rowBytes, bodyBytes } = state
-  let left = rowsAtOnce
-  while (trimmed.lsn < through && left > 0) {
-    const lsn = trimmed.lsn + 1
-    const row = readOutboxRow(context, bucketId, lsn)
-    if (row === undefined) throw new StorageError('CATALOG_CORRUPT', `entry ${lsn} of an outbox is missing`)
-    const { change } = decodeOutboxEntry(row.bytes)
-    const bodies = change.type === 'put' ? change.version.bodies : []
-    for (const { writeId } of bodies) if (unpin(context, writeId)) freeWrite(context, writeId)
-    context.remove(outboxKey(bucketId, lsn))
-    trimmed = { lsn, chain: row.chain }
-    rowBytes -= row.chain.length + row.bytes.length
-    bodyBytes -= bodyBytesOf(change)
-    left -= 1 + bodies.length
-  }
-  writeOutboxState(context, bucketId, { ...state, trimmed, rowBytes, bodyBytes })
-  return trimmed.lsn >= through
 }

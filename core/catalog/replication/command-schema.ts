@@ -19,6 +19,7 @@ const rule = z.strictObject({
   onBreach: z.enum(['alert', 'throttle']).optional(),
   retentionMs: count.min(1000),
   retentionBytes: count.min(1024 * 1024),
+  group: z.string().min(1).max(64).optional(),
 })
 
 /** The rule as an operator or another region says it. */

@@ -1,37 +1,27 @@
-import type { Command } from '../../contract/catalog.ts'
+import { type ClientWrite, type Command, clientWrites } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
+import { groupEpochOf } from '../../contract/failover.ts'
 import type { ApplyContext } from '../apply-context.ts'
+import { readGroup } from '../group/rows.ts'
 import { isWriter } from './outbox.ts'
-import { readRule } from './rows.ts'
+import { readRule, type StoredRule } from './rows.ts'
 
 /** Changes that clients ask for; the rest is the region's own housekeeping. */
-const clientWrites: ReadonlySet<Command['type']> = new Set([
-  'set-versioning',
-  'put-object',
-  'delete-objects',
-  'set-object-tags',
-  'set-object-acl',
-  'create-upload',
-  'put-part',
-  'complete-upload',
-])
+const isClientWrite = (command: Command): command is ClientWrite => clientWrites.has(command.type)
 
 /**
  * Refuses, at the moment of the commit, what this region may not write: a gateway that has not heard yet that another region is
  * the primary now cannot get anything acknowledged. NOT_PRIMARY; NOT_IMPLEMENTED for conditions where several regions write.
  */
 export function checkFence(context: ApplyContext, command: Command): void {
-  if (!clientWrites.has(command.type) || !('bucketId' in command)) return
+  if (!isClientWrite(command)) return
   // A bucket that does not exist is for the command itself to say.
   const rule = readRule(context, command.bucketId)
   if (rule === undefined || rule.isLeaving === true) return
   if (!isWriter(rule, context.entry.regionId)) {
-    throw new StorageError(
-      'NOT_PRIMARY',
-      `the bucket is a copy in this region; it is written in region ${rule.primary}`,
-      { details: { PrimaryRegion: String(rule.primary) } },
-    )
+    throw notPrimary(rule.primary)
   }
+  if (rule.group !== undefined) checkGroup(context, rule.group, rule, command)
   if (rule.mode === 'multi' && hasConditions(command)) {
     throw new StorageError(
       'NOT_IMPLEMENTED',
@@ -39,6 +29,34 @@ export function checkFence(context: ApplyContext, command: Command): void {
     )
   }
 }
+
+/**
+ * The primary of a group writes in the epoch in which its write was begun, and not once it has given its vote to another: what was
+ * under way meanwhile, in a process that stood still, is refused here. UNAVAILABLE while it hands over, STALE_EPOCH, NOT_PRIMARY.
+ */
+function checkGroup(context: ApplyContext, name: string, rule: StoredRule, command: ClientWrite): void {
+  const state = readGroup(context, name)
+  const here = context.entry.regionId
+  if (state === undefined) throw new StorageError('UNAVAILABLE', `the group ${name} is not known here yet`)
+  const { record, ballot, isFrozen } = state
+  if (record.primary !== here) throw notPrimary(record.primary)
+  if (ballot.epoch > record.epoch || isFrozen || groupEpochOf(rule.epoch) !== record.epoch) {
+    throw new StorageError('UNAVAILABLE', 'the bucket is being handed over to another region', {
+      retryAfterMs: 1_000,
+    })
+  }
+  if (command.groupEpoch !== record.epoch) {
+    throw new StorageError(
+      'STALE_EPOCH',
+      `the write belongs to epoch ${command.groupEpoch ?? 0} of the group ${name}, which is in ${record.epoch}`,
+    )
+  }
+}
+
+const notPrimary = (primary: number): StorageError =>
+  new StorageError('NOT_PRIMARY', `the bucket is a copy in this region; it is written in region ${primary}`, {
+    details: { PrimaryRegion: String(primary) },
+  })
 
 function hasConditions(command: Command): boolean {
   if (command.type === 'put-object' || command.type === 'complete-upload') {

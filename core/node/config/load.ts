@@ -8,6 +8,7 @@ import { configSchema, type NodeConfig } from './schema.ts'
 export const environmentKeys = {
   PANDO_DATA: 'data',
   PANDO_NODE: 'node',
+  PANDO_ROLE: 'role',
   PANDO_S3_LISTEN: 's3.listen',
   PANDO_ADMIN_LISTEN: 'admin.listen',
   PANDO_CONSOLE_LISTEN: 'console.listen',

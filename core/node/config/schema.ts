@@ -123,6 +123,12 @@ export const configSchema = z
       .max(65_535)
       .default(1)
       .describe('Number of the region, unique in the federation; part of every version id. Never change it.'),
+    role: z
+      .enum(['region', 'witness'])
+      .default('region')
+      .describe(
+        'What this node is. witness: it votes in failover groups of other regions, and has no S3 endpoint and no buckets. Env: PANDO_ROLE; option of up: --role.',
+      ),
     s3,
     admin: z
       .strictObject({

@@ -42,6 +42,7 @@ export interface ReplicationParts {
 export interface RunningReplication extends ReplicationAdministration {
   /** For the requests of clients. */
   readonly gateway: GatewayReplication
+  status(): ReplicationReport
   close(): Promise<void>
 }
 
@@ -88,6 +89,7 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
       regions: parts.joined,
       holdBackMs: (bucketId) => watch.holdBackMs(bucketId),
     },
+    status: () => replicator.status(),
     report: async () => replicator.status(),
     replicate,
     stop,
@@ -160,5 +162,6 @@ function nextRule(
     ...(breach === 'alert' ? {} : { onBreach: breach }),
     retentionMs: current?.retentionMs ?? defaultRetentionMs,
     retentionBytes: current?.retentionBytes ?? defaultRetentionBytes,
+    ...(current?.group === undefined ? {} : { group: current.group }),
   }
 }

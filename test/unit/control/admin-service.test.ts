@@ -19,6 +19,7 @@ import { isUnreachable } from '../../../core/control/unreachable.ts'
 import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { linksReport } from '../../kit/link-reports.ts'
+import { noFailover } from '../../kit/no-failover.ts'
 import { noFederation } from '../../kit/no-federation.ts'
 import { noReplication } from '../../kit/no-replication.ts'
 
@@ -143,6 +144,7 @@ before(async () => {
   server = await startAdminServer({
     federation: noFederation,
     replication: noReplication,
+    failover: noFailover,
     backend,
     // Has a test of its own: policy-service.test.ts.
     policies: {} as PolicyBackend,

@@ -12,6 +12,7 @@ import { startAdminServer } from '../../../core/control/admin-server.ts'
 import type { PolicyBackend } from '../../../core/control/policy-backend.ts'
 import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
+import { noFailover } from '../../kit/no-failover.ts'
 import { noFederation } from '../../kit/no-federation.ts'
 import { noReplication } from '../../kit/no-replication.ts'
 
@@ -78,6 +79,7 @@ test('the report of a cluster and changes of its nodes go through the service as
   const server = await startAdminServer({
     federation: noFederation,
     replication: noReplication,
+    failover: noFailover,
     backend: {} as AdminBackend,
     policies: {} as PolicyBackend,
     cluster: {

@@ -18,6 +18,7 @@ import type {
 } from '../../../core/control/policy-messages.ts'
 import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
+import { noFailover } from '../../kit/no-failover.ts'
 import { noFederation } from '../../kit/no-federation.ts'
 import { noReplication } from '../../kit/no-replication.ts'
 
@@ -181,6 +182,7 @@ before(async () => {
   server = await startAdminServer({
     federation: noFederation,
     replication: noReplication,
+    failover: noFailover,
     // No test here calls what is not about policies.
     backend: {} as AdminBackend,
     policies,

@@ -1,0 +1,77 @@
+import { createFailoverAdministration } from '../../../federation/failover/administration.ts'
+import { FailoverAgent } from '../../../federation/failover/agent.ts'
+import { guardSubmit } from '../../../federation/failover/guarded-catalog.ts'
+import { serveVoters, tunnelVoters } from '../../../federation/failover/wire.ts'
+import { checkCommand } from '../../catalog/entry-schema.ts'
+import type { Catalog, Command } from '../../contract/catalog.ts'
+import type { Environment } from '../../contract/clock.ts'
+import { StorageError } from '../../contract/errors.ts'
+import type { FailoverAdministration } from '../../contract/failover-admin.ts'
+import type { Logger } from '../../contract/logger.ts'
+import type { ReplicationReport } from '../../contract/replication-admin.ts'
+import type { RegionTunnels } from '../../contract/tunnel.ts'
+
+export interface FailoverParts {
+  readonly regionId: number
+  readonly catalog: Catalog
+  readonly tunnels: RegionTunnels
+  /** Regions that this one is joined with, connected or not. */
+  joined(): readonly number[]
+  /** What replication knows of other regions' heads. */
+  replication(): ReplicationReport
+  readonly environment: Environment
+  readonly log: Logger
+}
+
+export interface RunningFailover {
+  readonly administration: FailoverAdministration
+  /** What clients' writes go through. */
+  readonly submit: Catalog['submit']
+  close(): Promise<void>
+}
+
+/** This region's, or witness's, part in its failover groups. */
+export function startFailover(parts: FailoverParts): RunningFailover {
+  const { regionId, tunnels, environment, log } = parts
+  const catalog = checked(parts.catalog)
+  const peers = tunnelVoters(tunnels, environment.clock)
+  const agent = new FailoverAgent({ regionId, catalog, peers, environment, log })
+  const stopServing = serveVoters(tunnels, (from, question) => agent.answer(from, question), log)
+  return {
+    administration: createFailoverAdministration({
+      agent,
+      isJoined: (region) => parts.joined().includes(region),
+      seen(bucket) {
+        const incoming = parts.replication().find((one) => one.bucket === bucket)
+        const primary = incoming?.rule.primary
+        return incoming?.incoming.find(({ region }) => region === primary)
+      },
+    }),
+    submit: guardSubmit(parts.catalog, agent, environment.clock, regionId),
+    async close() {
+      stopServing()
+      await agent.stop()
+    },
+  }
+}
+
+/** Records come from other regions: what they say is checked as what an operator says. */
+function checked(catalog: Catalog): Pick<Catalog, 'bucket' | 'failover' | 'replication' | 'submit'> {
+  return {
+    bucket: (name) => catalog.bucket(name),
+    failover: catalog.failover,
+    replication: catalog.replication,
+    async submit<C extends Command>(command: C) {
+      checkCommand(command)
+      return catalog.submit(command)
+    },
+  }
+}
+
+/** Of a region of several nodes: its lease would have to be every node's, which is not there yet. */
+export const noFailover = (why: string): FailoverAdministration => {
+  const refuse = async (): Promise<never> => {
+    throw new StorageError('NOT_IMPLEMENTED', why)
+  }
+  return { report: async () => [], set: refuse, remove: refuse, plan: refuse, run: refuse, losses: refuse }
+}

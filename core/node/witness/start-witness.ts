@@ -1,0 +1,215 @@
+import { join } from 'node:path'
+import { StorageError } from '../../contract/errors.ts'
+import type { ReplicationAdministration } from '../../contract/replication-admin.ts'
+import type { AdminBackend } from '../../control/admin-backend.ts'
+import type { PolicyBackend } from '../../control/policy-backend.ts'
+import { createNodeMetrics } from '../../telemetry/metrics.ts'
+import { noCluster } from '../cluster/no-cluster.ts'
+import { startConsoleServer } from '../console-server.ts'
+import { openDataDirectory } from '../data-directory.ts'
+import { bindListener, dialable, listeners } from '../listeners.ts'
+import { createNodeHealth } from '../node-health.ts'
+import { createSecretSealer } from '../sealed-secrets.ts'
+import type { NodeOptions, ReadyFacts, RunningNode } from '../start-node.ts'
+import { StopStack } from '../stop-stack.ts'
+
+export type RunningWitness = Omit<RunningNode, 'qos'>
+
+const partDeadlineMs = 10_000
+
+/**
+ * Starts a witness: it votes in failover groups and holds no bucket. Of a node it has the catalog, where its votes are, the tunnels, the
+ * admin service and the console; no S3 endpoint and no chunk store.
+ */
+export async function startWitness(options: NodeOptions): Promise<RunningWitness> {
+  const parts = new StopStack(options.environment.clock, options.log)
+  try {
+    return await start(options, parts)
+  } catch (error) {
+    await parts.stop()
+    throw error
+  }
+}
+
+async function start(options: NodeOptions, parts: StopStack): Promise<RunningWitness> {
+  const { config, environment, log, version } = options
+  const { clock, randomness } = environment
+  const began = clock.monotonic()
+  const startedMs = clock.now()
+  let fail: (reason: StorageError) => void = () => undefined
+  const failure = new Promise<StorageError>((resolve) => {
+    fail = resolve
+  })
+  let requestStop: () => void = () => undefined
+  const stopRequested = new Promise<void>((resolve) => {
+    requestStop = resolve
+  })
+  const [catalogModule, control, federationModule, failoverModule] = await Promise.all([
+    import('../../catalog/catalog.ts'),
+    import('../../control/admin-server.ts'),
+    import('../federation/start-federation.ts'),
+    import('../federation/start-failover.ts'),
+  ])
+  const data = await openDataDirectory({
+    path: config.data,
+    regionId: config.regionId,
+    version,
+    randomness,
+    rootKeys: options.rootKeys,
+  })
+  parts.push('data directory', partDeadlineMs, () => data.close())
+  const health = createNodeHealth(clock, version)
+  const metrics = createNodeMetrics({}, version)
+  const consoleServer = await bindListener(listeners.console, config.console.listen, () =>
+    startConsoleServer(config.console.listen, {
+      health: () => health.check(),
+      async metrics() {
+        return { contentType: metrics.registry.contentType, text: await metrics.scrape() }
+      },
+    }),
+  )
+  parts.push('console', partDeadlineMs, () => consoleServer.close())
+  const catalog = await catalogModule.openCatalog({
+    directory: data.catalogPath,
+    regionId: config.regionId,
+    environment,
+    inlineBytes: config.s3.inlineBytes,
+    log: log.child({ part: 'catalog' }),
+    onFailure(error) {
+      health.report('catalog', 'the catalog cannot be written: the witness stops')
+      fail(error)
+    },
+  })
+  parts.push('catalog', partDeadlineMs, () => catalog.close())
+  if (catalog.stats().buckets > 0) {
+    throw new StorageError(
+      'INVALID_CONFIG',
+      'the data directory is that of a region with buckets, not of a witness',
+    )
+  }
+  const federation = federationModule.startFederation({
+    ...{ config, catalog, environment },
+    sealer: createSecretSealer(data.sealingKey, randomness),
+    isCoordinator: () => true,
+    log: log.child({ part: 'federation' }),
+  })
+  parts.push('tunnels to other regions', partDeadlineMs, () => federation.close())
+  const failover = failoverModule.startFailover({
+    ...{ regionId: config.regionId, catalog, tunnels: federation, environment },
+    joined: () => federation.status().peers.map(({ regionId }) => regionId),
+    replication: () => [],
+    log: log.child({ part: 'failover' }),
+  })
+  parts.push('failover', partDeadlineMs, () => failover.close())
+
+  const consoleEndpoint = `http://${dialable(consoleServer.address)}`
+  let adminEndpoint = ''
+  const backend: AdminBackend = {
+    ...refusing,
+    async status() {
+      const { status: state, problems } = await health.check()
+      return {
+        ...{ version, node: config.node, region: config.region, startedMs, state, problems },
+        ...{ adminEndpoint, consoleEndpoint, s3Endpoint: 'none: a witness', dataDirectory: data.path },
+        ...{ pid: process.pid, storeKind: 'none', storeBackend: 'witness', requestsInFlight: 0 },
+        store: noStore,
+        catalog: catalog.stats(),
+      }
+    },
+    stop: requestStop,
+  }
+  const admin = await bindListener(listeners.admin, config.admin.listen, () =>
+    control.startAdminServer({
+      backend,
+      policies: noPolicies(config.node),
+      cluster: noCluster(config.node),
+      federation,
+      replication: noReplication,
+      failover: failover.administration,
+      keys: data.rootKeys,
+      listen: config.admin.listen,
+      socketPath: data.sockets.address('admin.sock'),
+      clock,
+      log: log.child({ part: 'admin' }),
+    }),
+  )
+  parts.push('admin service', partDeadlineMs, () => admin.close(2_000))
+  adminEndpoint = dialable({ host: config.admin.listen.host, port: admin.port })
+  parts.push('readiness', partDeadlineMs, async () => health.setState('stopping'))
+  health.setState('ready')
+  const facts: ReadyFacts = {
+    ...{ s3: '', admin: adminEndpoint, console: consoleEndpoint, rpc: '', data: data.path },
+    adminSocket: join(data.path, 'admin.sock'),
+    ...{ store: 'none', backend: 'witness', pid: process.pid, version },
+    startedInMs: Math.round(clock.monotonic() - began),
+  }
+  log.info({ event: 'ready', ...facts }, 'ready')
+  return {
+    facts,
+    rootKeys: data.rootKeys,
+    rootKeysFrom: data.rootKeysFrom,
+    regionKey: undefined,
+    stopRequested,
+    failure,
+    async reloadConfig() {
+      throw refusal()
+    },
+    stop: () => parts.stop(),
+  }
+}
+
+const refusal = (): StorageError =>
+  new StorageError('NOT_IMPLEMENTED', 'this is a witness: it votes in failover groups and holds no bucket')
+const refuse = (): never => {
+  throw refusal()
+}
+const refuseLater = async (): Promise<never> => refuse()
+const refuseStream = (): AsyncIterable<never> => refuse()
+
+const refusing: Omit<AdminBackend, 'status' | 'stop'> = {
+  stats: refuseLater,
+  links: refuseLater,
+  listBuckets: () => ({ buckets: [], truncated: false }),
+  createBucket: refuseLater,
+  deleteBucket: refuseLater,
+  statBucket: refuseStream,
+  createKey: refuseLater,
+  listKeys: () => [],
+  setKeyEnabled: refuseLater,
+  scan: refuseStream,
+  scrub: refuseStream,
+  collect: refuseStream,
+  reloadConfig: refuseLater,
+}
+
+const noReplication: ReplicationAdministration = {
+  report: async () => [],
+  replicate: refuseLater,
+  stop: refuseLater,
+  compare: refuseLater,
+  retry: refuseLater,
+}
+
+const noStore = {
+  ...{ chunkCount: 0, liveBytes: 0, staleBytes: 0, capacityBytes: 0, freeBytes: 0, indexBytes: 0 },
+  ...{ cacheBytes: 0, cacheHits: 0, cacheMisses: 0, poolUsedBytes: 0, poolBytes: 0, corruptChunks: 0 },
+  online: true,
+}
+
+function noPolicies(node: string): PolicyBackend {
+  return {
+    push: refuseLater,
+    activate: refuseLater,
+    rollback: refuseLater,
+    deactivate: refuseLater,
+    status: () => ({
+      ...{ node, epoch: 0, deployedEpoch: 0, policies: [], quarantine: [] },
+      ...{ unavailable: 'this is a witness', signatureRequired: false },
+    }),
+    list: () => ({ deployment: { epoch: 0, policies: [] }, packages: [] }),
+    explainRequest: () => undefined,
+    recentRequests: () => [],
+    explainHook: () => [],
+    trace: () => '',
+  }
+}

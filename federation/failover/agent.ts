@@ -1,0 +1,367 @@
+import type { Catalog } from '../../core/contract/catalog.ts'
+import type { Environment } from '../../core/contract/clock.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import {
+  type GroupRecord,
+  type GroupState,
+  hasLeases,
+  majorityOf,
+  usableLeaseMs,
+  votersOf,
+} from '../../core/contract/failover.ts'
+import type { Logger } from '../../core/contract/logger.ts'
+import { campaign } from './campaign.ts'
+import { handOver } from './hand-over.ts'
+import { blockersOf, lagsOf } from './lags.ts'
+import type { Answer, FailoverPeers, Question } from './peer.ts'
+import { Voter } from './voter.ts'
+
+export interface FailoverAgentOptions {
+  readonly regionId: number
+  readonly catalog: Pick<Catalog, 'bucket' | 'failover' | 'replication' | 'submit'>
+  readonly peers: FailoverPeers
+  readonly environment: Environment
+  readonly log: Logger
+}
+
+/** When a lease was asked for: it counts from there. */
+export interface AskedAt {
+  readonly monotonicMs: number
+  readonly wallMs: number
+}
+
+interface Held extends AskedAt {
+  readonly epoch: number
+}
+
+const tickMs = 250
+/** Renewals within one lease. */
+const renewalsPerLease = 4
+/** A candidate lets one that has more go first so many times. */
+const mostCourtesies = 4
+const courtesyMs = 500
+
+/**
+ * What a region (or a witness, which only votes) does for its groups: keeps the lease where it is the primary, offers itself where the
+ * primary is lost, and accounts for what it had not handed over when it was replaced.
+ */
+export class FailoverAgent {
+  readonly options: FailoverAgentOptions
+  readonly voter: Voter
+  readonly #held = new Map<string, Held>()
+  readonly #known = new Map<string, GroupState>()
+  readonly #renewedMs = new Map<string, number>()
+  readonly #candidateMs = new Map<string, number>()
+  readonly #courtesies = new Map<string, number>()
+  readonly #outbid = new Map<string, number>()
+  readonly #busy = new Set<string>()
+  readonly #stopping = new AbortController()
+  readonly #running: Promise<void>
+  readonly #work = new Set<Promise<void>>()
+
+  constructor(options: FailoverAgentOptions) {
+    this.options = options
+    this.voter = new Voter({
+      regionId: options.regionId,
+      catalog: options.catalog,
+      clock: options.environment.clock,
+    })
+    this.refresh()
+    this.#running = this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new StorageError('CANCELLED', 'failover stops'))
+    await this.#running
+    await Promise.allSettled(this.#work)
+  }
+
+  /** As of the last look, at most a quarter of a second ago: whoever writes is checked again at the commit. */
+  known(group: string): GroupState | undefined {
+    return this.#known.get(group)
+  }
+
+  /** Whether writes of this epoch may be acknowledged now: nobody else can have been made the primary. */
+  mayAcknowledge({ name, epoch, primary, ...record }: GroupRecord): boolean {
+    if (primary !== this.options.regionId) return false
+    if (!hasLeases(record)) return true
+    const held = this.#held.get(name)
+    return held?.epoch === epoch && this.#leftMs(held, record.leaseMs) > 0
+  }
+
+  leaseLeftMs({ name, epoch, leaseMs }: GroupRecord): number {
+    const held = this.#held.get(name)
+    return held?.epoch === epoch ? Math.max(0, this.#leftMs(held, leaseMs)) : 0
+  }
+
+  /**
+   * The monotonic clock decides. Where the wall clock says that more time has passed, the machine may have been asleep, and then it is
+   * believed, too: at worst writes wait for the next renewal.
+   */
+  #leftMs(held: Held, leaseMs: number): number {
+    const { clock } = this.options.environment
+    const passedMs = Math.max(clock.monotonic() - held.monotonicMs, clock.now() - held.wallMs)
+    return usableLeaseMs(leaseMs) - passedMs
+  }
+
+  askedAt(): AskedAt {
+    const { clock } = this.options.environment
+    return { monotonicMs: clock.monotonic(), wallMs: clock.now() }
+  }
+
+  hold(group: string, epoch: number, at: AskedAt): void {
+    const held = this.#held.get(group)
+    if (held !== undefined && held.epoch === epoch && held.monotonicMs >= at.monotonicMs) return
+    this.#held.set(group, { epoch, ...at })
+  }
+
+  /** Looks at the groups anew; after every change that this region makes. */
+  refresh(): void {
+    const groups = this.options.catalog.failover.groups()
+    this.#known.clear()
+    for (const state of groups) this.#known.set(state.record.name, state)
+  }
+
+  /** Answers another voter. */
+  async answer(from: number, question: Question): Promise<Answer> {
+    const answer = await this.#answer(from, question)
+    this.refresh()
+    return answer
+  }
+
+  async #answer(from: number, question: Question): Promise<Answer> {
+    switch (question.kind) {
+      case 'renew':
+        return this.voter.renew(from, question.record)
+      case 'vote':
+        return this.voter.vote(from, question)
+      case 'state':
+        return this.state(question.group)
+      case 'forget':
+        return this.voter.forget(from, question.group)
+      case 'take': {
+        if (this.voter.state(question.group)?.record.primary !== from) {
+          throw new StorageError('ACCESS_DENIED', 'only the primary hands over')
+        }
+        // What the voters have granted began before this: the first renewal is the first lease.
+        await this.take(question.group, question.epoch, 'planned')
+        return this.voter.answer(question.group)
+      }
+      case 'hand-over':
+        await this.handOver(question.group, from)
+        return this.voter.answer(question.group)
+    }
+  }
+
+  /** What is known of a group here, for plans. */
+  state(group: string): Answer {
+    const { catalog, regionId, environment } = this.options
+    const answer = this.voter.answer(group)
+    const record = answer.record
+    if (record === undefined) return answer
+    const isPrimary = record.primary === regionId
+    return {
+      ...answer,
+      lags: isPrimary ? lagsOf(catalog, record, environment.clock.now()) : [],
+      blockers: blockersOf(catalog, group, regionId),
+    }
+  }
+
+  ask(region: number, question: Question, withinMs: number): Promise<Answer> {
+    if (region === this.options.regionId) return this.answer(region, question)
+    return this.options.peers.ask(region, question, withinMs)
+  }
+
+  /** Asks all voters at once; one that does not answer in time is left out. Newer records that are told are kept. */
+  async askAll(
+    record: GroupRecord,
+    question: Question,
+    withinMs: number,
+    heard: (answer: Answer, region: number) => void = () => undefined,
+  ): Promise<ReadonlyMap<number, Answer>> {
+    const answers = new Map<number, Answer>()
+    await Promise.all(
+      votersOf(record).map(async (region) => {
+        try {
+          const answer = await this.ask(region, question, withinMs)
+          answers.set(region, answer)
+          heard(answer, region)
+        } catch (reason) {
+          const { log } = this.options
+          log.debug({ group: record.name, region, err: StorageError.from(reason) }, 'a voter does not answer')
+        }
+      }),
+    )
+    for (const { record: told } of answers.values()) {
+      if (told !== undefined && told.name === record.name) await this.voter.learn(told)
+    }
+    this.refresh()
+    return answers
+  }
+
+  /** A majority has voted for this region: it is the primary from here on. */
+  async take(
+    group: string,
+    epoch: number,
+    cause: 'planned' | 'by-hand' | 'automatic',
+    at?: AskedAt,
+  ): Promise<GroupRecord> {
+    const { catalog, log } = this.options
+    const { record } = await catalog.submit({ type: 'take-group', name: group, epoch, cause })
+    if (at !== undefined) this.hold(group, epoch, at)
+    this.refresh()
+    log.warn({ group, epoch, cause }, 'this region is the primary now')
+    this.#track(this.#renew(record))
+    return record
+  }
+
+  /** An operator's record of a group that this region leads; the voters hear of it at once. */
+  async define(record: GroupRecord): Promise<void> {
+    await this.options.catalog.submit({ type: 'put-group', record })
+    this.refresh()
+    const made = this.voter.state(record.name)?.record
+    if (made !== undefined) await this.#renew(made)
+  }
+
+  async handOver(group: string, to: number): Promise<GroupRecord> {
+    const key = `hand-over ${group}`
+    if (this.#busy.has(key)) throw new StorageError('CONFLICT', 'the group is being handed over already')
+    this.#busy.add(key)
+    try {
+      return await handOver(this, group, to)
+    } finally {
+      this.#busy.delete(key)
+      this.refresh()
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { environment, log } = this.options
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      try {
+        this.refresh()
+        for (const state of this.#known.values()) this.#tend(state)
+        await environment.clock.sleep(tickMs, signal)
+      } catch (reason) {
+        if (signal.aborted) return
+        log.error({ err: StorageError.from(reason) }, 'the groups could not be looked after')
+        await environment.clock.sleep(tickMs, signal).catch(() => undefined)
+      }
+    }
+  }
+
+  #tend(state: GroupState): void {
+    const { record, isFrozen, diverged } = state
+    const { name } = record
+    const { regionId, environment, catalog } = this.options
+    const nowMs = environment.clock.monotonic()
+    if (!record.regions.includes(regionId)) return
+    if (diverged.length > 0) this.#once(`losses ${name}`, () => this.#listLosses(state))
+    if (record.primary === regionId) {
+      if (isFrozen && !this.#busy.has(`hand-over ${name}`)) {
+        // A process that stopped in the middle of handing over.
+        this.#once(`thaw ${name}`, async () => {
+          await catalog.submit({ type: 'freeze-group', name, epoch: record.epoch, isFrozen: false })
+        })
+      }
+      const sinceMs = nowMs - (this.#renewedMs.get(name) ?? Number.NEGATIVE_INFINITY)
+      if (sinceMs >= record.leaseMs / renewalsPerLease) this.#track(this.#renew(record))
+    }
+    if (this.#mayCampaign(state)) this.#once(`campaign ${name}`, () => this.#campaign(record))
+  }
+
+  #mayCampaign({ record, ballot }: GroupState): boolean {
+    const { name, automatic, primary, automaticMs, flapMs } = record
+    const { regionId, environment, catalog } = this.options
+    const { clock } = environment
+    if (!hasLeases(record) || this.#busy.has(`hand-over ${name}`)) return false
+    const holder = this.voter.holder(name)
+    const isOwn = primary === regionId
+    if (isOwn) {
+      // Its voters have promised a later epoch to somebody who did not come: it has to be elected anew.
+      const isOutbid = Math.max(ballot.epoch, this.#outbid.get(name) ?? 0) > record.epoch
+      if (!isOutbid || this.mayAcknowledge(record)) return false
+    } else if (!automatic || Math.abs(clock.now() - automaticMs) < flapMs) return false
+    if (holder !== undefined && holder !== regionId) {
+      this.#candidateMs.delete(name)
+      return false
+    }
+    if (blockersOf(catalog, name, regionId).length > 0) return false
+    // Not all at once: who comes second finds a primary.
+    const at = this.#candidateMs.get(name) ?? clock.monotonic() + this.#random(500)
+    this.#candidateMs.set(name, at)
+    return clock.monotonic() >= at
+  }
+
+  #random(below: number): number {
+    const [high = 0, low = 0] = this.options.environment.randomness.fill(new Uint8Array(2))
+    return ((high * 256 + low) / 65_536) * below
+  }
+
+  async #campaign(record: GroupRecord): Promise<void> {
+    const { clock } = this.options.environment
+    const { log, regionId } = this.options
+    const { name } = record
+    const courtesies = this.#courtesies.get(name) ?? 0
+    const outcome = await campaign(this, name, {
+      cause: 'automatic',
+      isCourteous: courtesies < mostCourtesies && record.primary !== regionId,
+    })
+    this.#courtesies.set(name, outcome.kind === 'courtesy' ? courtesies + 1 : 0)
+    if (outcome.kind === 'won') {
+      this.#candidateMs.delete(name)
+      this.#outbid.delete(name)
+      return
+    }
+    log.info({ group: name, why: outcome.why }, 'this region was not made the primary')
+    const waitMs = outcome.kind === 'courtesy' ? courtesyMs : courtesyMs + this.#random(1_000)
+    this.#candidateMs.set(name, clock.monotonic() + waitMs)
+  }
+
+  async #renew(record: GroupRecord): Promise<void> {
+    const { name, epoch, leaseMs } = record
+    const at = this.askedAt()
+    this.#renewedMs.set(name, at.monotonicMs)
+    const need = majorityOf(votersOf(record).length)
+    let granted = 0
+    await this.askAll(record, { kind: 'renew', record }, leaseMs / renewalsPerLease, (answer) => {
+      if (answer.isGranted && answer.record?.epoch === epoch && ++granted === need) this.hold(name, epoch, at)
+      if (answer.ballot.epoch > epoch) this.#outbid.set(name, answer.ballot.epoch)
+    })
+  }
+
+  async #listLosses({ record, diverged }: GroupState): Promise<void> {
+    const { catalog, log } = this.options
+    for (const { bucketId, bucket } of diverged) {
+      for (;;) {
+        this.#stopping.signal.throwIfAborted()
+        const { done } = await catalog.submit({ type: 'list-losses', name: record.name, bucketId })
+        if (done) break
+      }
+      const lost = catalog.failover.losses(bucketId, 1).length
+      if (lost > 0) {
+        log.error(
+          { group: record.name, bucket },
+          "another region took over before it had all of this region's writes: see 'pando failover losses'",
+        )
+      }
+    }
+  }
+
+  #once(key: string, work: () => Promise<void>): void {
+    if (this.#busy.has(key)) return
+    this.#busy.add(key)
+    this.#track(work().finally(() => this.#busy.delete(key)))
+  }
+
+  #track(work: Promise<void>): void {
+    const tracked = work
+      .catch((reason: unknown) => {
+        if (this.#stopping.signal.aborted) return
+        this.options.log.warn({ err: StorageError.from(reason) }, 'a step of failover did not succeed')
+      })
+      .finally(() => this.#work.delete(tracked))
+    this.#work.add(tracked)
+  }
+}

@@ -1,0 +1,87 @@
+import {
+  type Catalog,
+  type ClientWrite,
+  type Command,
+  type CommandResult,
+  clientWrites,
+} from '../../core/contract/catalog.ts'
+import type { Clock } from '../../core/contract/clock.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import { type GroupRecord, syncCopies } from '../../core/contract/failover.ts'
+import type { FailoverAgent } from './agent.ts'
+import { hasCopies } from './lags.ts'
+
+/** A write of a `sync` bucket that other regions do not have by then is answered with an error; it is here, and may arrive there. */
+const mostSyncMs = 10_000
+const firstLookMs = 2
+const longestLookMs = 20
+const retryAfterMs = 1_000
+
+type Submit = Pick<Catalog, 'submit' | 'bucket' | 'failover' | 'replication'>
+
+/**
+ * What clients write goes this way: the write of a group's bucket carries the group's epoch, which is checked again at its commit, and
+ * it is acknowledged only while the lease holds, looked at once more when it is durable. A write that is not acknowledged may have
+ * happened, as with every error of this kind.
+ */
+export function guardSubmit(
+  catalog: Submit,
+  agent: Pick<FailoverAgent, 'known' | 'mayAcknowledge'>,
+  clock: Clock,
+  regionId: number,
+): Catalog['submit'] {
+  return async <C extends Command>(command: C): Promise<CommandResult<C>> => {
+    if (!isClientWrite(command)) return catalog.submit(command)
+    const { bucketId } = command
+    const group = catalog.replication.rule(bucketId)?.group
+    if (group === undefined) return catalog.submit(command)
+    const record = agent.known(group)?.record
+    if (record === undefined) throw notNow('the failover group of the bucket is not known here yet')
+    // A copy's refusal names the region that is the primary: the catalog says it.
+    if (record.primary === regionId && !agent.mayAcknowledge(record)) {
+      throw notNow('this region does not hold the lease of the failover group now')
+    }
+    const result = await catalog.submit({ ...command, groupEpoch: record.epoch }).catch((reason: unknown) => {
+      const error = StorageError.from(reason)
+      // The group has changed since it was looked at.
+      throw error.code === 'STALE_EPOCH' ? notNow(error.reason) : error
+    })
+    checkLease(agent, record)
+    if (isSync(catalog, record, bucketId)) {
+      await copied(catalog, clock, bucketId, record)
+      checkLease(agent, record)
+    }
+    return result as CommandResult<C>
+  }
+}
+
+const isClientWrite = (command: Command): command is ClientWrite => clientWrites.has(command.type)
+
+const notNow = (reason: string): StorageError => new StorageError('UNAVAILABLE', reason, { retryAfterMs })
+
+function checkLease(agent: Pick<FailoverAgent, 'mayAcknowledge'>, record: GroupRecord): void {
+  if (agent.mayAcknowledge(record)) return
+  throw notNow(
+    'the write is stored here, but the lease of the failover group has ended: another region may take over',
+  )
+}
+
+function isSync({ replication, bucket }: Submit, { syncBuckets }: GroupRecord, bucketId: number): boolean {
+  if (syncBuckets.length === 0 || replication.rule(bucketId) === undefined) return false
+  return syncBuckets.some((name) => bucket(name)?.id === bucketId)
+}
+
+async function copied(catalog: Submit, clock: Clock, bucketId: number, record: GroupRecord): Promise<void> {
+  // The write is at or in front of the head of now.
+  const lsn = catalog.replication.outbox(bucketId)?.head.lsn ?? Number.POSITIVE_INFINITY
+  const copies = syncCopies(record)
+  const untilMs = clock.monotonic() + mostSyncMs
+  let lookMs = firstLookMs
+  while (!hasCopies(catalog, bucketId, record, lsn, copies)) {
+    if (clock.monotonic() >= untilMs) {
+      throw notNow('the write is stored here, but no other region has it yet')
+    }
+    await clock.sleep(lookMs)
+    lookMs = Math.min(lookMs * 2, longestLookMs)
+  }
+}

@@ -1,0 +1,93 @@
+import { StorageError } from '../../core/contract/errors.ts'
+import { type GroupRecord, hasLeases, majorityOf, votersOf } from '../../core/contract/failover.ts'
+import type { FailoverAgent } from './agent.ts'
+import type { VoteQuestion } from './peer.ts'
+
+const answerMs = 2_000
+/** Writes wait no longer than this for a region to catch up. */
+const drainMs = 10_000
+const lookMs = 10
+/** More entries than this are not waited for with writes held back. */
+const mostBehind = 5_000
+
+/**
+ * A planned change of the primary, by the primary: takes no more writes, waits until the other region has all of them, and then gives
+ * its own vote and its lease to that region. Before its vote everything can be taken back; after it this region writes nothing any more,
+ * whatever becomes of the rest.
+ */
+export async function handOver(agent: FailoverAgent, group: string, to: number): Promise<GroupRecord> {
+  const { catalog, regionId, log, environment } = agent.options
+  const state = agent.voter.state(group)
+  if (state === undefined) throw new StorageError('INVALID_ARGUMENT', `there is no group '${group}' here`)
+  const { record } = state
+  if (record.primary !== regionId) {
+    throw new StorageError('NOT_PRIMARY', `region ${record.primary} is the primary of the group`, {
+      details: { PrimaryRegion: String(record.primary) },
+    })
+  }
+  if (to === regionId) return record
+  if (!record.regions.includes(to)) {
+    throw new StorageError('INVALID_ARGUMENT', `region ${to} holds none of the group's buckets`)
+  }
+  await checkReady(agent, record, to)
+  const { epoch } = record
+  await catalog.submit({ type: 'freeze-group', name: group, epoch, isFrozen: true })
+  agent.refresh()
+  try {
+    const untilMs = environment.clock.monotonic() + drainMs
+    while (!isEven(agent, record, to)) {
+      if (environment.clock.monotonic() > untilMs) {
+        throw new StorageError('UNAVAILABLE', `region ${to} did not catch up within ${drainMs} ms`)
+      }
+      await environment.clock.sleep(lookMs)
+    }
+    await checkReady(agent, record, to)
+  } catch (reason) {
+    await catalog.submit({ type: 'freeze-group', name: group, epoch, isFrozen: false })
+    throw reason
+  }
+  const promised = await agent.askAll(record, { kind: 'state', group }, answerMs)
+  const next = Math.max(epoch, ...[...promised.values()].map(({ ballot }) => ballot.epoch)) + 1
+  const question: VoteQuestion = {
+    ...{ kind: 'vote', group, epoch: next, primary: to, knows: epoch },
+    ...{ isProbe: false, isHandover: true, positions: [] },
+  }
+  const own = await agent.ask(regionId, question, answerMs)
+  if (!own.isGranted) throw new StorageError('UNAVAILABLE', own.reason)
+  const votes = await agent.askAll(record, question, answerMs)
+  const given = [...votes.values()].filter(({ ballot }) => ballot.epoch === next && ballot.primary === to)
+  if (given.length < majorityOf(votersOf(record).length)) {
+    throw new StorageError('UNAVAILABLE', 'the voters did not agree; the group has no primary until they do')
+  }
+  const taken = await agent.ask(to, { kind: 'take', group, epoch: next }, drainMs)
+  if (taken.record !== undefined) await agent.voter.learn(taken.record)
+  log.warn({ group, to, epoch: next }, 'this region has handed over')
+  return agent.voter.state(group)?.record ?? record
+}
+
+async function checkReady(agent: FailoverAgent, record: GroupRecord, to: number): Promise<void> {
+  const { name } = record
+  const { blockers } = await agent.ask(to, { kind: 'state', group: name }, answerMs)
+  const behind = agent.state(name).lags.find(({ region }) => region === to)
+  const reasons = [
+    ...blockers,
+    ...(behind?.isSynchronizing === true ? [`region ${to} is still synchronizing in full`] : []),
+    ...((behind?.entries ?? 0) > mostBehind ? [`region ${to} is ${behind?.entries} entries behind`] : []),
+    ...(hasLeases(record) && !agent.mayAcknowledge(record) && agent.leaseLeftMs(record) === 0
+      ? ['this region has no lease: a majority of the voters does not answer']
+      : []),
+  ]
+  if (reasons.length > 0) throw new StorageError('UNAVAILABLE', reasons.join('; '))
+}
+
+/** Nothing of what this region has written is missing there; what it has told of it is durable. */
+function isEven({ options }: FailoverAgent, { buckets }: GroupRecord, to: number): boolean {
+  const { catalog } = options
+  return buckets.every((name) => {
+    const id = catalog.bucket(name)?.id ?? 0
+    const outbox = catalog.replication.outbox(id)
+    const member = catalog.replication.members(id).find(({ region }) => region === to)
+    if (outbox === undefined || member === undefined) return false
+    return !member.needsFullSync && outbox.backfill === undefined && member.acknowledged === outbox.head.lsn
+  })
+}
