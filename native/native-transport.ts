@@ -1,7 +1,7 @@
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { StorageError } from '../core/contract/errors.ts'
-import { maxChunkBytes } from '../core/contract/ids.ts'
+import { maxChunkBytes, placementGroupCount } from '../core/contract/ids.ts'
 import type { TransportName } from '../core/contract/policy.ts'
 import type {
   ChunkSession,
@@ -16,7 +16,13 @@ import type {
 } from '../core/contract/transport.ts'
 import { portOps } from './data-plane-port.ts'
 import { type PeerDoor, PeerFault, peerDoorOf } from './peer-door.ts'
-import { type EncryptMode, maxAddressBytes, type PeerPage, type PeerRequest } from './peer-pages.ts'
+import {
+  type EncryptMode,
+  maxAddressBytes,
+  movedPages,
+  type PeerPage,
+  type PeerRequest,
+} from './peer-pages.ts'
 import { NativeSession } from './peer-session.ts'
 
 export interface NativeTransportOptions {
@@ -51,6 +57,8 @@ const barred = {
   found: 'it cannot be encrypted, and rpc.encrypt is required',
   advice: 'rpc.encrypt: auto, where its network is private',
 }
+const epochsOfAPage = placementGroupCount / movedPages
+const noEpochs = new Uint32Array(epochsOfAPage)
 const nobody = { requestCredits: 0, byteCredits: 0, maxSessions: 0 }
 
 class NativeTransport implements TransportAdapter {
@@ -82,7 +90,10 @@ class NativeTransport implements TransportAdapter {
 
   async listen(options: ListenOptions): Promise<TransportListener> {
     const door = peerDoorOf(options.store)
-    const { page, handle } = await this.#open(door, portOps.peerListen, options.identity, {
+    const moved = door.takePages(movedPages)
+    for (const page of moved) page.writeEpochs(noEpochs)
+    const opening = this.#open(door, portOps.peerListen, options.identity, {
+      moved,
       address: options.address,
       timeoutMs: options.handshakeTimeoutMs ?? defaults.timeoutMs,
       keepAliveMs: 0,
@@ -90,7 +101,12 @@ class NativeTransport implements TransportAdapter {
       byteCredits: options.byteCredits ?? defaults.byteCredits,
       maxSessions: options.maxSessions ?? defaults.maxSessions,
     })
-    return new NativeListener(door, page, handle)
+    try {
+      return new NativeListener({ door, moved, ...(await opening) })
+    } catch (error) {
+      for (const page of moved) door.givePage(page)
+      throw error
+    }
   }
 
   async connect(options: ConnectOptions): Promise<ChunkSession> {
@@ -140,19 +156,28 @@ class NativeTransport implements TransportAdapter {
   }
 }
 
+interface NativeListenerParts {
+  readonly door: PeerDoor
+  readonly page: PeerPage
+  readonly moved: readonly PeerPage[]
+  readonly handle: number
+}
+
 class NativeListener implements TransportListener {
   readonly address: string
   readonly #door: PeerDoor
   readonly #page: PeerPage
+  readonly #moved: readonly PeerPage[]
   readonly #handle: number
   readonly #unregister: () => void
   #lastRefusals: RefusedPeers = { count: 0, last: '' }
   #closing: Promise<void> | undefined
 
-  constructor(door: PeerDoor, page: PeerPage, handle: number) {
+  constructor({ door, page, moved, handle }: NativeListenerParts) {
     this.address = page.address
     this.#door = door
     this.#page = page
+    this.#moved = moved
     this.#handle = handle
     this.#unregister = door.register(() => this.close(0))
   }
@@ -173,6 +198,15 @@ class NativeListener implements TransportListener {
     return this.#lastRefusals
   }
 
+  setMapEpoch(epoch: number, moved: Uint32Array): void {
+    // Its pages are somebody else's soon.
+    if (this.#closing) return
+    this.#page.setMapEpoch(epoch)
+    for (const [at, page] of this.#moved.entries()) {
+      page.writeEpochs(moved.subarray(at * epochsOfAPage, (at + 1) * epochsOfAPage))
+    }
+  }
+
   close(graceMs: number = defaults.graceMs): Promise<void> {
     this.#lastRefusals = this.refusals
     this.#closing ??= this.#close(graceMs)
@@ -183,7 +217,7 @@ class NativeListener implements TransportListener {
     const length = Math.min(Math.max(0, Math.floor(graceMs)), 0xffffffff)
     await this.#door.ask({ op: portOps.peerClose, peer: this.#handle, length })
     this.#unregister()
-    this.#door.givePage(this.#page)
+    for (const page of [this.#page, ...this.#moved]) this.#door.givePage(page)
   }
 }
 

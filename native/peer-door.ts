@@ -59,6 +59,18 @@ export class PeerDoor {
     return page
   }
 
+  /** All of them or none. CLOSED, OVERLOADED. */
+  takePages(count: number): readonly PeerPage[] {
+    const pages: PeerPage[] = []
+    try {
+      while (pages.length < count) pages.push(this.takePage())
+      return pages
+    } catch (error) {
+      for (const page of pages) this.givePage(page)
+      throw error
+    }
+  }
+
   givePage(page: PeerPage): void {
     this.#pages.give(page)
   }

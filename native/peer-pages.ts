@@ -1,3 +1,5 @@
+import { placementGroupCount } from '../core/contract/ids.ts'
+
 /**
  * The pages that sessions and listeners share with the data plane (native/include/pando/peer_layout.h): they lie behind the
  * buffer pool in the slab, so that they are nobody's chunk buffers.
@@ -23,6 +25,7 @@ const offsets = {
   maxSessions: 364,
   network: 368,
   seal: 384,
+  moved: 388,
   peerNode: 512,
   peerRegion: 528,
   peerEpoch: 544,
@@ -48,6 +51,9 @@ const counters = {
 } as const
 const roundTrips = 256
 
+/** Pages of a listener with an epoch for each placement group. */
+export const movedPages = (placementGroupCount * 4) / peerPageBytes
+
 /** As in native/src/rpc/seal.h. */
 const sealModes = { auto: 0, required: 1, off: 2 } as const
 
@@ -70,6 +76,8 @@ export interface PeerRequest {
   readonly requestCredits: number
   readonly byteCredits: number
   readonly maxSessions: number
+  /** Listener: where the pages of its groups' epochs lie. */
+  readonly moved?: readonly PeerPage[]
 }
 
 /** Longest address that fits, in bytes. */
@@ -100,6 +108,8 @@ export class PeerPage {
       bytes.set(request.peerNodeId, offsets.expectedNode)
       bytes.writeUInt32LE(1, offsets.expectsNode)
     }
+    for (const [at, { offset }] of (request.moved ?? []).entries())
+      bytes.writeUInt32LE(offset, offsets.moved + at * 4)
     for (const name of [
       'timeoutMs',
       'keepAliveMs',
@@ -109,6 +119,19 @@ export class PeerPage {
     ] as const) {
       bytes.writeUInt32LE(request[name], offsets[name])
     }
+  }
+
+  /** As one of a listener's `moved` pages: read by other threads as soon as it is written. */
+  writeEpochs(epochs: Uint32Array): void {
+    const { buffer, byteOffset } = this.bytes
+    const words = new Uint32Array(buffer, byteOffset, peerPageBytes / 4)
+    for (const [at, epoch] of epochs.entries()) Atomics.store(words, at, epoch)
+  }
+
+  /** Of a listener; likewise. */
+  setMapEpoch(epoch: number): void {
+    const { buffer, byteOffset } = this.bytes
+    Atomics.store(new BigUint64Array(buffer, byteOffset + offsets.mapEpoch, 1), 0, BigInt(epoch))
   }
 
   get address(): string {

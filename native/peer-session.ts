@@ -26,6 +26,7 @@ const maxListRecords = 4096
 const defaultDeadlineMs = 30_000
 const defaultGraceMs = 5000
 
+const notDeleted = 'the chunk could not be deleted at the peer'
 const endedBy = ['us', 'peer', 'failure'] as const
 
 export interface NativeSessionOptions {
@@ -81,7 +82,13 @@ export class NativeSession implements ChunkSession {
       throw new StorageError('INVALID_ARGUMENT', 'the buffer is not one that the own store handed out')
     }
     await this.#ask(
-      { op: portOps.peerPut, id, length: byteLength, slabOffset: bytes.byteOffset },
+      {
+        op: portOps.peerPut,
+        id,
+        length: byteLength,
+        slabOffset: bytes.byteOffset,
+        chunkOffset: options?.mapEpoch ?? 0,
+      },
       options,
       'the chunk could not be stored at the peer',
     )
@@ -143,22 +150,22 @@ export class NativeSession implements ChunkSession {
   }
 
   async has(id: ChunkId, options?: RequestOptions): Promise<boolean> {
-    return this.#exists(portOps.peerHas, id, options, 'the chunk could not be looked up at the peer')
+    return this.#exists({ op: portOps.peerHas, id }, options, 'the chunk could not be looked up at the peer')
   }
 
   async delete(id: ChunkId, options?: RequestOptions): Promise<boolean> {
-    return this.#exists(portOps.peerDelete, id, options, 'the chunk could not be deleted at the peer')
+    const chunkOffset = options?.mapEpoch ?? 0
+    return this.#exists({ op: portOps.peerDelete, id, chunkOffset }, options, notDeleted)
   }
 
   async #exists(
-    op: number,
-    id: ChunkId,
+    ask: PeerAsk & { readonly id: ChunkId },
     options: RequestOptions | undefined,
     what: string,
   ): Promise<boolean> {
-    checkId(id)
+    checkId(ask.id)
     try {
-      await this.#ask({ op, id }, options, what)
+      await this.#ask(ask, options, what)
       return true
     } catch (reason) {
       if (reason instanceof StorageError && reason.code === 'CHUNK_NOT_FOUND') return false

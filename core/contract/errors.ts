@@ -130,6 +130,8 @@ export const errorCodes = {
   PROTOCOL_ERROR: row(500, 'InternalError', 'INTERNAL', true),
   /** A node did not answer another in time. (TIMEOUT is a client that was too slow.) */
   DEADLINE_EXCEEDED: row(503, 'ServiceUnavailable', 'DEADLINE_EXCEEDED', true),
+  /** The peer was chosen by a cluster map older than the last move of the chunk: nothing was done. */
+  STALE_MAP: row(503, 'ServiceUnavailable', 'ABORTED', true),
 
   // Policies
   /** A module, its signature or its configuration was not let in; the message says at which stage and why. */

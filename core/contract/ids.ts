@@ -26,6 +26,10 @@ export function placementGroup(writeId: WriteId, index: number): number {
   return (hash >>> 0) % placementGroupCount
 }
 
+/** The placement group that a chunk's id names, whoever made the id. */
+export const groupOfChunk = (id: ChunkId): number =>
+  (((id[0] ?? 0) << 8) | (id[1] ?? 0)) % placementGroupCount
+
 export function chunkId(writeId: WriteId, index: number): ChunkId {
   if (writeId.length !== writeIdBytes) throw new RangeError(`a write id has ${writeIdBytes} bytes`)
   if (index >= mostChunks) throw new RangeError(`a write has at most ${mostChunks} chunks`)

@@ -21,6 +21,7 @@ export const statusNames = [
   'PEER_REFUSED',
   'PROTOCOL_ERROR',
   'DEADLINE_EXCEEDED',
+  'STALE_MAP',
 ] as const satisfies readonly (ErrorCode | 'OK')[]
 
 /** A number that this version does not know is INTERNAL. */

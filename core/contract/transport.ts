@@ -11,7 +11,7 @@ import type { TransportName } from './policy.ts'
  * Every request ends exactly once: with its answer, with an error of the peer's store (the codes of ChunkStore), or with
  * PEER_UNREACHABLE (the session ended under it; whether the peer did the work is not known), PROTOCOL_ERROR (a side broke
  * the protocol), IO_ERROR (also: a payload was damaged on its way), DEADLINE_EXCEEDED, CANCELLED (by the signal), CLOSED (by
- * our own `close`).
+ * our own `close`), STALE_MAP (`RequestOptions.mapEpoch`).
  * Chunks are immutable, so each request may be repeated on another session whatever became of it on the first.
  */
 export interface TransportAdapter {
@@ -63,7 +63,7 @@ export interface NodeIdentity {
   readonly nodeId: Uint8Array
   /** 16 bytes. */
   readonly regionId: Uint8Array
-  /** Of the cluster map that the node works by; 0 = none yet. At most 2^53 - 1. */
+  /** Of the cluster map that the node works by, read for each session; 0 = none yet. At most 2^53 - 1. */
   readonly mapEpoch: number
   /** 32 secret bytes that all nodes of the region share. Never logged, never sent. */
   readonly regionKey: Uint8Array
@@ -103,6 +103,12 @@ export interface TransportListener {
   readonly sessionCount: number
   /** Peers that did not become sessions because they were refused: strangers, another region or version, one too many. */
   readonly refusals: RefusedPeers
+  /**
+   * The cluster map has changed: sessions that begin from now on are told `epoch`. `moved` has for each placement group the epoch
+   * since which its chunks are where they are now, and is copied: from now on puts and deletes by an older map than that are
+   * STALE_MAP, in all sessions; reads go on.
+   */
+  setMapEpoch(epoch: number, moved: Uint32Array): void
   /** Takes no more sessions, lets requests under way finish for at most `graceMs` (default 5000), then closes them. */
   close(graceMs?: number): Promise<void>
 }
@@ -134,6 +140,11 @@ export interface RequestOptions {
   readonly classIndex?: number
   /** 16 bytes. */
   readonly traceId?: Uint8Array
+  /**
+   * Of put and delete: the epoch of the cluster map by which this peer was chosen. When the chunk's placement group has moved since,
+   * as far as the peer knows, nothing is done: STALE_MAP. 0 (unless told): by none. At most 2^32 - 1.
+   */
+  readonly mapEpoch?: number
   readonly signal?: AbortSignal
 }
 

@@ -149,8 +149,21 @@ class FuzzHost final : public SessionHost, public SlotOwner {
   std::deque<PortSlot*> waiting_;
 };
 
+/// What the server knows of moves: a half of the groups with an epoch that small numbers are older than.
+inline MovedGroups FuzzMoves() {
+  static std::array<uint32_t, kMovedPerPage> moved = [] {
+    std::array<uint32_t, kMovedPerPage> epochs{};
+    for (size_t i = 0; i < epochs.size(); i += 2) epochs[i] = 1U << 20U;
+    return epochs;
+  }();
+  MovedGroups groups;
+  groups.pages.fill(moved.data());
+  return groups;
+}
+
 inline SessionOptions FuzzOptions() {
   SessionOptions options;
+  options.moved = FuzzMoves();
   options.request_credits = 8;
   options.byte_credits = kMaxChunkBytes;
   return options;

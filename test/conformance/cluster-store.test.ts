@@ -39,6 +39,7 @@ async function openRegion(names: readonly string[], open: OpenStore, options: Op
     local,
     peers: (name) => peers.get(name),
     layout: () => layout,
+    refreshMap: async () => undefined,
     // A law looks at the local store right after the answer.
     acks: 'all',
     order: (views) => views.map((_, index) => index),

@@ -1,6 +1,7 @@
 import type { ClusterPeer } from '../../core/cluster/chunks/peers.ts'
 import type { ChunkBuffer, ChunkStore } from '../../core/contract/chunk-store.ts'
 import { StorageError } from '../../core/contract/errors.ts'
+import { groupOfChunk } from '../../core/contract/ids.ts'
 import type { RequestOptions } from '../../core/contract/transport.ts'
 
 export interface StorePeer extends ClusterPeer {
@@ -8,6 +9,8 @@ export interface StorePeer extends ClusterPeer {
   isDown: boolean
   /** Requests are taken and not answered until it is false again, or until they are cancelled. */
   isStuck: boolean
+  /** What it knows of moves: writes by an older map are STALE_MAP. */
+  moved: Uint32Array | undefined
   /** Puts that began. */
   readonly puts: number
   /** Of puts: buffers in use right now. */
@@ -21,6 +24,10 @@ export function storePeer(node: string, store: ChunkStore, own: Pick<ChunkStore,
   const waiting = new Set<() => void>()
   const inUse = new Set<ChunkBuffer>()
   let isStuck = false
+  const checkMap = (id: Uint8Array, mapEpoch = 0): void => {
+    const isStale = mapEpoch !== 0 && mapEpoch < (peer.moved?.[groupOfChunk(id)] ?? 0)
+    if (isStale) throw new StorageError('STALE_MAP', `${node} knows a newer map`)
+  }
   const request = async <T>(options: RequestOptions | undefined, work: () => Promise<T>): Promise<T> => {
     inFlight++
     try {
@@ -47,6 +54,7 @@ export function storePeer(node: string, store: ChunkStore, own: Pick<ChunkStore,
     distance: 3,
     p50Ms: 1,
     isDown: false,
+    moved: undefined,
     get isUsable() {
       return !peer.isDown
     },
@@ -73,6 +81,7 @@ export function storePeer(node: string, store: ChunkStore, own: Pick<ChunkStore,
         try {
           // Only now, as late as a network may look at it.
           await request(options, async () => {
+            checkMap(id, options?.mapEpoch)
             const copy = await store.acquire(byteLength, options?.signal)
             try {
               copy.bytes.set(buffer.bytes.subarray(0, byteLength))
@@ -97,7 +106,11 @@ export function storePeer(node: string, store: ChunkStore, own: Pick<ChunkStore,
           }
         }),
       has: (id, options) => request(options, () => store.has(id)),
-      delete: (id, options) => request(options, () => store.delete(id)),
+      delete: (id, options) =>
+        request(options, () => {
+          checkMap(id, options?.mapEpoch)
+          return store.delete(id)
+        }),
     },
   }
   return peer

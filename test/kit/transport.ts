@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import type { test as nodeTest } from 'node:test'
 import { maxChunkBytes } from '../../core/contract/ids.ts'
+import { proveMaps } from './transport-maps.ts'
 import {
   check,
   clientNode,
@@ -41,6 +42,7 @@ export function proveTransport(
   const law = lawOf(test, subject)
   proveRequests(law)
   proveIdentity(law)
+  proveMaps(law)
   proveFlow(law)
   proveEnds(law)
   if (!hasWire) return

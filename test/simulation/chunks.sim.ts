@@ -31,6 +31,7 @@ import {
   stripeAt,
   stripedChunkBytes,
 } from './chunk-pieces.ts'
+import { simulatedPeer } from './simulated-peer.ts'
 
 const stepMs = 100
 const replicas = 3
@@ -48,6 +49,8 @@ export interface ChunksRun {
   readonly moves: number
   readonly fetched: number
   readonly freed: number
+  /** Writes and deletes by an old map that were refused, and begun again. */
+  readonly stale: number
 }
 
 interface SimNode {
@@ -58,6 +61,8 @@ interface SimNode {
   running:
     | { chunks: RegionChunks; writes: WriteRegistry; collector: Collector; peers: MemoryRegionPeers }
     | undefined
+  /** What it knows of moves: it refuses writes by older maps. */
+  moved: Uint32Array
 }
 
 const nothing = (): void => undefined
@@ -89,6 +94,7 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
     moves: 0,
     fetched: 0,
     freed: 0,
+    stale: 0,
   }
   const names = ['a', 'b', 'c', ...(random.below(2) === 0 || isStriped ? ['d'] : [])]
   /** Decoded once for all nodes. */
@@ -130,38 +136,19 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
       .map(({ name }) => name)
       .toSorted()[0]
 
-  function peerOf(self: SimNode, name: string): ClusterPeer | undefined {
-    const request = async <T>(work: (disk: MemoryStore) => Promise<T>): Promise<T> => {
-      const reach = (): MemoryStore => {
+  const peerOf = (self: SimNode, name: string): ClusterPeer =>
+    simulatedPeer({
+      find() {
         const target = nodes.get(name)
-        if (
-          target?.running === undefined ||
-          self.running === undefined ||
-          !region.isConnected(self.name, name)
-        ) {
-          throw new StorageError('PEER_UNREACHABLE', `no way to ${name}`)
-        }
-        return target.disk
-      }
-      const disk = reach()
-      await clock.sleep(random.below(nodes.get(name)?.delayMs ?? 1))
-      const answer = await work(reach() === disk ? disk : reach())
-      reach()
-      return answer
-    }
-    return {
-      distance: 3,
-      isUsable: nodes.get(name)?.running !== undefined,
-      p50Ms: 1,
-      chunks: {
-        inFlight: 0,
-        put: (id, buffer, byteLength) => request((disk) => disk.put(id, buffer, byteLength)),
-        get: (id, offset, length) => request((disk) => disk.get(id, offset, length)),
-        has: (id) => request((disk) => disk.has(id)),
-        delete: (id) => request((disk) => disk.delete(id)),
+        const isThere = target?.running !== undefined && self.running !== undefined
+        return isThere && region.isConnected(self.name, name) ? target : undefined
       },
-    }
-  }
+      delay: () => clock.sleep(random.below(nodes.get(name)?.delayMs ?? 1)),
+      isUsable: nodes.get(name)?.running !== undefined,
+      onStale() {
+        count.stale++
+      },
+    })
 
   function start(node: SimNode): void {
     const peers = region.join(node.name)
@@ -176,6 +163,10 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
       acks,
       order: (views) => views.map((_, index) => index),
       coordinator,
+      refreshMap: async () => node.running?.chunks.setMap(map),
+      onMoved(_, moved) {
+        node.moved = moved
+      },
       clock,
       log: silentLogger,
       intervalMs: 120_000,
@@ -203,7 +194,13 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
   }
 
   const addNode = (name: string): SimNode => {
-    const node: SimNode = { name, disk: createMemoryStore(clock), delayMs: 30, running: undefined }
+    const node: SimNode = {
+      name,
+      disk: createMemoryStore(clock),
+      delayMs: 30,
+      running: undefined,
+      moved: new Uint32Array(0),
+    }
     nodes.set(name, node)
     start(node)
     return node

@@ -15,8 +15,10 @@ import type { Logger } from '../../contract/logger.ts'
 import type { PlanSink } from '../../contract/qos.ts'
 import type { ReplicaAcks, RequestOptions } from '../../contract/transport.ts'
 import { type BegunTurn, ChunkTurns } from './chunk-turns.ts'
+import { type FollowMapParts, followMap } from './follow-map.ts'
 import { HeldBuffer } from './held-buffer.ts'
 import { type ChunkLayout, groupOf } from './layout.ts'
+import { toldEpoch } from './moved-groups.ts'
 import type { ClusterPeers, DamagedCopy, PeerView } from './peers.ts'
 import type { Rebuilder } from './rebuild.ts'
 import { type CopyReader, readCopies } from './region-read.ts'
@@ -24,13 +26,11 @@ import { type CopyFailure, readError, writeError } from './replica-errors.ts'
 import { type StragglerLimits, Stragglers } from './stragglers.ts'
 import { StripedChunks } from './striped-chunks.ts'
 
-export interface ClusterStoreParts {
+export interface ClusterStoreParts extends FollowMapParts {
   /** Name of this node. */
   readonly self: string
   readonly local: ChunkStore
   readonly peers: ClusterPeers
-  /** By the map in force; asked anew for each request. */
-  readonly layout: () => ChunkLayout
   /** How many copies are durable when a write is acknowledged. */
   readonly acks: ReplicaAcks
   /** In which order equally good copies are asked: positions in `views` (core/protocol/replicas.ts has the one in use). */
@@ -145,14 +145,16 @@ export class ClusterChunkStore implements ChunkStore {
     const inner = buffer instanceof HeldBuffer ? buffer.inner : buffer
     let last: Promise<unknown> = Promise.resolve()
     try {
-      await this.#turns.take(id, () => {
-        const begun =
-          stripe === undefined
-            ? this.#write(id, inner, byteLength, qosClass)
-            : this.#striped.write(id, inner, { ...stripe, byteLength }, qosClass)
-        last = begun.settled
-        return begun
-      })
+      await this.#turns.take(id, () =>
+        followMap(this.#parts, () => {
+          const begun =
+            stripe === undefined
+              ? this.#write(id, inner, byteLength, qosClass)
+              : this.#striped.write(id, inner, { ...stripe, byteLength }, qosClass)
+          last = begun.settled
+          return begun
+        }),
+      )
       this.#counts.puts++
     } catch (error) {
       this.#counts.failedPuts++
@@ -171,7 +173,8 @@ export class ClusterChunkStore implements ChunkStore {
     qosClass: number | undefined,
   ): BegunTurn<void> {
     const { self, local, peers, acks } = this.#parts
-    const writers = this.#parts.layout().writers(groupOf(id))
+    const layout = this.#parts.layout()
+    const writers = layout.writers(groupOf(id))
     const wanted = acks === 'all' ? writers.length : acks === 'one' ? 1 : Math.floor(writers.length / 2) + 1
     if (writers.length === 0) {
       const error = new StorageError('UNAVAILABLE', 'no node of the region may hold chunks')
@@ -181,11 +184,14 @@ export class ClusterChunkStore implements ChunkStore {
     const options: RequestOptions = {
       deadlineMs: this.#parts.putDeadlineMs ?? defaultPutDeadlineMs,
       signal: abort.signal,
+      mapEpoch: toldEpoch(layout.map.epoch),
       ...(qosClass === undefined ? {} : { classIndex: qosClass }),
     }
     const failures: CopyFailure[] = []
     let durable = 0
     let ended = 0
+    let isDecided = false
+    let isStale = false
     let straggled: (() => void) | undefined
     let acknowledge: () => void = () => undefined
     let refuse: (error: StorageError) => void = () => undefined
@@ -195,6 +201,7 @@ export class ClusterChunkStore implements ChunkStore {
     })
     /** The answer is given; what is still on its way is watched from here on. */
     const decide = (): void => {
+      isDecided = true
       if (ended < writers.length) straggled = this.#stragglers.add(byteLength, () => abort.abort())
     }
     const copy = async (node: string): Promise<void> => {
@@ -207,14 +214,22 @@ export class ClusterChunkStore implements ChunkStore {
         }
         ended++
         durable++
-        if (durable === wanted) {
+        if (durable === wanted && !isDecided) {
           acknowledge()
           decide()
         }
       } catch (reason) {
+        const error = StorageError.from(reason)
         ended++
-        failures.push({ node, error: StorageError.from(reason) })
-        if (failures.length === writers.length - wanted + 1) {
+        failures.push({ node, error })
+        if (isDecided) return
+        if (error.code === 'STALE_MAP') {
+          // It begins again with those who hold the chunk now: what is on its way need not arrive.
+          isStale = true
+          refuse(error)
+          decide()
+          abort.abort()
+        } else if (failures.length === writers.length - wanted + 1) {
           refuse(writeError(failures, wanted, writers.length))
           decide()
         }
@@ -222,7 +237,7 @@ export class ClusterChunkStore implements ChunkStore {
     }
     const settled = Promise.all(writers.map(copy)).then(() => {
       straggled?.()
-      if (durable < wanted || failures.length === 0) return
+      if (isStale || durable < wanted || failures.length === 0) return
       this.#counts.partialPuts++
       for (const { node, error } of failures) this.#late(id, node, error)
     })
@@ -374,33 +389,42 @@ export class ClusterChunkStore implements ChunkStore {
    */
   async delete(id: ChunkId, qosClass?: number, stripe?: Stripe): Promise<boolean> {
     this.#check()
-    return this.#turns.take(id, () => {
-      const answer =
-        stripe === undefined ? this.#delete(id, qosClass) : this.#striped.delete(id, stripe, qosClass)
-      return { answer, settled: answer.catch(() => undefined) }
-    })
+    let wasThere = false
+    return this.#turns.take(id, () =>
+      followMap(this.#parts, () => {
+        const answer = (
+          stripe === undefined
+            ? this.#delete(id, qosClass, () => (wasThere = true))
+            : this.#striped.delete(id, stripe, qosClass, () => (wasThere = true))
+        ).then(() => wasThere)
+        return { answer, settled: answer.catch(() => undefined) }
+      }),
+    )
   }
 
-  async #delete(id: ChunkId, qosClass: number | undefined): Promise<boolean> {
+  async #delete(id: ChunkId, qosClass: number | undefined, onDeleted: () => void): Promise<void> {
     const { self, local, peers } = this.#parts
-    const names = this.#parts.layout().readers(groupOf(id))
+    const layout = this.#parts.layout()
+    const names = layout.readers(groupOf(id))
     const failures: CopyFailure[] = []
-    const options = qosClass === undefined ? {} : { classIndex: qosClass }
-    const deleted = await Promise.all(
+    const mapEpoch = toldEpoch(layout.map.epoch)
+    const options = { mapEpoch, ...(qosClass === undefined ? {} : { classIndex: qosClass }) }
+    await Promise.all(
       names.map(async (node) => {
         try {
-          if (node === self) return await local.delete(id, qosClass)
-          return (await peers(node)?.chunks.delete(id, options)) ?? unreachable(node)
+          const is =
+            node === self
+              ? await local.delete(id, qosClass)
+              : ((await peers(node)?.chunks.delete(id, options)) ?? unreachable(node))
+          if (is) onDeleted()
         } catch (reason) {
           failures.push({ node, error: StorageError.from(reason) })
-          return false
         }
       }),
     )
-    const serious = failures.find(({ node }) => node === self)
+    const serious = failures.find(({ node, error }) => node === self || error.code === 'STALE_MAP')
     if (serious !== undefined) throw serious.error
     if (failures.length === names.length) throw writeError(failures, 1, names.length)
-    return deleted.includes(true)
   }
 
   list(after: ChunkId | null, limit: number): Promise<readonly ChunkInfo[]> {

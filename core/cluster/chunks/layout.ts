@@ -1,5 +1,5 @@
 import type { ClusterMap } from '../../contract/cluster-map.ts'
-import { type ChunkId, placementGroupCount } from '../../contract/ids.ts'
+import { groupOfChunk, placementGroupCount } from '../../contract/ids.ts'
 import { type Placement, placementBefore, placementOf } from '../placement/placement.ts'
 import { readStripes, type StripePlacement } from '../placement/stripes.ts'
 
@@ -20,8 +20,7 @@ export interface ChunkLayout {
   readonly others: readonly string[]
 }
 
-/** The group that a chunk's id names. */
-export const groupOf = (id: ChunkId): number => (((id[0] ?? 0) << 8) | (id[1] ?? 0)) % placementGroupCount
+export const groupOf = groupOfChunk
 
 /** A region that was never more than one node holds everything itself. */
 export function layoutOf(self: string, map: ClusterMap): ChunkLayout {

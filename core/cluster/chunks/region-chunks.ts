@@ -6,9 +6,11 @@ import type { Logger } from '../../contract/logger.ts'
 import type { RegionPeers } from '../../contract/region-peers.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 import { ClusterChunkStore, type ClusterStoreParts } from './cluster-store.ts'
+import type { FollowMapParts } from './follow-map.ts'
 import { layoutOf } from './layout.ts'
 import { MapFence } from './map-fence.ts'
 import { MoveCoordinator } from './move-coordinator.ts'
+import { movedGroups } from './moved-groups.ts'
 import type { ClusterPeers } from './peers.ts'
 import { RegionHolds } from './region-holds.ts'
 import { Repair } from './repair.ts'
@@ -16,6 +18,7 @@ import type { RepairParts } from './repair-parts.ts'
 
 export interface RegionChunksParts
   extends Pick<ClusterStoreParts, 'acks' | 'order' | 'stragglers' | 'putDeadlineMs'>,
+    Pick<FollowMapParts, 'refreshMap'>,
     Pick<RepairParts, 'bytesPerSecond' | 'checksPerSecond' | 'pressure' | 'intervalMs' | 'retryMs'> {
   readonly self: string
   /** Closed together with the region's store. */
@@ -26,6 +29,8 @@ export interface RegionChunksParts
   readonly writes: WriteRegistry
   /** Name of the node that ends moves now: the lowest-named voter that lives, as far as this node knows. */
   readonly coordinator: () => string | undefined
+  /** What other nodes must know of the map to write here (TransportListener.setMapEpoch); told at once, and with each map. */
+  readonly onMoved?: (epoch: number, moved: Uint32Array) => void
   readonly clock: Clock
   readonly log: Logger
 }
@@ -48,6 +53,8 @@ export function openRegionChunks(parts: RegionChunksParts): RegionChunks {
   const { self, local, chunkPeers, peers, catalog, writes, clock } = parts
   const log = parts.log.child({ part: 'chunks' })
   let layout = layoutOf(self, catalog.clusterMap())
+  let groups = movedGroups(undefined, layout)
+  parts.onMoved?.(layout.map.epoch, groups.moved)
   const members = () => layout.others
   const fence = new MapFence({ peers, members, writes, clock })
   fence.adopt(layout.map.epoch)
@@ -87,6 +94,8 @@ export function openRegionChunks(parts: RegionChunksParts): RegionChunks {
     setMap(map) {
       if (map.epoch <= layout.map.epoch) return
       layout = layoutOf(self, map)
+      groups = movedGroups(groups, layout)
+      parts.onMoved?.(map.epoch, groups.moved)
       // Only now: what begins from here on is written by this map.
       fence.adopt(map.epoch)
       repair.wake()

@@ -13,6 +13,7 @@ import type { ChunkId } from '../../contract/ids.ts'
 import type { ReplicaAcks, RequestOptions } from '../../contract/transport.ts'
 import type { BegunTurn } from './chunk-turns.ts'
 import { fragmentHolder, fragmentReaders } from './fragment-places.ts'
+import { toldEpoch } from './moved-groups.ts'
 import { type FragmentRange, Rebuilder, type RebuildParts } from './rebuild.ts'
 import { type CopyReader, readCopies } from './region-read.ts'
 import { type CopyFailure, readError, writeError } from './replica-errors.ts'
@@ -74,11 +75,14 @@ export class StripedChunks {
     const options: RequestOptions = {
       deadlineMs: this.#parts.putDeadlineMs,
       signal: abort.signal,
+      mapEpoch: toldEpoch(layout.map.epoch),
       ...(qosClass === undefined ? {} : { classIndex: qosClass }),
     }
     const failures: (CopyFailure & { readonly fragment: number })[] = []
     let durable = 0
     let ended = 0
+    let isDecided = false
+    let isStale = false
     let straggled: (() => void) | undefined
     let acknowledge: () => void = () => undefined
     let reject: (error: StorageError) => void = () => undefined
@@ -87,6 +91,7 @@ export class StripedChunks {
       reject = fail
     })
     const decide = (): void => {
+      isDecided = true
       if (ended < fragments.length) straggled = stragglers.add(stripe.byteLength, () => abort.abort())
     }
     const store = async ({ fragment, bytes }: Fragment): Promise<void> => {
@@ -96,14 +101,21 @@ export class StripedChunks {
         await this.#put(node, fragmentId(id, fragment), bytes, options, qosClass)
         ended++
         durable++
-        if (durable === wanted) {
+        if (durable === wanted && !isDecided) {
           acknowledge()
           decide()
         }
       } catch (reason) {
+        const error = StorageError.from(reason)
         ended++
-        failures.push({ node, fragment, error: StorageError.from(reason) })
-        if (failures.length === fragments.length - wanted + 1) {
+        failures.push({ node, fragment, error })
+        if (isDecided) return
+        if (error.code === 'STALE_MAP') {
+          isStale = true
+          reject(error)
+          decide()
+          abort.abort()
+        } else if (failures.length === fragments.length - wanted + 1) {
           reject(writeError(failures, wanted, fragments.length))
           decide()
         }
@@ -111,7 +123,7 @@ export class StripedChunks {
     }
     const settled = Promise.allSettled([...fragments.map(store), coded]).then(() => {
       straggled?.()
-      if (durable < wanted) return
+      if (isStale || durable < wanted) return
       for (const { node, fragment, error } of failures) {
         if (node === '') continue
         const problem = error.code === 'CONFLICT' ? 'corrupt' : 'missing'
@@ -266,30 +278,37 @@ export class StripedChunks {
     return false
   }
 
-  /** As ChunkStore.delete: every fragment wherever it may be. */
-  async delete(id: ChunkId, stripe: Stripe, qosClass: number | undefined): Promise<boolean> {
+  /** As ChunkStore.delete: every fragment wherever it may be; `onDeleted` is called for each that was there. */
+  async delete(
+    id: ChunkId,
+    stripe: Stripe,
+    qosClass: number | undefined,
+    onDeleted: () => void,
+  ): Promise<void> {
     const { self, local, peers } = this.#parts
     const layout = this.#parts.layout()
-    const options = qosClass === undefined ? {} : { classIndex: qosClass }
+    const mapEpoch = toldEpoch(layout.map.epoch)
+    const options = { mapEpoch, ...(qosClass === undefined ? {} : { classIndex: qosClass }) }
     const failures: CopyFailure[] = []
     const places = Array.from({ length: stripeWidth(stripe) }, (_, fragment) =>
       fragmentReaders(layout, stripe, id, fragment).map((node) => ({ node, own: fragmentId(id, fragment) })),
     ).flat()
-    const deleted = await Promise.all(
+    await Promise.all(
       places.map(async ({ node, own }) => {
         try {
-          if (node === self) return await local.delete(own, qosClass)
-          return await (peers(node)?.chunks.delete(own, options) ?? unreachable(node))
+          const is =
+            node === self
+              ? await local.delete(own, qosClass)
+              : await (peers(node)?.chunks.delete(own, options) ?? unreachable(node))
+          if (is) onDeleted()
         } catch (reason) {
           failures.push({ node, error: StorageError.from(reason) })
-          return false
         }
       }),
     )
-    const serious = failures.find(({ node }) => node === self)
+    const serious = failures.find(({ node, error }) => node === self || error.code === 'STALE_MAP')
     if (serious !== undefined) throw serious.error
     if (failures.length > 0 && failures.length === places.length) throw writeError(failures, 1, places.length)
-    return deleted.includes(true)
   }
 }
 

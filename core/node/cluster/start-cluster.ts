@@ -93,6 +93,11 @@ export function startCluster(options: ClusterParts): RunningCluster {
     catalog,
     writes,
     coordinator,
+    async refreshMap() {
+      await catalog.barrier()
+      follow(catalog.clusterMap())
+    },
+    onMoved: (epoch, moved) => links.setMapEpoch(epoch, moved),
     acks: config.cluster.acks,
     order: (views) => orderReplicas(views, Math.random),
     clock,

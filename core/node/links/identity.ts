@@ -21,9 +21,21 @@ export function regionIdOf({ region, regionId }: RegionName): Uint8Array {
   return hash(`pando region\0${regionId}\0${region}`)
 }
 
-export function identityOf(region: RegionName, node: string, regionKey: Uint8Array): NodeIdentity {
-  // Epoch 0 refuses nobody: a peer that writes by an older map is met by repair and its fence (core/cluster/chunks), not here.
-  return { nodeId: nodeIdOf(region, node), regionId: regionIdOf(region), mapEpoch: 0, regionKey }
+/** `mapEpoch`: asked for each session. */
+export function identityOf(
+  region: RegionName,
+  node: string,
+  regionKey: Uint8Array,
+  mapEpoch: () => number = () => 0,
+): NodeIdentity {
+  return {
+    nodeId: nodeIdOf(region, node),
+    regionId: regionIdOf(region),
+    regionKey,
+    get mapEpoch() {
+      return mapEpoch()
+    },
+  }
 }
 
 export const hex = (id: Uint8Array): string => Buffer.from(id).toString('hex')

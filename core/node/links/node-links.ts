@@ -47,6 +47,8 @@ export interface NodeLinks {
    * have changed gets a new link. For nodes whose peers come from the cluster map; repeated calls with the same are harmless.
    */
   setPeers(peers: readonly PeerConfig[]): void
+  /** The cluster map has changed: see TransportListener.setMapEpoch. */
+  setMapEpoch(epoch: number, moved: Uint32Array): void
   /** Where other nodes reach this one over TCP, as bound; undefined when it does not serve. */
   readonly rpcAddress: string | undefined
   /** Links and listeners, without a look at the machine: for metrics. */
@@ -79,7 +81,8 @@ export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
   for (const adapter of parts.adapters) registry.register(adapter)
   if (!usesLinks(config)) return nobody(parts, registry)
 
-  const identity = identityOf(config, config.node, parts.regionKey)
+  let mapEpoch = 0
+  const identity = identityOf(config, config.node, parts.regionKey, () => mapEpoch)
   // Names only come: a node that has left the region is still called by its name in what is told of it.
   const names = new Map([[hex(identity.nodeId), config.node]])
   const inWords = (sentence: string): string =>
@@ -200,6 +203,10 @@ export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
   return {
     links,
     setPeers,
+    setMapEpoch(epoch, moved) {
+      mapEpoch = epoch
+      listeners.setMapEpoch(epoch, moved)
+    },
     get rpcAddress() {
       return listeners.address('tcp')
     },
@@ -244,6 +251,7 @@ function nobody(parts: NodeLinksParts, registry: TransportRegistry): NodeLinks {
   return {
     links: new Map(),
     setPeers: () => undefined,
+    setMapEpoch: () => undefined,
     rpcAddress: undefined,
     snapshot: () => ({ listeners: [], links: [] }),
     report: async () => ({

@@ -38,6 +38,7 @@ export class RpcListeners {
   readonly #parts: RpcListenersParts
   readonly #places: Place[]
   #closed = false
+  #map: { readonly epoch: number; readonly moved: Uint32Array } | undefined
 
   constructor(parts: RpcListenersParts) {
     this.#parts = parts
@@ -83,6 +84,7 @@ export class RpcListeners {
       const listener = await adapter.listen({ identity, address, store })
       if (this.#closed) return await listener.close(0)
       place.listener = listener
+      if (this.#map !== undefined) listener.setMapEpoch(this.#map.epoch, this.#map.moved)
       place.problem = ''
       log.info({ transport, address: listener.address }, 'listening for other nodes')
     } catch (error) {
@@ -92,6 +94,12 @@ export class RpcListeners {
     } finally {
       place.isOpening = false
     }
+  }
+
+  /** See TransportListener. */
+  setMapEpoch(epoch: number, moved: Uint32Array): void {
+    this.#map = { epoch, moved }
+    for (const { listener } of this.#places) listener?.setMapEpoch(epoch, moved)
   }
 
   /** Once a second: tells of refusals. True: somebody has connected since the last time. */

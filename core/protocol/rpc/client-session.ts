@@ -59,7 +59,7 @@ export class ClientSession implements ChunkSession {
     const { header } = await this.#channel.call(
       {
         op: ops.put,
-        fields: { chunkId: id, length: byteLength, flags: flags.payload },
+        fields: { chunkId: id, offset: options.mapEpoch ?? 0, length: byteLength, flags: flags.payload },
         payload,
         answerBytes: 0,
         creditBytes: creditBytes({ op: ops.put, length: byteLength }),
@@ -104,17 +104,21 @@ export class ClientSession implements ChunkSession {
   }
 
   has(id: ChunkId, options: RequestOptions = {}): Promise<boolean> {
-    return this.#exists(ops.has, id, options)
+    return this.#exists(ops.has, { chunkId: id }, options)
   }
 
   delete(id: ChunkId, options: RequestOptions = {}): Promise<boolean> {
-    return this.#exists(ops.delete, id, options)
+    return this.#exists(ops.delete, { chunkId: id, offset: options.mapEpoch ?? 0 }, options)
   }
 
-  async #exists(op: number, id: ChunkId, options: RequestOptions): Promise<boolean> {
-    checkId(id)
+  async #exists(
+    op: number,
+    fields: { readonly chunkId: ChunkId; readonly offset?: number },
+    options: RequestOptions,
+  ): Promise<boolean> {
+    checkId(fields.chunkId)
     try {
-      await this.#channel.call({ op, fields: { chunkId: id }, answerBytes: 0, creditBytes: 0 }, options)
+      await this.#channel.call({ op, fields, answerBytes: 0, creditBytes: 0 }, options)
       return true
     } catch (reason) {
       if (reason instanceof StorageError && reason.code === 'CHUNK_NOT_FOUND') return false

@@ -30,6 +30,8 @@ export interface ServerSessionParts {
   readonly crc32c: Crc32c
   readonly clock: Clock
   readonly store: ChunkStore
+  /** Of the placement group of a chunk: the map epoch since which it is where it is now. */
+  readonly movedAt: (id: Uint8Array) => number
   readonly peer: PeerIdentity
   readonly requestCredits: number
   readonly byteCredits: number
@@ -171,6 +173,12 @@ export class ServerSession {
     if (!isKnown) {
       if (hasPayload(header)) await reader.skip(header.length)
       this.#begin(header, receivedMs, async () => refusal('INVALID_ARGUMENT', reasons.badOp))
+      return
+    }
+    const isWrite = header.op === ops.put || header.op === ops.delete
+    if (isWrite && header.offset !== 0 && header.offset < this.#parts.movedAt(header.chunkId)) {
+      if (hasPayload(header)) await reader.skip(header.length)
+      this.#begin(header, receivedMs, async () => refusal('STALE_MAP', 0))
       return
     }
     if (header.op === ops.put) await this.#takePut(header, receivedMs)

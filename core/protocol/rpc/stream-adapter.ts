@@ -1,6 +1,6 @@
 import type { Environment } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
-import { maxChunkBytes } from '../../contract/ids.ts'
+import { groupOfChunk, maxChunkBytes, placementGroupCount } from '../../contract/ids.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { TransportName } from '../../contract/policy.ts'
 import type {
@@ -154,6 +154,8 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
   let greeting = 0
   let refusals: RefusedPeers = { count: 0, last: '' }
   let isClosing = false
+  let mapEpoch: number | undefined
+  let moved = new Uint32Array(placementGroupCount)
 
   const accept = async (stream: ByteStream): Promise<void> => {
     if (isClosing || strangers.size >= maxStrangers) {
@@ -170,7 +172,7 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
     try {
       const reader = new FrameReader(stream, crc32c)
       const writer = new FrameWriter(stream, crc32c)
-      const { identity } = listen
+      const identity = mapEpoch === undefined ? listen.identity : { ...listen.identity, mapEpoch }
       const { peer, introduction } = await greetAsServer({
         reader,
         writer,
@@ -190,7 +192,8 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
         },
       })
       if (isClosing) throw new StorageError('CLOSED', 'the listener is being closed')
-      const parts = { stream, reader, writer, crc32c, clock, store: listen.store, peer }
+      const movedAt = (id: Uint8Array): number => moved[groupOfChunk(id)] ?? 0
+      const parts = { stream, reader, writer, crc32c, clock, store: listen.store, peer, movedAt }
       const session = new ServerSession({
         ...parts,
         requestCredits,
@@ -230,6 +233,10 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
     },
     get refusals() {
       return refusals
+    },
+    setMapEpoch(epoch, epochs) {
+      mapEpoch = epoch
+      moved = epochs.slice()
     },
     close(graceMs = defaults.graceMs) {
       closing ??= close(graceMs)

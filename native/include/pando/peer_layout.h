@@ -47,13 +47,18 @@ struct PeerSqEntry {
   ChunkId id;            // offset 16
   uint32_t slab_offset;  // offset 32, multiple of 4096
   uint32_t peer;         // offset 36
-  uint32_t chunk_offset; // offset 40
+  uint32_t chunk_offset; // offset 40; kPeerPut, kPeerDelete: map epoch (RPC.md), other ops: 0
   uint32_t deadline_us;  // offset 44, from now; 0 = none
   std::array<uint8_t, 16> trace;  // offset 48
 };
 static_assert(sizeof(PeerSqEntry) == sizeof(SqEntry));
 static_assert(offsetof(PeerSqEntry, slab_offset) == 32 && offsetof(PeerSqEntry, peer) == 36);
 static_assert(offsetof(PeerSqEntry, deadline_us) == 44 && offsetof(PeerSqEntry, trace) == 48);
+
+/// Of PeerPage.moved.
+inline constexpr uint32_t kPlacementGroups = 4096;
+inline constexpr uint32_t kMovedPages = 4;
+inline constexpr uint32_t kMovedPerPage = kPlacementGroups / kMovedPages;
 
 struct PeerCounters {
   static constexpr size_t kSamples = 256;
@@ -76,7 +81,7 @@ struct PeerPage {
   std::array<uint8_t, 16> node;           // 256
   std::array<uint8_t, 16> region;         // 272
   std::array<std::byte, 32> region_key;   // 288, zeroed as soon as it was read
-  uint64_t map_epoch;                     // 320
+  uint64_t map_epoch;                     // 320, listener: may change while it lives
   std::array<uint8_t, 16> expected_node;  // 328
   uint32_t expects_node;                  // 344
   uint32_t timeout_ms;                    // 348, of connecting or greeting
@@ -86,7 +91,10 @@ struct PeerPage {
   uint32_t max_sessions;                  // 364, listener
   char network[16];                       // 368, ipoib: interface to which sockets are bound
   uint32_t seal;                          // 384, SealMode (seal.h): 0 whenever both can, 1 always, 2 never
-  uint8_t reserved0[512 - 388];
+  /// 388, listener: slab offsets of pages with the epoch, u32, since which each group of chunks is where it
+  /// is now, in their order; they may change while it lives. 0: none.
+  std::array<uint32_t, kMovedPages> moved;
+  uint8_t reserved0[512 - 404];
   // Answered.
   std::array<uint8_t, 16> peer_node;    //  512
   std::array<uint8_t, 16> peer_region;  //  528
@@ -101,6 +109,7 @@ struct PeerPage {
 static_assert(sizeof(PeerPage) == 4096);
 static_assert(offsetof(PeerPage, map_epoch) == 320 && offsetof(PeerPage, max_sessions) == 364);
 static_assert(offsetof(PeerPage, network) == 368 && offsetof(PeerPage, seal) == 384);
+static_assert(offsetof(PeerPage, moved) == 388 && sizeof(uint32_t) * kMovedPerPage == 4096);
 static_assert(offsetof(PeerPage, peer_node) == 512 && offsetof(PeerPage, version) == 560);
 static_assert(offsetof(PeerPage, message) == 576 && offsetof(PeerPage, counters) == 1024);
 

@@ -37,8 +37,9 @@ enum class ErrorCode : uint32_t {
   kPeerRefused = 13,
   kProtocolError = 14,
   kDeadlineExceeded = 15,
+  kStaleMap = 16,
 };
-inline constexpr uint32_t kErrorCodeCount = 16;
+inline constexpr uint32_t kErrorCodeCount = 17;
 
 /// The name as in core/contract/errors.ts ("OK", "CHUNK_NOT_FOUND", ...).
 constexpr std::string_view ErrorCodeName(ErrorCode code) {
@@ -57,7 +58,8 @@ constexpr std::string_view ErrorCodeName(ErrorCode code) {
                                                         "PEER_UNREACHABLE",
                                                         "PEER_REFUSED",
                                                         "PROTOCOL_ERROR",
-                                                        "DEADLINE_EXCEEDED"};
+                                                        "DEADLINE_EXCEEDED",
+                                                        "STALE_MAP"};
   const auto index = static_cast<uint32_t>(code);
   return index < kErrorCodeCount ? kNames[index] : std::string_view("INTERNAL");
 }

@@ -20,7 +20,7 @@ struct ClientCall {
   Op op = Op::kPing;
   uint8_t qos_class = 0;
   ChunkId chunk;
-  uint32_t offset = 0;
+  uint32_t offset = 0;  // GET; PUT, DELETE: epoch of the map by which this peer was chosen, 0: none
   uint32_t length = 0;  // PUT: payload; GET: bytes wanted; LIST: records wanted
   /// PUT: the payload. GET, LIST, STAT: where the answer goes, page aligned, whole pages.
   std::byte* memory = nullptr;

@@ -362,6 +362,8 @@ void Engine::Listen(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port)
     peers_.erase(peer.handle);
     Answer(slot, port, error.code);
   };
+  const Status mapped = options.moved.Map(page, port.slab());
+  if (!mapped.ok()) return fail(mapped.error());
   if (!pool_) {
     if (!pool_region_.Map(kPoolBytes)) {
       return fail({ErrorCode::kInsufficientStorage, "no memory for the buffers of sessions"});
@@ -412,7 +414,7 @@ void Engine::Ask(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port, Pe
   out.chunk = entry.id;
   const bool has_length = out.op == Op::kPut || out.op == Op::kGet || out.op == Op::kList;
   out.length = has_length ? entry.length : 0;
-  out.offset = out.op == Op::kGet ? entry.chunk_offset : 0;
+  out.offset = entry.chunk_offset;
   out.memory = port.slab().data() + entry.slab_offset;
   out.deadline_at_us = entry.deadline_us == 0 ? 0 : now_us_ + entry.deadline_us;
   out.trace = entry.trace;

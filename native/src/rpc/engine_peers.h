@@ -3,6 +3,7 @@
 #define PANDO_RPC_ENGINE_PEERS_H_
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -46,6 +47,8 @@ class Engine::Listener final : public AcceptEvents {
 
   void OnAccept(std::unique_ptr<Connection> connection) override {
     if (sessions_.size() >= max_sessions_ + kMaxGreetings) return;  // hangs up
+    options_.identity.map_epoch =
+        std::atomic_ref<uint64_t>(peer_.page->map_epoch).load(std::memory_order_relaxed);
     auto session = std::make_unique<ServerSession>(engine_, options_, engine_);
     sessions_.push_back(session.get());
     ServerSession* raw = session.get();

@@ -37,7 +37,10 @@ Landing ServerSession::GotFrame(const Decoded& frame, const RemoteLanding& landi
       unanswered_bytes_ + bytes > options().byte_credits) {
     return Violation(Reason::kCredits);
   }
-  if (header.op == Op::kPut && frame.fault == Reason::kNone && put_memory_ == nullptr) {
+  const bool writes = header.op == Op::kPut || header.op == Op::kDelete;
+  const bool stale = frame.fault == Reason::kNone && writes &&
+                     options().moved.IsStale(header.chunk, header.offset);
+  if (header.op == Op::kPut && frame.fault == Reason::kNone && !stale && put_memory_ == nullptr) {
     put_memory_ = host().pool().Take(header.length);
     if (put_memory_ == nullptr) {
       put_waiter_.bytes = header.length;
@@ -50,6 +53,12 @@ Landing ServerSession::GotFrame(const Decoded& frame, const RemoteLanding& landi
   unanswered_bytes_ += bytes;
   if (frame.fault == Reason::kBadOp) {
     Answer(call, ErrorCode::kInvalidArgument, Reason::kBadOp, 0, 0);
+    return {Landing::Verdict::kSkip, header.payload_bytes(), {}, nullptr};
+  }
+  if (stale) {
+    // A put that waited for memory while the group moved.
+    if (put_memory_ != nullptr) host().pool().Give(std::exchange(put_memory_, nullptr));
+    Answer(call, ErrorCode::kStaleMap, Reason::kNone, 0, 0);
     return {Landing::Verdict::kSkip, header.payload_bytes(), {}, nullptr};
   }
   if (header.op == Op::kPut) {
@@ -154,7 +163,7 @@ void ServerSession::Execute(Call* call) {
   request.id = header.chunk;
   request.data = call->memory;
   request.length = header.length;
-  request.chunk_offset = header.offset;
+  request.chunk_offset = header.op == Op::kGet ? header.offset : 0;
   request.budget_bytes = 0;
   request.position = 0;
   request.checks_crc = header.op == Op::kPut;

@@ -10,6 +10,7 @@
 #include "block/aligned_buffer.h"
 #include "rpc/buffer_pool.h"
 #include "rpc/hello.h"
+#include "rpc/moved_groups.h"
 #include "rpc/seal.h"
 #include "rpc/transport.h"
 
@@ -49,6 +50,7 @@ struct SessionOptions {
   bool expects_node = false;             // client: whom to meet
   NodeId expected_node{};
   SealMode seal = SealMode::kAuto;
+  MovedGroups moved;                     // server
   uint8_t version_min = kVersion;
   uint8_t version_max = kVersion;
 };

@@ -345,6 +345,52 @@ TEST(PeerGreeting, EachSideDecidesWhatItTakesUnsealed) {
   }
 }
 
+TEST(PeerMaps, B5WhatAnOlderMapPlacesIsRefusedWhereItHasMovedAndNothingElse) {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("pando-map-" + std::to_string(::getpid()))).string();
+  for (const char* kind : {"tcp", "shm"}) {
+    PeerNode server;
+    PeerNode client({.node = 2});
+    const std::string address = kind == std::string("shm") ? path : "127.0.0.1:0";
+    ASSERT_NE(server.ListenMoving(0, address, kind), 0U) << server.Page(0).message;
+    const uint32_t peer = client.Connect(0, server.Page(0).address, kind);
+    ASSERT_NE(peer, 0U) << client.Page(0).message;
+    const auto put = [&](uint64_t number, size_t length, uint32_t epoch) {
+      PeerSqEntry entry = client.PutEntry(peer, number, length);
+      entry.chunk_offset = epoch;
+      return static_cast<ErrorCode>(client.Call(entry).status);
+    };
+    const auto remove = [&](uint64_t number, uint32_t epoch) {
+      PeerSqEntry entry = PeerNode::Entry(kPeerDelete, peer);
+      entry.id = MakeId(number);
+      entry.chunk_offset = epoch;
+      return static_cast<ErrorCode>(client.Call(entry).status);
+    };
+    ASSERT_EQ(put(1, 300'000, 5), ErrorCode::kOk);
+    server.Moved(0, 1, 7);
+    for (const size_t length : {size_t{1}, size_t{5000}, size_t{300'000}, size_t{kMaxChunkBytes}}) {
+      EXPECT_EQ(put(1, length, 6), ErrorCode::kStaleMap) << length;
+    }
+    EXPECT_EQ(remove(1, 6), ErrorCode::kStaleMap);
+    EXPECT_TRUE(client.IsWhole(peer, 1, 300'000)) << "reads go on, and nothing was deleted";
+    EXPECT_EQ(put(1, 300'000, 7), ErrorCode::kOk);
+    EXPECT_EQ(put(1, 300'000, 0), ErrorCode::kOk) << "placed by nobody's map";
+    EXPECT_EQ(put(2, 5000, 5), ErrorCode::kOk) << "its group has not moved";
+    EXPECT_EQ(remove(1, 8), ErrorCode::kOk);
+    const uint32_t second = client.Connect(1, server.Page(0).address, kind);
+    ASSERT_NE(second, 0U);
+    EXPECT_EQ(client.Page(1).peer_epoch, 7U);
+  }
+}
+
+TEST(PeerMaps, EpochsOutsideTheSlabAreRefused) {
+  PeerNode node;
+  node.Fill(0, "127.0.0.1:0");
+  node.Page(0).moved = {0xFFFFF000, 0xFFFFF000, 0xFFFFF000, 0xFFFFF000};
+  EXPECT_EQ(node.Open(kPeerListen, 0), 0U);
+  EXPECT_EQ(node.last_status, ErrorCode::kInvalidArgument);
+}
+
 TEST(PeerGreeting, SharedMemoryNeedsNoSealAlsoWhereOneIsRequired) {
   const std::string path = (std::filesystem::temp_directory_path() /
                             ("pando-seal-" + std::to_string(::getpid()))).string();

@@ -171,6 +171,24 @@ class PeerNode {
            Bytes(out.begin(), out.end()) == MakeBytes(number, length);
   }
 
+  /// A listener whose groups may move: see Moved.
+  uint32_t ListenMoving(uint32_t page, const std::string& address = "127.0.0.1:0",
+                        const std::string& kind = "tcp") {
+    Fill(page, address, kind);
+    for (uint32_t i = 0; i < kMovedPages; ++i) {
+      Page(page).moved[i] = static_cast<uint32_t>(kPages + uint64_t{page + 1 + i} * 4096);
+    }
+    return Open(kPeerListen, page);
+  }
+  /// The group of the chunk has moved with this epoch.
+  void Moved(uint32_t page, uint64_t number, uint32_t epoch) {
+    const ChunkId id = MakeId(number);
+    const uint32_t group = (uint32_t{id.bytes[0]} << 8U | id.bytes[1]) % kPlacementGroups;
+    auto* epochs = reinterpret_cast<uint32_t*>(slab().data() + Page(page).moved[group / kMovedPerPage]);
+    std::atomic_ref<uint32_t>(epochs[group % kMovedPerPage]).store(epoch);
+    std::atomic_ref<uint64_t>(Page(page).map_epoch).store(epoch);
+  }
+
   ErrorCode last_status = ErrorCode::kOk;
 
  private:

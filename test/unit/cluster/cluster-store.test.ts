@@ -34,7 +34,7 @@ interface Region {
 /** As node `a` sees it. */
 function regionOf(
   map: ClusterMap,
-  options: Partial<Pick<ClusterStoreParts, 'acks' | 'stragglers' | 'self'>> & {
+  options: Partial<Pick<ClusterStoreParts, 'acks' | 'refreshMap' | 'stragglers' | 'self'>> & {
     extra?: readonly string[]
   } = {},
 ): Region {
@@ -55,6 +55,7 @@ function regionOf(
     local: storeOf(self),
     peers: (name) => peers.get(name),
     layout: () => layout,
+    refreshMap: options.refreshMap ?? (() => assert.fail('nobody has another map')),
     acks: options.acks ?? 'quorum',
     order: (views) => views.map((_, index) => index),
     clock,

@@ -68,6 +68,7 @@ function regionOf(map: ClusterMap, acks: ReplicaAcks = 'all') {
     local: storeOf('a'),
     peers: peerOf,
     layout: () => layout,
+    refreshMap: () => assert.fail('nobody has another map'),
     acks,
     order: (views) => views.map((_, index) => index),
     clock,
