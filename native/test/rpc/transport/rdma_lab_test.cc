@@ -9,6 +9,7 @@
 
 #include "rpc/transport/rdma.h"
 #include "rpc/transport/rdma_connection.h"
+#include "rpc/transport/session_laws.h"
 #include "rpc/transport/transport_laws.h"
 
 namespace pando::rpc {
@@ -28,6 +29,11 @@ INSTANTIATE_TEST_SUITE_P(Rdma, TransportLaws,
                                                         [] { return kServer + std::string(":9"); },
                                                         1000}),
                          [](const auto& of) { return of.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Rdma, SessionLaws,
+    testing::Values(SessionMaker{"rdma", [] { return kServer + std::string(":0"); }}),
+    [](const auto& of) { return of.param.kind; });
 
 /// A listening driver that turns by itself, and what it has accepted.
 class RdmaPeers : public testing::Test {

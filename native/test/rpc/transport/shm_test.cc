@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "rpc/transport/shm_connection.h"
+#include "rpc/transport/session_laws.h"
 #include "rpc/transport/transport_laws.h"
 
 namespace pando::rpc {
@@ -30,6 +31,9 @@ INSTANTIATE_TEST_SUITE_P(
                         [] { return ShmDriver::Open({.ring_bytes = 4096, .hot_us = 0}).value(); },
                         FreshPath, FreshPath}),
     [](const auto& of) { return of.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(Shm, SessionLaws, testing::Values(SessionMaker{"shm", FreshPath}),
+                         [](const auto& of) { return of.param.kind; });
 
 /// A server with a peer that speaks the transport's set-up by hand, and then does as it likes.
 class HostileShmPeer : public testing::Test {

@@ -5,6 +5,7 @@
 
 #include "rpc/seal.h"
 #include "rpc/transport/ipoib.h"
+#include "rpc/transport/session_laws.h"
 #include "rpc/transport/transport_laws.h"
 
 namespace pando::rpc {
@@ -12,6 +13,9 @@ namespace {
 
 std::string AnyPort() { return "127.0.0.1:0"; }
 std::string Nobody() { return "127.0.0.1:1"; }
+
+INSTANTIATE_TEST_SUITE_P(Tcp, SessionLaws, testing::Values(SessionMaker{"tcp", AnyPort}),
+                         [](const auto& of) { return of.param.kind; });
 
 /// A folder in the shape of /sys, which calls the loopback interface InfiniBand: the kernel's own word for
 /// its link layer is the one thing that is not real here.
