@@ -16,9 +16,10 @@ const rounds = Number(options.rounds)
 const bridgeRequests = 100_000
 const program = 'native/build/release/bench/rpc_bench'
 const socketProgram = 'native/build/release/bench/socket_bench'
+const spdkProgram = 'native/build/release/bench/spdk_tcp_bench'
 /**
  * 4 KiB reads a second of SPDK's NVMe/TCP target with a bdev in memory, one core a side, as seen on a machine of two cores
- * when the aim was set. SPDK is not part of this run.
+ * when the aim was set: what counts where SPDK is not installed.
  */
 const spdkReadsPerSecond = 113_000
 
@@ -52,6 +53,17 @@ const ours =
         ...['--seconds', options.seconds, '--warm-up', '0.2', ...pinned],
       ]),
     )
+/**
+ * SPDK's target and initiator poll: each has its core for itself and burns it whether there is work or not, so that its CPU s/GiB are
+ * those of its elapsed time. `digest`: with the checksums of header and data that chunk RPC always has.
+ */
+const spdk = (bytes: number, depth: number, digest: 'on' | 'off') => (): Outcome =>
+  JSON.parse(
+    run(spdkProgram, [
+      ...['--bytes', String(bytes), '--depth', String(depth), '--digest', digest],
+      ...['--seconds', options.seconds, '--warm-up', '0.2', ...pinned],
+    ]),
+  )
 const grpcStream = fileURLToPath(import.meta.resolve('./grpc-stream.js'))
 const grpcOf = (windowBytes: number) => (): Outcome =>
   JSON.parse(
@@ -60,13 +72,24 @@ const grpcOf = (windowBytes: number) => (): Outcome =>
       ...['--seconds', options.seconds],
     ]),
   )
-const cases: Readonly<Record<string, () => Outcome>> = {
+run('cmake', ['--preset', 'release', '-DPANDO_BENCH=ON'], 'native')
+run('cmake', ['--build', '--preset', 'release', '--target', 'rpc_bench', 'socket_bench'], 'native')
+/** Built where pkg-config finds SPDK with its target. */
+const hasSpdk = run('cmake', ['--build', '--preset', 'release', '--target', 'help'], 'native').includes(
+  'spdk_tcp_bench',
+)
+if (hasSpdk) run('cmake', ['--build', '--preset', 'release', '--target', 'spdk_tcp_bench'], 'native')
+
+const ourCases: Readonly<Record<string, () => Outcome>> = {
   'shm get 4 KiB, 1 under way': ours('shm', 4096, 1),
   'tcp get 4 KiB, 1 under way': ours('tcp', 4096, 1),
   'shm get 4 KiB, 32 under way': ours('shm', 4096, 32),
   'tcp get 4 KiB, 32 under way': ours('tcp', 4096, 32),
   'shm get 1 MiB, 8 under way': ours('shm', 1 << 20, 8),
   'tcp get 1 MiB, 8 under way': ours('tcp', 1 << 20, 8),
+  'tcp get 1 MiB, 1 under way': ours('tcp', 1 << 20, 1),
+  'tcp get 1 MiB, 32 under way': ours('tcp', 1 << 20, 32),
+  'tcp encrypted, get 4 KiB, 1 under way': ours('tcp', 4096, 1, 'auto'),
   'tcp encrypted, get 4 KiB, 32 under way': ours('tcp', 4096, 32, 'auto'),
   'tcp encrypted, get 1 MiB, 8 under way': ours('tcp', 1 << 20, 8, 'auto'),
   'grpc-js stream of 1 MiB, as it is': grpcOf(0),
@@ -74,9 +97,27 @@ const cases: Readonly<Record<string, () => Outcome>> = {
   'bare sockets, 1 MiB a call': () =>
     JSON.parse(run(socketProgram, ['--seconds', options.seconds, ...pinned])),
 }
-
-run('cmake', ['--preset', 'release', '-DPANDO_BENCH=ON'], 'native')
-run('cmake', ['--build', '--preset', 'release', '--target', 'rpc_bench', 'socket_bench'], 'native')
+/** What the same load of ours is called. */
+const spdkLoads = [
+  { load: 'get 4 KiB, 1 under way', bytes: 4096, depth: 1 },
+  { load: 'get 4 KiB, 32 under way', bytes: 4096, depth: 32 },
+  { load: 'get 1 MiB, 1 under way', bytes: 1 << 20, depth: 1 },
+  { load: 'get 1 MiB, 32 under way', bytes: 1 << 20, depth: 32 },
+] as const
+const digests = { off: 'SPDK NVMe/TCP', on: 'SPDK NVMe/TCP with digests' } as const
+const cases: Readonly<Record<string, () => Outcome>> = {
+  ...ourCases,
+  ...(hasSpdk
+    ? Object.fromEntries(
+        spdkLoads.flatMap(({ load, bytes, depth }) =>
+          (['off', 'on'] as const).map((digest) => [
+            `${digests[digest]}, ${load}`,
+            spdk(bytes, depth, digest),
+          ]),
+        ),
+      )
+    : {}),
+}
 
 const measured = new Map<string, number[]>()
 const note = (name: string, value: number | undefined): void => {
@@ -132,8 +173,23 @@ const ratios = {
   'grpc-js with the window/tcp, CPU s/GiB': of(`${grpcWide}: CPU s/GiB`) / of(`${bulk.tcp}: CPU s/GiB`),
   'grpc-js/tcp, CPU s/GiB': of(`${grpc}: CPU s/GiB`) / of(`${bulk.tcp}: CPU s/GiB`),
   'grpc-js/shm, CPU s/GiB': of(`${grpc}: CPU s/GiB`) / of(`${bulk.shm}: CPU s/GiB`),
-  'tcp 4 KiB/figure of SPDK (not of this run), op/s':
-    of('tcp get 4 KiB, 32 under way: op/s') / spdkReadsPerSecond,
+  ...(hasSpdk
+    ? Object.fromEntries(
+        spdkLoads.flatMap(({ load }) =>
+          Object.values(digests).map((name) => [
+            `tcp/${name}, ${load}, op/s`,
+            of(`tcp ${load}: op/s`) / of(`${name}, ${load}: op/s`),
+          ]),
+        ),
+      )
+    : {
+        'tcp 4 KiB/figure of SPDK (SPDK is not installed), op/s':
+          of('tcp get 4 KiB, 32 under way: op/s') / spdkReadsPerSecond,
+      }),
+  'tcp encrypted/tcp, 4 KiB, 32 under way, op/s':
+    of('tcp encrypted, get 4 KiB, 32 under way: op/s') / of('tcp get 4 KiB, 32 under way: op/s'),
+  'tcp encrypted/tcp, 4 KiB, 1 under way, p50':
+    of('tcp encrypted, get 4 KiB, 1 under way: p50 us') / of('tcp get 4 KiB, 1 under way: p50 us'),
   'request over tcp/no-op, ns of JavaScript': of('bridge: ring ns') / of('bridge: nop ns'),
 }
 console.log(
