@@ -233,7 +233,7 @@ export const replicationLimits = {
   /** Retries that a bucket keeps for one source; beyond, pulling stops. */
   retries: 10_000,
   /** Versions of one step of a full synchronization. */
-  backfillVersions: 64,
+  backfillVersions: 256,
   /** Versions of one range of a comparison, unless one key has more. */
   compareVersions: 256,
   /** Ranges that differ and are asked for again at once. */

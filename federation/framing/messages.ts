@@ -84,6 +84,8 @@ export class MessageReader {
   #pieces: Uint8Array[] = []
   #held = 0
   #bytes = 0
+  /** Of a message that is read part by part. */
+  #partLeft = 0
   #isEnded = false
 
   constructor(readable: TunnelReader, { maxBytes = maxMessageBytes }: MessageReaderOptions = {}) {
@@ -97,20 +99,52 @@ export class MessageReader {
    */
   async read(): Promise<Message | undefined> {
     if (this.#isEnded) return undefined
-    const header = await this.#take(headerBytes)
+    return await this.#readBehind(await this.#take(headerBytes))
+  }
+
+  async #readBehind(header: Uint8Array): Promise<Message | undefined> {
     const type = header[0] ?? 0
-    const length = Buffer.from(header.buffer, header.byteOffset, header.length).readUInt32BE(1)
+    const length = this.#lengthOf(header)
     if (type === endType) {
       if (length !== endBytes) throw damaged('its end has another length')
       await this.#readEnd()
       return undefined
     }
-    if (length > this.#maxBytes) throw damaged(`a message of ${length} bytes where ${this.#maxBytes} may be`)
     const payload = await this.#take(length)
     this.#hash.update(header)
     this.#hash.update(payload)
     this.#bytes += headerBytes + length
     return { type, payload }
+  }
+
+  #lengthOf(header: Uint8Array): number {
+    const length = Buffer.from(header.buffer, header.byteOffset, header.length).readUInt32BE(1)
+    if (length > this.#maxBytes) throw damaged(`a message of ${length} bytes where ${this.#maxBytes} may be`)
+    return length
+  }
+
+  /**
+   * As `read`, but of a message of type `piece` the payload comes part by part, as the stream brings it, and is not put together
+   * first. It counts only when the end has come whole.
+   */
+  async readPart(
+    piece: number,
+  ): Promise<{ readonly part: Uint8Array } | { readonly message: Message } | undefined> {
+    while (this.#partLeft === 0) {
+      if (this.#isEnded) return undefined
+      const header = await this.#take(headerBytes)
+      if (header[0] !== piece) {
+        const message = await this.#readBehind(header)
+        return message === undefined ? undefined : { message }
+      }
+      this.#partLeft = this.#lengthOf(header)
+      this.#hash.update(header)
+      this.#bytes += headerBytes + this.#partLeft
+    }
+    const part = await this.#takePart(this.#partLeft)
+    this.#partLeft -= part.length
+    this.#hash.update(part)
+    return { part }
   }
 
   /** The next message, which there must be. PROTOCOL_ERROR when this was all. */
@@ -136,14 +170,28 @@ export class MessageReader {
     this.#isEnded = true
   }
 
+  async #receive(): Promise<void> {
+    const { done, value } = await this.#readable.read()
+    if (done) throw damaged('it was cut off')
+    if (value.length === 0) return
+    this.#pieces.push(value)
+    this.#held += value.length
+  }
+
+  /** What is there, at most so much, at least a byte. */
+  async #takePart(most: number): Promise<Uint8Array> {
+    while (this.#held === 0) await this.#receive()
+    const first = this.#pieces[0]
+    if (first === undefined) throw new RangeError('fewer bytes are held than were counted')
+    const part = first.subarray(0, most)
+    this.#held -= part.length
+    if (part.length === first.length) this.#pieces.shift()
+    else this.#pieces[0] = first.subarray(part.length)
+    return part
+  }
+
   async #take(length: number): Promise<Uint8Array> {
-    while (this.#held < length) {
-      const { done, value } = await this.#readable.read()
-      if (done) throw damaged('it was cut off')
-      if (value.length === 0) continue
-      this.#pieces.push(value)
-      this.#held += value.length
-    }
+    while (this.#held < length) await this.#receive()
     this.#held -= length
     const first = this.#pieces[0]
     if (first !== undefined && first.length >= length) {

@@ -4,6 +4,7 @@ import { StorageError } from '../../core/contract/errors.ts'
 import type { Layout } from '../../core/contract/object-model.ts'
 import {
   type CursorState,
+  type LogPoint,
   type OutboxEntry,
   type PulledEntry,
   type ReplicatedVersion,
@@ -11,19 +12,24 @@ import {
   replicationLimits,
 } from '../../core/contract/replication.ts'
 import { type Fetched, type FetchOptions, fetchVersion, UnfetchableVersion } from './fetch-version.ts'
-import { type PeerRegion, pullLimits } from './peer.ts'
+import { type PeerRegion, type PullReply, pullLimits } from './peer.ts'
 
 export interface FollowerOptions extends FetchOptions {
   readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
   /** Versions whose bodies are on their way at once. */
   readonly fetchesAtOnce?: number
+  /** Asks for the next entries while the last ones are being applied. */
+  readonly pullsAhead?: boolean
   /** Told what went into the catalog: entries, and bytes of bodies that were fetched for them. */
   readonly onApplied?: (source: number, entries: number, bodyBytes: number) => void
 }
 
-/** Bytes of bodies that go into the catalog with one entry: what has come is visible soon, and is not fetched twice after a crash. */
-const batchBodyBytes = 32 * 1024 * 1024
-const defaultFetches = 8
+/** Entries, and bytes of bodies, that go into the catalog at once: what has come is visible soon, and is not fetched twice after a crash. */
+const batchEntries = 256
+const batchBodyBytes = 16 * 1024 * 1024
+/** Bodies on their way at once, as long as they are not larger than `fetchBytesAtOnce` together, or one alone. */
+const defaultFetches = 32
+const fetchBytesAtOnce = 16 * 1024 * 1024
 const firstRetryMs = 1_000
 const mostRetryMs = 5 * 60_000
 /** After this an entry is a dead letter: an operator has to look at it. */
@@ -32,6 +38,22 @@ const deadAfterMs = 24 * 3_600_000
 const retryPage = 256
 /** Entries that one call tries again; what is due and left waits for the next. */
 const retriesAtOnce = 256
+
+interface PullAhead {
+  readonly logId: string
+  readonly at: LogPoint
+  readonly told: CursorState
+  /** Undefined: it failed, and is asked again. */
+  readonly reply: Promise<PullReply | undefined>
+}
+
+const isSamePoint = (left: LogPoint, right: LogPoint): boolean =>
+  left.lsn === right.lsn && Buffer.compare(left.chain, right.chain) === 0
+
+interface ReadyEntry {
+  readonly pulled: PulledEntry
+  readonly fetched?: Fetched
+}
 
 /**
  * Follows the outbox of one bucket in another region: asks for what comes behind the cursor, fetches bodies, and hands both to
@@ -43,6 +65,10 @@ export class Follower {
   readonly source: number
   /** What differs from the source was asked for again. */
   hasAsked = false
+  /** What the source was told with the last question that was answered. */
+  told: CursorState | undefined
+  /** The question behind the entries that are being applied, asked already. */
+  #ahead: PullAhead | undefined
   readonly #options: FollowerOptions
 
   constructor(options: FollowerOptions, bucket: string, source: number) {
@@ -71,17 +97,12 @@ export class Follower {
     const { catalog } = this.#options
     const cursor = this.cursor()
     const place = cursor?.received ?? { lsn: 0, chain: new Uint8Array(32) }
-    const reply = await peer.pull(
-      {
-        bucket: this.bucket,
-        logId: cursor?.logId ?? '',
-        after: place,
-        watermark: cursor?.watermark ?? 0,
-        dead: cursor === undefined || cursor.dead === 0 ? [] : this.#deadLetters(bucketId),
-        limit: pullLimits.entries,
-      },
-      signal,
-    )
+    const ahead = this.#ahead
+    this.#ahead = undefined
+    const isAhead = ahead !== undefined && cursor?.logId === ahead.logId && isSamePoint(ahead.at, place)
+    const early = isAhead ? await ahead.reply : undefined
+    if (early !== undefined) this.told = ahead?.told
+    const reply = early ?? (await this.#pull(peer, bucketId, cursor, place, signal))
     if (reply.kind === 'start') {
       const { logId, at } = reply
       await catalog.submit({ type: 'set-cursor', bucketId, source: this.source, logId, at })
@@ -95,13 +116,14 @@ export class Follower {
     if (Buffer.compare(chain, reply.chain) !== 0) {
       throw new StorageError('PROTOCOL_ERROR', 'the entries that came are not those of the outbox')
     }
-    let after = place.lsn
-    for (let first = 0; first < reply.entries.length; ) {
-      const batch = this.#nextBatch(reply.entries, first)
-      await this.#apply(peer, bucketId, cursor.logId, after, batch, signal)
-      first += batch.length
-      after += batch.length
+    const last = { lsn: place.lsn + reply.entries.length, chain: reply.chain }
+    if (this.#options.pullsAhead === true && reply.entries.length > 0 && reply.head > last.lsn) {
+      const told = this.told
+      const next = this.#pull(peer, bucketId, cursor, last, signal)
+      this.#ahead = { logId: cursor.logId, at: last, told: cursor, reply: next.catch(() => undefined) }
+      this.told = told
     }
+    await this.#apply(peer, bucketId, cursor.logId, place.lsn, reply.entries, signal)
     // The answer to the last of them is the acknowledgement, which is worth a question of its own.
     if (reply.entries.length > 0) return true
     const ranges = cursor.comparison?.differing ?? []
@@ -109,6 +131,27 @@ export class Follower {
     this.hasAsked = true
     await peer.repair({ bucket: this.bucket, ranges }, signal)
     return true
+  }
+
+  #pull(
+    peer: PeerRegion,
+    bucketId: number,
+    cursor: CursorState | undefined,
+    after: LogPoint,
+    signal: AbortSignal,
+  ): Promise<PullReply> {
+    this.told = cursor
+    return peer.pull(
+      {
+        bucket: this.bucket,
+        logId: cursor?.logId ?? '',
+        after,
+        watermark: cursor?.watermark ?? 0,
+        dead: cursor === undefined || cursor.dead === 0 ? [] : this.#deadLetters(bucketId),
+        limit: pullLimits.entries,
+      },
+      signal,
+    )
   }
 
   /** The first that were given up: the source shows their versions as failed. */
@@ -121,18 +164,6 @@ export class Follower {
     return found
   }
 
-  /** As many entries as their bodies make a batch; at least one. */
-  #nextBatch(entries: readonly Uint8Array[], first: number): readonly Uint8Array[] {
-    let bodyBytes = 0
-    let end = first
-    while (end < entries.length) {
-      bodyBytes += bodyBytesOf(this.#decode(entries[end]))
-      if (end > first && bodyBytes > batchBodyBytes) break
-      end++
-    }
-    return entries.slice(first, end)
-  }
-
   /** Undefined: not an entry that this software knows; the catalog says what becomes of it. */
   #decode(bytes: Uint8Array | undefined): OutboxEntry | undefined {
     try {
@@ -142,34 +173,90 @@ export class Follower {
     }
   }
 
+  /** Fetches bodies ahead, and hands over in order what has come: neither waits for the other. */
   async #apply(
     peer: PeerRegion,
     bucketId: number,
     logId: string,
     after: number,
-    batch: readonly Uint8Array[],
+    entries: readonly Uint8Array[],
     signal: AbortSignal,
   ): Promise<void> {
-    const fetched: Fetched[] = []
+    const wanted = entries.map((bytes) => this.#wanted(bucketId, bytes))
+    const ready = new Map<number, ReadyEntry>()
+    let isOver = false
+    let isGivenUp = false
+    let wake: () => void = () => undefined
+    const fetching = eachAhead(
+      wanted.map((version) => version?.byteLength ?? 0),
+      this.#options.fetchesAtOnce ?? defaultFetches,
+      async (at) => {
+        if (isGivenUp) throw new StorageError('CANCELLED', 'the batch was given up')
+        const bytes = entries[at] ?? new Uint8Array(0)
+        const version = wanted[at]
+        const outcome = version === undefined ? undefined : await this.#fetch(peer, version, signal)
+        if (outcome === undefined) ready.set(at, { pulled: { bytes } })
+        else if ('failure' in outcome) ready.set(at, { pulled: { bytes, failure: outcome.failure } })
+        else ready.set(at, { pulled: { bytes, layout: outcome.layout }, fetched: outcome })
+        wake()
+      },
+    ).finally(() => {
+      isOver = true
+      wake()
+    })
+    // Awaited below, when what came before a failure has been applied.
+    fetching.catch(() => undefined)
     try {
-      const entries: PulledEntry[] = batch.map((bytes) => ({ bytes }))
-      await eachAtOnce(batch, this.#options.fetchesAtOnce ?? defaultFetches, async (bytes, at) => {
-        const version = this.#wanted(bucketId, bytes)
-        if (version === undefined) return
-        const outcome = await this.#fetch(peer, version, signal)
-        if ('failure' in outcome) entries[at] = { bytes, failure: outcome.failure }
+      for (let first = 0; first < entries.length; ) {
+        let bodyBytes = 0
+        let end = first
+        while (ready.has(end) && bodyBytes < batchBodyBytes) bodyBytes += wanted[end++]?.byteLength ?? 0
+        // Large batches cost the catalog less; small ones are seen sooner.
+        const isFull = end - first >= batchEntries || bodyBytes >= batchBodyBytes
+        if (end > first && (isFull || isOver)) {
+          await this.#submit(bucketId, logId, after + first, ready, first, end)
+          first = end
+        } else if (isOver) break
         else {
-          fetched.push(outcome)
-          entries[at] = { bytes, layout: outcome.layout }
+          await new Promise<void>((resolve) => {
+            wake = resolve
+          })
         }
-      })
+      }
+      await fetching
+    } finally {
+      isGivenUp = true
+      await fetching.catch(() => undefined)
+      for (const { fetched } of ready.values()) fetched?.settle()
+    }
+  }
+
+  async #submit(
+    bucketId: number,
+    logId: string,
+    after: number,
+    ready: Map<number, ReadyEntry>,
+    first: number,
+    end: number,
+  ): Promise<void> {
+    const batch: ReadyEntry[] = []
+    for (let at = first; at < end; at++) {
+      const entry = ready.get(at)
+      if (entry !== undefined) batch.push(entry)
+      ready.delete(at)
+    }
+    try {
+      const entries = batch.map(({ pulled }) => pulled)
       await this.#options.catalog.submit({
         ...{ type: 'apply-remote', bucketId, source: this.source, logId, after, entries },
       })
-      const bodyBytes = fetched.reduce((sum, { layout }) => sum + layoutBytes(layout), 0)
+      const bodyBytes = batch.reduce(
+        (sum, { fetched }) => sum + (fetched === undefined ? 0 : layoutBytes(fetched.layout)),
+        0,
+      )
       this.#options.onApplied?.(this.source, entries.length, bodyBytes)
     } finally {
-      for (const { settle } of fetched) settle()
+      for (const { fetched } of batch) fetched?.settle()
     }
   }
 
@@ -260,29 +347,37 @@ export class Follower {
 const layoutBytes = (layout: Layout): number =>
   layout.kind === 'chunks' ? layout.extents.reduce((sum, { byteLength }) => sum + byteLength, 0) : 0
 
-const bodyBytesOf = (entry: OutboxEntry | undefined): number =>
-  entry?.change.type === 'put' ? entry.change.version.byteLength : 0
-
-/** Runs `work` for each, so many at once; after a failure no more are begun, and it is thrown when those begun have ended. */
-async function eachAtOnce<T>(
-  items: readonly T[],
+/** Runs `work` for each in order, several at once; after a failure no more are begun, and it is thrown when those begun have ended. */
+async function eachAhead(
+  bytes: readonly number[],
   atOnce: number,
-  work: (item: T, at: number) => Promise<void>,
+  work: (at: number) => Promise<void>,
 ): Promise<void> {
   let next = 0
+  let running = 0
+  let runningBytes = 0
   let failure: { readonly reason: unknown } | undefined
-  const worker = async (): Promise<void> => {
-    while (next < items.length && failure === undefined) {
-      const at = next++
-      const item = items[at]
-      if (item === undefined) continue
-      try {
-        await work(item, at)
-      } catch (reason) {
-        failure ??= { reason }
+  await new Promise<void>((resolve) => {
+    const begin = (): void => {
+      while (failure === undefined && next < bytes.length && running < atOnce) {
+        const cost = bytes[next] ?? 0
+        if (running > 0 && runningBytes + cost > fetchBytesAtOnce) break
+        const at = next++
+        running++
+        runningBytes += cost
+        work(at)
+          .catch((reason: unknown) => {
+            failure ??= { reason }
+          })
+          .finally(() => {
+            running--
+            runningBytes -= cost
+            begin()
+          })
       }
+      if (running === 0) resolve()
     }
-  }
-  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker))
+    begin()
+  })
   if (failure !== undefined) throw failure.reason
 }

@@ -13,7 +13,7 @@ import { replicationStatus, type SeenHead } from './status.ts'
 import { tendOutbox } from './tend-outbox.ts'
 import { TunnelPeer } from './tunnel-peer.ts'
 
-export interface ReplicatorOptions extends FetchOptions, Pick<FollowerOptions, 'onApplied'> {
+export interface ReplicatorOptions extends FetchOptions, Pick<FollowerOptions, 'onApplied' | 'pullsAhead'> {
   readonly regionId: number
   readonly catalog: Pick<Catalog, 'bucket' | 'bucketById' | 'replication' | 'submit'>
   readonly tunnels: Pick<RegionTunnels, 'connected' | 'onChange' | 'open'>
@@ -51,6 +51,7 @@ export class Replicator {
   constructor(options: ReplicatorOptions) {
     this.#options = {
       ...options,
+      pullsAhead: true,
       onApplied: (source, entries, bytes) => {
         const traffic = this.#traffic.get(source) ?? { entries: 0, bytes: 0 }
         traffic.entries += entries
@@ -237,10 +238,9 @@ class PeerWork {
     try {
       let more = true
       while (more && !this.#signal.aborted) {
-        const cursor = follower.cursor()
         more = await follower.step(this.#peer, this.#signal, this.#mayAsk(bucket))
         if (follower.hasAsked) this.#asked.set(bucket, this.#options.clock.monotonic())
-        if (cursor !== undefined) this.#told.set(bucket, tellingOf(cursor))
+        if (follower.told !== undefined) this.#told.set(bucket, tellingOf(follower.told))
       }
       await follower.retry(this.#peer, this.#signal)
       if ((follower.cursor()?.retries ?? 0) > 0) this.#pause(bucket)

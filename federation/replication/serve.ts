@@ -15,7 +15,7 @@ import {
 } from './wire.ts'
 
 /** Requests of one region that are answered at once; more are told to come again. */
-const mostRequests = 64
+const mostRequests = 256
 
 /** Answers the regions that pull. Returns how to stop. */
 export function serveReplication(

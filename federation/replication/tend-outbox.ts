@@ -5,6 +5,8 @@ import type { Logger } from '../../core/contract/logger.ts'
 const mostBackfillAhead = 2048
 /** Steps of one kind before others have a turn. */
 const stepsAtOnce = 32
+/** Steps of a full synchronization that become durable together; one too many does nothing. */
+const stepsTogether = 4
 
 export interface TendOptions {
   readonly catalog: Pick<Catalog, 'bucketById' | 'replication' | 'submit'>
@@ -28,8 +30,10 @@ export async function tendOutbox(
   isLate: boolean,
 ): Promise<void> {
   const { replication } = catalog
-  for (let step = 0; step < stepsAtOnce && mayBackfill(catalog, bucketId); step++) {
-    await catalog.submit({ type: 'backfill', bucketId })
+  for (let step = 0; step < stepsAtOnce && mayBackfill(catalog, bucketId); step += stepsTogether) {
+    await Promise.all(
+      Array.from({ length: stepsTogether }, () => catalog.submit({ type: 'backfill', bucketId })),
+    )
   }
   for (let step = 0; step < rangesAtOnce && mayCompare(catalog, bucketId, nowMs()); step++) {
     await catalog.submit({ type: 'compare-content', bucketId })

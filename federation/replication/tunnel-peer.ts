@@ -62,8 +62,7 @@ export class TunnelPeer implements PeerRegion {
       }
       if (head.count > pullLimits.entries)
         throw new StorageError('PROTOCOL_ERROR', 'more entries than asked for')
-      const entries: Uint8Array[] = []
-      while (entries.length < head.count) entries.push(await answer.next(messageType.entry))
+      const entries = await answer.several(messageType.entry, head.count)
       await answer.end()
       return { kind: 'entries', entries, head: head.head, chain: head.chain }
     } finally {
@@ -84,11 +83,7 @@ export class TunnelPeer implements PeerRegion {
   async *body(request: BodyRequest, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const answer = this.#ask({ kind: 'body', ...request }, signal)
     try {
-      for (;;) {
-        const piece = await answer.nextOrEnd(messageType.piece)
-        if (piece === undefined) return
-        yield piece
-      }
+      yield* answer.parts(messageType.piece)
     } finally {
       answer.close()
     }
@@ -97,6 +92,10 @@ export class TunnelPeer implements PeerRegion {
   #ask(request: object, signal: AbortSignal): Answer {
     return new Answer(this.#tunnels, this.#clock, this.regionId, request, signal)
   }
+}
+
+interface ReadGuard extends Disposable {
+  unless<T>(read: Promise<T>): Promise<T>
 }
 
 /** One stream: a request, and its answer as it comes. */
@@ -129,13 +128,72 @@ class Answer {
     return this.#within(extraMs, async ({ reader }) => expectType(await reader.expect(), type))
   }
 
-  async nextOrEnd(type: number): Promise<Uint8Array | undefined> {
-    return this.#within(0, async ({ reader }) => {
-      const message = await reader.read()
-      if (message !== undefined) return expectType(message, type)
-      this.#isOver = true
-      return undefined
-    })
+  /** The payloads of so many messages of one type. */
+  async several(type: number, count: number): Promise<Uint8Array[]> {
+    const { reader } = await this.#opened
+    using guard = this.#guard(reader)
+    const payloads: Uint8Array[] = []
+    while (payloads.length < count) payloads.push(expectType(await guard.unless(reader.expect()), type))
+    return payloads
+  }
+
+  /** The payloads of messages of one type, in parts, to the end. */
+  async *parts(type: number): AsyncGenerator<Uint8Array> {
+    let next = await this.#within(0, ({ reader }) => reader.readPart(type))
+    const { reader } = await this.#opened
+    using guard = this.#guard(reader)
+    while (next !== undefined) {
+      if ('message' in next) expectType(next.message, type)
+      else yield next.part
+      next = await guard.unless(reader.readPart(type))
+    }
+    this.#isOver = true
+  }
+
+  /**
+   * For a long answer, where a timer for each part of it would cost more than the part: gives up reading when the caller does, or when
+   * nothing has come for long. Time that is not spent waiting does not count.
+   */
+  #guard(reader: MessageReader): ReadGuard {
+    const clock = this.#clock
+    const over = new AbortController()
+    let waitingSinceMs: number | undefined
+    let failure: StorageError | undefined
+    let reject: (error: StorageError) => void = () => undefined
+    const giveUp = (error: StorageError): void => {
+      failure ??= error
+      reject(failure)
+      reader.cancel('not wanted any more').catch(() => undefined)
+    }
+    const stop = (): void => giveUp(StorageError.from(this.#signal.reason, 'CANCELLED'))
+    if (this.#signal.aborted) stop()
+    this.#signal.addEventListener('abort', stop, { once: true, signal: over.signal })
+    const watch = async (): Promise<void> => {
+      while (failure === undefined) {
+        await clock.sleep(silenceMs / 3, over.signal)
+        if (waitingSinceMs === undefined || clock.monotonic() - waitingSinceMs < silenceMs) continue
+        giveUp(new StorageError('DEADLINE_EXCEEDED', 'the other region has fallen silent'))
+      }
+    }
+    // Rejects when all has been read.
+    watch().catch(() => undefined)
+    return {
+      async unless(read) {
+        if (failure !== undefined) {
+          read.catch(() => undefined)
+          throw failure
+        }
+        waitingSinceMs = clock.monotonic()
+        // Some back ends do not wake a reader that is given up.
+        const givenUp = new Promise<never>((_, fail) => {
+          reject = fail
+        })
+        const result = await Promise.race([read, givenUp])
+        waitingSinceMs = undefined
+        return result
+      },
+      [Symbol.dispose]: () => over.abort(),
+    }
   }
 
   async end(): Promise<void> {

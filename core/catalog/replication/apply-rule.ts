@@ -288,6 +288,8 @@ export function trimOutbox(
   const leastOf = (members: readonly MemberState[]): number =>
     members.reduce((least, { acknowledged }) => Math.min(least, acknowledged), state.head.lsn)
   let least = leastOf(waiting)
+  // What all have goes first: it is no reason to let one go.
+  if (!trimThrough(context, bucketId, least)) return { done: false, dropped }
   if (least < state.head.lsn && isBeyondRetention(context, bucketId, rule)) {
     for (const member of waiting.filter(({ acknowledged }) => acknowledged === least)) {
       dropped.push(member.region)

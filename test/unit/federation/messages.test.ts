@@ -129,3 +129,39 @@ test('a message that is too long is refused before it is held, and none is sent'
     notWhole,
   )
 })
+
+test('payloads that are read part by part are the same bytes, and no cut or changed byte goes unnoticed', async () => {
+  const pieceType = 4
+  const inParts = async (bytes: Uint8Array, sizes: readonly number[]): Promise<readonly Buffer[]> => {
+    const reader = new MessageReader(source(bytes, sizes))
+    const parts: Uint8Array[] = []
+    const others: Buffer[] = []
+    for (;;) {
+      const next = await reader.readPart(pieceType)
+      if (next === undefined) return [Buffer.concat(parts), ...others]
+      if ('part' in next) parts.push(next.part)
+      else others.push(Buffer.from(next.message.payload))
+    }
+  }
+  const payload = fc.uint8Array({ maxLength: 300 })
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.record({ type: fc.constantFrom(pieceType, 7), payload }), { maxLength: 8 }),
+      fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 1, maxLength: 5 }),
+      fc.nat(),
+      async (messages, sizes, seed) => {
+        const bytes = await encode(messages)
+        const of = (wanted: boolean) =>
+          messages
+            .filter(({ type }) => (type === pieceType) === wanted)
+            .map((one) => Buffer.from(one.payload))
+        assert.deepEqual(await inParts(bytes, sizes), [Buffer.concat(of(true)), ...of(false)])
+        await assert.rejects(inParts(bytes.subarray(0, seed % bytes.length), sizes), notWhole)
+        const changed = Buffer.from(bytes)
+        const at = seed % changed.length
+        changed[at] = (changed[at] ?? 0) ^ 1
+        await assert.rejects(inParts(changed, sizes))
+      },
+    ),
+  )
+})

@@ -385,6 +385,19 @@ test('a member behind the retention is let go, told so, and synchronizes in full
   sound(here, there)
 })
 
+test('what every member has is no reason to let one go, however long it was kept', () => {
+  const { here, there, id } = pair(ruleOf({ retentionMs: 600_000 }))
+  put(here, id, 'a')
+  ship(here, there, 'b')
+  // Nobody has trimmed for long: the coordinator was away.
+  here.clock.nowMs += 700_000
+  put(here, id, 'b')
+  assert.deepEqual(here.catalog.run({ type: 'trim-outbox', bucketId: id }).dropped, [])
+  assert.deepEqual(here.catalog.run({ type: 'trim-outbox', bucketId: id }).dropped, [])
+  here.clock.nowMs += 700_000
+  assert.deepEqual(here.catalog.run({ type: 'trim-outbox', bucketId: id }).dropped, [2])
+})
+
 test('an acknowledgement beyond the head, of a stranger or of another outbox is refused (T5)', () => {
   const { here, id } = pair()
   put(here, id, 'a')
