@@ -16,6 +16,7 @@ export function addClusterCommands(program: Command, action: MakeAction): void {
     .option('--directory <directory>', 'where they are written', 'cluster')
     .option('--region <name>', 'name of the region', 'us-east-1')
     .option('--replicas <count>', 'copies of each chunk', '3')
+    .option('--from <data>', 'data directory of a node that is to be the first one, with all that it holds')
     .action(action<InitOptions>(async () => (await import('./cluster-init.ts')).initCluster))
   cluster
     .command('add-node <node>')

@@ -14,6 +14,7 @@ import {
   parseNodeSpec,
 } from '../node/config/cluster-file.ts'
 import { loadConfig, rootKeysFrom } from '../node/config/load.ts'
+import { readDataKeys } from '../node/data-directory.ts'
 import { realEnvironment } from '../node/environment.ts'
 import type { InitOptions } from './cluster-options.ts'
 import { exitCodes } from './exit-codes.ts'
@@ -30,12 +31,24 @@ export async function initCluster(
 ): Promise<number> {
   const nodes = texts.map(parseNodeSpec)
   const directory = resolve(terminal.workingDirectory, options.directory)
-  const text = makeClusterFile({ region: options.region, replicas: Number(options.replicas), nodes })
+  const own = options.from === undefined ? undefined : await readOwnRegion(terminal, options.from)
+  if (own !== undefined && nodes.length !== 1) {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      "--from: name the one node that has the data; the others are added afterwards with 'pando cluster add-node'",
+    )
+  }
+  const text = makeClusterFile({
+    region: options.region,
+    replicas: Number(options.replicas),
+    nodes,
+    ...(own === undefined ? {} : { regionId: own.regionId, data: own.path }),
+  })
   // Checked as it will be read, once for each node, before anything is made.
   const configs = nodes.map(({ name }) =>
     loadConfig({ file: { name: fileName, text }, environment: {}, overrides: { node: name } }),
   )
-  const rootKeys = rootKeysFrom(terminal.environment)
+  const rootKeys = rootKeysFrom(terminal.environment) ?? own?.rootKeys
   await mkdir(directory, { recursive: true, mode: 0o700 })
   const path = join(directory, fileName)
   await refuseExisting(path)
@@ -45,6 +58,7 @@ export async function initCluster(
       regionId: configs[0]?.regionId ?? 1,
       nodes: nodes.map(planned),
       ...(rootKeys === undefined ? {} : { rootKeys }),
+      ...(own === undefined ? {} : { sealingKey: own.sealingKey }),
     },
     realEnvironment,
   )
@@ -54,6 +68,17 @@ export async function initCluster(
     return exitCodes.ok[0]
   }
   const keys = join(directory, keysName)
+  if (own !== undefined) {
+    const [{ name = '' } = {}] = nodes
+    terminal.out(
+      `Made ${path} and the keys of ${name}, whose data in ${own.path} become the region's.\n\n` +
+        `1. Stop the node that runs on ${own.path}, and start it as the first of its region:\n` +
+        `     pando up --config ${path} --node ${name}\n` +
+        "2. When it serves, add the others, one after the other: 'pando cluster add-node NAME=ADDRESS'.\n" +
+        `Access keys stay as they are. Keep ${join(keys, authorityFolder)} off the nodes.\n`,
+    )
+    return exitCodes.ok[0]
+  }
   terminal.out(
     `Made ${path} and the keys of ${nodes.length} nodes.\n\n` +
       `1. Copy ${fileName} and ${keysName}/NAME (that node's folder only) to each machine, by a safe way.\n` +
@@ -103,6 +128,12 @@ export async function addNode(terminal: Terminal, options: InitOptions, text = '
     )
   }
   return exitCodes.ok[0]
+}
+
+/** What a node's own data directory says: its secrets can be read by a region with the same keys only. */
+async function readOwnRegion(terminal: Terminal, from: string) {
+  const path = resolve(terminal.workingDirectory, from)
+  return { path, ...(await readDataKeys(path)) }
 }
 
 const planned = ({ name, address }: NodeSpec): PlannedNode => ({ name, hosts: [address] })

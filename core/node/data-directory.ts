@@ -145,6 +145,49 @@ async function readOrMake(path: string, options: OpenDataDirectory): Promise<Con
   }
 }
 
+/**
+ * The number and the keys of a data directory that a node made for itself, without opening it. `rootKeys` are undefined where the
+ * environment gives them. INVALID_CONFIG when there is none, UNSUPPORTED_FORMAT when it is damaged.
+ */
+export async function readDataKeys(path: string): Promise<{
+  readonly regionId: number
+  readonly sealingKey: Uint8Array
+  readonly rootKeys: RootKeys | undefined
+}> {
+  const formatPath = join(path, 'format.json')
+  const text = await readIfThere(formatPath)
+  if (text === undefined) {
+    throw new StorageError('INVALID_CONFIG', `${path} is no data directory of Pando: it has no format.json`)
+  }
+  const format = parseFormat(text, formatPath)
+  const sealingKey = decodeSealingKey(await readIfThere(join(path, 'sealing-key')))
+  if (sealingKey === undefined || checkOf(sealingKey) !== format.sealingKeyCheck) {
+    throw new StorageError(
+      'UNSUPPORTED_FORMAT',
+      `${join(path, 'sealing-key')} is missing or not the key of this directory: a node of a cluster has none of its own`,
+    )
+  }
+  const rootKeyPath = join(path, 'root-key.json')
+  const rootText = await readIfThere(rootKeyPath)
+  return {
+    regionId: format.regionId,
+    sealingKey,
+    rootKeys: rootText === undefined ? undefined : parseRootKeys(rootText, rootKeyPath),
+  }
+}
+
+function parseRootKeys(text: string, path: string): RootKeys {
+  try {
+    return rootKeySchema.parse(JSON.parse(text))
+  } catch {
+    // No cause: a parser's message may quote the secret.
+    throw new StorageError(
+      'UNSUPPORTED_FORMAT',
+      `${path} is damaged; restore it, or remove it to have new root keys generated`,
+    )
+  }
+}
+
 async function makePrivate(path: string): Promise<void> {
   try {
     await mkdir(path, { recursive: true, mode: 0o700 })
@@ -210,17 +253,7 @@ async function rootKeys(
   if (options.rootKeys !== undefined) return { keys: options.rootKeys, from: 'environment' }
   if (options.shared !== undefined) return { keys: options.shared.rootKeys, from: 'region' }
   const text = await readIfThere(path)
-  if (text !== undefined) {
-    try {
-      return { keys: rootKeySchema.parse(JSON.parse(text)), from: 'file' }
-    } catch {
-      // No cause: a parser's message may quote the secret.
-      throw new StorageError(
-        'UNSUPPORTED_FORMAT',
-        `${path} is damaged; restore it, or remove it to have new root keys generated`,
-      )
-    }
-  }
+  if (text !== undefined) return { keys: parseRootKeys(text, path), from: 'file' }
   const keys = generateKeys(options.randomness)
   await writeDurably(path, `${JSON.stringify(keys, null, 2)}\n`)
   return { keys, from: 'generated' }

@@ -23,6 +23,8 @@ export interface ClusterKeysPlan {
   readonly nodes: readonly PlannedNode[]
   /** Keys of the root account; made when not given. */
   readonly rootKeys?: RootAccessKeys
+  /** What seals the secrets of access keys, 32 bytes: of a node whose data becomes the region's. Made when not given. */
+  readonly sealingKey?: Uint8Array
 }
 
 export interface RootAccessKeys {
@@ -86,7 +88,7 @@ export async function makeClusterKeys(
   const shared: KeyFiles = {
     [keyFiles.authority]: authority.certificate,
     [keyFiles.regionKey]: `${Buffer.from(randomness.fill(new Uint8Array(32))).toString('hex')}\n`,
-    [keyFiles.sealingKey]: `${Buffer.from(randomness.fill(new Uint8Array(32))).toString('base64')}\n`,
+    [keyFiles.sealingKey]: `${Buffer.from(plan.sealingKey ?? randomness.fill(new Uint8Array(32))).toString('base64')}\n`,
     [keyFiles.rootKeys]: json(plan.rootKeys ?? makeRootKeys(randomness)),
     [keyFiles.nats]: json({
       user: 'pando',

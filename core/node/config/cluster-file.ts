@@ -34,17 +34,26 @@ export interface NewClusterFile {
   readonly region: string
   readonly replicas: number
   readonly nodes: readonly NodeSpec[]
+  /** Of a region that there is already; 1 is what it is otherwise. */
+  readonly regionId?: number
+  /** Where the first node has its data, when it has some. */
+  readonly data?: string
 }
 
 /** Text of a configuration file for all nodes. Nodes that share an address get ports and data directories of their own. */
-export function makeClusterFile({ region, replicas, nodes }: NewClusterFile): string {
-  const document = new Document({ region, cluster: { replicas, keys: 'keys', nodes: {} } })
+export function makeClusterFile({ region, replicas, nodes, regionId = 1, data }: NewClusterFile): string {
+  const numbered = regionId === 1 ? {} : { regionId }
+  const document = new Document({ region, ...numbered, cluster: { replicas, keys: 'keys', nodes: {} } })
   document.commentBefore =
     ' The same file on every node; each is started with its own name:\n' +
     '   pando up --config cluster.yaml --node NAME\n' +
     ' All keys and what they mean: pando config schema'
   for (const node of nodes) {
     addNode(document, node, nodes.filter(({ address }) => address === node.address).length > 1)
+  }
+  const [first] = nodes
+  if (first !== undefined && data !== undefined) {
+    document.setIn(['cluster', 'nodes', first.name, 'data'], data)
   }
   return document.toString()
 }

@@ -59,3 +59,16 @@ test('what is no node is told with an example', () => {
     assert.throws(() => parseNodeSpec(text), { code: 'INVALID_ARGUMENT', message: /n1=10\.0\.0\.1,zone=a/ })
   }
 })
+
+test('a region that a node with data begins keeps its number, and the node its data', () => {
+  const text = makeClusterFile({
+    region: 'eu-west-1',
+    replicas: 3,
+    nodes: [{ name: 'n1', address: '10.0.0.1', zone: '', rack: '' }],
+    regionId: 7,
+    data: '/srv/pando',
+  })
+  const config = load(text, 'n1')
+  assert.equal(config.regionId, 7)
+  assert.equal(config.data, '/srv/pando')
+})
