@@ -20,6 +20,18 @@ const hex = (id: Uint8Array): string => Buffer.from(id).toString('hex')
 export function createMemoryStore(clock: Clock): MemoryStore {
   const chunks = new Map<string, Uint8Array>()
   const puts = new Map<string, number>()
+  /** Ascending: a session asks for the record of each chunk that it gives. */
+  const names: string[] = []
+  /** Where a name is among them, or would be. */
+  const placeOf = (name: string): number => {
+    let [low, high] = [0, names.length]
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((names[middle] ?? '') < name) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
   let held = 0
   const acquire = (byteLength: number): ChunkBuffer => {
     let isReleased = false
@@ -59,6 +71,7 @@ export function createMemoryStore(clock: Clock): MemoryStore {
       if (before !== undefined && Buffer.compare(before, bytes) !== 0) {
         throw new StorageError('CONFLICT', 'the chunk exists with other content')
       }
+      if (before === undefined) names.splice(placeOf(name), 0, name)
       chunks.set(name, bytes)
     },
     async get(id: ChunkId, offset, length) {
@@ -77,21 +90,21 @@ export function createMemoryStore(clock: Clock): MemoryStore {
     },
     async delete(id) {
       await wait()
-      return chunks.delete(hex(id))
+      const name = hex(id)
+      if (!chunks.delete(name)) return false
+      names.splice(placeOf(name), 1)
+      return true
     },
     async list(after, limit) {
-      const from = after === null ? '' : hex(after)
-      return [...chunks]
-        .filter(([name]) => name > from)
-        .toSorted(([left], [right]) => (left < right ? -1 : 1))
-        .slice(0, limit)
-        .map(
-          ([name, bytes]): ChunkInfo => ({
-            id: Uint8Array.from(Buffer.from(name, 'hex')),
-            byteLength: bytes.length,
-            crc32c: crc32c(bytes),
-          }),
-        )
+      const from = after === null ? 0 : placeOf(`${hex(after)}0`)
+      return names.slice(from, from + limit).map((name): ChunkInfo => {
+        const bytes = chunks.get(name) ?? new Uint8Array(0)
+        return {
+          id: Uint8Array.from(Buffer.from(name, 'hex')),
+          byteLength: bytes.length,
+          crc32c: crc32c(bytes),
+        }
+      })
     },
     recompute: async (code) => recomputeFragments(code),
     scrub: missing,

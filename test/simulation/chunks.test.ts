@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { simulateChunks } from './chunks.sim.ts'
+import { runApart } from './apart.ts'
+import type { ChunksRun } from './chunks.sim.ts'
+
+const simulation = new URL('./chunks.sim.js', import.meta.url)
 
 test('no acknowledged chunk is lost while nodes and disks come and go, and healed all is in its place', async (context) => {
   const total = { writes: 0, reads: 0, wipes: 0, kills: 0, moves: 0, fetched: 0, freed: 0, stale: 0 }
-  for (let seed = 1; seed <= 40; seed++) {
-    const run = await simulateChunks(seed, 40)
+  const calls = Array.from({ length: 40 }, (_, index) => [1 + index, 40])
+  for (const run of await runApart<ChunksRun>(simulation, 'simulateChunks', calls)) {
     for (const name of Object.keys(total) as (keyof typeof total)[]) total[name] += run[name]
   }
   context.diagnostic(JSON.stringify(total))
@@ -17,5 +20,9 @@ test('no acknowledged chunk is lost while nodes and disks come and go, and heale
 })
 
 test('one seed is one run', async () => {
-  assert.deepEqual(await simulateChunks(5, 15), await simulateChunks(5, 15))
+  const [one, other] = await runApart<ChunksRun>(simulation, 'simulateChunks', [
+    [5, 15],
+    [5, 15],
+  ])
+  assert.deepEqual(one, other)
 })

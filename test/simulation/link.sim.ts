@@ -15,6 +15,7 @@ import { seededRandom } from '../kit/random.ts'
 
 /** Virtual time of one step. */
 const stepMs = 5
+const noticeMs = 100
 const outstanding = 32
 const floorMs = 5000
 const transports: readonly TransportName[] = ['shm', 'ipoib', 'tcp']
@@ -113,7 +114,8 @@ export async function simulateLink(
     for (let passedMs = 0; passedMs < ms; passedMs += stepMs) {
       await clock.advance(stepMs)
       await turn()
-      notice()
+      // More than it keeps do not come in between.
+      if (passedMs % noticeMs === 0) notice()
     }
   }
 

@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { simulateLink } from './link.sim.ts'
+import { runApart } from './apart.ts'
+import type { LinkRun } from './link.sim.ts'
 
 const faults = 25
+const simulation = new URL('./link.sim.js', import.meta.url)
 
 test('a link with one sound transport fails no request, whatever becomes of the others', async (context) => {
   const total = { requests: 0, resent: 0, forcedSwitches: 0, chosenSwitches: 0 }
-  for (let seed = 1; seed <= 4; seed++) {
-    const run = await simulateLink(seed, faults, { sparedTransport: 'tcp' })
+  const calls = [1, 2, 3, 4].map((seed) => [seed, faults, { sparedTransport: 'tcp' }])
+  for (const run of await runApart<LinkRun>(simulation, 'simulateLink', calls)) {
     assert.equal(run.failed, 0)
     for (const name of Object.keys(total) as (keyof typeof total)[]) total[name] += run[name]
   }
@@ -19,8 +21,8 @@ test('a link with one sound transport fails no request, whatever becomes of the 
 test('when everything breaks each request still ends once, and the link comes back by itself', async (context) => {
   let failed = 0
   let requests = 0
-  for (let seed = 101; seed <= 103; seed++) {
-    const run = await simulateLink(seed, faults)
+  const calls = [101, 102, 103].map((seed) => [seed, faults])
+  for (const run of await runApart<LinkRun>(simulation, 'simulateLink', calls)) {
     failed += run.failed
     requests += run.requests
   }
@@ -29,5 +31,9 @@ test('when everything breaks each request still ends once, and the link comes ba
 })
 
 test('one seed is one run', async () => {
-  assert.deepEqual(await simulateLink(7, 5), await simulateLink(7, 5))
+  const [one, other] = await runApart<LinkRun>(simulation, 'simulateLink', [
+    [7, 5],
+    [7, 5],
+  ])
+  assert.deepEqual(one, other)
 })

@@ -3,6 +3,7 @@ import { simulate as catalog } from './catalog.sim.ts'
 import { simulateChunks } from './chunks.sim.ts'
 import { simulateLink } from './link.sim.ts'
 import { simulateReplicatedLog } from './replicated-log.sim.ts'
+import { small } from './replicated-log-shapes.ts'
 import { simulateReplication } from './replication.sim.ts'
 
 /** `npm run simulate -- [name ...] [--seed N] [--steps M] [--runs R]`: runs simulations, from one seed or from many. */
@@ -11,6 +12,7 @@ const simulations: Readonly<Record<string, (seed: number, steps: number) => Prom
   chunks: (seed, steps) => simulateChunks(seed, Math.ceil(steps / 50)),
   link: (seed, steps) => simulateLink(seed, Math.ceil(steps / 20)),
   'replicated-log': (seed, steps) => simulateReplicatedLog(seed, steps),
+  'replicated-log-small': (seed, steps) => simulateReplicatedLog(seed, steps, small),
   replication: (seed, steps) => simulateReplication(seed, Math.ceil(steps / 5)),
 }
 

@@ -48,10 +48,15 @@ export interface AppliedState {
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 const noChain = new Uint8Array(32)
 
+/** As many as a machine that does not sync may well lose. */
+const pastCommits = 4
+
 /** What is durable of a node: survives crashes of its process, and nothing survives its loss. */
 export class ReplicaDisk {
   row: ReplicaRow
   log: AppliedState[] = []
+  /** How it was before its newest commits, the newest last: what a disk that lies about being durable goes back to. */
+  past: { readonly row: ReplicaRow; readonly length: number }[] = []
   /** The process that uses it; what others still had on their way is lost. */
   owner = 0
 
@@ -62,6 +67,11 @@ export class ReplicaDisk {
 
 /** Copies on their way, by number: their pieces carry the number only. */
 const copies: (readonly AppliedState[])[] = []
+
+/** Of the run before. */
+export function forgetCopies(): void {
+  copies.length = 0
+}
 
 export interface SimulatedStoreOptions {
   readonly disk: ReplicaDisk
@@ -101,6 +111,8 @@ export class SimulatedStore implements ReplicaStore {
     const { disk } = this.options
     await this.commitDelay()
     const before = disk.log.length
+    disk.past.push({ row: disk.row, length: before })
+    if (disk.past.length > pastCommits) disk.past.shift()
     const sets = [...(row.voterSets ?? disk.row.voterSets)]
     for (const { sequence, entries } of records) {
       for (const entry of entries) {
@@ -181,6 +193,7 @@ export class SimulatedStore implements ReplicaStore {
       await this.commitDelay()
       disk.log = [...log]
       disk.row = row
+      disk.past = []
       await this.commitDelay()
       this.row = row
       this.position = log.length

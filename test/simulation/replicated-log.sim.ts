@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { latestVoters, voterId, voterName } from '../../core/catalog/replicated/generation.ts'
-import type { ReplicaPace } from '../../core/catalog/replicated/replica-options.ts'
 import { type ReplicatedLog, startReplicatedLog } from '../../core/catalog/replicated/replicated-log.ts'
 import { openPlacedStreams } from '../../core/cluster/nats/placed-streams.ts'
 import { StorageError } from '../../core/contract/errors.ts'
@@ -15,7 +14,8 @@ import {
 } from '../kit/linearizability.ts'
 import { type MemoryOrderStreams, MemoryStreamServers } from '../kit/memory-order-streams.ts'
 import { MemoryRegion, type MemoryRegionPeers } from '../kit/memory-region-peers.ts'
-import { decodeAnswer, encodeCommand, ReplicaDisk, SimulatedStore } from './replica-disk.ts'
+import { decodeAnswer, encodeCommand, forgetCopies, ReplicaDisk, SimulatedStore } from './replica-disk.ts'
+import { type LogShape, large } from './replicated-log-shapes.ts'
 import { SeededRandom } from './seeded-random.ts'
 
 /**
@@ -48,24 +48,6 @@ interface Node {
 }
 
 const keys = ['x', 'y']
-const pace: ReplicaPace = {
-  progressMs: 150,
-  stateCheckMs: 100,
-  stateAnswerMs: 150,
-  orderLostMs: 250,
-  orderBrokenMs: 120,
-  orderCheckMs: 40,
-  trimMs: 400,
-  requestMs: 300,
-  pieceMs: 900,
-  promiseMs: 400,
-  rankMs: 50,
-  retryMs: 20,
-  maxRetryMs: 300,
-  maxUnconfirmed: 12,
-  graceMs: 20,
-}
-
 class World {
   readonly random: SeededRandom
   readonly clock = new FakeClock(1000, 24)
@@ -94,24 +76,28 @@ class World {
   private busy = 0
   private faulty = true
   private readonly mayLie: boolean
+  private readonly shape: LogShape
+  private readonly onCrash: ((disk: ReplicaDisk) => void) | undefined
   private failure: unknown
   /** Servers that nobody reaches. */
   private readonly dead = new Set<number>()
 
-  constructor(seed: number) {
+  constructor(seed: number, shape: LogShape, onCrash?: (disk: ReplicaDisk) => void) {
+    this.shape = shape
+    this.onCrash = onCrash
     this.random = new SeededRandom(seed)
     const { random } = this
-    const count = random.pick([3, 3, 3, 4, 5, 1])
+    const count = random.pick(shape.nodes)
     this.bootstrap = ['a', 'b', 'c', 'd', 'e'].slice(0, count)
-    this.retainEntries = random.pick([2, 8, 1000])
-    this.slowness = random.pick([1, 3, 20])
+    this.retainEntries = random.pick(shape.retainEntries)
+    this.slowness = random.pick(shape.slowness)
     this.mayLie = random.chance(0.8)
     const delayMs = (): number => {
       const wait = 0.2 + this.random.next() * this.slowness
       return this.faulty && this.random.chance(0.02) ? wait + this.random.below(400) : wait
     }
     this.servers = Array.from(
-      { length: random.pick([1, 2, 3]) },
+      { length: random.pick(shape.servers) },
       () => new MemoryStreamServers({ clock: this.clock, delayMs, maxRecordBytes: 1 << 20 }),
     )
     this.network = new MemoryRegion({
@@ -122,6 +108,7 @@ class World {
   }
 
   start(): void {
+    forgetCopies()
     for (const name of this.bootstrap) this.boot(name, this.newDisk())
   }
 
@@ -159,7 +146,7 @@ class World {
       peers,
       environment: fakeEnvironment(this.clock, this.random.below(2 ** 31)),
       log: silentLogger,
-      pace,
+      pace: this.shape.pace,
       limits: { maxEntries: 100, maxBytes: 1 << 20, deadlineMs: 1500 },
       publisher: { publishMs: 250, echoMs: 300, retryMs: 20, maxRecordBytes: 300 },
       onShown: () => this.compare(name),
@@ -205,8 +192,8 @@ class World {
     else if (roll < 88) this.disturbServers()
     else if (roll < 93) this.lie()
     else if (roll < 97) this.changeVoters()
-    else await this.run(this.random.below(800))
-    await this.run(this.random.next() * 30)
+    else await this.run(this.random.below(this.shape.pauseMs))
+    await this.run(this.random.next() * this.shape.stepMs)
   }
 
   private operate(): void {
@@ -297,6 +284,7 @@ class World {
     node.isUp = false
     // The disk belongs to nobody: whatever this process still wanted to write is lost.
     node.disk.owner++
+    this.onCrash?.(node.disk)
     node.peers.leave()
     for (const client of node.streams) void client.close()
     node.log.close().catch(() => undefined)
@@ -395,8 +383,9 @@ class World {
     for (const { streams } of this.nodes.values()) {
       for (const [number, client] of streams.entries()) client.setDown(number === gone)
     }
-    for (let round = 0; round < 80; round++) {
-      await this.run(250)
+    const { lookMs } = this.shape
+    for (let passedMs = 0; passedMs < 20_000; passedMs += lookMs) {
+      await this.run(lookMs)
       if (this.busy === 0 && this.isConverged()) break
     }
     if (!this.isConverged() && this.isRightlyStuck()) {
@@ -407,9 +396,9 @@ class World {
     const up = this.upNodes()
     for (const node of up) this.follow(this.write(node, 'x'))
     for (const node of up) this.follow(this.read(node, 'x'))
-    for (let round = 0; round < 60 && this.busy > 0; round++) await this.run(100)
+    for (let passedMs = 0; passedMs < 6000 && this.busy > 0; passedMs += lookMs) await this.run(lookMs)
     assert.equal(this.busy, 0, `operations are stuck: ${this.describe()}`)
-    await this.run(500)
+    await this.run(2 * lookMs)
   }
 
   private isConverged(): boolean {
@@ -479,18 +468,26 @@ class World {
   }
 }
 
-/** One run. Throws, with the seed in its message, when a promise is broken. */
-export async function simulateReplicatedLog(seed: number, steps: number): Promise<ReplicatedLogReport> {
-  const world = new World(seed)
+/**
+ * One run. Throws, with the seed in its message, when a promise is broken.
+ * @param onCrash what a process's death does to its disk; default: nothing
+ */
+export async function simulateReplicatedLog(
+  seed: number,
+  steps: number,
+  shape: LogShape = large,
+  onCrash?: (disk: ReplicaDisk) => void,
+): Promise<ReplicatedLogReport> {
+  const world = new World(seed, shape, onCrash)
   try {
     world.start()
-    await world.run(world.random.below(1500))
+    await world.run(world.random.below(shape.startMs))
     for (let step = 0; step < steps; step++) await world.step()
     await world.heal()
     world.check()
     await world.stopAll()
   } catch (cause) {
-    const again = `npm run simulate -- replicated-log --seed ${seed} --steps ${steps}`
+    const again = `npm run simulate -- ${shape.name} --seed ${seed} --steps ${steps}`
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new Error(`seed ${seed}: ${reason}\nrepeat it with: ${again}`, { cause })
   }
