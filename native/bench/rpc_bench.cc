@@ -1,7 +1,7 @@
 // Chunk RPC over one transport: a process that serves a memory store, and in this one a loop that asks
 // it as a reactor asks another node: session and driver on one thread, nothing between.
 //   rpc_bench --transport tcp|shm|ipoib|rdma [--address A] [--network I] [--op get|has|put] [--bytes N] [--depth N]
-//             [--seal off|auto] [--seconds S] [--warm-up S] [--wait interrupt|adaptive|busy] [--cpus CLIENT,SERVER]
+//             [--chunks N] [--seal off|auto] [--seconds S] [--warm-up S] [--wait interrupt|adaptive|busy] [--cpus CLIENT,SERVER]
 // Prints one line of JSON. Every payload is checked by its CRC on both sides, as always; a put brings a
 // chunk that is there already, so that the store's log is not what is measured.
 #include <poll.h>
@@ -46,6 +46,7 @@ struct Options {
   Op op = Op::kGet;
   uint32_t bytes = 4096;
   uint32_t depth = 1;
+  uint32_t chunks = 4096;  // at most: as many as 64 MiB
   double seconds = 2;
   double warm_up = 0.5;
   WaitMode wait = WaitMode::kAdaptive;
@@ -149,7 +150,7 @@ class Client final : public SessionHost {
     const size_t slot_bytes = RoundUp(std::max<uint32_t>(options.bytes, 4096), 4096);
     memory_ = AlignedBuffer(slot_bytes * options.depth);
     if (!driver_.AddMemory(memory_.span()).ok()) Fail("the memory cannot be registered");
-    chunks_ = std::clamp<uint64_t>(kMostChunkBytesStored / options.bytes, 1, 4096);
+    chunks_ = std::clamp<uint64_t>(kMostChunkBytesStored / options.bytes, 1, options.chunks);
     calls_.resize(options.depth);
     for (uint32_t i = 0; i < options.depth; ++i) {
       Asked& asked = calls_[i];
@@ -355,6 +356,8 @@ Options Parse(int argc, char** argv) {
       options.op = value == "put" ? Op::kPut : value == "has" ? Op::kHas : Op::kGet;
     } else if (name == "--bytes") {
       options.bytes = static_cast<uint32_t>(std::stoul(value));
+    } else if (name == "--chunks") {
+      options.chunks = std::max<uint32_t>(1, static_cast<uint32_t>(std::stoul(value)));
     } else if (name == "--depth") {
       options.depth = static_cast<uint32_t>(std::stoul(value));
     } else if (name == "--seconds") {

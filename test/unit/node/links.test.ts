@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { StorageError } from '../../../core/contract/errors.ts'
+import { placementGroupCount } from '../../../core/contract/ids.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import type { TransportName } from '../../../core/contract/policy.ts'
 import type { TransportAdapter } from '../../../core/contract/transport.ts'
@@ -117,6 +118,34 @@ async function world() {
 }
 
 const activeOf = (links: NodeLinks): readonly string[] => links.snapshot().links.map(({ active }) => active)
+
+test('all listeners of a node know since when a group is where it is, also those that come later', async () => {
+  const { open, pass, close, absent, clock } = await world()
+  absent.add('rdma')
+  const chunks = createMemoryStore(clock)
+  const a = await open('a', ['b'], { chunks }, ['tcp', 'rdma'])
+  const b = await open('b', ['a'], {}, ['tcp', 'rdma'])
+  await pass(3000)
+  const link = a.links.get('b') ?? assert.fail()
+  const putBy = async (mapEpoch: number): Promise<string> => {
+    const buffer = await chunks.acquire(100)
+    const put = link.put(new Uint8Array(16).fill(mapEpoch), buffer, 100, { mapEpoch }).then(
+      () => 'ok',
+      (error) => StorageError.from(error).code,
+    )
+    await pass(200)
+    buffer.release()
+    return put
+  }
+  assert.equal(await putBy(6), 'ok')
+  b.setMapEpoch(7, new Uint32Array(placementGroupCount).fill(7))
+  assert.deepEqual([link.active, await putBy(6), await putBy(7)], ['tcp', 'STALE_MAP', 'ok'])
+  absent.delete('rdma')
+  await pass(60_000)
+  assert.deepEqual([link.active, await putBy(6), await putBy(8)], ['rdma', 'STALE_MAP', 'ok'])
+  assert.equal(link.report().failed, 0, 'no path is to blame for it')
+  await close(a, b)
+})
 
 test('a node that was away for long is found as soon as it is back, whatever pause the link was in', async () => {
   const { open, pass, close } = await world()

@@ -32,7 +32,7 @@ INSTANTIATE_TEST_SUITE_P(Rdma, TransportLaws,
 
 INSTANTIATE_TEST_SUITE_P(
     Rdma, SessionLaws,
-    testing::Values(SessionMaker{"rdma", [] { return kServer + std::string(":0"); }}),
+    testing::Values(SessionMaker{"rdma", [] { return kServer + std::string(":0"); }, 200'000}),
     [](const auto& of) { return of.param.kind; });
 
 /// A listening driver that turns by itself, and what it has accepted.
