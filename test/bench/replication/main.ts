@@ -1,6 +1,6 @@
 // Two regions of one node each on this machine: a bucket that is there already is copied to the other region by a replication rule, and by
 // rclone sync, in turn; and what was written while the other region was down is caught up with.
-// Usage: npm run bench -- replication [--rounds N] [--quick]. The baseline needs rclone (Debian package rclone, which
+// Usage: npm run bench -- replication [--rounds N] [--quick] [--transports tls,quic] [--far]. The baseline needs rclone (Debian package rclone, which
 // `npm run setup -- --clients` installs); without it there are no ratios.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util'
 import { runCommand } from '../../kit/node-process.ts'
 import { describeMachine, formatTable, median } from '../machine.ts'
 import { cpuMs } from '../region/workloads.ts'
+import { measureFarAway } from './far-away.ts'
 import { countOf, even, load, type MeasuredRegion, openMeasuredRegion, pando } from './regions.ts'
 
 const { values } = parseArgs({
@@ -17,8 +18,14 @@ const { values } = parseArgs({
     /** A tenth of the objects; nothing is written down. */
     quick: { type: 'boolean', default: false },
     transports: { type: 'string', default: 'tls' },
+    /** Instead: goodput over a path of 80 ms, without loss and with some. */
+    far: { type: 'boolean', default: false },
   },
 })
+if (values.far) {
+  await measureFarAway()
+  process.exit(0)
+}
 const share = values.quick ? 0.1 : 1
 const cases = [
   { name: '1 MiB', byteLength: 1 << 20, count: Math.round(1000 * share) },

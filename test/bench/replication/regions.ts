@@ -13,18 +13,24 @@ export interface MeasuredRegion {
 
 const connections = 32
 
-export async function openMeasuredRegion(
-  regionId: number,
-  tunnel: Readonly<Record<string, unknown>> = {},
-): Promise<MeasuredRegion> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   server.close()
   await once(server, 'close')
+  return port
+}
+
+export async function openMeasuredRegion(
+  regionId: number,
+  tunnel: Readonly<Record<string, unknown>> = {},
+  port?: number,
+): Promise<MeasuredRegion> {
+  const tunnelPort = port ?? (await freePort())
   const node = await startNode({
     config: { regionId, region: `region-${regionId}`, store: { capacity: '16GiB' }, tunnel },
-    env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${port}` },
+    env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${tunnelPort}` },
   })
   const { endpoint, accessKey, secretKey } = node
   const region = `region-${regionId}`
