@@ -105,6 +105,9 @@ class BlockDevice {
   /// Readable while Poll has something to finish; for a reactor that waits for other things too. -1:
   /// nothing finishes outside of Poll. Asked for once, on the thread that polls.
   [[nodiscard]] virtual int event_fd() { return -1; }
+  /// event_fd() stays readable, and is to be watched for edges (EPOLLET): there is one whenever something has come that
+  /// Poll would finish, and now and then one without.
+  [[nodiscard]] virtual bool tells_edges() const { return false; }
   /// Requests that have not finished.
   [[nodiscard]] virtual size_t in_flight() const = 0;
   /// REQUIRES: in_flight() == 0.

@@ -26,6 +26,7 @@ class FaultyDevice final : public BlockDevice {
   size_t Poll(uint64_t wait_us) override;
   void Wake() override { inner_->Wake(); }
   [[nodiscard]] int event_fd() override { return inner_->event_fd(); }
+  [[nodiscard]] bool tells_edges() const override { return inner_->tells_edges(); }
   void Close() override { inner_->Close(); }
 
   /// Replaces the plan; counting starts anew.

@@ -1,6 +1,7 @@
 // io_uring with direct I/O. One ring per reactor, created on the reactor's thread.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <vector>
 
@@ -117,11 +118,24 @@ class UringDevice final : public BlockDevice {
   }
 
   void Wake() override {
+    woken_.store(true);
     const uint64_t one = 1;
     [[maybe_unused]] const ssize_t n = ::write(wake_.get(), &one, sizeof one);
   }
 
-  [[nodiscard]] int event_fd() override { return ring_.ring_fd; }
+  // The ring's own descriptor does not wake who sleeps over it when a completion's work is deferred: that was slept through until
+  // the sleep was over. An eventfd of the ring is told.
+  // Nobody reads it: each completion is an edge, and some are told late.
+  [[nodiscard]] int event_fd() override {
+    if (event_.get() < 0) {
+      FileHandle event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+      if (event.get() < 0 || io_uring_register_eventfd(&ring_, event.get()) != 0) return ring_.ring_fd;
+      event_ = std::move(event);
+    }
+    return event_.get();
+  }
+
+  [[nodiscard]] bool tells_edges() const override { return true; }
 
   void Close() override {
     if (!open_) return;
@@ -174,7 +188,7 @@ class UringDevice final : public BlockDevice {
       } else {
         io_uring_submit(&ring_);
       }
-    } else if (deferred_ && started_ > 0 && io_uring_cq_ready(&ring_) == 0) {
+    } else if (deferred_ && (started_ > 0 || woken_.load()) && io_uring_cq_ready(&ring_) == 0) {
       io_uring_get_events(&ring_);
     }
   }
@@ -220,24 +234,27 @@ class UringDevice final : public BlockDevice {
       for (unsigned i = 0; i < n; ++i) {
         auto [request, result] = results[i];
         if (request == nullptr) {
+          woken_.store(false);
           ArmWake();
           ++finished;  // ends the wait
           continue;
         }
         --started_;
-        if (Finish(request, result)) ++finished;
+        // Also what goes on with the rest of a short transfer: somebody must start that before he sleeps.
+        Finish(request, result);
+        ++finished;
       }
     }
     return finished;
   }
 
-  // True when the request is done; a short transfer goes back for the rest.
-  bool Finish(BlockRequest* request, int result) {
+  // A short transfer goes back for the rest.
+  void Finish(BlockRequest* request, int result) {
     const bool transfers =
         request->op == BlockRequest::Op::kRead || request->op == BlockRequest::Op::kWrite;
     if (result == -EAGAIN || result == -EINTR) {
       waiting_.Push(request);
-      return false;
+      return;
     }
     if (result == -EOPNOTSUPP && request->op == BlockRequest::Op::kAllocate) {
       size_ = std::max(size_, request->offset + request->length);
@@ -265,12 +282,11 @@ class UringDevice final : public BlockDevice {
           }
         }
         waiting_.Push(request);
-        return false;
+        return;
       }
       request->result = static_cast<int64_t>(request->moved);
     }
     request->done(request);
-    return true;
   }
 
   io_uring ring_ = {};
@@ -279,6 +295,8 @@ class UringDevice final : public BlockDevice {
   bool registered_ = false;
   FileHandle file_;
   FileHandle wake_;
+  FileHandle event_;  // of the ring, once somebody sleeps over it
+  std::atomic<bool> woken_ = false;
   uint64_t wake_value_ = 0;
   uint64_t size_ = 0;
   size_t started_ = 0;

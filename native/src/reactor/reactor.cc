@@ -80,8 +80,13 @@ void Reactor::Post(std::function<void()> work) {
 }
 
 void Reactor::Wake() {
-  if (device_) device_->Wake();
-  if (rpc::Engine* engine = engine_to_wake_.load()) engine->Wake();
+  // With an engine the reactor sleeps in that, over the device too: one bell is enough. The device's is rung when the engine is not
+  // seen here yet, and wakes it as well.
+  if (rpc::Engine* engine = engine_to_wake_.load()) {
+    engine->Wake();
+  } else if (device_) {
+    device_->Wake();
+  }
 }
 
 rpc::Engine& Reactor::engine() {

@@ -132,7 +132,7 @@ void Engine::Sleep(BlockDevice& device, uint64_t wait_us) {
   if (device_fd_ < 0) {
     device_fd_ = device.event_fd();
     epoll_event event = {};
-    event.events = EPOLLIN;
+    event.events = EPOLLIN | (device.tells_edges() ? uint32_t{EPOLLET} : 0);
     if (device_fd_ >= 0) ::epoll_ctl(sleep_.get(), EPOLL_CTL_ADD, device_fd_, &event);
   }
   // Starts what was submitted since the last turn; nothing else would while we sleep.
