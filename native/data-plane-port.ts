@@ -81,6 +81,7 @@ export const portOps = {
   peerStat: 25,
   peerPing: 26,
   peerCancel: 27,
+  peerNotice: 28,
 } as const
 
 /** Undefined for success. */

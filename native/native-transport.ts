@@ -3,16 +3,17 @@ import { isIP } from 'node:net'
 import { StorageError } from '../core/contract/errors.ts'
 import { maxChunkBytes, placementGroupCount } from '../core/contract/ids.ts'
 import type { TransportName } from '../core/contract/policy.ts'
-import type {
-  ChunkSession,
-  ConnectOptions,
-  ListenOptions,
-  NodeIdentity,
-  RefusedPeers,
-  TransportAdapter,
-  TransportAvailability,
-  TransportCapabilities,
-  TransportListener,
+import {
+  type ChunkSession,
+  type ConnectOptions,
+  type ListenOptions,
+  type NodeIdentity,
+  noticeBytes,
+  type RefusedPeers,
+  type TransportAdapter,
+  type TransportAvailability,
+  type TransportCapabilities,
+  type TransportListener,
 } from '../core/contract/transport.ts'
 import { portOps } from './data-plane-port.ts'
 import { type PeerDoor, PeerFault, peerDoorOf } from './peer-door.ts'
@@ -207,6 +208,11 @@ class NativeListener implements TransportListener {
     }
   }
 
+  post(notice: Uint8Array): void {
+    checkNotice(notice)
+    if (!this.#closing) this.#page.post(notice)
+  }
+
   close(graceMs: number = defaults.graceMs): Promise<void> {
     this.#lastRefusals = this.refusals
     this.#closing ??= this.#close(graceMs)
@@ -218,6 +224,12 @@ class NativeListener implements TransportListener {
     await this.#door.ask({ op: portOps.peerClose, peer: this.#handle, length })
     this.#unregister()
     for (const page of [this.#page, ...this.#moved]) this.#door.givePage(page)
+  }
+}
+
+function checkNotice({ length }: Uint8Array): void {
+  if (length !== noticeBytes) {
+    throw new StorageError('INVALID_ARGUMENT', `a notice has ${noticeBytes} bytes, not ${length}`)
   }
 }
 

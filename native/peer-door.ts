@@ -22,7 +22,8 @@ export interface PeerAnswer {
   readonly length: number
   readonly value: number
   readonly chunkLength: number
-  /** Where a listing goes on. */
+  readonly crc32c: number
+  /** Where a listing goes on; the beginning of a notice. */
   readonly id: Uint8Array
 }
 
@@ -112,6 +113,7 @@ export class PeerDoor {
             length: words[first + 3] ?? 0,
             value,
             chunkLength: words[first + 7] ?? 0,
+            crc32c: words[first + 6] ?? 0,
             id: bytes.slice(first * 4 + 32, first * 4 + 48),
           })
         },

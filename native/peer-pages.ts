@@ -1,4 +1,5 @@
 import { placementGroupCount } from '../core/contract/ids.ts'
+import { noticeBytes } from '../core/contract/transport.ts'
 
 /**
  * The pages that sessions and listeners share with the data plane (native/include/pando/peer_layout.h): they lie behind the
@@ -33,7 +34,10 @@ const offsets = {
   version: 560,
   message: 576,
   counters: 1024,
+  board: 2112,
 } as const
+/** Of NoticeBoard: a version, and two places of so many words. */
+const noticeWords = noticeBytes / 4
 const kindBytes = 16
 const networkBytes = 16
 const addressBytes = 240
@@ -88,10 +92,21 @@ export class PeerPage {
   readonly offset: number
   /** All of it. */
   readonly bytes: Buffer
+  readonly #board: Int32Array
 
   constructor(slab: ArrayBuffer, offset: number) {
     this.offset = offset
     this.bytes = Buffer.from(slab, offset, peerPageBytes)
+    this.#board = new Int32Array(slab, offset + offsets.board, 1 + 2 * noticeWords)
+  }
+
+  /** As `Post` of peer_layout.h: the place that nobody reads is filled, then it is the one that counts. */
+  post(notice: Uint8Array): void {
+    const words = new Int32Array(Uint8Array.from(notice).buffer)
+    const version = (Atomics.load(this.#board, 0) + 1) | 0
+    const first = 1 + (version & 1) * noticeWords
+    for (const [index, word] of words.entries()) Atomics.store(this.#board, first + index, word)
+    Atomics.store(this.#board, 0, version === 0 ? 2 : version)
   }
 
   write(request: PeerRequest): void {

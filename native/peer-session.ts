@@ -9,12 +9,13 @@ import {
   nextChunkId,
   storeStatsBytes,
 } from '../core/contract/store-records.ts'
-import type {
-  ChunkSession,
-  PeerIdentity,
-  RequestOptions,
-  SessionEnd,
-  SessionStats,
+import {
+  type ChunkSession,
+  noticeBytes,
+  type PeerIdentity,
+  type RequestOptions,
+  type SessionEnd,
+  type SessionStats,
 } from '../core/contract/transport.ts'
 import { portOps } from './data-plane-port.ts'
 import { type PeerAnswer, type PeerAsk, type PeerDoor, PeerFault } from './peer-door.ts'
@@ -213,6 +214,20 @@ export class NativeSession implements ChunkSession {
     return value / 1000
   }
 
+  async notice(options?: RequestOptions): Promise<Uint8Array | undefined> {
+    try {
+      const answer = await this.#ask({ op: portOps.peerNotice }, options, 'the peer did not tell its notice')
+      const notice = Buffer.allocUnsafe(noticeBytes)
+      notice.set(answer.id)
+      notice.writeInt32LE(answer.chunkLength, 16)
+      notice.writeInt32LE(answer.crc32c, 20)
+      return notice
+    } catch (reason) {
+      if (isWithoutNotice(reason)) return undefined
+      throw reason
+    }
+  }
+
   stats(): SessionStats {
     return this.#lastStats ?? readStats(this.#page)
   }
@@ -280,6 +295,10 @@ function checkId(id: ChunkId): void {
 function cancelled(signal: AbortSignal): StorageError {
   return new StorageError('CANCELLED', 'the request was cancelled', { cause: signal.reason })
 }
+
+/** Nothing was posted there; or it is a node that does not know the question yet. */
+const isWithoutNotice = (reason: unknown): boolean =>
+  reason instanceof StorageError && (reason.code === 'CHUNK_NOT_FOUND' || reason.code === 'INVALID_ARGUMENT')
 
 function readStats(page: PeerPage): SessionStats {
   const trips = page.roundTripsMs()

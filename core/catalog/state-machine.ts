@@ -31,7 +31,22 @@ export interface Applied {
   readonly session: Uint8Array
   readonly sequence: number
   readonly answer: Uint8Array
+  /** Whether it could change what requests are judged by: anything but objects and parts of them. */
+  readonly changesRules: boolean
 }
+
+/** What is done to objects alone. A command that is not known here is taken for a change of the rules. */
+const objectCommands: ReadonlySet<Command['type']> = new Set<Command['type']>([
+  'put-object',
+  'delete-objects',
+  'set-object-tags',
+  'set-object-acl',
+  'create-upload',
+  'put-part',
+  'complete-upload',
+  'abort-upload',
+  'collected',
+])
 
 export interface ApplyOptions {
   /** How many of the newest entries the log keeps for followers. */
@@ -57,7 +72,8 @@ export function applyEntries(
     meta.chain = extendChain(meta.chain, meta.position, bytes)
     if (options.retainEntries > 0) writer.put(numberKey(table.log, meta.position), bytes)
     const { session, sequence } = entry
-    const place = { position: meta.position, chain: meta.chain, session, sequence }
+    const changesRules = !objectCommands.has(entry.command.type)
+    const place = { position: meta.position, chain: meta.chain, session, sequence, changesRules }
     const known = findAnswer(writer, session, sequence)
     if (known !== undefined) {
       return { ...place, answer: known instanceof StorageError ? encodeFailure(known) : known }

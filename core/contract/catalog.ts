@@ -31,8 +31,11 @@ import type { ReplicationCommand, ReplicationReads, ReplicationResults } from '.
 export interface Catalog extends LockReads {
   submit<C extends Command>(command: C): Promise<CommandResult<C>>
 
-  /** Linearizable read point: after it resolves, reads below see every write acknowledged before the call. */
-  barrier(): Promise<void>
+  /**
+   * Linearizable read point: after it resolves, reads below see every write acknowledged before the call. With `rules` those of buckets,
+   * their settings, keys, policies and the map; of objects and uploads perhaps not all: enough for who writes an object unseen.
+   */
+  barrier(scope?: 'rules'): Promise<void>
 
   // Reads are synchronous, from one consistent snapshot each, and never older than the last acknowledged `submit`.
   bucket(name: string): BucketRecord | undefined

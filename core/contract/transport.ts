@@ -109,6 +109,11 @@ export interface TransportListener {
    * STALE_MAP, in all sessions; reads go on.
    */
   setMapEpoch(epoch: number, moved: Uint32Array): void
+  /**
+   * From now on `notice` of every session here answers these bytes, without this node's owner being asked. INVALID_ARGUMENT unless
+   * they are `noticeBytes`.
+   */
+  post(notice: Uint8Array): void
   /** Takes no more sessions, lets requests under way finish for at most `graceMs` (default 5000), then closes them. */
   close(graceMs?: number): Promise<void>
 }
@@ -184,7 +189,15 @@ export interface ChunkPeer {
   stat(options?: RequestOptions): Promise<ChunkStoreGauges>
   /** A round trip that touches no store; resolves with its time. */
   ping(options?: RequestOptions): Promise<number>
+  /**
+   * What the owner of that node has posted last at its listener: whatever was posted before this was called, or something newer.
+   * Undefined: nothing yet, or a node that knows no notices.
+   */
+  notice(options?: RequestOptions): Promise<Uint8Array | undefined>
 }
+
+/** Of what a node posts for the others to read. */
+export const noticeBytes = 24
 
 export interface SessionEnd {
   readonly by: 'us' | 'peer' | 'failure'

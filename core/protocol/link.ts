@@ -93,6 +93,10 @@ export class Link implements ChunkPeer {
     return this.#request(options, (session, left) => session.ping(left))
   }
 
+  notice(options: RequestOptions = {}): Promise<Uint8Array | undefined> {
+    return this.#request(options, (session, left) => session.notice(left))
+  }
+
   async #request<T>(
     options: RequestOptions,
     ask: (session: ChunkSession, options: RequestOptions) => Promise<T>,

@@ -300,7 +300,7 @@ inline void FuzzClient(std::span<const std::byte> input, bool greeted, size_t pi
     FeedInPieces(connection, host, ServerGreeting(third), 1U << 20U);
     PANDO_ASSERT(session.open());
     constexpr std::array<Op, 8> kOps = {Op::kGet, Op::kPut,  Op::kHas, Op::kDelete,
-                                        Op::kList, Op::kStat, Op::kPing, Op::kGet};
+                                        Op::kList, Op::kStat, Op::kNotice, Op::kGet};
     for (size_t i = 0; i < calls.size(); ++i) {
       calls[i].op = kOps[i];
       calls[i].length = kOps[i] == Op::kList ? 128 : 4096;

@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events'
 import { linkSignals } from '../../core/catalog/replicated/linked-signal.ts'
 import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
+import type { NoticeBoard } from '../../core/contract/notice-board.ts'
 import type { PeerHandlers, PeerRequestOptions, RegionPeers } from '../../core/contract/region-peers.ts'
 
 export interface MemoryRegionOptions {
@@ -10,6 +11,8 @@ export interface MemoryRegionOptions {
   readonly delayMs?: () => number
   /** A message of `send` is dropped, as when the other side does not keep up. */
   readonly drops?: () => boolean
+  /** There is no link now over which notices could be read. */
+  readonly hidesNotices?: () => boolean
 }
 
 /** The network between the nodes of a region, in memory, with what can happen to it. */
@@ -89,7 +92,7 @@ export class MemoryRegion {
 
 const pairOf = (left: string, right: string): string => [left, right].sort().join(' ')
 
-export class MemoryRegionPeers implements RegionPeers {
+export class MemoryRegionPeers implements RegionPeers, NoticeBoard {
   readonly name: string
   private readonly region: MemoryRegion
   private readonly handlers = new Map<string, PeerHandlers>()
@@ -98,6 +101,7 @@ export class MemoryRegionPeers implements RegionPeers {
   private readonly connections = new Map<string, AbortController>()
   private readonly sent = new Map<string, Promise<void>>()
   private isGone = false
+  private posted: Uint8Array | undefined
 
   constructor(region: MemoryRegion, name: string) {
     this.region = region
@@ -158,6 +162,34 @@ export class MemoryRegionPeers implements RegionPeers {
       return await Promise.race([work(), late])
     } catch (reason) {
       throw this.endOf(reason, to, connection)
+    } finally {
+      linked.abort()
+    }
+  }
+
+  post(notice: Uint8Array): void {
+    this.posted = notice.slice()
+  }
+
+  /** As it is there when the question arrives, whether or not anybody serves there. */
+  async read(from: string, deadlineMs: number): Promise<Uint8Array | undefined> {
+    if (this.region.options.hidesNotices?.() === true) return undefined
+    const connection = this.connection(from)
+    const linked = linkSignals(connection)
+    const stop = linked.signal
+    const late = this.region.options.clock.sleep(deadlineMs, stop).then(() => {
+      throw new StorageError('DEADLINE_EXCEEDED', `${from} did not answer in time`)
+    })
+    const work = async (): Promise<Uint8Array | undefined> => {
+      await this.travel(this.name, from, stop)
+      const notice = this.region.find(from)?.posted
+      await this.travel(from, this.name, stop)
+      return notice
+    }
+    try {
+      return await Promise.race([work(), late])
+    } catch (reason) {
+      throw this.endOf(reason, from, connection)
     } finally {
       linked.abort()
     }

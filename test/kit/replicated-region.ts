@@ -67,6 +67,7 @@ export async function makeRegion(t: TestContext, bootstrap: readonly string[]): 
           inlineBytes: 4096,
           streams,
           peers,
+          board: peers,
           name,
           bootstrap,
           firstMap: (members) => mapOf(1, members),

@@ -136,6 +136,17 @@ function proveRequests(law: Law): void {
     assert.equal(stats.pathErrors, 0)
   })
 
+  law('a notice is what the owner of the other node has posted last', async (ground) => {
+    const { session, listener } = await ground.pair()
+    assert.equal(await session.notice(), undefined)
+    for (const first of [1, 201]) {
+      const posted = Uint8Array.from({ length: 24 }, (_, index) => first + index)
+      listener.post(posted)
+      assert.deepEqual(Uint8Array.from((await session.notice()) ?? []), posted)
+    }
+    assert.throws(() => listener.post(new Uint8Array(23)), { code: 'INVALID_ARGUMENT' })
+  })
+
   law('malformed requests are INVALID_ARGUMENT, and the session goes on', async (ground) => {
     const { session } = await ground.pair()
     const buffer = await ground.own.acquire(100)

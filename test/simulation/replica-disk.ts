@@ -15,6 +15,7 @@ import type {
 import { extendChain } from '../../core/catalog/state-machine.ts'
 import type { Clock } from '../../core/contract/clock.ts'
 import type { KeyInput, KeyOutput } from '../kit/linearizability.ts'
+import { ruleKey } from './replicated-log-shapes.ts'
 import type { SeededRandom } from './seeded-random.ts'
 
 /** What the entries of the simulated log do: registers with conditional writes, and who votes. */
@@ -41,6 +42,7 @@ export interface AppliedState {
   readonly voters: readonly string[]
   readonly epoch: number
   readonly changesVoters: boolean
+  readonly changesRules: boolean
   /** Position of the first entry with the same id. */
   readonly first: number
 }
@@ -85,6 +87,7 @@ export interface SimulatedStoreOptions {
 export class SimulatedStore implements ReplicaStore {
   row: ReplicaRow
   position: number
+  rules: number
   chain: Uint8Array
   /** What readers see: undefined while nothing is confirmed. */
   shownLog: readonly AppliedState[] | undefined
@@ -98,6 +101,7 @@ export class SimulatedStore implements ReplicaStore {
     this.process = ++options.disk.owner
     this.row = options.disk.row
     this.position = options.disk.log.length
+    this.rules = this.position
     this.chain = options.disk.log.at(-1)?.chain ?? noChain
     this.boundaries = [this.position]
     this.index(0)
@@ -128,6 +132,8 @@ export class SimulatedStore implements ReplicaStore {
     await this.commitDelay()
     this.row = committed
     this.position = before + added.length
+    const rule = added.findLastIndex(({ changesRules }) => changesRules)
+    if (rule >= 0) this.rules = before + 1 + rule
     this.chain = added.at(-1)?.chain ?? this.chain
     if (added.length > 0) this.boundaries.push(this.position)
     return added.map(({ id, answer }, index) => {
@@ -197,6 +203,7 @@ export class SimulatedStore implements ReplicaStore {
       await this.commitDelay()
       this.row = row
       this.position = log.length
+      this.rules = this.position
       this.chain = chain
       this.boundaries = [this.position]
       this.index(0)
@@ -237,6 +244,7 @@ export class SimulatedStore implements ReplicaStore {
       voters,
       epoch,
       changesVoters: false,
+      changesRules: 'voters' in command || command.key === ruleKey,
     }
     const first = log.length + 1
     let applied: AppliedState

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { Barrier } from '../../core/catalog/replicated/barrier.ts'
+import { reportOf } from '../../core/catalog/replicated/branch-report.ts'
 import { Confirmations } from '../../core/catalog/replicated/confirmations.ts'
 import { type Ballot, compareBallots, type VoterSet } from '../../core/catalog/replicated/generation.ts'
 import { Replica } from '../../core/catalog/replicated/replica.ts'
@@ -57,8 +58,9 @@ export const mutations: readonly Mutation[] = [
       replace(
         Barrier.prototype,
         'askVoters',
-        async function (this: { replica: { store: { position: number } } }) {
-          return this.replica.store.position
+        async function (this: { replica: { store: { position: number; rules: number } } }) {
+          const { position, rules } = this.replica.store
+          return { position, rules }
         },
       ),
   },
@@ -72,7 +74,7 @@ export const mutations: readonly Mutation[] = [
           if (compareBallots(ballot, promised) <= 0) return { granted: false, promised }
           // Its own it keeps, or it could not even propose.
           if (ballot.by === this.options.name) await this.change({ row: { promised: ballot } })
-          return { granted: true, report: this.report() }
+          return { granted: true, report: reportOf(this) }
         })
       }),
   },

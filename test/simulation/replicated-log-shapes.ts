@@ -73,3 +73,6 @@ export const small: LogShape = {
     maxRetryMs: 100,
   },
 }
+
+/** The register that requests are judged by: it may be read behind a point at which the others, objects, are not all there yet. */
+export const ruleKey = 'y'

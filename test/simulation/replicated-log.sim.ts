@@ -15,7 +15,7 @@ import {
 import { type MemoryOrderStreams, MemoryStreamServers } from '../kit/memory-order-streams.ts'
 import { MemoryRegion, type MemoryRegionPeers } from '../kit/memory-region-peers.ts'
 import { decodeAnswer, encodeCommand, forgetCopies, ReplicaDisk, SimulatedStore } from './replica-disk.ts'
-import { type LogShape, large } from './replicated-log-shapes.ts'
+import { type LogShape, large, ruleKey } from './replicated-log-shapes.ts'
 import { SeededRandom } from './seeded-random.ts'
 
 /**
@@ -47,7 +47,8 @@ interface Node {
   compared: number
 }
 
-const keys = ['x', 'y']
+const keys = ['x', ruleKey]
+
 class World {
   readonly random: SeededRandom
   readonly clock = new FakeClock(1000, 24)
@@ -104,6 +105,7 @@ class World {
       clock: this.clock,
       delayMs,
       drops: () => this.faulty && this.random.chance(0.02),
+      hidesNotices: () => this.random.chance(this.faulty ? 0.3 : 0.05),
     })
   }
 
@@ -144,6 +146,7 @@ class World {
       store,
       streams: openPlacedStreams(places),
       peers,
+      board: peers,
       environment: fakeEnvironment(this.clock, this.random.below(2 ** 31)),
       log: silentLogger,
       pace: this.shape.pace,
@@ -218,7 +221,7 @@ class World {
   private async read(node: Node, key: string): Promise<void> {
     const callMs = this.clock.monotonic()
     try {
-      await node.log.barrier()
+      await node.log.barrier(key === ruleKey && this.random.chance(0.7) ? 'rules' : 'position')
     } catch {
       return
     }

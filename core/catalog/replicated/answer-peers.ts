@@ -17,7 +17,8 @@ export async function answerPeer(
   switch (request.type) {
     case 'place': {
       const { incarnation } = replica.row
-      return placeAnswer.encode({ incarnation, position: replica.store.position })
+      const { position, rules } = replica.store
+      return placeAnswer.encode({ incarnation, position, rules }, request.rules)
     }
     case 'publish': {
       const { publishing } = replica

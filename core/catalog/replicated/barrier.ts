@@ -1,6 +1,7 @@
 import { StorageError } from '../../contract/errors.ts'
 import { allVoters, majorityOf, type VoterSet, voterId, voterName } from './generation.ts'
-import { type PlaceAnswer, peerRequest, placeAnswer, topic } from './peer-messages.ts'
+import { peerRequest, placeAnswer, topic } from './peer-messages.ts'
+import type { ReadPoint } from './place-board.ts'
 import type { Replica } from './replica.ts'
 
 /** Longest wait for a linearizable read point; UNAVAILABLE then. */
@@ -12,15 +13,23 @@ const mostHedgeMs = 250
 /** One that did not answer is not waited for so long: then it has its turn again. */
 const silentMs = 5000
 
+/** What has to be seen: everything, or whatever is not objects. */
+export type ReadScope = keyof ReadPoint
+
+/** As which voter: one that began anew has another vote, or none. */
+interface VoterPlace extends ReadPoint {
+  readonly voter: string
+}
+
 /**
  * The read point: a majority of the voters says how far it has come; whatever was acknowledged before was held by a majority, so one
  * of those asked has it; once that position is confirmed here, it can be read here. All callers that come while a question is on
- * its way share the next one.
+ * its way share the next one. Whoever reads no objects waits for the last entry only that may have changed anything else.
  */
 export class Barrier {
   private readonly replica: Replica
-  private asking: Promise<number> | undefined
-  private next: Promise<number> | undefined
+  private asking: Promise<ReadPoint> | undefined
+  private next: Promise<ReadPoint> | undefined
   /** Voters that did not answer when they were asked last, and when that was. */
   private readonly silent = new Map<string, number>()
   /** How long an answer takes, smoothed; a guess at first. */
@@ -31,12 +40,12 @@ export class Barrier {
     this.replica = replica
   }
 
-  async wait(): Promise<void> {
+  async wait(of: ReadScope = 'position'): Promise<void> {
     const { replica } = this
     const untilMs = replica.nowMs() + barrierMs
     for (;;) {
       const asked = setNames(replica)
-      const target = await this.ask()
+      const target = (await this.ask())[of]
       const leftMs = untilMs - replica.nowMs()
       const isThere = (): boolean => replica.isReadable && replica.shown >= target
       if (leftMs <= 0 || !(await replica.until(isThere, replica.closing.signal, leftMs))) {
@@ -48,7 +57,7 @@ export class Barrier {
   }
 
   /** A question that begins after this call. */
-  private ask(): Promise<number> {
+  private ask(): Promise<ReadPoint> {
     if (this.asking === undefined) return this.begin()
     this.next ??= this.asking.then(
       () => this.begin(),
@@ -57,7 +66,7 @@ export class Barrier {
     return this.next
   }
 
-  private begin(): Promise<number> {
+  private begin(): Promise<ReadPoint> {
     this.next = undefined
     const asking = this.askVoters().finally(() => {
       if (this.asking === asking) this.asking = undefined
@@ -66,12 +75,13 @@ export class Barrier {
     return asking
   }
 
-  private async askVoters(): Promise<number> {
+  private async askVoters(): Promise<ReadPoint> {
     const { replica } = this
     const { row, pace } = replica
     const sets = row.voterSets
     if (sets.length === 0) throw new StorageError('UNAVAILABLE', 'the region has not been founded yet')
-    const places = new Map<string, number>([[replica.selfId, replica.store.position]])
+    const { position, rules } = replica.store
+    const places = new Map<string, ReadPoint>([[replica.selfId, { position, rules }]])
     const isEnough = (): boolean => isMajority(sets, (voter) => places.has(voter))
     const message = this.question(row.founding?.log ?? '')
     const asked = new Set<string>([replica.selfId])
@@ -80,10 +90,9 @@ export class Barrier {
     const ask = (voter: string): void => {
       asked.add(voter)
       open++
-      const settle = (answer?: PlaceAnswer): void => {
+      const settle = (answer?: VoterPlace): void => {
         open--
-        if (answer !== undefined) places.set(voterId(voterName(voter), answer.incarnation), answer.position)
-        // Also one that began anew: it has another vote, or none.
+        if (answer !== undefined) places.set(answer.voter, answer)
         if (!places.has(voter)) isLacking = true
         replica.changed()
       }
@@ -108,17 +117,29 @@ export class Barrier {
     if (!isEnough()) {
       throw new StorageError('UNAVAILABLE', 'a majority of the voters of the region cannot be reached')
     }
-    return Math.max(...places.values())
+    const read = [...places.values()]
+    return {
+      position: Math.max(...read.map((place) => place.position)),
+      rules: Math.max(...read.map((place) => place.rules)),
+    }
   }
 
-  private async place(voter: string, message: Uint8Array): Promise<PlaceAnswer> {
-    const { options, pace, closing } = this.replica
-    const request = { deadlineMs: pace.requestMs, signal: closing.signal }
+  private async place(voter: string, message: Uint8Array): Promise<VoterPlace> {
+    const { pace } = this.replica
     const sentMs = this.replica.nowMs()
-    const answer = placeAnswer.decode(await options.peers.request(voterName(voter), topic, message, request))
+    // A board that is not to be read leaves enough of the time to ask the node itself.
+    const posted = await this.replica.board.read(voter, pace.requestMs / 4)
+    const place = posted === undefined ? await this.request(voterName(voter), message) : { ...posted, voter }
     this.silent.delete(voter)
     this.usualMs += (this.replica.nowMs() - sentMs - this.usualMs) / 8
-    return answer
+    return place
+  }
+
+  private async request(name: string, message: Uint8Array): Promise<VoterPlace> {
+    const { options, pace, closing } = this.replica
+    const request = { deadlineMs: pace.requestMs, signal: closing.signal }
+    const answer = placeAnswer.decode(await options.peers.request(name, topic, message, request))
+    return { ...answer, voter: voterId(name, answer.incarnation) }
   }
 
   private isThere(voter: string): boolean {
@@ -137,7 +158,8 @@ export class Barrier {
   }
 
   private question(log: string): Uint8Array {
-    if (this.asked?.log !== log) this.asked = { log, message: peerRequest.encode({ type: 'place', log }) }
+    if (this.asked?.log !== log)
+      this.asked = { log, message: peerRequest.encode({ type: 'place', log, rules: true }) }
     return this.asked.message
   }
 }

@@ -2,6 +2,7 @@ import type { Environment } from '../../contract/clock.ts'
 import type { ClusterMap } from '../../contract/cluster-map.ts'
 import type { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
+import type { NoticeBoard } from '../../contract/notice-board.ts'
 import type { OrderStreams } from '../../contract/order-stream.ts'
 import type { Position } from '../../contract/ordered-log.ts'
 import type { RegionPeers } from '../../contract/region-peers.ts'
@@ -16,6 +17,8 @@ export interface ReplicatedCatalogOptions {
   readonly inlineBytes: number
   readonly streams: OrderStreams
   readonly peers: RegionPeers
+  /** A shorter way to how far the others have come; without it they are asked. */
+  readonly board?: NoticeBoard
   /** This node's name, as the others' certificates and maps know it. */
   readonly name: string
   /** Names of the nodes that found the region: the same list on each of them. */

@@ -50,6 +50,7 @@ const recentChains = 16 * 1024
 export class LmdbReplicaStore implements ReplicaStore {
   row: ReplicaRow
   position: Position
+  rules: Position
   chain: Uint8Array
   isSpaceLow: boolean
   waitsFor: string | undefined
@@ -70,6 +71,7 @@ export class LmdbReplicaStore implements ReplicaStore {
     this.state = state
     this.row = opened.row ?? newReplicaRow(options.incarnation)
     this.position = opened.position
+    this.rules = opened.position
     this.chain = opened.chain
     this.isSpaceLow = opened.isSpaceLow
     const reader: TableReader = {
@@ -224,6 +226,8 @@ export class LmdbReplicaStore implements ReplicaStore {
         this.dropMoments()
         this.chains.clear()
         this.take(adopted)
+        // What the rows have changed from nobody knows.
+        this.rules = adopted.position
         this.pinCandidate()
         await old.writer.close()
         await this.closeUnused(old)
@@ -284,8 +288,9 @@ export class LmdbReplicaStore implements ReplicaStore {
   }
 
   private take(state: ReplicaWriterState, told: ReplicaChange['row'] = {}): void {
-    const { position, chain, isSpaceLow } = state
+    const { position, chain, isSpaceLow, rules = this.rules } = state
     this.position = position
+    this.rules = Math.min(rules, position)
     this.chain = chain
     this.row = state.row ?? { ...this.row, ...told }
     this.isSpaceLow = isSpaceLow

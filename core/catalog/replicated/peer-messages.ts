@@ -158,7 +158,7 @@ export type PeerRequest =
   /** A promise for this ballot, and a report of what is held. `log` is empty at the very first founding. */
   | { readonly type: 'prepare'; readonly log: string; readonly ballot: Ballot }
   /** How far the node has come: for linearizable reads. */
-  | { readonly type: 'place'; readonly log: string }
+  | { readonly type: 'place'; readonly log: string; readonly rules: boolean }
   /** A record of a node that does not reach the server that orders the log. */
   | { readonly type: 'publish'; readonly log: string; readonly ballot: Ballot; readonly record: Uint8Array }
 
@@ -171,9 +171,10 @@ export const peerRequest = {
   encode: (value: PeerRequest): Uint8Array =>
     pack(value.type === 'place' ? value : { ...value, ballot: packBallot(value.ballot) }),
   decode(message: Uint8Array): PeerRequest {
-    const unpacked = unpack(message) as { readonly type?: unknown; readonly log?: unknown } | null
+    const unpacked = unpack(message) as Readonly<Record<'type' | 'log' | 'rules', unknown>> | null
     if (unpacked?.type === 'place' && isText(unpacked.log, 32)) {
-      return { type: 'place', log: unpacked.log as string }
+      // Older nodes do not ask for the rules, and would not understand an answer that has them.
+      return { type: 'place', log: unpacked.log as string, rules: unpacked.rules === true }
     }
     const value = check(request, unpacked)
     return { ...value, ballot: unpackBallot(value.ballot) }
@@ -232,14 +233,18 @@ export const prepareAnswerMessage = {
 export interface PlaceAnswer {
   readonly incarnation: string
   readonly position: number
+  /** Of the store; the position itself from nodes that do not know it. */
+  readonly rules: number
 }
 
 export const placeAnswer = {
-  encode: ({ incarnation, position: at }: PlaceAnswer): Uint8Array => pack([incarnation, at]),
+  encode: ({ incarnation, position: at, rules }: PlaceAnswer, hasRules: boolean): Uint8Array =>
+    pack(hasRules ? [incarnation, at, rules] : [incarnation, at]),
   decode(message: Uint8Array): PlaceAnswer {
     const value: unknown = unpack(message)
-    if (Array.isArray(value) && value.length === 2 && isText(value[0], 64) && isPosition(value[1])) {
-      return { incarnation: value[0], position: value[1] }
+    if (Array.isArray(value) && value.length <= 3 && isText(value[0], 64) && isPosition(value[1])) {
+      const [incarnation, at, rules = at] = value
+      if (isPosition(rules)) return { incarnation, position: at, rules }
     }
     throw new StorageError('PROTOCOL_ERROR', 'a message of the catalog about a place is malformed')
   },

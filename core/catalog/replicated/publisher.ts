@@ -6,14 +6,15 @@ import type { Submission, Submissions } from './submissions.ts'
 
 export interface PublisherPace {
   /**
-   * Records on their way at one time, when much waits or the way is long. Otherwise it is one, and what is submitted meanwhile shares
-   * the next: every record costs each node of the region more than the entries in it do.
+   * Publications at one time, when much waits or the way is long. Otherwise one record is on its way until it is applied here, and what is
+   * submitted meanwhile shares the next: every record costs each node of the region more than the entries in it do.
    */
   readonly window: number
   /** So much is worth a record of its own. */
   readonly muchBytes: number
-  /** Behind a record that has been on its way for so long nobody waits. */
+  /** Behind a record that has been on its way for so long, or for twice as long as is usual, nobody waits. */
   readonly longMs: number
+  readonly longestMs: number
   readonly maxRecordBytes: number
   /** A publication that was not answered by then may have happened. */
   readonly publishMs: number
@@ -26,10 +27,16 @@ export const defaultPublisherPace: PublisherPace = {
   window: 4,
   muchBytes: 64 * 1024,
   longMs: 20,
+  longestMs: 500,
   maxRecordBytes: 512 * 1024,
   publishMs: 2500,
   echoMs: 2500,
   retryMs: 100,
+}
+
+interface Flight {
+  readonly sentMs: number
+  readonly taken: readonly Submission[]
 }
 
 /** Packs what waits into records and publishes them, again and again until each entry has been applied or given up. */
@@ -37,9 +44,14 @@ export class Publisher {
   private readonly replica: Replica
   private readonly submissions: Submissions
   private readonly pace: PublisherPace
+  /** Publications that were not answered yet. */
   private onTheWay = 0
+  /** Records that are not applied here yet, as far as is known. */
+  private flying: Flight[] = []
   /** When the last of them began. */
   private sentMs = 0
+  /** How long a record takes until it is applied here, smoothed. */
+  private usualMs = 0
   private isWaking = false
   private scheduled = false
   /** Published, and expected to come back; ascending. */
@@ -75,6 +87,7 @@ export class Publisher {
       const record = encodeRecord({ log, ballot, position, chain, entries })
       this.onTheWay++
       this.sentMs = replica.nowMs()
+      this.flying.push({ sentMs: this.sentMs, taken })
       this.publish(replica.publishing, record, taken)
         .catch((error) => replica.fail(StorageError.from(error)))
         .finally(() => {
@@ -82,7 +95,8 @@ export class Publisher {
           this.pump()
         })
     }
-    if (submissions.hasQueued && this.onTheWay > 0 && this.onTheWay < pace.window) this.wakeLater()
+    const isWaiting = this.onTheWay > 0 || this.flying.length > 0
+    if (submissions.hasQueued && isWaiting && this.onTheWay < pace.window) this.wakeLater()
   }
 
   /** What had to wait for the record before it waits for so long at most: an answer may be lost. */
@@ -94,16 +108,25 @@ export class Publisher {
       this.isWaking = false
       this.pump()
     }
-    environment.clock.sleep(this.pace.longMs, this.replica.closing.signal).then(woken, () => undefined)
+    const dueMs = this.sentMs + this.longMs - this.replica.nowMs()
+    environment.clock.sleep(Math.max(1, dueMs), this.replica.closing.signal).then(woken, () => undefined)
+  }
+
+  private get longMs(): number {
+    const { longMs, longestMs } = this.pace
+    return Math.min(longestMs, Math.max(longMs, 2 * this.usualMs))
   }
 
   private hasRoom(): boolean {
-    const { onTheWay, pace } = this
-    if (onTheWay === 0) return true
-    if (onTheWay >= pace.window) return false
-    return (
-      this.replica.nowMs() - this.sentMs >= pace.longMs || this.submissions.hasQueuedBytes(pace.muchBytes)
-    )
+    const nowMs = this.replica.nowMs()
+    this.flying = this.flying.filter(({ sentMs, taken }) => {
+      if (taken.some(({ state }) => state === 'sent')) return true
+      this.usualMs += (nowMs - sentMs - this.usualMs) / 8
+      return false
+    })
+    if (this.onTheWay >= this.pace.window) return false
+    if (this.flying.length === 0) return true
+    return nowMs - this.sentMs >= this.longMs || this.submissions.hasQueuedBytes(this.pace.muchBytes)
   }
 
   private async publish(

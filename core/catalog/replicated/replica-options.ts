@@ -1,6 +1,7 @@
 import type { Environment } from '../../contract/clock.ts'
 import type { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
+import type { NoticeBoard } from '../../contract/notice-board.ts'
 import type { OrderStreams } from '../../contract/order-stream.ts'
 import type { Position } from '../../contract/ordered-log.ts'
 import type { RegionPeers } from '../../contract/region-peers.ts'
@@ -14,6 +15,8 @@ export interface ReplicaOptions {
   readonly store: ReplicaStore
   readonly streams: OrderStreams
   readonly peers: RegionPeers
+  /** A shorter way to how far the others have come; without it they are asked. */
+  readonly board?: NoticeBoard
   readonly environment: Environment
   readonly log: Logger
   readonly pace?: Partial<ReplicaPace>

@@ -23,6 +23,8 @@ export interface ReplicaStore {
   /** As of the last change that resolved. */
   readonly row: ReplicaRow
   readonly position: Position
+  /** No entry behind it, up to `position`, has changed what requests are judged by: only objects. */
+  readonly rules: Position
   readonly chain: Uint8Array
 
   /** Why the change at hand does not come to an end (the device is full); absent or undefined: nothing is in its way. */

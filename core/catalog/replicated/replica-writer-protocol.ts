@@ -30,6 +30,8 @@ export interface ReplicaWriterState {
   readonly chain: Uint8Array
   /** Absent: a change of rows that changed nothing in it but what the change itself said. */
   readonly row?: ReplicaRow
+  /** The last entry of the change that changed more than objects; absent: none did. */
+  readonly rules?: number
   /** Less is free on the device than is to be kept free. */
   readonly isSpaceLow: boolean
 }

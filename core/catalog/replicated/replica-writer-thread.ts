@@ -54,12 +54,14 @@ function change(message: Extract<ToReplicaWriter, { type: 'change' }>): FromRepl
   )
   row = result.row
   const last = result.applied.at(-1)
+  const rules = result.applied.findLast(({ changesRules }) => changesRules)?.position
+  const after =
+    last === undefined || !isOnlyFurther(before, row)
+      ? state()
+      : { ...placeOf(last), isSpaceLow: checkSpace() }
   return {
     type: 'done',
-    state:
-      last === undefined || !isOnlyFurther(before, row)
-        ? state()
-        : { ...placeOf(last), isSpaceLow: checkSpace() },
+    state: rules === undefined ? after : { ...after, rules },
     applied: joinBytes(result.applied.map(packApplied)),
     chains: joinChains(result.applied),
   }

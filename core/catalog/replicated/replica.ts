@@ -3,6 +3,7 @@ import { StorageError } from '../../contract/errors.ts'
 import type { Position } from '../../contract/ordered-log.ts'
 import { chooseActivity } from './activity.ts'
 import { answerPeer } from './answer-peers.ts'
+import { reportOf } from './branch-report.ts'
 import { catchUp, serveFetch } from './catch-up.ts'
 import { Confirmations } from './confirmations.ts'
 import { followStream } from './follow-stream.ts'
@@ -14,18 +15,17 @@ import {
   majorityOf,
   noBallot,
   type ReplicaRow,
-  settleVoterSets,
   voterId,
   voterName,
 } from './generation.ts'
 import { linkSignals } from './linked-signal.ts'
 import { OrderWatch } from './order-watch.ts'
 import { type PrepareAnswer, type Progress, progressMessage, topic } from './peer-messages.ts'
+import { PlaceBoard } from './place-board.ts'
 import { propose } from './proposal.ts'
 import { followPeer } from './relay.ts'
 import { defaultPace, type ReplicaOptions, type ReplicaPace } from './replica-options.ts'
 import type { ReplicaChange, ReplicaStore } from './replica-store.ts'
-import type { BranchReport } from './vote.ts'
 import { voterSettler } from './voter-settler.ts'
 import { Watchers } from './watchers.ts'
 
@@ -75,6 +75,8 @@ export class Replica {
   publishing: ((record: Uint8Array, signal: AbortSignal) => Promise<number>) | undefined
   readonly closing = new AbortController()
   readonly order: OrderWatch
+  /** Where the others read how far this node has come. */
+  readonly board: PlaceBoard
   private confirmations: Confirmations
   private last: Promise<unknown> = Promise.resolve()
   private readonly settleVoters = voterSettler(this)
@@ -93,6 +95,7 @@ export class Replica {
     this.pace = { ...defaultPace, ...options.pace }
     this.store = options.store
     this.order = new OrderWatch(this)
+    this.board = new PlaceBoard(this)
     this.confirmed = options.store.row.confirmed
     this.maxRound = options.store.row.promised.round
     this.confirmations = new Confirmations((position) => this.store.chainAt(position))
@@ -266,27 +269,6 @@ export class Replica {
     if (chooseActivity(this).type !== this.activity) this.interrupt()
   }
 
-  report(): BranchReport {
-    const { row, store } = this
-    // What is known to be confirmed and still has its chains; in between nothing may be missing.
-    const known = row.founding === undefined ? store.position : Math.max(row.confirmed, this.confirmed)
-    const floor = Math.min(known, store.position)
-    const chains: Uint8Array[] = []
-    for (let position = floor; position <= store.position; position++) {
-      const chain = store.chainAt(position)
-      if (chain === undefined) throw new StorageError('CATALOG_CORRUPT', `no chain is known at ${position}`)
-      chains.push(chain)
-    }
-    return {
-      voter: this.selfId,
-      founding: row.founding,
-      position: store.position,
-      chains,
-      floor,
-      voterSets: settleVoterSets(row.voterSets, floor),
-    }
-  }
-
   /** Promises a ballot, durably, or says which promise forbids it. */
   prepare(ballot: Ballot): Promise<PrepareAnswer> {
     return this.exclusive(async () => {
@@ -296,12 +278,13 @@ export class Replica {
       await this.change({ row: { promised: ballot } })
       // Its own proposal goes on; whatever else was being done in an older generation ends.
       if (ballot.by !== this.options.name) this.interrupt()
-      return { granted: true, report: this.report() }
+      return { granted: true, report: reportOf(this) }
     })
   }
 
   private progress(behind?: Progress['behind']): Uint8Array {
     const { row, store } = this
+    this.board.note()
     return progressMessage.encode({
       incarnation: row.incarnation,
       log: row.founding?.log ?? '',
@@ -369,6 +352,7 @@ export class Replica {
 
   private confirm(): void {
     const { founding } = this.row
+    this.board.note()
     // What it has promised to stop confirming it does not confirm: others might have been told that it is open.
     if (this.isReplacing || !this.isActive || founding === undefined) return
     const proven = this.confirmations.position(this.row.voterSets, this.store.position, this.selfId)

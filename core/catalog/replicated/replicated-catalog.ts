@@ -71,6 +71,7 @@ export async function openReplicatedCatalog(
   const mapListeners = new Set<(map: ClusterMap) => void>()
   let toldPolicies = 0
   let toldMap = 0
+  let shownBefore = -1
   let closed = false
 
   const hasMap = (): boolean => log.replica.isReadable && readClusterMap(reader).epoch > 0
@@ -81,15 +82,20 @@ export async function openReplicatedCatalog(
     store,
     streams: options.streams,
     peers: options.peers,
+    ...(options.board === undefined ? {} : { board: options.board }),
     environment,
     log: logger,
     limits: { ...limits, ...pace.limits },
     ...(pace.replica === undefined ? {} : { pace: pace.replica }),
     ...(pace.publisher === undefined ? {} : { publisher: pace.publisher }),
-    onShown() {
+    onShown(position) {
       for (const wake of follow) wake()
-      tellPolicies()
-      tellMap()
+      // Neither has changed where only objects have.
+      if (store.rules > shownBefore) {
+        tellPolicies()
+        tellMap()
+      }
+      shownBefore = position
     },
     onFailure(error) {
       for (const wake of follow) wake()
@@ -199,13 +205,13 @@ export async function openReplicatedCatalog(
       await waitUntilReady(limits.deadlineMs)
       return propose(command)
     },
-    async barrier() {
+    async barrier(scope) {
       checkOpen()
       // It could only be waited for until the deadline; another node answers at once.
       if (store.waitsFor !== undefined) {
         throw new StorageError('UNAVAILABLE', 'the catalog of this node waits for room on its device')
       }
-      await log.barrier()
+      await log.barrier(scope === 'rules' ? 'rules' : 'position')
     },
     async ready(signal) {
       const { signal: closing } = replica.closing

@@ -1,5 +1,5 @@
 import { StorageError } from '../../contract/errors.ts'
-import { Barrier } from './barrier.ts'
+import { Barrier, type ReadScope } from './barrier.ts'
 import { Publisher, type PublisherPace } from './publisher.ts'
 import { Replica } from './replica.ts'
 import type { ReplicaOptions } from './replica-options.ts'
@@ -17,7 +17,7 @@ export interface ReplicatedLog {
   readonly pendingEntries: number
   /** UNAVAILABLE after the deadline: it may have happened, or may happen yet. */
   submit(session: Uint8Array, sequence: number, entry: Uint8Array): Promise<Acknowledged>
-  barrier(): Promise<void>
+  barrier(scope?: ReadScope): Promise<void>
   close(): Promise<void>
 }
 
@@ -57,7 +57,7 @@ export function startReplicatedLog(options: ReplicatedLogOptions): ReplicatedLog
       }
       return submissions.submit(session, sequence, entry)
     },
-    barrier: () => barrier.wait(),
+    barrier: (scope) => barrier.wait(scope),
     async close() {
       submissions.fail(new StorageError('CLOSED', 'the catalog is closed'))
       await replica.close()

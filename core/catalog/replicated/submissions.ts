@@ -136,6 +136,8 @@ export class Submissions {
       if (submission === undefined || submission.state === 'applied') continue
       this.settle(submission, { position, isExact: true, answer })
     }
+    // What waited for them to be applied may go now.
+    if (this.queue.length > 0) this.onQueued()
   }
 
   /** The rows have been replaced, or another generation began: what is in them is applied, everything else is published again. */

@@ -127,6 +127,12 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   return bucketPermission !== undefined && bucketGrants(bucketPermission)
 }
 
+/** Whether everything in the bucket that is not about one object in particular is allowed, whatever is in it. */
+export function isForOwner(gateway: Gateway, bucket: BucketRecord, identity: Identity): boolean {
+  const isOwner = identity.kind === 'key' && (identity.root || identity.account === bucket.owner)
+  return isOwner && bucketRules(gateway.catalog).policy(bucket) === undefined
+}
+
 export function objectAcl(record: ObjectRecord): AccessControlList {
   const stored = record.attributes.acl
   return stored === undefined ? privateAcl(record.owner) : deserializeAcl(stored)

@@ -5,7 +5,7 @@ import type { BucketRecord } from '../../contract/object-model.ts'
 import type { RequestOperation } from '../../contract/policy.ts'
 import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
-import type { Authorizer } from './authorize.ts'
+import { type Authorizer, isForOwner } from './authorize.ts'
 import { corsHeaders } from './cors.ts'
 import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
 import type { Gateway, Identity, Operation, S3Response } from './operation.ts'
@@ -160,13 +160,13 @@ export class Exchange implements AdmissionRequest {
     const operation = this.#operation
     if (operation === undefined) throw routeError
 
-    if (request.bucketName !== undefined) await gateway.catalog.barrier()
+    await this.#readPoint(request, operation)
     this.#enter(request, operation)
     const wait = this.#waits(request, operation)
     if (wait !== undefined) {
       await wait
       // While the request waited its bucket may have gone, or the right to it.
-      if (request.bucketName !== undefined) await gateway.catalog.barrier()
+      await this.#readPoint(request, operation)
       this.#enter(request, operation)
     }
     this.body.pace = this.#ticket?.pace('in')
@@ -179,6 +179,17 @@ export class Exchange implements AdmissionRequest {
       log: gateway.log,
       authorize: (action, bucket, key, versionId) => this.#authorize(request, action, bucket, key, versionId),
     })
+  }
+
+  /** What was acknowledged before the request came is seen from here on. */
+  async #readPoint({ bucketName }: EdgeRequest, operation: Operation): Promise<void> {
+    if (bucketName === undefined) return
+    const { gateway } = this.#edge
+    if (operation.writesUnseen !== true) return gateway.catalog.barrier()
+    await gateway.catalog.barrier('rules')
+    // A bucket's policy may ask for the tags of the object that is there, and a stranger's right may depend on whose it is.
+    const bucket = gateway.catalog.bucket(bucketName)
+    if (bucket !== undefined && !isForOwner(gateway, bucket, this.#identity)) await gateway.catalog.barrier()
   }
 
   /** Finds the bucket that the request names and asks for the right to it. INVALID_BUCKET_NAME, NO_SUCH_BUCKET, ACCESS_DENIED. */

@@ -129,6 +129,8 @@ export interface Operation {
    * whose signature is in the form). `identity` is anonymous then.
    */
   readonly selfAuthorized?: boolean
+  /** It reads no objects itself: whether it may happen is judged by the bucket, and what is there by the catalog when it is done. */
+  readonly writesUnseen?: boolean
   handle(context: OperationContext): Promise<S3Response>
 }
 

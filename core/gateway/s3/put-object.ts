@@ -9,6 +9,7 @@ import { bucketOf, keyOf, writtenVersion } from './resources.ts'
 export const putObject: Operation = {
   name: 'PutObject',
   action: 's3:PutObject',
+  writesUnseen: true,
   async handle(context) {
     const { request, gateway, identity } = context
     const bucket = bucketOf(context)

@@ -14,6 +14,7 @@ import type { NodeConfig } from '../config/schema.ts'
 import type { NodeHealth } from '../node-health.ts'
 import type { StopStack } from '../stop-stack.ts'
 import { Introductions } from './introductions.ts'
+import { LinkNotices } from './link-notices.ts'
 import { type OwnEntry, withOwnEntry } from './map-upkeep.ts'
 import { type Order, openOrder } from './open-order.ts'
 
@@ -67,6 +68,8 @@ export interface Foundation {
   readonly peers: GrpcRegionPeers
   readonly order: Order
   readonly catalog: ReplicatedCatalog
+  /** To be attached to the links, when there are any. */
+  readonly notices: LinkNotices
 }
 
 /** Resolves when the catalog can be read: on the first start of a region, when all of its nodes are there. */
@@ -101,6 +104,7 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
   })
   parts.push('order of the log', deadlineMs, () => order.close())
 
+  const notices = new LinkNotices()
   const catalog = await openReplicatedCatalog({
     directory: options.catalogPath,
     environment,
@@ -108,6 +112,7 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
     inlineBytes: config.s3.inlineBytes,
     streams: order.streams,
     peers,
+    board: notices,
     name: config.node,
     bootstrap: seats.map(({ name }) => name),
     firstMap: (members) => firstMap(config, seats, members),
@@ -121,10 +126,10 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
   parts.push('catalog', deadlineMs, () => catalog.close())
   catalog.onClusterMap((map) => introductions.setMap(map))
 
-  await waitUntilReady(options, { membership, peers, order, catalog })
+  await waitUntilReady(options, { membership, peers, catalog })
   introductions.setMap(catalog.clusterMap())
   await enterMap(options, catalog, entryOf(config.rpc, own, catalog.incarnation))
-  return { membership, peers, order, catalog }
+  return { membership, peers, order, catalog, notices }
 }
 
 /**
@@ -158,7 +163,10 @@ async function enterMap(
 }
 
 /** Tells, in the log and as health, what the start waits for. */
-async function waitUntilReady(options: FoundationParts, foundation: Foundation): Promise<void> {
+async function waitUntilReady(
+  options: FoundationParts,
+  foundation: Pick<Foundation, 'membership' | 'peers' | 'catalog'>,
+): Promise<void> {
   const { health, log, signal, membership, environment } = options
   const { catalog, peers } = foundation
   const told = new AbortController()

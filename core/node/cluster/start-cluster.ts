@@ -81,6 +81,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
     afterMs: catalog.lastTimeMs(),
   })
   links.setPeers(peerConfigs(map, config.node))
+  foundation.notices.attach(links)
   const isHere = (name: string): boolean => name === config.node || peers.connected().includes(name)
   const coordinator = (): string | undefined =>
     map.nodes.find(({ name, voter }) => voter && isHere(name))?.name

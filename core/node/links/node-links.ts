@@ -49,6 +49,8 @@ export interface NodeLinks {
   setPeers(peers: readonly PeerConfig[]): void
   /** The cluster map has changed: see TransportListener.setMapEpoch. */
   setMapEpoch(epoch: number, moved: Uint32Array): void
+  /** What nodes with a session here read from now on (`ChunkPeer.notice`), over whichever transport. */
+  post(notice: Uint8Array): void
   /** Where other nodes reach this one over TCP, as bound; undefined when it does not serve. */
   readonly rpcAddress: string | undefined
   /** Links and listeners, without a look at the machine: for metrics. */
@@ -207,6 +209,7 @@ export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
       mapEpoch = epoch
       listeners.setMapEpoch(epoch, moved)
     },
+    post: (notice) => listeners.post(notice),
     get rpcAddress() {
       return listeners.address('tcp')
     },
@@ -252,6 +255,7 @@ function nobody(parts: NodeLinksParts, registry: TransportRegistry): NodeLinks {
     links: new Map(),
     setPeers: () => undefined,
     setMapEpoch: () => undefined,
+    post: () => undefined,
     rpcAddress: undefined,
     snapshot: () => ({ listeners: [], links: [] }),
     report: async () => ({

@@ -39,6 +39,7 @@ export class RpcListeners {
   readonly #places: Place[]
   #closed = false
   #map: { readonly epoch: number; readonly moved: Uint32Array } | undefined
+  #posted: Uint8Array | undefined
 
   constructor(parts: RpcListenersParts) {
     this.#parts = parts
@@ -63,6 +64,12 @@ export class RpcListeners {
     return problem === '' ? undefined : problem
   }
 
+  /** Also at listeners that are opened later. */
+  post(notice: Uint8Array): void {
+    this.#posted = notice
+    for (const { listener } of this.#places) listener?.post(notice)
+  }
+
   /** Tries those that do not listen; `now`: also those that failed a moment ago, since something has changed. */
   async open(now: boolean): Promise<void> {
     const nowMs = this.#parts.clock.monotonic()
@@ -83,6 +90,7 @@ export class RpcListeners {
       if (adapter === undefined) throw new StorageError('UNAVAILABLE', 'this build has no such transport')
       const listener = await adapter.listen({ identity, address, store })
       if (this.#closed) return await listener.close(0)
+      if (this.#posted !== undefined) listener.post(this.#posted)
       place.listener = listener
       if (this.#map !== undefined) listener.setMapEpoch(this.#map.epoch, this.#map.moved)
       place.problem = ''

@@ -3,12 +3,13 @@ import { StorageError } from '../../contract/errors.ts'
 import { type ChunkId, chunkIdBytes, maxChunkBytes } from '../../contract/ids.ts'
 import type { TransportName } from '../../contract/policy.ts'
 import { decodeStoreStats, listRecordBytes, storeStatsBytes } from '../../contract/store-records.ts'
-import type {
-  ChunkSession,
-  PeerIdentity,
-  RequestOptions,
-  SessionEnd,
-  SessionStats,
+import {
+  type ChunkSession,
+  noticeBytes,
+  type PeerIdentity,
+  type RequestOptions,
+  type SessionEnd,
+  type SessionStats,
 } from '../../contract/transport.ts'
 import { ClientChannel, type ClientChannelParts, defaultDeadlineMs, pingSpec } from './client-channel.ts'
 import { creditBytes, flags, largestList, ops } from './frame.ts'
@@ -172,6 +173,23 @@ export class ClientSession implements ChunkSession {
     const beganMs = clock.monotonic()
     await this.#channel.call(pingSpec, options)
     return clock.monotonic() - beganMs
+  }
+
+  async notice(options: RequestOptions = {}): Promise<Uint8Array | undefined> {
+    try {
+      const call = { op: ops.notice, fields: {}, answerBytes: 0, creditBytes: 0 }
+      const { header } = await this.#channel.call(call, options)
+      const notice = Buffer.alloc(noticeBytes)
+      notice.set(header.chunkId)
+      notice.writeUInt32LE(header.chunkLength, 16)
+      notice.writeUInt32LE(header.chunkCrc, 20)
+      return notice
+    } catch (reason) {
+      const { code } = StorageError.from(reason)
+      // Nothing was posted; or a peer that does not know the question yet.
+      if (code === 'CHUNK_NOT_FOUND' || code === 'INVALID_ARGUMENT') return undefined
+      throw reason
+    }
   }
 
   stats(): SessionStats {

@@ -20,6 +20,7 @@ export const ops = {
   stat: 7,
   ping: 8,
   goodbye: 9,
+  notice: 10,
 } as const
 
 export const flags = { answer: 1, payload: 2 } as const

@@ -37,6 +37,8 @@ export interface ServerSessionParts {
   readonly byteCredits: number
   /** As the client told in the greeting; four of them in silence end the session. */
   readonly clientKeepAliveMs: number
+  /** What the listener's owner has posted last. */
+  readonly notice: () => Uint8Array | undefined
 }
 
 interface Outcome {
@@ -155,7 +157,7 @@ export class ServerSession {
   async #take(header: FrameHeader, receivedMs: number): Promise<void> {
     if (isAnswer(header)) throw new ProtocolViolation(reasons.badFlags, 'an answer from a client')
     if (header.op === ops.hello) throw new ProtocolViolation(reasons.badOrder, 'a second greeting')
-    const isKnown = header.op > ops.hello && header.op < ops.goodbye
+    const isKnown = (header.op > ops.hello && header.op < ops.goodbye) || header.op === ops.notice
     if (!isKnown) {
       if (hasPayload(header) && header.length > largestPayload) {
         throw new ProtocolViolation(reasons.badLength, 'a payload beyond every bound')
@@ -298,6 +300,10 @@ export class ServerSession {
     }
     if (header.op === ops.list) return this.#list(id, length)
     if (header.op === ops.stat) return { fields: {}, payload: encodeStoreStats(await store.stats()) }
+    if (header.op === ops.notice) {
+      const posted = this.#parts.notice()
+      return posted === undefined ? refusal('CHUNK_NOT_FOUND', 0) : { fields: noticeFields(posted) }
+    }
     return { fields: {} }
   }
 
@@ -366,6 +372,16 @@ function checkShape(header: FrameHeader): void {
           : [0, 0]
   if (length < least || length > most) {
     throw new ProtocolViolation(reasons.badLength, `a length of ${length} has no place there`)
+  }
+}
+
+/** A notice travels in a header alone. */
+function noticeFields(notice: Uint8Array): Partial<FrameHeader> {
+  const bytes = Buffer.from(notice)
+  return {
+    chunkId: bytes.subarray(0, 16),
+    chunkLength: bytes.readUInt32LE(16),
+    chunkCrc: bytes.readUInt32LE(20),
   }
 }
 

@@ -3,15 +3,16 @@ import { StorageError } from '../../contract/errors.ts'
 import { groupOfChunk, maxChunkBytes, placementGroupCount } from '../../contract/ids.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { TransportName } from '../../contract/policy.ts'
-import type {
-  ChunkSession,
-  ConnectOptions,
-  ListenOptions,
-  RefusedPeers,
-  TransportAdapter,
-  TransportAvailability,
-  TransportCapabilities,
-  TransportListener,
+import {
+  type ChunkSession,
+  type ConnectOptions,
+  type ListenOptions,
+  noticeBytes,
+  type RefusedPeers,
+  type TransportAdapter,
+  type TransportAvailability,
+  type TransportCapabilities,
+  type TransportListener,
 } from '../../contract/transport.ts'
 import type { ByteStream, StreamNetwork } from './byte-stream.ts'
 import { ClientSession } from './client-session.ts'
@@ -156,6 +157,7 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
   let isClosing = false
   let mapEpoch: number | undefined
   let moved = new Uint32Array(placementGroupCount)
+  let posted: Uint8Array | undefined
 
   const accept = async (stream: ByteStream): Promise<void> => {
     if (isClosing || strangers.size >= maxStrangers) {
@@ -199,6 +201,7 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
         requestCredits,
         byteCredits,
         clientKeepAliveMs: introduction.keepAliveMs,
+        notice: () => posted,
       })
       sessions.add(session)
       void session.ended.finally(() => sessions.delete(session))
@@ -237,6 +240,12 @@ async function listenOn(options: StreamAdapterOptions, listen: ListenOptions): P
     setMapEpoch(epoch, epochs) {
       mapEpoch = epoch
       moved = epochs.slice()
+    },
+    post(notice) {
+      if (notice.length !== noticeBytes) {
+        throw new StorageError('INVALID_ARGUMENT', `a notice has ${noticeBytes} bytes, not ${notice.length}`)
+      }
+      posted = Uint8Array.from(notice)
     },
     close(graceMs = defaults.graceMs) {
       closing ??= close(graceMs)

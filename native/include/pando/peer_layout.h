@@ -7,6 +7,7 @@
 #define PANDO_PEER_LAYOUT_H_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -33,9 +34,12 @@ inline constexpr PortOp kPeerStat{25};
 inline constexpr PortOp kPeerPing{26};
 /// id = token of a request to a peer, which ends as soon as its memory is free. Completes at once.
 inline constexpr PortOp kPeerCancel{27};
+/// What the peer has posted on its listener's board: CQ.id, then CQ.chunk_length and CQ.crc32c, as one run of
+/// 24 bytes. CHUNK_NOT_FOUND: nothing yet.
+inline constexpr PortOp kPeerNotice{28};
 
 constexpr bool IsPeerOp(uint8_t op) {
-  return op >= static_cast<uint8_t>(kPeerConnect) && op <= static_cast<uint8_t>(kPeerCancel);
+  return op >= static_cast<uint8_t>(kPeerConnect) && op <= static_cast<uint8_t>(kPeerNotice);
 }
 
 struct PeerSqEntry {
@@ -74,6 +78,38 @@ struct PeerCounters {
 };
 static_assert(sizeof(PeerCounters) == 64 + 4 * PeerCounters::kSamples);
 
+/// What a node tells whoever asks, without being asked itself: 24 bytes, in two places by turns. The writer fills
+/// the place of the next version, (version + 1) % 2, and then counts; so a reader never waits for a writer that the
+/// system has put to sleep: what it has read stands unless the version has moved on meanwhile. 0: nothing yet.
+struct NoticeBoard {
+  static constexpr size_t kWords = 6;
+  alignas(4) uint32_t version;
+  alignas(4) uint32_t words[2][kWords];
+};
+static_assert(sizeof(NoticeBoard) == 52);
+using Notice = std::array<uint32_t, NoticeBoard::kWords>;
+
+/// By one thread at a time; `version` and `words` are written by nobody else.
+inline void Post(NoticeBoard& board, const Notice& notice) {
+  const uint32_t next = std::atomic_ref(board.version).load(std::memory_order_relaxed) + 1;
+  for (size_t i = 0; i < notice.size(); ++i) std::atomic_ref(board.words[next % 2][i]).store(notice[i]);
+  // 0 says that there is nothing: the count goes round it.
+  std::atomic_ref(board.version).store(next == 0 ? 2 : next);
+}
+
+/// False: nothing was posted, or it changed faster than it could be read.
+[[nodiscard]] inline bool ReadNotice(NoticeBoard& board, Notice& notice) {
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    const uint32_t version = std::atomic_ref(board.version).load();
+    if (version == 0) return false;
+    for (size_t i = 0; i < notice.size(); ++i) {
+      notice[i] = std::atomic_ref(board.words[version % 2][i]).load();
+    }
+    if (std::atomic_ref(board.version).load() == version) return true;
+  }
+  return false;
+}
+
 struct PeerPage {
   // Asked for.
   char kind[16];                          //   0, of the transport
@@ -104,7 +140,8 @@ struct PeerPage {
   uint8_t reserved1[12];
   char message[448];      //  576, why, when something failed; listener: of the last refusal
   PeerCounters counters;  // 1024
-  uint8_t reserved2[4096 - 1024 - sizeof(PeerCounters)];
+  NoticeBoard board;      // 2112, listener: written by its owner at any time
+  uint8_t reserved2[4096 - 2112 - sizeof(NoticeBoard)];
 };
 static_assert(sizeof(PeerPage) == 4096);
 static_assert(offsetof(PeerPage, map_epoch) == 320 && offsetof(PeerPage, max_sessions) == 364);
@@ -112,6 +149,7 @@ static_assert(offsetof(PeerPage, network) == 368 && offsetof(PeerPage, seal) == 
 static_assert(offsetof(PeerPage, moved) == 388 && sizeof(uint32_t) * kMovedPerPage == 4096);
 static_assert(offsetof(PeerPage, peer_node) == 512 && offsetof(PeerPage, version) == 560);
 static_assert(offsetof(PeerPage, message) == 576 && offsetof(PeerPage, counters) == 1024);
+static_assert(offsetof(PeerPage, board) == 2112);
 
 }  // namespace pando
 

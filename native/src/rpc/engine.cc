@@ -56,6 +56,7 @@ Op OpOf(PortOp op) {
   if (op == kPeerDelete) return Op::kDelete;
   if (op == kPeerList) return Op::kList;
   if (op == kPeerStat) return Op::kStat;
+  if (op == kPeerNotice) return Op::kNotice;
   return Op::kPing;
 }
 
@@ -112,9 +113,7 @@ void Engine::Tick() {
       peer->session->Tick();
       busy_ = busy_ || !peer->session->open() || peer->session->in_flight() > 0;
     }
-    if (counts && peer->session) {
-      peer->page->counters.retransmits = peer->session->Retransmits();
-    }
+    if (counts && peer->session) peer->page->counters.retransmits = peer->session->Retransmits();
   }
 }
 
@@ -357,6 +356,7 @@ void Engine::Listen(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port)
   options.seal = SealModeOf(page);
   options.request_credits = std::clamp(page.request_credits, 1U, 4096U);
   options.byte_credits = std::clamp(page.byte_credits, kMaxChunkBytes, 1U << 30U);
+  options.board = &page.board;
   const auto fail = [&](const Error& error) {
     PutText(page.message, error.message);
     peers_.erase(peer.handle);

@@ -54,7 +54,7 @@ Reason CheckPayload(const Header& header) {
   }
 }
 
-bool IsKnown(Op op) { return op >= Op::kHello && op <= Op::kGoodbye; }
+bool IsKnown(Op op) { return op >= Op::kHello && op <= Op::kNotice; }
 
 }  // namespace
 

@@ -28,6 +28,7 @@ enum class Op : uint8_t {
   kStat = 7,
   kPing = 8,
   kGoodbye = 9,
+  kNotice = 10,
 };
 
 inline constexpr uint16_t kFlagAnswer = 1;

@@ -1,9 +1,11 @@
 #include "rpc/server_session.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "pando/crc32c.h"
+#include "pando/peer_layout.h"
 #include "pando/qos.h"
 
 namespace pando::rpc {
@@ -114,6 +116,7 @@ void ServerSession::Start(Call* call) {
   const Header& request = call->request;
   if (leaving()) return Answer(call, ErrorCode::kClosed, Reason::kClosing, 0, 0);
   if (request.op == Op::kPing) return Answer(call, ErrorCode::kOk, Reason::kNone, 0, 0);
+  if (request.op == Op::kNotice) return AnswerNotice(call);
   uint32_t bytes = 0;
   if (request.op == Op::kGet) bytes = request.length;
   if (request.op == Op::kList) bytes = request.length * static_cast<uint32_t>(sizeof(ListRecord));
@@ -169,6 +172,20 @@ void ServerSession::Execute(Call* call) {
   request.checks_crc = header.op == Op::kPut;
   request.expected_crc = header.payload_crc;
   host().Submit(&call->slot);
+}
+
+// Nobody is woken for it: who reads by a majority's words asks this before each read.
+void ServerSession::AnswerNotice(Call* call) {
+  Notice notice;
+  if (options().board == nullptr || !ReadNotice(*options().board, notice)) {
+    return Answer(call, ErrorCode::kChunkNotFound, Reason::kNone, 0, 0);
+  }
+  StoreRequest& request = call->slot.request;
+  static_assert(sizeof(ChunkId) == 16);
+  std::memcpy(call->request.chunk.bytes.data(), notice.data(), sizeof(ChunkId));
+  request.out_chunk_length = notice[4];
+  request.out_crc = notice[5];
+  Answer(call, ErrorCode::kOk, Reason::kNone, 0, 0);
 }
 
 void ServerSession::Completed(PortSlot* slot) {

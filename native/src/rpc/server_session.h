@@ -50,6 +50,7 @@ class ServerSession final : public Session {
   [[nodiscard]] bool IsUnanswered(uint32_t id) const;
   void Start(Call* call);
   void Execute(Call* call);
+  void AnswerNotice(Call* call);
   void Answer(Call* call, ErrorCode status, Reason reason, uint32_t payload_bytes,
               uint32_t payload_crc);
   void AnswerFromStore(Call* call);

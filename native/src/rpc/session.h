@@ -15,8 +15,9 @@
 #include "rpc/transport.h"
 
 namespace pando {
+struct NoticeBoard;
 struct PortSlot;
-}
+}  // namespace pando
 
 namespace pando::rpc {
 
@@ -51,6 +52,7 @@ struct SessionOptions {
   NodeId expected_node{};
   SealMode seal = SealMode::kAuto;
   MovedGroups moved;                     // server
+  NoticeBoard* board = nullptr;          // server: of the listener; outlives the session
   uint8_t version_min = kVersion;
   uint8_t version_max = kVersion;
 };

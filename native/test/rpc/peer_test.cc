@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <thread>
 
 #include "pando/crc32c.h"
 #include "support/peer_node.h"
@@ -93,6 +94,49 @@ TEST_P(PeerTest, ErrorsOfTheStoreComeBackAsTheyAre) {
   gone.id = MakeId(1);
   EXPECT_EQ(client_.Call(gone).status, 0U);
   EXPECT_EQ(client_.Call(gone).status, static_cast<uint32_t>(ErrorCode::kChunkNotFound));
+}
+
+TEST_P(PeerTest, ANoticeIsToldAsItWasPostedLastAndNeverInHalf) {
+  const PeerSqEntry ask = PeerNode::Entry(kPeerNotice, peer_);
+  EXPECT_EQ(client_.Call(ask).status, static_cast<uint32_t>(ErrorCode::kChunkNotFound));
+  // All words of each notice are one number.
+  constexpr uint32_t kCount = 20000;
+  std::thread writer([board = &server_.Page(0).board] {
+    for (uint32_t number = 1; number <= kCount; ++number) {
+      Notice notice;
+      notice.fill(number);
+      Post(*board, notice);
+    }
+  });
+  uint32_t last = 0;
+  for (int i = 0; i < 300; ++i) {
+    const CqEntry answer = client_.Call(ask);
+    if (answer.status != 0) continue;  // it changed faster than it could be read
+    Notice notice;
+    std::memcpy(notice.data(), answer.id.bytes.data(), sizeof answer.id);
+    notice[4] = answer.chunk_length;
+    notice[5] = answer.crc32c;
+    for (const uint32_t word : notice) ASSERT_EQ(word, notice[0]);
+    ASSERT_GE(notice[0], last);
+    last = notice[0];
+  }
+  writer.join();
+  const CqEntry answer = client_.Call(ask);
+  EXPECT_EQ(answer.status, 0U);
+  EXPECT_EQ(answer.crc32c, kCount);
+}
+
+TEST(Notice, TheCountGoesRoundItsZero) {
+  NoticeBoard board = {};
+  board.version = 0xFFFFFFFE;
+  Notice seen;
+  for (uint32_t number = 1; number <= 4; ++number) {
+    Notice notice;
+    notice.fill(number);
+    Post(board, notice);
+    ASSERT_TRUE(ReadNotice(board, seen));
+    EXPECT_EQ(seen, notice);
+  }
 }
 
 TEST_P(PeerTest, AListingIsContinuedWhereItStopped) {

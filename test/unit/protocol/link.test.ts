@@ -271,6 +271,7 @@ function slowPeer(clock: FakeClock, delayMs: number, fails = false) {
     list: missing,
     stat: missing,
     ping: missing,
+    notice: missing,
     async get(_id, _offset, length, options) {
       seen.asked++
       await clock.sleep(delayMs, options?.signal).catch(() => {

@@ -37,12 +37,20 @@ function open() {
   const submit = (byteLength = 100): void => {
     submissions.submit(new Uint8Array(8), ++sequence, new Uint8Array(byteLength)).catch(() => undefined)
   }
+  /** The first so many entries come back from the stream and are applied. */
+  const apply = (count: number): void => {
+    const session = '00'.repeat(8)
+    const answer = new Uint8Array(0)
+    submissions.noteApplied(
+      Array.from({ length: count }, (_, at) => ({ session, sequence: at + 1, position: at + 1, answer })),
+    )
+  }
   const counts = (): number[] => sent.map(({ entries }) => entries)
-  return { clock, sent, submit, counts }
+  return { clock, sent, submit, apply, counts }
 }
 
-test('what is submitted while a record is on its way shares the next one', async () => {
-  const { clock, sent, submit, counts } = open()
+test('what is submitted while a record is on its way shares the next one: until it is applied, or overdue', async () => {
+  const { clock, sent, submit, apply, counts } = open()
   submit()
   await clock.advance(0)
   for (let index = 0; index < 5; index++) submit()
@@ -50,7 +58,33 @@ test('what is submitted while a record is on its way shares the next one', async
   assert.deepEqual(counts(), [1])
   sent[0]?.answer()
   await clock.advance(0)
+  assert.deepEqual(counts(), [1])
+  apply(1)
+  await clock.advance(0)
   assert.deepEqual(counts(), [1, 5])
+  submit()
+  sent[1]?.answer()
+  await clock.advance(20)
+  assert.deepEqual(counts(), [1, 5, 1])
+})
+
+test('where records take long, the next one waits longer for the one before', async () => {
+  const { clock, sent, submit, apply, counts } = open()
+  for (let index = 1; index <= 40; index++) {
+    submit()
+    await clock.advance(0)
+    sent.at(-1)?.answer()
+    await clock.advance(40)
+    apply(index)
+    await clock.advance(0)
+  }
+  submit()
+  await clock.advance(0)
+  submit()
+  await clock.advance(60)
+  assert.equal(counts().length, 41)
+  await clock.advance(20)
+  assert.equal(counts().length, 42)
 })
 
 test('much that waits does not wait for the record before it, up to four records', async () => {
