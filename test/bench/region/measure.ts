@@ -3,7 +3,15 @@ import { parseArgs } from 'node:util'
 import { startNode } from '../../kit/node-process.ts'
 import { openRegion } from '../../kit/region/region.ts'
 import { openS3Client } from '../../kit/s3-client.ts'
-import { cpuMs, noFigures, prepare, runWorkload, type Subject, workloads } from './workloads.ts'
+import {
+  cpuMs,
+  noFigures,
+  prepare,
+  runWorkload,
+  type Subject,
+  type Workload,
+  workloads,
+} from './workloads.ts'
 
 /**
  * Run inside namespaces of its own by main.ts: a region and a node by itself, in turn, both of them warm. All nodes share the machine's disk and
@@ -31,13 +39,16 @@ const { values } = parseArgs({
     replicas: { type: 'string', default: '3' },
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '3' },
+    /** Names, separated by commas; absent: all, and what an idle node costs. */
     cases: { type: 'string', default: '' },
+    /** The region gets as many requests at a time for each of its nodes as the single one gets. */
+    'per-node': { type: 'boolean', default: false },
   },
 })
 const rounds = Number(values.rounds)
 const roundMs = Number(values.seconds) * 1000
 /** A machine that is busy otherwise does not get warm: then it is measured as it is. */
-const longestWarmMs = 20_000
+const longestWarmMs = 12_000
 const idleMs = 5000
 
 const names = ['n1', 'n2', 'n3'].slice(0, Number(values.nodes))
@@ -72,14 +83,21 @@ const idleOf = async ({ pids }: Subject): Promise<number> => {
   await new Promise((resolve) => setTimeout(resolve, idleMs))
   return (((await cpuMs(pids())) - before) * 1000) / (performance.now() - began)
 }
-await new Promise((resolve) => setTimeout(resolve, idleMs))
-const [idleAlone, idleTogether] = await Promise.all([idleOf(alone), idleOf(together)])
+let [idleAlone, idleTogether] = [0, 0]
+if (values.cases === '') {
+  await new Promise((resolve) => setTimeout(resolve, idleMs))
+  ;[idleAlone, idleTogether] = await Promise.all([idleOf(alone), idleOf(together)])
+}
+const forSubject = (one: Workload, subject: Subject): Workload =>
+  values['per-node'] && subject === together
+    ? { ...one, connections: one.connections * names.length, warmRequests: one.warmRequests * names.length }
+    : one
 
 for (const one of chosen) {
   for (const subject of subjects) {
     const isWarm = (requests: number, elapsedMs: number): boolean =>
-      requests >= one.warmRequests || elapsedMs >= longestWarmMs
-    await runWorkload(subject, one, noFigures(), isWarm)
+      requests >= forSubject(one, subject).warmRequests || elapsedMs >= longestWarmMs
+    await runWorkload(subject, forSubject(one, subject), noFigures(), isWarm)
   }
 }
 const figures = chosen.map(() => subjects.map(noFigures))
@@ -87,7 +105,7 @@ for (let round = 0; round < rounds; round++) {
   for (const [at, one] of chosen.entries()) {
     for (const [which, subject] of subjects.entries()) {
       const into = figures[at]?.[which] ?? noFigures()
-      await runWorkload(subject, one, into, (_, elapsedMs) => elapsedMs >= roundMs)
+      await runWorkload(subject, forSubject(one, subject), into, (_, elapsedMs) => elapsedMs >= roundMs)
     }
   }
 }
