@@ -143,6 +143,12 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
   addFederationCommands(program, action)
   addReplicationCommands(program, action)
   addFailoverCommands(program, action)
+  program
+    .command('demo')
+    .description('show what this can do, on this machine, with nothing left behind')
+    .command('federation')
+    .description('two regions and a witness: lose the primary under load, fail over, fail back, count')
+    .action(action(async () => (await import('./demo.ts')).demoFederation))
 
   const config = program.command('config').description('the configuration file')
   config

@@ -169,6 +169,8 @@ export interface MemberState {
   readonly needsFullSync: boolean
   /** Entries that the member has given up by itself, ascending, at most `replicationLimits.deadTold`; absent: none. */
   readonly dead?: readonly number[]
+  /** It was told to begin a full synchronization at `acknowledged` and has not come beyond: all that it is known to have. */
+  readonly held?: number
 }
 
 /** How far this region has come in the outbox of another. */

@@ -83,7 +83,7 @@ export class FailoverAgent {
 
   /** Whether writes of this epoch may be acknowledged now: nobody else can have been made the primary. */
   mayAcknowledge({ name, epoch, primary, ...record }: GroupRecord): boolean {
-    if (primary !== this.options.regionId) return false
+    if (primary !== this.options.regionId || this.#known.get(name)?.record.epoch !== epoch) return false
     if (!hasLeases(record)) return true
     const held = this.#held.get(name)
     return held?.epoch === epoch && this.#leftMs(held, record.leaseMs) > 0

@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { simulate as catalog } from './catalog.sim.ts'
 import { simulateChunks } from './chunks.sim.ts'
+import { simulateFailover } from './failover.sim.ts'
 import { simulateLink } from './link.sim.ts'
 import { simulateReplicatedLog } from './replicated-log.sim.ts'
 import { small } from './replicated-log-shapes.ts'
@@ -10,6 +11,7 @@ import { simulateReplication } from './replication.sim.ts'
 const simulations: Readonly<Record<string, (seed: number, steps: number) => Promise<object>>> = {
   catalog,
   chunks: (seed, steps) => simulateChunks(seed, Math.ceil(steps / 50)),
+  failover: (seed, steps) => simulateFailover(seed, steps),
   link: (seed, steps) => simulateLink(seed, Math.ceil(steps / 20)),
   'replicated-log': (seed, steps) => simulateReplicatedLog(seed, steps),
   'replicated-log-small': (seed, steps) => simulateReplicatedLog(seed, steps, small),

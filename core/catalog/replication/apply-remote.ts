@@ -75,6 +75,7 @@ export function setCursor(context: ApplyContext, command: Of<'set-cursor'>): Com
   const target = targetOf(context, bucketId, source)
   checkSource(target)
   checkLosses(target)
+  checkBallot(target)
   // What waited there is superseded: the synchronization brings all of it.
   dropRetries(context, bucketId, source)
   putCursor({
@@ -89,6 +90,20 @@ export function setCursor(context: ApplyContext, command: Of<'set-cursor'>): Com
     },
   })
   return {}
+}
+
+/**
+ * Who has voted for a later primary takes nothing in from the one before: what that one still acknowledges must not count on a copy
+ * of which the voters of its successor were not told. STALE_EPOCH.
+ */
+function checkBallot({ context, rule, source }: Omit<Target, 'cursor'>): void {
+  const state = rule.group === undefined ? undefined : readGroup(context, rule.group)
+  if (state === undefined || state.ballot.epoch <= state.record.epoch) return
+  if (source === state.ballot.primary) return
+  throw new StorageError(
+    'STALE_EPOCH',
+    `this region has voted for region ${state.ballot.primary} as the primary of epoch ${state.ballot.epoch}`,
+  )
 }
 
 /** What this region wrote and did not hand over is listed before anything of its successor is taken in. CONFLICT until then. */
@@ -111,6 +126,7 @@ export function applyRemote(
   const unplaced = targetOf(context, bucketId, source)
   checkSource(unplaced)
   checkLosses(unplaced)
+  checkBallot(unplaced)
   const target = cursorOf(unplaced, logId)
   const { received } = target.cursor
   if (after + entries.length <= received.lsn) return { applied: 0, retries: target.cursor.retries }
@@ -257,6 +273,7 @@ export function retryRemote(
 ): CommandResult<Of<'retry-remote'>> {
   const { bucketId, source, lsn, layout, failure } = command
   const target = cursorOf(targetOf(context, bucketId, source))
+  checkBallot(target)
   const rowAt = retryKey(bucketId, source, lsn)
   const row = context.get(rowAt)
   // Done before, and the answer was lost.

@@ -239,12 +239,14 @@ export function acknowledgeOutbox(
   if (lsn > member.acknowledged && isLongAgo(context, bucketId, member.acknowledged + 1)) {
     writeOutboxState(context, bucketId, { ...state, isCompareDue: true })
   }
-  const { dead: _, ...before } = member
+  const { dead: _, held, ...before } = member
   putMember(context, bucketId, {
     ...before,
     acknowledged: lsn,
     acknowledgedTime: time,
     ...(dead.length === 0 ? {} : { dead }),
+    // Said again of where it was told to begin, it says nothing of having begun.
+    ...(held === undefined || lsn > member.acknowledged ? {} : { held }),
   })
   return {}
 }
@@ -270,6 +272,7 @@ export function startFullSync(
     acknowledged: from,
     acknowledgedTime: noTime,
     needsFullSync: false,
+    ...(member.needsFullSync ? {} : { held: Math.min(from, member.held ?? member.acknowledged) }),
   })
   return {}
 }
@@ -288,8 +291,12 @@ export function trimOutbox(
   const leastOf = (members: readonly MemberState[]): number =>
     members.reduce((least, { acknowledged }) => Math.min(least, acknowledged), state.head.lsn)
   let least = leastOf(waiting)
+  // The entries of a group tell what a failover has lost: they stay until a member is known to have begun anew.
+  const isKept = rule.group !== undefined && !isBeyondRetention(context, bucketId, rule)
+  const placeOf = (so: number): number =>
+    isKept ? Math.min(so, ...waiting.map(({ held }) => held ?? so)) : so
   // What all have goes first: it is no reason to let one go.
-  if (!trimThrough(context, bucketId, least)) return { done: false, dropped }
+  if (!trimThrough(context, bucketId, placeOf(least))) return { done: false, dropped }
   if (least < state.head.lsn && isBeyondRetention(context, bucketId, rule)) {
     for (const member of waiting.filter(({ acknowledged }) => acknowledged === least)) {
       dropped.push(member.region)
@@ -298,7 +305,7 @@ export function trimOutbox(
     waiting = waiting.filter(({ region }) => !dropped.includes(region))
     least = leastOf(waiting)
   }
-  return { done: trimThrough(context, bucketId, least), dropped }
+  return { done: trimThrough(context, bucketId, placeOf(least)), dropped }
 }
 
 function isBeyondRetention(context: ApplyContext, bucketId: number, rule: ReplicationRule): boolean {

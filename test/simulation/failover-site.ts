@@ -1,0 +1,275 @@
+import { createDirectCatalog, type DirectCatalog } from '../../core/catalog/direct-catalog.ts'
+import { MemoryTables } from '../../core/catalog/memory-tables.ts'
+import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
+import type { Catalog, Command } from '../../core/contract/catalog.ts'
+import type { Clock } from '../../core/contract/clock.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import { silentLogger } from '../../core/contract/logger.ts'
+import { FailoverAgent } from '../../federation/failover/agent.ts'
+import { guardSubmit } from '../../federation/failover/guarded-catalog.ts'
+import type { Answer, FailoverPeers, Question } from '../../federation/failover/peer.ts'
+import { acceptOffer } from '../../federation/replication/accept-offer.ts'
+import { Follower } from '../../federation/replication/follower.ts'
+import type { PeerRegion } from '../../federation/replication/peer.ts'
+import { ReplicationSource } from '../../federation/replication/source.ts'
+import { tendOutbox } from '../../federation/replication/tend-outbox.ts'
+import type { FakeClock } from '../kit/fake-clock.ts'
+import { createMemoryStore } from '../kit/memory-store.ts'
+import type { SeededRandom } from './seeded-random.ts'
+
+/** What the sites of one simulation share. */
+export interface FailoverNetwork {
+  readonly random: SeededRandom
+  readonly clock: FakeClock
+  site(id: number): FailoverSite | undefined
+  /** Resolves when a message from one has come to the other; never when it is lost. */
+  travel(from: number, to: number): Promise<void>
+  readonly isHealed: boolean
+}
+
+const followMs = 150
+const signal = new AbortController().signal
+const dead = new Promise<never>(() => undefined)
+
+/** A region or a witness: a process that may stand still, die and come back, with rows that outlive it and a clock of its own. */
+export class FailoverSite {
+  readonly id: number
+  readonly tables = new MemoryTables()
+  readonly direct: DirectCatalog
+  readonly clock: Clock
+  agent: FailoverAgent
+  submit: Catalog['submit']
+  source: ReplicationSource
+  isUp = true
+  readonly #network: FailoverNetwork
+  readonly #rate: number
+  readonly #store: ReturnType<typeof createMemoryStore>
+  /** Of the process: what an older one still wants to do never happens. */
+  #life = 0
+  #wallOffsetMs: number
+  #stopped: Promise<void> | undefined
+  #goOn: () => void = () => undefined
+
+  constructor(id: number, network: FailoverNetwork) {
+    this.id = id
+    this.#network = network
+    const { random, clock } = network
+    // Each clock is wrong by up to 0.4 %: two of them differ by less than the stated bound.
+    this.#rate = 1 + (random.next() - 0.5) * 0.008
+    this.#wallOffsetMs = random.below(2_000)
+    const startMs = random.below(1_000_000)
+    this.clock = {
+      now: () => Math.floor(clock.now() + this.#wallOffsetMs),
+      monotonic: () => startMs + clock.monotonic() * this.#rate,
+      sleep: async (delayMs, stop) => {
+        const life = this.#life
+        await clock.sleep(delayMs / this.#rate, stop)
+        await this.#alive(life)
+      },
+    }
+    const environment = { clock: this.clock, randomness: random }
+    this.direct = createDirectCatalog({ tables: this.tables, environment, regionId: id })
+    this.#store = createMemoryStore(this.clock)
+    const parts = this.#boot()
+    this.agent = parts.agent
+    this.submit = parts.submit
+    this.source = parts.source
+  }
+
+  #boot() {
+    const { clock, id: regionId } = this
+    const life = this.#life
+    const catalog: Catalog = {
+      ...this.direct,
+      submit: async <C extends Command>(command: C) => {
+        await this.#alive(life)
+        // Durable first; the answer comes a little later, or never.
+        const result = this.direct.run(command)
+        await this.clock.sleep(this.#network.random.below(4))
+        await this.#alive(life)
+        return result
+      },
+    }
+    const peers: FailoverPeers = {
+      connected: () => [],
+      ask: (region, question, withinMs) => this.#ask(life, region, question, withinMs),
+    }
+    const environment = { clock, randomness: this.#network.random }
+    const agent = new FailoverAgent({ regionId, catalog, peers, environment, log: silentLogger })
+    const writes = createWriteRegistry(environment)
+    const source = new ReplicationSource({
+      ...{ regionId, catalog, chunks: this.#store, writes, clock, log: silentLogger },
+    })
+    void this.#follow(life, catalog, writes)
+    return { agent, source, submit: guardSubmit(catalog, agent, clock, regionId) }
+  }
+
+  async #alive(life: number): Promise<void> {
+    while (this.#stopped !== undefined) await this.#stopped
+    // A process that is gone answers nobody and does nothing.
+    if (life !== this.#life || !this.isUp) await dead
+  }
+
+  /** Somebody sets the clock: so much ahead of, or behind, the true time. */
+  setWall(offsetMs: number): void {
+    this.#wallOffsetMs = offsetMs
+  }
+
+  /** SIGSTOP, and SIGCONT when it is called again. */
+  pause(isPaused: boolean): void {
+    if (isPaused === (this.#stopped !== undefined)) return
+    if (isPaused) {
+      this.#stopped = new Promise((resolve) => {
+        this.#goOn = resolve
+      })
+    } else {
+      this.#stopped = undefined
+      this.#goOn()
+    }
+  }
+
+  kill(): void {
+    if (!this.isUp) return
+    this.isUp = false
+    this.#life++
+    void this.agent.stop()
+    this.pause(false)
+  }
+
+  start(): void {
+    if (this.isUp) return
+    this.isUp = true
+    const { agent, source, submit } = this.#boot()
+    this.agent = agent
+    this.source = source
+    this.submit = submit
+  }
+
+  async #ask(life: number, region: number, question: Question, withinMs: number): Promise<Answer> {
+    const over = new AbortController()
+    const late = this.clock.sleep(withinMs, over.signal).then((): never => {
+      throw new StorageError('DEADLINE_EXCEEDED', 'no answer')
+    })
+    late.catch(() => undefined)
+    const text = JSON.stringify(question)
+    const exchange = async (): Promise<Answer> => {
+      await this.#network.travel(this.id, region)
+      const other = this.#network.site(region)
+      if (other === undefined) return dead
+      const told = await other.reply(this.id, JSON.parse(text) as Question)
+      await this.#network.travel(region, this.id)
+      await this.#alive(life)
+      if (told instanceof StorageError) throw told
+      return JSON.parse(told) as Answer
+    }
+    try {
+      return await Promise.race([exchange(), late])
+    } finally {
+      over.abort()
+    }
+  }
+
+  async reply(from: number, question: Question): Promise<string | StorageError> {
+    const life = this.#life
+    await this.#alive(life)
+    try {
+      const answer = JSON.stringify(await this.agent.answer(from, question))
+      await this.#alive(life)
+      return answer
+    } catch (reason) {
+      await this.#alive(life)
+      return StorageError.from(reason)
+    }
+  }
+
+  /** What the replicator does, without its timers: follows whoever may write, and tends what is kept for others. */
+  async #follow(
+    life: number,
+    catalog: Catalog,
+    writes: ReturnType<typeof createWriteRegistry>,
+  ): Promise<void> {
+    const { clock, id: regionId } = this
+    for (;;) {
+      await clock.sleep(followMs)
+      await this.#alive(life)
+      for (const name of ['async', 'sync']) {
+        const bucket = catalog.bucket(name)
+        if (bucket === undefined) continue
+        try {
+          const rule = catalog.replication.rule(bucket.id)
+          for (const other of rule?.members ?? []) {
+            if (other !== regionId) await this.#followOne(life, catalog, writes, name, other)
+          }
+          if (catalog.replication.outbox(bucket.id) !== undefined) {
+            await tendOutbox({ catalog, log: silentLogger, nowMs: () => clock.now() }, bucket.id, true)
+          }
+        } catch (reason) {
+          if (!(reason instanceof StorageError)) throw reason
+        }
+      }
+    }
+  }
+
+  async #followOne(
+    life: number,
+    catalog: Catalog,
+    writes: ReturnType<typeof createWriteRegistry>,
+    name: string,
+    region: number,
+  ): Promise<void> {
+    const { id: regionId, clock } = this
+    const there = async <T>(work: (other: FailoverSite) => Promise<T> | T): Promise<T> => {
+      const over = new AbortController()
+      const late = clock.sleep(1_000, over.signal).then((): never => {
+        throw new StorageError('PEER_UNREACHABLE', 'no answer')
+      })
+      late.catch(() => undefined)
+      const exchange = async (): Promise<T> => {
+        await this.#network.travel(regionId, region)
+        const other = this.#network.site(region)
+        if (other === undefined) return dead
+        const result = await other.serve(work)
+        await this.#network.travel(region, regionId)
+        await this.#alive(life)
+        if (result instanceof StorageError) throw result
+        return result
+      }
+      try {
+        return await Promise.race([exchange(), late])
+      } finally {
+        over.abort()
+      }
+    }
+    const rule = await there((other) => {
+      const id = other.direct.bucket(name)?.id
+      return id === undefined ? undefined : other.direct.replication.rule(id)
+    })
+    if (rule === undefined) return
+    if (!(await acceptOffer({ regionId, catalog }, region, { bucket: name, rule }))) return
+    if (rule.primary !== region) return
+    const peer: PeerRegion = {
+      regionId: region,
+      offers: () => dead,
+      pull: (request) => there((other) => other.source.pull(regionId, request)),
+      repair: () => Promise.resolve(),
+      body: () => {
+        throw new Error('bodies are in the entries here')
+      },
+    }
+    const options = { catalog, chunks: this.#store, writes, clock, chunkBytes: 64 }
+    const follower = new Follower(options, name, region)
+    for (let step = 0; step < 4 && (await follower.step(peer, signal, false)); ) step++
+  }
+
+  async serve<T>(work: (site: FailoverSite) => Promise<T> | T): Promise<T | StorageError> {
+    const life = this.#life
+    await this.#alive(life)
+    try {
+      return await work(this)
+    } catch (reason) {
+      return StorageError.from(reason)
+    } finally {
+      await this.#alive(life)
+    }
+  }
+}

@@ -1,0 +1,336 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { verifyRows } from '../../core/catalog/verify.ts'
+import { StorageError } from '../../core/contract/errors.ts'
+import { type GroupRecord, majorityOf } from '../../core/contract/failover.ts'
+import { createFailoverAdministration } from '../../federation/failover/administration.ts'
+import { plainAttributes, putCommand } from '../kit/catalog-commands.ts'
+import { FakeClock } from '../kit/fake-clock.ts'
+import { contentOf, ruleOf } from '../kit/replicated-buckets.ts'
+import { type FailoverNetwork, FailoverSite } from './failover-site.ts'
+import { SeededRandom } from './seeded-random.ts'
+
+/**
+ * Failover on virtual time, from one seed: the real agents, voters, state machine and replication of two or three regions and their
+ * witnesses, with clocks that run at different rates and are stepped, processes that stand still, die and come back, messages that are
+ * late and lost, paths that are cut in one direction or both; clients that write everywhere and operators that ask for changes. A safety
+ * phase, then a healed one that must make progress. It throws when a promise is broken.
+ */
+export interface FailoverReport {
+  readonly acknowledged: number
+  readonly refused: number
+  readonly reigns: number
+  readonly planned: number
+  readonly lost: number
+  readonly listed: number
+  readonly faults: number
+}
+
+interface Write {
+  readonly bucket: string
+  readonly key: string
+  readonly epoch: number
+}
+
+const leaseMs = 4_000
+
+class World implements FailoverNetwork {
+  readonly random: SeededRandom
+  readonly clock = new FakeClock(1_000, 32)
+  isHealed = false
+  readonly sites = new Map<number, FailoverSite>()
+  readonly regions: readonly number[]
+  readonly witnesses: readonly number[]
+  readonly report = { acknowledged: 0, refused: 0, planned: 0, faults: 0 }
+  readonly acknowledged: Write[] = []
+  #newestEpoch = 0
+  readonly #leaders = new Map<number, number>()
+  readonly #cut = new Set<string>()
+  #failure: unknown
+  #keys = 0
+  /** Beyond a minute nothing of a region that is ahead is taken in until the others' clocks have come there. */
+  readonly #mostStepMs: number
+  #busy = 0
+
+  constructor(seed: number) {
+    this.random = new SeededRandom(seed)
+    this.#mostStepMs = this.random.chance(0.1) ? 300_000 : 25_000
+    const isThree = this.random.chance(0.4)
+    this.regions = isThree ? [1, 2, 3] : [1, 2]
+    this.witnesses = isThree ? [] : [9]
+    if (isThree && this.random.chance(0.3)) (this.witnesses as number[]).push(8, 9)
+    for (const id of [...this.regions, ...this.witnesses]) this.sites.set(id, new FailoverSite(id, this))
+  }
+
+  site(id: number): FailoverSite | undefined {
+    return this.sites.get(id)
+  }
+
+  get all(): FailoverSite[] {
+    return [...this.sites.values()]
+  }
+
+  async travel(from: number, to: number): Promise<void> {
+    const { random } = this
+    const isSlow = !this.isHealed && random.chance(0.02)
+    const delayMs = 1 + random.below(20) + (isSlow ? random.below(3_000) : 0)
+    const isLost = !this.isHealed && random.chance(0.03)
+    await this.clock.sleep(delayMs)
+    if (isLost || this.#cut.has(`${from} ${to}`)) await new Promise(() => undefined)
+  }
+
+  async start(): Promise<void> {
+    const first = this.sites.get(1) as FailoverSite
+    for (const name of ['async', 'sync']) {
+      for (const region of this.regions) {
+        const { direct } = this.sites.get(region) as FailoverSite
+        const { id } = direct.run({ type: 'create-bucket', name, owner: 'root' })
+        direct.run({ type: 'set-replication', bucketId: id, rule: ruleOf({ members: this.regions }) })
+      }
+    }
+    const record: GroupRecord = {
+      ...{ name: 'g', regions: this.regions, witnesses: this.witnesses },
+      ...{ buckets: ['async', 'sync'], syncBuckets: ['sync'], automatic: true },
+      ...{ flapMs: 2_000, leaseMs, primary: 1, epoch: 1, revision: 1, automaticMs: 0, reigns: [] },
+    }
+    await this.run(1_000)
+    await this.during(first.agent.define(record))
+    await this.run(5_000)
+  }
+
+  async during<T>(work: Promise<T>): Promise<T> {
+    let isOver = false
+    const watched = work.finally(() => {
+      isOver = true
+    })
+    watched.catch(() => undefined)
+    while (!isOver) await this.run(50)
+    return watched
+  }
+
+  async run(ms: number): Promise<void> {
+    await this.clock.advance(ms)
+    if (this.#failure !== undefined) throw this.#failure
+  }
+
+  async step(): Promise<void> {
+    const { random } = this
+    const roll = random.below(1_000)
+    // Who writes is what there is to lose.
+    const site = (random.chance(0.5) ? this.#primary() : undefined) ?? random.pick(this.all)
+    if (roll < 920) for (const bucket of ['async', 'sync']) this.write(random.pick(this.regions), bucket)
+    else this.report.faults++
+    if (roll >= 920 && roll < 952) this.#kill(site)
+    else if (roll >= 952 && roll < 962) this.#pause(site)
+    else if (roll >= 962 && roll < 975) this.#cutOff()
+    else if (roll >= 975 && roll < 983) site.setWall((random.next() - 0.5) * 2 * this.#mostStepMs)
+    else if (roll >= 983 && roll < 990) this.#cut.clear()
+    else if (roll >= 990) this.#operate()
+    await this.run(random.below(300))
+  }
+
+  #primary(): FailoverSite | undefined {
+    const newest = this.all.map(({ direct }) => direct.failover.group('g')?.record)
+    const record = newest.toSorted((left, right) => (right?.epoch ?? 0) - (left?.epoch ?? 0))[0]
+    return this.sites.get(record?.primary ?? 0)
+  }
+
+  /** Most of the time no more than one thing is down at once, so that something can go on. */
+  #isTooMuch(): boolean {
+    const down = this.all.filter(({ isUp }) => !isUp).length
+    const need = majorityOf(this.sites.size)
+    return this.sites.size - down <= need && this.random.chance(0.8)
+  }
+
+  #kill(site: FailoverSite): void {
+    if (!site.isUp) {
+      site.start()
+      return
+    }
+    if (this.#isTooMuch()) return
+    site.kill()
+    const backMs = this.random.below(20_000)
+    void this.clock.sleep(backMs).then(() => site.start())
+  }
+
+  #pause(site: FailoverSite): void {
+    site.pause(true)
+    void this.clock.sleep(this.random.below(15_000)).then(() => site.pause(false))
+  }
+
+  #cutOff(): void {
+    const [from, to] = [this.random.pick(this.all).id, this.random.pick(this.all).id]
+    const ways = this.random.chance(0.5) ? [`${from} ${to}`] : [`${from} ${to}`, `${to} ${from}`]
+    for (const way of ways) this.#cut.add(way)
+    void this.clock.sleep(this.random.below(15_000)).then(() => {
+      for (const way of ways) this.#cut.delete(way)
+    })
+  }
+
+  #operate(): void {
+    const site = this.sites.get(this.random.pick(this.regions))
+    if (site === undefined || !site.isUp) return
+    const administration = createFailoverAdministration({
+      agent: site.agent,
+      seen: () => ({ lagEntries: 0, heardMs: 0 }),
+      isJoined: () => true,
+    })
+    administration
+      .run({ group: 'g', to: site.id, acceptLoss: Number.MAX_SAFE_INTEGER, isPrimaryDown: false })
+      .then(({ kind }) => {
+        if (kind === 'planned') this.report.planned++
+      })
+      .catch((reason: unknown) => {
+        if (!(reason instanceof StorageError)) this.#failure ??= reason
+      })
+  }
+
+  write(region: number, bucket: string): void {
+    const site = this.sites.get(region)
+    const id = site?.direct.bucket(bucket)?.id
+    if (site === undefined || id === undefined || !site.isUp || this.#busy > 30) return
+    this.#busy++
+    const key = `${bucket}-${++this.#keys}`
+    const body = Buffer.from(`${key} of ${region}`)
+    const etag = createHash('md5').update(body).digest('hex')
+    const writeId = this.random.fill(new Uint8Array(10))
+    const object = { byteLength: body.length, etag, attributes: plainAttributes }
+    const command = putCommand(id, key, { ...object, layout: { kind: 'inline', writeId }, inline: body })
+    // A process that dies answers nobody.
+    const gone = this.clock.sleep(40_000).then(() => false)
+    const answered = site.submit(command).then(
+      () => {
+        this.#acknowledge(site, bucket, key)
+        return true
+      },
+      (reason: unknown) => {
+        if (!(reason instanceof StorageError)) this.#failure ??= reason
+        this.report.refused++
+        return false
+      },
+    )
+    void Promise.race([answered, gone]).then(() => {
+      this.#busy--
+    })
+  }
+
+  #acknowledge(site: FailoverSite, bucket: string, key: string): void {
+    try {
+      const state = site.direct.failover.group('g')
+      const epoch = state?.record.epoch ?? 0
+      assert.equal(state?.record.primary, site.id, 'a region acknowledges as the primary')
+      const leader = this.#leaders.get(epoch) ?? site.id
+      this.#leaders.set(epoch, leader)
+      assert.equal(leader, site.id, `two regions acknowledge in epoch ${epoch}`)
+      assert.ok(
+        epoch >= this.#newestEpoch,
+        `epoch ${epoch} acknowledges after epoch ${this.#newestEpoch} has`,
+      )
+      this.#newestEpoch = epoch
+      this.acknowledged.push({ bucket, key, epoch })
+      this.report.acknowledged++
+    } catch (reason) {
+      this.#failure ??= reason
+    }
+  }
+
+  async heal(): Promise<void> {
+    this.isHealed = true
+    this.#cut.clear()
+    for (const site of this.all) {
+      site.pause(false)
+      site.start()
+      site.setWall(0)
+    }
+    const rounds = 120 + this.#mostStepMs / 1_000
+    for (let round = 0; round < rounds; round++) {
+      await this.run(1_000)
+      if (!this.#isEven()) continue
+      const before = this.acknowledged.length
+      for (const region of this.regions) for (const bucket of ['async', 'sync']) this.write(region, bucket)
+      await this.run(3_000)
+      if (this.acknowledged.length >= before + 2 && this.#isEven()) return
+    }
+    const states = this.all.map(({ id, direct, agent }) => ({
+      id,
+      state: direct.failover.group('g'),
+      positions: direct.failover.positions('g', id),
+      left: agent.voter.leaseLeftMs('g'),
+      holder: agent.voter.holder('g'),
+    }))
+    assert.fail(`after minutes without a fault the regions are not even: ${JSON.stringify(states)}`)
+  }
+
+  /** One primary that everybody knows and nobody lacks anything of. */
+  #isEven(): boolean {
+    const states = this.all.map(({ direct }) => direct.failover.group('g'))
+    const [first] = states
+    if (first === undefined) return false
+    const { epoch, primary } = first.record
+    const site = this.sites.get(primary)
+    return (
+      states.every((state) => state?.record.epoch === epoch && state.diverged.length === 0) &&
+      site?.agent.mayAcknowledge(first.record) === true &&
+      this.regions.every((region) => {
+        const own = this.sites.get(region)?.direct.failover.positions('g', region) ?? []
+        const leads = site.direct.failover.positions('g', primary)
+        return own.every(({ isWhole, watermark }, at) => isWhole && watermark === leads[at]?.watermark)
+      })
+    )
+  }
+
+  check(): { readonly lost: number; readonly listed: number; readonly reigns: number } {
+    const primary = this.sites.get(this.sites.get(1)?.direct.failover.group('g')?.record.primary ?? 0)
+    assert.ok(primary !== undefined)
+    const listed = new Set<string>()
+    const aside = new Set<string>()
+    const held = new Set<string>()
+    for (const bucket of ['async', 'sync']) {
+      const contents = this.regions.map((region) =>
+        JSON.stringify(contentOf({ catalog: (this.sites.get(region) as FailoverSite).direct }, bucket)),
+      )
+      for (const content of contents) assert.equal(content, contents[0], `${bucket} is the same everywhere`)
+      const id = primary.direct.bucket(bucket)?.id ?? 0
+      for (const { key } of primary.direct.listVersions(id, allVersions).versions) held.add(key)
+    }
+    for (const region of this.regions) {
+      const { direct, tables } = this.sites.get(region) as FailoverSite
+      assert.deepEqual(verifyRows(tables), [], `the rows of region ${region}`)
+      for (const bucket of ['async', 'sync']) {
+        const id = direct.bucket(bucket)?.id ?? 0
+        for (const { key } of direct.failover.losses(id, Number.MAX_SAFE_INTEGER)) listed.add(key)
+        const lost = direct.bucket(`${bucket}.lost`)
+        if (lost === undefined) continue
+        for (const { key } of direct.listVersions(lost.id, allVersions).versions) aside.add(key)
+      }
+    }
+    let lost = 0
+    for (const { bucket, key, epoch } of this.acknowledged) {
+      if (held.has(key)) continue
+      lost++
+      assert.notEqual(bucket, 'sync', `${key} of a sync bucket, acknowledged in epoch ${epoch}, is lost`)
+      assert.ok(listed.has(key), `${key}, acknowledged in epoch ${epoch}, is lost and not listed`)
+      assert.ok(aside.has(key), `${key}, acknowledged in epoch ${epoch}, is lost and not set aside`)
+    }
+    return { lost, listed: listed.size, reigns: this.#leaders.size }
+  }
+}
+
+const allVersions = { prefix: '', delimiter: '', keyMarker: '', limit: 1_000_000 }
+
+/** One run. Throws an AssertionError, with the seed in its message, when a promise is broken. */
+export async function simulateFailover(seed: number, steps: number): Promise<FailoverReport> {
+  const world = new World(seed)
+  try {
+    await world.start()
+    for (let step = 0; step < steps; step++) await world.step()
+    await world.heal()
+    return { ...world.report, ...world.check() }
+  } catch (cause) {
+    const again = `npm run simulate -- failover --seed ${seed} --steps ${steps}`
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new Error(`seed ${seed}: ${reason}\nrepeat it with: ${again}`, { cause })
+  } finally {
+    for (const site of world.all) site.kill()
+  }
+}
