@@ -80,7 +80,7 @@ export const mutations: readonly Mutation[] = [
   },
 ]
 
-const mostSeeds = 1000
+const mostSeeds = 5000
 const steps = 20
 
 /** What the first seed says that catches the mutation; undefined: none does. */
