@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { verifyRows } from '../../../../core/catalog/verify.ts'
+import { StorageError } from '../../../../core/contract/errors.ts'
+import type { GroupRecord } from '../../../../core/contract/failover.ts'
+import { chunkedObject, etagOf, extentOf, putCommand } from '../../../kit/catalog-commands.ts'
+import { ruleOf, ship, type TestRegion, testRegion } from '../../../kit/replicated-buckets.ts'
+
+const codeOf = (code: string) => (error: unknown) => error instanceof StorageError && error.code === code
+
+const firstEpoch = 10
+
+/** Five regions that hold one `sync` bucket as a group; the first is its primary. */
+function five() {
+  const regions = [1, 2, 3, 4, 5].map((id) => testRegion(id))
+  const members = regions.map(({ id }) => id)
+  const record: GroupRecord = {
+    ...{ name: 'g', regions: members, witnesses: [], buckets: ['b'], syncBuckets: ['b'] },
+    ...{ automatic: true, flapMs: 60_000, leaseMs: 8_000 },
+    ...{ primary: 1, epoch: firstEpoch, revision: 0, automaticMs: 0, reigns: [] },
+  }
+  const ids = regions.map(({ catalog }) => {
+    const { id } = catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' })
+    catalog.run({ type: 'set-replication', bucketId: id, rule: ruleOf({ members }) })
+    return id
+  })
+  const [one, ...others] = regions
+  assert.ok(one !== undefined)
+  one.catalog.run({ type: 'put-group', record })
+  const made = one.catalog.failover.group('g')?.record
+  const rule = one.catalog.replication.rule(ids[0] ?? 0)
+  assert.ok(made !== undefined && rule !== undefined)
+  for (const [at, { catalog }] of others.entries()) {
+    catalog.run({ type: 'put-group', record: made })
+    catalog.run({ type: 'set-replication', bucketId: ids[at + 1] ?? 0, rule })
+  }
+  return { regions, one, others, bucketId: ids[0] ?? 0 }
+}
+
+const put = (region: TestRegion, bucketId: number, key: string, groupEpoch?: number) =>
+  region.catalog.run({
+    ...putCommand(bucketId, key, chunkedObject(extentOf(region.newWriteId(), 100), etagOf(1))),
+    ...(groupEpoch === undefined ? {} : { groupEpoch }),
+  })
+
+const keysOf = ({ catalog }: TestRegion): readonly string[] =>
+  catalog
+    .listObjects(catalog.bucket('b')?.id ?? 0, { prefix: '', delimiter: '', after: '', limit: 100 })
+    .objects.map(({ key }) => key)
+
+test('a write of a group commits in its own epoch only, and not once the primary has voted for another', () => {
+  const { one, others, bucketId } = five()
+  put(one, bucketId, 'a', firstEpoch)
+  assert.throws(() => put(one, bucketId, 'b'), codeOf('STALE_EPOCH'))
+  assert.throws(() => put(one, bucketId, 'b', firstEpoch - 1), codeOf('STALE_EPOCH'))
+  const [two] = others
+  assert.ok(two !== undefined)
+  assert.throws(() => put(two, two.catalog.bucket('b')?.id ?? 0, 'b', firstEpoch), codeOf('NOT_PRIMARY'))
+  one.catalog.run({ type: 'vote-group', name: 'g', epoch: firstEpoch + 1, primary: 2 })
+  assert.throws(() => put(one, bucketId, 'b', firstEpoch), codeOf('UNAVAILABLE'))
+  assert.deepEqual(keysOf(one), ['a'])
+})
+
+test('a vote is given once for an epoch, and survives as it was', () => {
+  const { others } = five()
+  const [two] = others
+  assert.ok(two !== undefined)
+  const vote = (epoch: number, primary: number) =>
+    two.catalog.run({ type: 'vote-group', name: 'g', epoch, primary })
+  vote(firstEpoch + 2, 3)
+  vote(firstEpoch + 2, 3)
+  assert.throws(() => vote(firstEpoch + 2, 4), codeOf('STALE_EPOCH'))
+  assert.throws(() => vote(firstEpoch + 1, 4), codeOf('STALE_EPOCH'))
+  assert.throws(() => vote(firstEpoch + 3, 9), codeOf('INVALID_ARGUMENT'))
+  assert.deepEqual(two.catalog.failover.group('g')?.ballot, { epoch: firstEpoch + 2, primary: 3 })
+})
+
+test('who has voted for a later primary takes nothing in from the one before, so that no late copy counts', () => {
+  const { one, others, bucketId } = five()
+  put(one, bucketId, 'a', firstEpoch)
+  const [two] = others
+  assert.ok(two !== undefined)
+  ship(one, two, 'b')
+  assert.deepEqual(keysOf(two), ['a'])
+
+  two.catalog.run({ type: 'vote-group', name: 'g', epoch: firstEpoch + 1, primary: 5 })
+  put(one, bucketId, 'late', firstEpoch)
+  const before = two.catalog.failover.positions('g', 2)
+  assert.throws(() => ship(one, two, 'b'), codeOf('STALE_EPOCH'))
+  assert.deepEqual(two.catalog.failover.positions('g', 2), before, 'what the candidate was told is still so')
+  assert.deepEqual(keysOf(two), ['a'])
+  const targetId = two.catalog.bucket('b')?.id ?? 0
+  const logId = one.catalog.replication.outbox(bucketId)?.id ?? ''
+  const at = { lsn: 0, chain: new Uint8Array(32) }
+  assert.throws(
+    () => two.catalog.run({ type: 'set-cursor', bucketId: targetId, source: 1, logId, at }),
+    codeOf('STALE_EPOCH'),
+  )
+})
+
+test('what a former primary had not handed over is listed, and kept beside the bucket', () => {
+  const { one, others, bucketId } = five()
+  const [two] = others
+  assert.ok(two !== undefined)
+  put(one, bucketId, 'handed', firstEpoch)
+  ship(one, two, 'b')
+  put(one, bucketId, 'lost', firstEpoch)
+
+  two.catalog.run({ type: 'vote-group', name: 'g', epoch: firstEpoch + 1, primary: 2 })
+  const { record } = two.catalog.run({
+    ...{ type: 'take-group', name: 'g', epoch: firstEpoch + 1, cause: 'automatic' },
+  })
+  assert.equal(record.primary, 2)
+  assert.deepEqual(
+    record.reigns.at(-1)?.taken.map(({ bucket, from }) => ({ bucket, from })),
+    [{ bucket: 'b', from: 1 }],
+  )
+  put(two, two.catalog.bucket('b')?.id ?? 0, 'later', firstEpoch + 1)
+
+  // The former primary is back, and hears of it.
+  one.catalog.run({ type: 'put-group', record })
+  assert.throws(() => put(one, bucketId, 'never', firstEpoch), codeOf('NOT_PRIMARY'))
+  const rule = two.catalog.replication.rule(two.catalog.bucket('b')?.id ?? 0)
+  assert.ok(rule !== undefined)
+  one.catalog.run({ type: 'set-replication', bucketId, rule })
+  assert.throws(() => ship(two, one, 'b'), codeOf('CONFLICT'), 'not before the losses are listed')
+  while (!one.catalog.run({ type: 'list-losses', name: 'g', bucketId }).done);
+  assert.deepEqual(
+    one.catalog.failover.losses(bucketId, 10).map(({ key, kind, epoch }) => ({ key, kind, epoch })),
+    [{ key: 'lost', kind: 'put', epoch: firstEpoch }],
+  )
+  ship(two, one, 'b')
+  assert.deepEqual(keysOf(one), ['handed', 'later'])
+  const aside = one.catalog.bucket('b.lost')
+  assert.ok(aside !== undefined)
+  assert.notEqual(one.catalog.object(aside.id, 'lost'), undefined)
+  for (const { tables } of [one, two]) assert.deepEqual(verifyRows(tables), [])
+})
+
+test('only who holds the whole of a bucket becomes its primary', () => {
+  const { one, others, bucketId } = five()
+  put(one, bucketId, 'a', firstEpoch)
+  const [two] = others
+  assert.ok(two !== undefined)
+  const take = () =>
+    two.catalog.run({ type: 'take-group', name: 'g', epoch: firstEpoch + 1, cause: 'by-hand' })
+  assert.throws(take, codeOf('STALE_EPOCH'), 'without a vote')
+  two.catalog.run({ type: 'vote-group', name: 'g', epoch: firstEpoch + 1, primary: 2 })
+  assert.throws(take, codeOf('CONFLICT'), 'without a synchronized copy')
+})
