@@ -67,7 +67,13 @@ export function createFailoverAdministration(parts: FailoverAdminParts): Failove
     const place = { region, isPrimary, isConnected: answer !== undefined }
     if (isPrimary) return { ...place, lagEntries: 0, lagBytes: 0, lagMs: 0, blockers: [] }
     const lag = answers.get(record.primary)?.lags.find((one) => one.region === region)
-    const blockers = answer?.blockers ?? [`region ${region} does not answer`]
+    const blockers = [
+      ...(answer?.blockers ?? [`region ${region} does not answer`]),
+      // What it says of itself is of a time before.
+      ...(answer?.record !== undefined && answer.record.epoch < record.epoch
+        ? [`region ${region} has not heard yet that region ${record.primary} is the primary`]
+        : []),
+    ]
     if (lag !== undefined) {
       const { entries: lagEntries, bytes: lagBytes, oldestMs: lagMs } = lag
       return { ...place, lagEntries, lagBytes, lagMs, blockers }

@@ -159,6 +159,8 @@ test('the primary is lost under load, and the other region takes over; what is l
   await until('region 2 can take over', () => canTakeOver(2, 1), nodes)
 
   const load = new Load(sites)
+  // A test that fails must not go on writing.
+  t.after(() => load.stop())
   const automaticMs: number[] = []
   const plannedMs: number[] = []
   const lostKeys = new Set<string>()

@@ -229,7 +229,6 @@ suite('hostile requests get S3’s own errors, and leave nothing behind', { time
     for (const resource of [
       'lifecycle',
       'website',
-      'replication',
       'notification',
       'logging',
       'accelerate',

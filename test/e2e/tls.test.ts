@@ -174,7 +174,10 @@ suite('TLS on the S3 endpoint and the admin service', { timeout: 120_000 }, () =
     slow.flushHeaders()
     await put(await issue())
     const reloaded = await node.command('config', 'reload', '--json')
-    assert.deepEqual(JSON.parse(reloaded.stdout), { applied: ['tls (files)'], afterRestart: [] })
+    const { applied, afterRestart } = JSON.parse(reloaded.stdout) as Record<string, readonly string[]>
+    // The node looks at the files by itself, too: then there is nothing left for the command.
+    assert.ok(['', 'tls (files)'].includes(`${applied}`), reloaded.stdout)
+    assert.deepEqual(afterRestart, [])
     const after = await shownAt(node.port)
     assert.notEqual(after, before)
     assert.equal(await shownAt(portOf(admin)), after)

@@ -254,7 +254,7 @@ export function takeGroup(
     throw new StorageError('CONFLICT', 'not all buckets of the group are here')
   }
   // All that may be refused is refused before the first row is written.
-  const taken = buckets.flatMap(({ bucket, rule }) => takenOf(context, bucket, rule) ?? [])
+  const taken = buckets.flatMap(({ bucket, rule }) => takenOf(context, record, bucket, rule) ?? [])
   const start = context.tick()
   for (const { bucket, rule } of buckets) {
     const next: StoredRule = { ...rule, primary: here, epoch: epoch * ruleEpochsOfGroup }
@@ -274,13 +274,19 @@ export function takeGroup(
 }
 
 /** Where this region is in the outbox of the primary before it. CONFLICT when it does not hold the whole bucket. */
-function takenOf(context: ApplyContext, bucket: BucketRecord, rule: StoredRule): TakenBucket | undefined {
+function takenOf(
+  context: ApplyContext,
+  record: GroupRecord,
+  bucket: BucketRecord,
+  rule: StoredRule,
+): TakenBucket | undefined {
   const { id, name } = bucket
+  const partly = () => new StorageError('CONFLICT', `this region holds only a part of the bucket '${name}'`)
+  // Of a reign that has ended it may have all: what was written since is not there.
+  if (groupEpochOf(rule.epoch) !== record.epoch) throw partly()
   if (rule.primary === context.entry.regionId) return undefined
   const cursor = readCursor(context, id, rule.primary)
-  if (cursor === undefined || cursor.synchronizing) {
-    throw new StorageError('CONFLICT', `this region holds only a part of the bucket '${name}'`)
-  }
+  if (cursor === undefined || cursor.synchronizing) throw partly()
   const waiting = valuesUnder(context, retryKey(id, rule.primary), failoverLimits.missing + 1).map(
     decodeRetry,
   )

@@ -20,14 +20,16 @@ export function createGroupReads(reader: TableReader): GroupReads {
         const { rule } = one
         const { id } = one.bucket
         const epoch = groupEpochOf(rule.epoch)
+        // It has heard of another primary, and does not follow that one's outbox yet.
+        const isCurrent = epoch === state.record.epoch
         if (rule.primary === here) {
-          const isWhole = !state.diverged.some(({ bucketId }) => bucketId === id)
+          const isWhole = isCurrent && !state.diverged.some(({ bucketId }) => bucketId === id)
           return { bucket, epoch, watermark: readOutboxState(reader, id)?.head.lsn ?? 0, isWhole }
         }
         const cursor = readCursor(reader, id, rule.primary)
         if (cursor === undefined) return { bucket, epoch, watermark: 0, isWhole: false }
         const watermark = watermarkOf(reader, id, rule.primary, cursor)
-        return { bucket, epoch, watermark, isWhole: !cursor.synchronizing }
+        return { bucket, epoch, watermark, isWhole: isCurrent && !cursor.synchronizing }
       })
     },
     losses: (bucketId, limit) => readLosses(reader, bucketId, limit),

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { checkScrape } from '../../kit/metrics-table.ts'
+import type { RegionNode } from '../../kit/region/region.ts'
 import { seededBytes } from '../../kit/seeded-bytes.ts'
 import { bucket, clusterStatus, openStage, outageMs, roundsOf, say, until } from './scenario.ts'
 
@@ -24,6 +27,14 @@ const winners = await Promise.all(
   region.nodes.map(async ({ client }, index) => (await client.send({ ...create, body: `${index}` })).status),
 )
 assert.deepEqual(winners.toSorted(), [200, 412, 412], 'of three who create the same key one wins')
+const refused = await one.command('failover', 'set', 'group', '--bucket', bucket)
+assert.notEqual(refused.code, 0)
+assert.match(refused.stderr, /several nodes/, 'a lease of one node would not bind the others')
+const scrape = metricsOf(one)
+checkScrape(scrape)
+for (const line of ['writable 1', 'voters_up 3', 'node_up{node="n3"} 1', 'lost_chunks 0']) {
+  assert.ok(scrape.includes(`pando_cluster_${line}\n`), `pando_cluster_${line}`)
+}
 say('what one gateway takes, all serve; of three conditional creates at three gateways one wins')
 
 for (const node of region.nodes) {
@@ -79,3 +90,16 @@ say(`all three killed at once and started again: serving after ${Math.round(perf
 await stage.verify()
 for (const node of region.nodes) await node.stop()
 say('all three stop in order')
+
+/** Asked from where the node is: its metrics are for its own machine. */
+function metricsOf({ host }: RegionNode): string {
+  const [program = '', ...prefix] = host.prefix
+  const ask =
+    "fetch('http://127.0.0.1:9002/metrics').then((got) => got.text()).then((text) => process.stdout.write(text))"
+  const { status, stdout, stderr } = spawnSync(program, [...prefix, process.execPath, '-e', ask], {
+    encoding: 'utf8',
+    timeout: 20_000,
+  })
+  assert.equal(status, 0, stderr)
+  return stdout
+}

@@ -48,6 +48,12 @@ const keysOf = ({ catalog }: TestRegion): readonly string[] =>
     .listObjects(catalog.bucket('b')?.id ?? 0, { prefix: '', delimiter: '', after: '', limit: 100 })
     .objects.map(({ key }) => key)
 
+/** The record of the epoch that a region has won. */
+function takenBy(region: TestRegion, epoch: number): GroupRecord {
+  region.catalog.run({ type: 'vote-group', name: 'g', epoch, primary: region.id })
+  return region.catalog.run({ type: 'take-group', name: 'g', epoch, cause: 'automatic' }).record
+}
+
 test('a write of a group commits in its own epoch only, and not once the primary has voted for another', () => {
   const { one, others, bucketId } = five()
   put(one, bucketId, 'a', firstEpoch)
@@ -122,19 +128,50 @@ test('what a former primary had not handed over is listed, and kept beside the b
   assert.throws(() => put(one, bucketId, 'never', firstEpoch), codeOf('NOT_PRIMARY'))
   const rule = two.catalog.replication.rule(two.catalog.bucket('b')?.id ?? 0)
   assert.ok(rule !== undefined)
-  one.catalog.run({ type: 'set-replication', bucketId, rule })
-  assert.throws(() => ship(two, one, 'b'), codeOf('CONFLICT'), 'not before the losses are listed')
   while (!one.catalog.run({ type: 'list-losses', name: 'g', bucketId }).done);
   assert.deepEqual(
     one.catalog.failover.losses(bucketId, 10).map(({ key, kind, epoch }) => ({ key, kind, epoch })),
     [{ key: 'lost', kind: 'put', epoch: firstEpoch }],
   )
+  one.catalog.run({ type: 'set-replication', bucketId, rule })
   ship(two, one, 'b')
   assert.deepEqual(keysOf(one), ['handed', 'later'])
   const aside = one.catalog.bucket('b.lost')
   assert.ok(aside !== undefined)
   assert.notEqual(one.catalog.object(aside.id, 'lost'), undefined)
   for (const { tables } of [one, two]) assert.deepEqual(verifyRows(tables), [])
+})
+
+test('nothing of a successor is taken in before the losses are listed', () => {
+  const { one, others, bucketId } = five()
+  const [two] = others
+  assert.ok(two !== undefined)
+  ship(one, two, 'b')
+  put(one, bucketId, 'lost', firstEpoch)
+  const record = takenBy(two, firstEpoch + 1)
+  one.catalog.run({ type: 'put-group', record })
+  const rule = two.catalog.replication.rule(two.catalog.bucket('b')?.id ?? 0)
+  assert.ok(rule !== undefined)
+  one.catalog.run({ type: 'set-replication', bucketId, rule })
+  assert.throws(() => ship(two, one, 'b'), codeOf('CONFLICT'))
+})
+
+test('a former primary that follows nobody yet holds no whole bucket, and is not made the primary', () => {
+  const { one, others, bucketId } = five()
+  const [two] = others
+  assert.ok(two !== undefined)
+  ship(one, two, 'b')
+  const record = takenBy(two, firstEpoch + 1)
+  put(two, two.catalog.bucket('b')?.id ?? 0, 'of the successor', firstEpoch + 1)
+  one.catalog.run({ type: 'put-group', record })
+  while (!one.catalog.run({ type: 'list-losses', name: 'g', bucketId }).done);
+  assert.deepEqual(
+    one.catalog.failover.positions('g', 1).map(({ isWhole }) => isWhole),
+    [false],
+    'its own outbox is of a reign that has ended',
+  )
+  one.catalog.run({ type: 'vote-group', name: 'g', epoch: firstEpoch + 2, primary: 1 })
+  assert.throws(() => takenBy(one, firstEpoch + 2), codeOf('CONFLICT'))
 })
 
 test('only who holds the whole of a bucket becomes its primary', () => {
