@@ -279,9 +279,9 @@ export class FailoverAgent {
     const holder = this.voter.holder(name)
     const isOwn = primary === regionId
     if (isOwn) {
-      // Its voters have promised a later epoch to somebody who did not come: it has to be elected anew.
-      const isOutbid = Math.max(ballot.epoch, this.#outbid.get(name) ?? 0) > record.epoch
-      if (!isOutbid || this.mayAcknowledge(record)) return false
+      // A voter has promised a later epoch to somebody who did not come, and takes nothing in any more that is of this one: it has
+      // to be elected anew, also while the others grant it its lease.
+      if (Math.max(ballot.epoch, this.#outbid.get(name) ?? 0) <= record.epoch) return false
     } else if (!automatic || Math.abs(clock.now() - automaticMs) < flapMs) return false
     if (holder !== undefined && holder !== regionId) {
       this.#candidateMs.delete(name)
