@@ -4,23 +4,19 @@ import { StorageError } from '../contract/errors.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { Gateway } from '../gateway/s3/operation.ts'
 import type { Qos } from '../qos/open-qos.ts'
-import { createNodeMetrics } from '../telemetry/metrics.ts'
 import { createRequestTelemetry } from '../telemetry/request-telemetry.ts'
 import { registerTunnelMetrics } from '../telemetry/tunnel-metrics.ts'
 import { noCluster } from './cluster/no-cluster.ts'
-import { isLoopback } from './config/addresses.ts'
 import type { RootKeys } from './config/load.ts'
 import { type ReloadReport, reload } from './config/reload.ts'
 import type { NodeConfig } from './config/schema.ts'
-import { startConsoleServer } from './console-server.ts'
 import { type DataDirectory, openDataDirectory } from './data-directory.ts'
 import type { RegionKey } from './links/region-key.ts'
 import { bindListener, dialable, listeners } from './listeners.ts'
+import { adminEndpointOf, openManagement } from './management.ts'
 import { createNodeAdmin } from './node-admin.ts'
-import { createNodeHealth } from './node-health.ts'
 import { startMaintenance } from './node-maintenance.ts'
 import { createCredentialSource, createSecretSealer } from './sealed-secrets.ts'
-import { openServerCertificate } from './server-certificate.ts'
 import { StopStack } from './stop-stack.ts'
 
 export interface NodeOptions {
@@ -95,15 +91,6 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const began = clock.monotonic()
   const startedMs = clock.now()
 
-  let fail: (reason: StorageError) => void = () => undefined
-  const failure = new Promise<StorageError>((resolve) => {
-    fail = resolve
-  })
-  let requestStop: () => void = () => undefined
-  const stopRequested = new Promise<void>((resolve) => {
-    requestStop = resolve
-  })
-
   // The modules load while the directory is being opened.
   const loading = Promise.all([
     import('../gateway/s3/server.ts'),
@@ -135,26 +122,12 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     ...(membership === undefined ? {} : { shared: membership.keys }),
   })
   parts.push('data directory', partDeadlineMs, () => data.close())
-  warnAboutExposure(config, log)
-
-  const health = createNodeHealth(clock, version)
-  const certificate =
-    config.tls.certFile === ''
-      ? undefined
-      : await openServerCertificate({ files: config.tls, health, clock, log: log.child({ part: 'tls' }) })
-  parts.push('certificate', partDeadlineMs, async () => certificate?.stop())
-  const sources: Parameters<typeof createNodeMetrics>[0] = {}
-  const metrics = createNodeMetrics(sources, version)
+  const management = await openManagement({
+    ...{ config, environment, log, version, parts },
+    deadlineMs: partDeadlineMs,
+  })
+  const { health, metrics, sources, certificate, consoleEndpoint, fail, requestStop } = management
   const requests = createRequestTelemetry(metrics.registry, log.child({ part: 's3' }))
-  const consoleServer = await bindListener(listeners.console, config.console.listen, () =>
-    startConsoleServer(config.console.listen, {
-      health: () => health.check(),
-      async metrics() {
-        return { contentType: metrics.registry.contentType, text: await metrics.scrape() }
-      },
-    }),
-  )
-  parts.push('console', partDeadlineMs, () => consoleServer.close())
 
   const [
     gatewayModule,
@@ -339,7 +312,6 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
 
   const scheme = certificate === undefined ? 'http' : 'https'
   const s3Endpoint = `${scheme}://${dialable({ host: config.s3.listen.host, port: s3Address.port })}`
-  const consoleEndpoint = `http://${dialable(consoleServer.address)}`
   let inForce = config
   async function reloadConfig(): Promise<ReloadReport> {
     if (options.readConfig === undefined) {
@@ -411,8 +383,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     }),
   )
   parts.push('admin service', partDeadlineMs, () => admin.close(2_000))
-  const adminAddress = dialable({ host: config.admin.listen.host, port: admin.port })
-  adminEndpoint = certificate === undefined ? adminAddress : `https://${adminAddress}`
+  adminEndpoint = adminEndpointOf(management, config, admin.port)
 
   parts.push('readiness', partDeadlineMs, async () => health.setState('stopping'))
   health.setState('ready')
@@ -437,22 +408,10 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     rootKeys: data.rootKeys,
     rootKeysFrom: data.rootKeysFrom,
     regionKey: links.regionKey,
-    stopRequested,
-    failure,
+    stopRequested: management.stopRequested,
+    failure: management.failure,
     qos,
     reloadConfig,
     stop: () => parts.stop(),
-  }
-}
-
-/** Plain HTTP beyond this machine is a decision, not an accident. */
-function warnAboutExposure(config: NodeConfig, log: Logger): void {
-  const plain = config.tls.certFile === '' ? (['s3', 'admin', 'console'] as const) : (['console'] as const)
-  const exposed = plain.filter((name) => !isLoopback(config[name].listen.host))
-  if (exposed.length > 0) {
-    log.warn(
-      { listeners: exposed },
-      'listening beyond this machine without TLS: set tls.certFile and tls.keyFile, or keep the network private',
-    )
   }
 }

@@ -195,4 +195,23 @@ suite('TLS on the S3 endpoint and the admin service', { timeout: 120_000 }, () =
     assert.equal(await shownAt(node.port), before)
     assert.doesNotMatch(node.logTail(), /PRIVATE KEY/)
   })
+
+  test('the admin service of a witness shows it too', async () => {
+    await put(await issue())
+    const witness = await startNode({
+      config: {
+        regionId: 9,
+        role: 'witness',
+        tls: { certFile: join(place, 'cert.pem'), keyFile: join(place, 'key.pem') },
+      },
+    })
+    try {
+      const { stdout } = await witness.command('status', '--json')
+      const { adminEndpoint } = JSON.parse(stdout) as { readonly adminEndpoint: string }
+      assert.match(adminEndpoint, /^https:/)
+      assert.match(await shownAt(portOf(adminEndpoint)), /^[0-9A-F]+$/)
+    } finally {
+      await witness[Symbol.asyncDispose]()
+    }
+  })
 })

@@ -3,12 +3,11 @@ import { StorageError } from '../../contract/errors.ts'
 import type { ReplicationAdministration } from '../../contract/replication-admin.ts'
 import type { AdminBackend } from '../../control/admin-backend.ts'
 import type { PolicyBackend } from '../../control/policy-backend.ts'
-import { createNodeMetrics } from '../../telemetry/metrics.ts'
+import { registerTunnelMetrics } from '../../telemetry/tunnel-metrics.ts'
 import { noCluster } from '../cluster/no-cluster.ts'
-import { startConsoleServer } from '../console-server.ts'
 import { openDataDirectory } from '../data-directory.ts'
-import { bindListener, dialable, listeners } from '../listeners.ts'
-import { createNodeHealth } from '../node-health.ts'
+import { bindListener, listeners } from '../listeners.ts'
+import { adminEndpointOf, openManagement } from '../management.ts'
 import { createSecretSealer } from '../sealed-secrets.ts'
 import type { NodeOptions, ReadyFacts, RunningNode } from '../start-node.ts'
 import { StopStack } from '../stop-stack.ts'
@@ -36,14 +35,6 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
   const { clock, randomness } = environment
   const began = clock.monotonic()
   const startedMs = clock.now()
-  let fail: (reason: StorageError) => void = () => undefined
-  const failure = new Promise<StorageError>((resolve) => {
-    fail = resolve
-  })
-  let requestStop: () => void = () => undefined
-  const stopRequested = new Promise<void>((resolve) => {
-    requestStop = resolve
-  })
   const [catalogModule, control, federationModule, failoverModule] = await Promise.all([
     import('../../catalog/catalog.ts'),
     import('../../control/admin-server.ts'),
@@ -58,17 +49,11 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
     rootKeys: options.rootKeys,
   })
   parts.push('data directory', partDeadlineMs, () => data.close())
-  const health = createNodeHealth(clock, version)
-  const metrics = createNodeMetrics({}, version)
-  const consoleServer = await bindListener(listeners.console, config.console.listen, () =>
-    startConsoleServer(config.console.listen, {
-      health: () => health.check(),
-      async metrics() {
-        return { contentType: metrics.registry.contentType, text: await metrics.scrape() }
-      },
-    }),
-  )
-  parts.push('console', partDeadlineMs, () => consoleServer.close())
+  const management = await openManagement({
+    ...{ config, environment, log, version, parts },
+    deadlineMs: partDeadlineMs,
+  })
+  const { health, metrics, certificate, consoleEndpoint, fail, requestStop } = management
   const catalog = await catalogModule.openCatalog({
     directory: data.catalogPath,
     regionId: config.regionId,
@@ -94,6 +79,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
     log: log.child({ part: 'federation' }),
   })
   parts.push('tunnels to other regions', partDeadlineMs, () => federation.close())
+  registerTunnelMetrics(metrics.registry, () => federation.status())
   const failover = failoverModule.startFailover({
     ...{ regionId: config.regionId, catalog, tunnels: federation, environment },
     joined: () => federation.status().peers.map(({ regionId }) => regionId),
@@ -102,7 +88,6 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
   })
   parts.push('failover', partDeadlineMs, () => failover.close())
 
-  const consoleEndpoint = `http://${dialable(consoleServer.address)}`
   let adminEndpoint = ''
   const backend: AdminBackend = {
     ...refusing,
@@ -128,13 +113,14 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
       failover: failover.administration,
       keys: data.rootKeys,
       listen: config.admin.listen,
+      tls: certificate,
       socketPath: data.sockets.address('admin.sock'),
       clock,
       log: log.child({ part: 'admin' }),
     }),
   )
   parts.push('admin service', partDeadlineMs, () => admin.close(2_000))
-  adminEndpoint = dialable({ host: config.admin.listen.host, port: admin.port })
+  adminEndpoint = adminEndpointOf(management, config, admin.port)
   parts.push('readiness', partDeadlineMs, async () => health.setState('stopping'))
   health.setState('ready')
   const facts: ReadyFacts = {
@@ -149,8 +135,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
     rootKeys: data.rootKeys,
     rootKeysFrom: data.rootKeysFrom,
     regionKey: undefined,
-    stopRequested,
-    failure,
+    stopRequested: management.stopRequested,
+    failure: management.failure,
     async reloadConfig() {
       throw refusal()
     },
