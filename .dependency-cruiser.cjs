@@ -7,6 +7,9 @@ module.exports = {
     ...['catalog', 'cluster', 'protocol', 'gateway', 'qos', 'control'].map((part) =>
       only(`core-${part}`, `^core/${part}/`, `^core/(contract|telemetry|${part})/`),
     ),
+    // The console speaks the admin methods in HTTP; its pages are a client like any other.
+    only('core-console', '^core/console/(?!web/)', '^core/(contract|telemetry|control|console/(?!web/))'),
+    only('core-console-web', '^core/console/web/', '^(core/console/web/|sdk/)'),
     only('core-telemetry', '^core/telemetry/', '^core/(contract|telemetry)/'),
     only('federation', '^federation/', '^(core/(contract|telemetry)|federation)/'),
     only('plugins', '^plugins/', '^(core/contract|plugins)/'),

@@ -145,11 +145,20 @@ function nativeOptions(options: ChunkStoreOptions) {
 }
 
 /** Free on the device, and what the store has there already. */
+/**
+ * What chunks leave to the catalog, the order of the log and the machine: a twentieth within these bounds. Without room the catalog
+ * could not even take the deletes that make some.
+ */
+const leastKeptBytes = 256 * 1024 * 1024
+const mostKeptBytes = 8 * 1024 ** 3
+
 function takeableBytes(directory: string): number {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const { bavail, bsize } = statfsSync(directory)
   const own = readdirSync(directory).map((name) => statSync(join(directory, name)).blocks * 512)
-  return own.reduce((sum, bytes) => sum + bytes, bavail * bsize)
+  const takeable = own.reduce((sum, bytes) => sum + bytes, bavail * bsize)
+  const kept = Math.min(takeable / 4, Math.max(leastKeptBytes, Math.min(takeable / 20, mostKeptBytes)))
+  return takeable - Math.ceil(kept)
 }
 
 function whatWrote(directory: string): 'native' | 'reference' | 'spdk' | 'nothing' {

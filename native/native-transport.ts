@@ -10,6 +10,7 @@ import {
   type NodeIdentity,
   noticeBytes,
   type RefusedPeers,
+  type ServedRequest,
   type TransportAdapter,
   type TransportAvailability,
   type TransportCapabilities,
@@ -25,6 +26,7 @@ import {
   type PeerRequest,
 } from './peer-pages.ts'
 import { NativeSession } from './peer-session.ts'
+import { ServedBoard } from './served-board.ts'
 
 export interface NativeTransportOptions {
   readonly id: string
@@ -91,10 +93,12 @@ class NativeTransport implements TransportAdapter {
 
   async listen(options: ListenOptions): Promise<TransportListener> {
     const door = peerDoorOf(options.store)
-    const moved = door.takePages(movedPages)
+    const [board, ...moved] = takeListenerPages(door)
     for (const page of moved) page.writeEpochs(noEpochs)
+    const served = new ServedBoard(board)
     const opening = this.#open(door, portOps.peerListen, options.identity, {
       moved,
+      served: board,
       address: options.address,
       timeoutMs: options.handshakeTimeoutMs ?? defaults.timeoutMs,
       keepAliveMs: 0,
@@ -103,9 +107,9 @@ class NativeTransport implements TransportAdapter {
       maxSessions: options.maxSessions ?? defaults.maxSessions,
     })
     try {
-      return new NativeListener({ door, moved, ...(await opening) })
+      return new NativeListener({ door, moved, served, ...(await opening) })
     } catch (error) {
-      for (const page of moved) door.givePage(page)
+      for (const page of [board, ...moved]) door.givePage(page)
       throw error
     }
   }
@@ -161,6 +165,7 @@ interface NativeListenerParts {
   readonly door: PeerDoor
   readonly page: PeerPage
   readonly moved: readonly PeerPage[]
+  readonly served: ServedBoard
   readonly handle: number
 }
 
@@ -169,16 +174,18 @@ class NativeListener implements TransportListener {
   readonly #door: PeerDoor
   readonly #page: PeerPage
   readonly #moved: readonly PeerPage[]
+  readonly #served: ServedBoard
   readonly #handle: number
   readonly #unregister: () => void
   #lastRefusals: RefusedPeers = { count: 0, last: '' }
   #closing: Promise<void> | undefined
 
-  constructor({ door, page, moved, handle }: NativeListenerParts) {
+  constructor({ door, page, moved, served, handle }: NativeListenerParts) {
     this.address = page.address
     this.#door = door
     this.#page = page
     this.#moved = moved
+    this.#served = served
     this.#handle = handle
     this.#unregister = door.register(() => this.close(0))
   }
@@ -213,6 +220,10 @@ class NativeListener implements TransportListener {
     if (!this.#closing) this.#page.post(notice)
   }
 
+  served(): { readonly requests: readonly ServedRequest[]; readonly lost: number } {
+    return this.#closing ? { requests: [], lost: 0 } : this.#served.take()
+  }
+
   close(graceMs: number = defaults.graceMs): Promise<void> {
     this.#lastRefusals = this.refusals
     this.#closing ??= this.#close(graceMs)
@@ -223,8 +234,15 @@ class NativeListener implements TransportListener {
     const length = Math.min(Math.max(0, Math.floor(graceMs)), 0xffffffff)
     await this.#door.ask({ op: portOps.peerClose, peer: this.#handle, length })
     this.#unregister()
-    for (const page of [this.#page, ...this.#moved]) this.#door.givePage(page)
+    for (const page of [this.#page, this.#served.page, ...this.#moved]) this.#door.givePage(page)
   }
+}
+
+/** One for the board of served requests, then those of the groups' epochs. CLOSED, OVERLOADED. */
+function takeListenerPages(door: PeerDoor): readonly [PeerPage, ...PeerPage[]] {
+  const [board, ...moved] = door.takePages(1 + movedPages)
+  if (board === undefined) throw new StorageError('INTERNAL', 'no page was given')
+  return [board, ...moved]
 }
 
 function checkNotice({ length }: Uint8Array): void {

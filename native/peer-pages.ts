@@ -27,6 +27,7 @@ const offsets = {
   network: 368,
   seal: 384,
   moved: 388,
+  served: 404,
   peerNode: 512,
   peerRegion: 528,
   peerEpoch: 544,
@@ -82,6 +83,8 @@ export interface PeerRequest {
   readonly maxSessions: number
   /** Listener: where the pages of its groups' epochs lie. */
   readonly moved?: readonly PeerPage[]
+  /** Listener: where traced requests are told. */
+  readonly served?: PeerPage
 }
 
 /** Longest address that fits, in bytes. */
@@ -125,6 +128,7 @@ export class PeerPage {
     }
     for (const [at, { offset }] of (request.moved ?? []).entries())
       bytes.writeUInt32LE(offset, offsets.moved + at * 4)
+    if (request.served) bytes.writeUInt32LE(request.served.offset, offsets.served)
     for (const name of [
       'timeoutMs',
       'keepAliveMs',

@@ -261,12 +261,12 @@ export class NativeSession implements ChunkSession {
   }
 
   async #ask(ask: PeerAsk, options: RequestOptions | undefined, what: string): Promise<PeerAnswer> {
-    const { deadlineMs = defaultDeadlineMs, classIndex = 0, traceId, signal } = options ?? {}
+    const { deadlineMs = defaultDeadlineMs, classIndex = 0, traceId, onRequestId, signal } = options ?? {}
     if (this.#closing) throw new StorageError('CLOSED', 'the session is closed')
     if (signal?.aborted) throw cancelled(signal)
     this.#inFlight++
     try {
-      return await this.#door.ask({
+      const answer = await this.#door.ask({
         ...ask,
         peer: this.#handle,
         qosClass: classIndex,
@@ -274,8 +274,11 @@ export class NativeSession implements ChunkSession {
         ...(traceId ? { trace: traceId } : {}),
         ...(signal ? { signal } : {}),
       })
+      if (traceId) onRequestId?.(answer.value)
+      return answer
     } catch (reason) {
       if (!(reason instanceof PeerFault)) throw reason
+      if (traceId) onRequestId?.(reason.value)
       if (signal?.aborted && (reason.code === 'CANCELLED' || reason.code === 'DEADLINE_EXCEEDED')) {
         throw cancelled(signal)
       }

@@ -30,6 +30,7 @@ const checks = [
     ],
   },
   { title: 'types', command: bin('tsc'), args: ['-p', '.', '--noEmit'] },
+  { title: 'types of the console', command: bin('tsc'), args: ['-p', 'core/console/web'] },
 ]
 
 await runMain(async () => {

@@ -41,6 +41,7 @@ export async function prepare({
     if (googleTests) await buildGoogleTests()
     await buildTypeScript({ force })
     await buildPolicies({ strict, force })
+    await buildConsole({ strict, force })
   })
 }
 
@@ -193,6 +194,33 @@ async function buildPolicies({ strict, force }) {
   }
 }
 
+/** The pages of the console. Without them the node serves the console's HTTP API, and says so. */
+async function buildConsole({ strict, force }) {
+  const stamp = join(root, 'dist/.console-stamp')
+  const inputs = [
+    'core/console/web',
+    'core/contract',
+    'sdk',
+    'scripts/build-console.mjs',
+    'package-lock.json',
+  ]
+  const value = fingerprintTree(root, inputs, (path) => !path.endsWith('.md'))
+  if (!force && isCurrent(stamp, value)) return
+  rmSync(stamp, { force: true })
+  try {
+    await runStep('Building the console', process.execPath, [join(root, 'scripts/build-console.mjs')], {
+      cwd: root,
+      logPath: join(cacheFolder, 'build-console.log'),
+    })
+    noteCurrent(stamp, value)
+  } catch (error) {
+    if (strict || !(error instanceof SetupError)) throw error
+    warn(
+      `${error.message}\nThe console has no pages; its HTTP API serves. (Building them needs Node.js 20.19 or newer.)`,
+    )
+  }
+}
+
 /** Output whose source is gone would still be loaded, and its tests still run. */
 function removeStaleOutput() {
   for (const { path } of listFiles(join(root, 'dist'), sourceFolders)) {
@@ -203,7 +231,7 @@ function removeStaleOutput() {
 
 /** What the code reads from beside itself (.proto files, pages): mirrored into dist/. */
 function copyAssets() {
-  const isAsset = (path) => !/\.(ts|md|cc|h|txt)$/.test(path)
+  const isAsset = (path) => !/\.(ts|md|cc|h|txt)$/.test(path) && !path.startsWith('core/console/web/')
   for (const { path } of listFiles(root, ['core', 'federation', 'plugins', 'sdk'], isAsset)) {
     cpSync(join(root, path), join(root, 'dist', path))
   }

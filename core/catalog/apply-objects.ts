@@ -2,12 +2,13 @@ import type { Command, CommandResult, DeleteItem, DeleteOutcome } from '../contr
 import { StorageError } from '../contract/errors.ts'
 import type { AccountId, BucketRecord, Layout, VersionId } from '../contract/object-model.ts'
 import type { ApplyContext } from './apply-context.ts'
+import { freeLayout } from './bodies.ts'
 import { makeVersionId } from './hybrid-time.ts'
 import { KeyVersions, type VersionPlace } from './key-versions.ts'
 import { table, tableKey } from './keys.ts'
 import { decodeObjectRow, type StoredObject } from './object-row.ts'
 import { checkDeleteConditions, checkWriteConditions } from './preconditions.ts'
-import { logAttributes, stampChange } from './replication/outbox.ts'
+import { isEdgeBucket, logAttributes, logErasure, stampChange } from './replication/outbox.ts'
 import { encodeWriteRow } from './rows.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
@@ -132,18 +133,21 @@ function deleteObject(
 ): DeleteOutcome {
   const { key } = item
   const versions = new KeyVersions(context, bucket, key)
+  const isEdge = bucket.replicated === true && isEdgeBucket(context, bucket.id)
   if (item.version !== undefined) {
     const place = versions.find(item.version)
     checkDeleteConditions(item.preconditions, key, place)
-    if (place === undefined) return { key, deleteMarker: false, versionId: item.version }
-    const { deleteMarker } = decodeObjectRow(key, place.row)
-    versions.removeVersion(place)
+    if (place === undefined && !isEdge) return { key, deleteMarker: false, versionId: item.version }
+    const deleteMarker = place !== undefined && decodeObjectRow(key, place.row).deleteMarker
+    if (isEdge) erase(context, versions, place, item.version)
+    else if (place !== undefined) versions.removeVersion(place)
     return { key, deleteMarker, versionId: item.version }
   }
   const place = versions.newest()
   checkDeleteConditions(item.preconditions, key, place)
   if (bucket.versioning === 'off') {
-    if (place !== undefined) versions.removeVersion(place)
+    if (isEdge) erase(context, versions, place, 'null')
+    else if (place !== undefined) versions.removeVersion(place)
     return { key, deleteMarker: false }
   }
   const versionId = newVersionId(context)
@@ -161,6 +165,19 @@ function deleteObject(
   }
   versions.insert(marker)
   return { key, deleteMarker: true, versionId: shownVersion(marker) }
+}
+
+/** What an edge holds of a key may be nothing, or older than what its hub has: the hub is told in any case. */
+function erase(
+  context: ApplyContext,
+  versions: KeyVersions,
+  place: VersionPlace | undefined,
+  version: VersionId | 'null',
+): void {
+  if (place !== undefined) freeLayout(context, versions.detach(place).layout)
+  const isNull = version === 'null'
+  const id = isNull ? newVersionId(context) : version
+  logErasure(context, versions.bucket.id, versions.key, id, isNull)
 }
 
 function changeVersion(

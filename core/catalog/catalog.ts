@@ -6,6 +6,7 @@ import { StorageError } from '../contract/errors.ts'
 import { type Logger, silentLogger } from '../contract/logger.ts'
 import type { OrderedLog, Position } from '../contract/ordered-log.ts'
 import type { PolicyDeployment } from '../contract/policy-deployment.ts'
+import { reserveLockFile } from './device-room.ts'
 import { encodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { checkEntry } from './entry-schema.ts'
 import { table, tableKey } from './keys.ts'
@@ -29,6 +30,8 @@ export interface CatalogOptions {
   readonly log?: Logger
   /** Called once, when the writer has died: every later change is refused, so the owner stops the node. */
   readonly onFailure?: (error: StorageError) => void
+  /** The device is full: why changes are refused; undefined when one was taken again. */
+  readonly onWait?: (reason: string | undefined) => void
   /** Newest entries kept for followers of the log; 0 (default): none. */
   readonly retainEntries?: number
   readonly limits?: Partial<WriterLimits>
@@ -69,22 +72,31 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
   let tables: LmdbTables | undefined
   let closed = false
   const follow = new Set<() => void>()
+  reserveLockFile(directory)
   const writer = await Writer.open(
     { directory, retainEntries, minFreeBytes: options.minFreeBytes ?? defaultMinFreeBytes },
     limits,
-    () => {
-      // Readers keep their snapshot for a turn: without this, a read after an acknowledged write could be older than it.
-      tables?.refresh()
-      for (const wake of follow) wake()
-      tellDeployment()
-    },
-    (error) => {
-      // Its last commit may have become durable without an answer: what readers see now decides, also for the orphan scan.
-      tables?.refresh()
-      for (const wake of follow) wake()
-      if (closed) return
-      logger.error({ err: error }, 'the catalog takes no more changes')
-      options.onFailure?.(error)
+    environment.clock,
+    {
+      onCommit() {
+        // Readers keep their snapshot for a turn: without this, a read after an acknowledged write could be older than it.
+        tables?.refresh()
+        for (const wake of follow) wake()
+        tellDeployment()
+      },
+      onFailure(error) {
+        // Its last commit may have become durable without an answer: what readers see now decides, also for the orphan scan.
+        tables?.refresh()
+        for (const wake of follow) wake()
+        if (closed) return
+        logger.error({ err: error }, 'the catalog takes no more changes')
+        options.onFailure?.(error)
+      },
+      onWait(reason) {
+        if (reason === undefined) logger.info({}, 'the catalog goes on: there is room again')
+        else logger.error({ reason }, 'the catalog has no room: changes are refused')
+        options.onWait?.(reason)
+      },
     },
   )
   tables = new LmdbTables({ directory })

@@ -15,6 +15,7 @@ import { groupCommands } from './group/command-schema.ts'
 import { versionIdBytes } from './hybrid-time.ts'
 import { lockCommands, lockFence } from './lock-schema.ts'
 import { policyLimits } from './policy-rows.ts'
+import { regionConfigCommand } from './region-config.ts'
 import { replicationCommands } from './replication/command-schema.ts'
 
 /** What an entry from outside must look like before it may enter the log: applying trusts it. */
@@ -300,6 +301,7 @@ const command = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('deploy-policies'), deployment }),
   z.strictObject({ type: z.literal('set-cluster-map'), map: clusterMap }),
   z.strictObject({ type: z.literal('set-federation'), record: federationRecord }),
+  regionConfigCommand,
   ...lockCommands,
   ...replicationCommands(layout),
   ...groupCommands,

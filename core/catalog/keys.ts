@@ -43,6 +43,8 @@ export const table = {
   federation: 0x15,
   /** [name] -> who has it, and since when */
   lock: 0x16,
+  /** [version u48] -> what the region's nodes have in common of their configuration */
+  regionConfig: 0x17,
   /** [bucket] -> rule of replication */
   replication: 0x20,
   /** [bucket] -> where its outbox begins and ends */
@@ -63,6 +65,12 @@ export const table = {
   tombstone: 0x28,
   /** [bucket, key] -> the newest `null` version that is gone for good, and with it every older one */
   nullTombstone: 0x29,
+  /** [bucket] -> what an edge keeps for its hub, in numbers */
+  backlog: 0x2a,
+  /** [bucket, priority u8, number u48] -> a change that has no place in the outbox yet */
+  waiting: 0x2b,
+  /** [bucket, key] -> changes of a key that an edge's hub lacks */
+  unshipped: 0x2c,
   /** [name] -> a failover group: its record, this voter's vote */
   group: 0x30,
   /** [bucket, epoch, lsn] -> a change that this region made as the primary and its successor never received */

@@ -14,6 +14,7 @@ import { createLockReads } from './lock-rows.ts'
 import { readMeta } from './meta.ts'
 import { decodeObjectRow } from './object-row.ts'
 import { readDeployment, readPackage, readPackageRows } from './policy-rows.ts'
+import { createRegionConfigReads } from './region-config.ts'
 import { createReplicationReads } from './replication/reads.ts'
 import {
   decodeAccessKeyRow,
@@ -86,6 +87,7 @@ export function createReads(tables: Tables): CatalogReads {
 
     replication: createReplicationReads(reader),
     ...createLockReads(reader),
+    ...createRegionConfigReads(reader),
     failover: createGroupReads(reader),
 
     lastTimeMs: () => readMeta(reader).time.ms,

@@ -13,6 +13,8 @@ const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
   'set-cluster-map',
   // A key that was lost to somebody else is revoked whatever is full.
   'set-federation',
+  // So can a configuration that fills a device. Versions are bounded.
+  'set-region-config',
   // Acknowledged entries of an outbox are what lets bodies go. (The last way out is to take a rule away.)
   'set-replication',
   'acknowledge-outbox',

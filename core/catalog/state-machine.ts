@@ -17,11 +17,14 @@ import { freezeGroup, putGroup, removeGroup, takeGroup, voteGroup } from './grou
 import { listLosses } from './group/losses.ts'
 import { numberKey, table } from './keys.ts'
 import { readMeta, writeMeta } from './meta.ts'
+import { setRegionConfig } from './region-config.ts'
 import { backfill } from './replication/apply-backfill.ts'
+import { cacheVersion, evictVersions } from './replication/apply-cache.ts'
 import { compareContent, sendRange } from './replication/apply-compare.ts'
 import { applyRemote, retryRemote, setCursor } from './replication/apply-remote.ts'
 import { acknowledgeOutbox, setReplication, startFullSync, trimOutbox } from './replication/apply-rule.ts'
 import { checkFence } from './replication/fence.ts'
+import { stageOutbox } from './replication/stage.ts'
 import { encodeFailure, encodeSuccess } from './result.ts'
 import { rowKey, type TableWriter } from './tables.ts'
 
@@ -151,6 +154,8 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return setClusterMap(context, command)
     case 'set-federation':
       return setFederation(context, command)
+    case 'set-region-config':
+      return setRegionConfig(context, command)
     case 'acquire-lock':
       return acquireLock(context, command)
     case 'renew-lock':
@@ -175,6 +180,12 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return compareContent(context, command)
     case 'send-range':
       return sendRange(context, command)
+    case 'stage-outbox':
+      return stageOutbox(context, command)
+    case 'cache-version':
+      return cacheVersion(context, command)
+    case 'evict-versions':
+      return evictVersions(context, command)
     case 'trim-outbox':
       return trimOutbox(context, command)
     case 'put-group':

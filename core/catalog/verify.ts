@@ -14,6 +14,7 @@ import {
 import { decodeOutboxEntry } from './replication/entry-codec.ts'
 import { readPin } from './replication/pins.ts'
 import { splitOutboxRow } from './replication/rows.ts'
+import { mostUrgent } from './replication/waiting.ts'
 import {
   decodePartRow,
   decodeUploadRow,
@@ -211,6 +212,14 @@ class RowCheck {
       if (change.type !== 'put') continue
       for (const { writeId } of change.version.bodies) {
         named.set(hex(writeId), (named.get(hex(writeId)) ?? 0) + 1)
+      }
+    }
+    for (const { key } of this.rows(table.replication)) {
+      for (const { change } of mostUrgent(this.reader, key.readUInt32BE(1), Number.MAX_SAFE_INTEGER)) {
+        if (change.type !== 'put') continue
+        for (const { writeId } of change.version.bodies) {
+          named.set(hex(writeId), (named.get(hex(writeId)) ?? 0) + 1)
+        }
       }
     }
     let pins = 0

@@ -7,7 +7,7 @@ export interface WriterSettings {
   readonly retainEntries: number
   /**
    * With less than this free on the device, changes that add something are refused with INSUFFICIENT_STORAGE; deletes and
-   * maintenance go on. LMDB itself cannot tell a full device from a broken one: a write cut short ends the writer.
+   * maintenance go on.
    */
   readonly minFreeBytes: number
 }
@@ -19,7 +19,8 @@ export type ToWriter =
   | { readonly type: 'close' }
 
 export type FromWriter =
-  | { readonly type: 'ready' }
+  /** `position`: of the newest entry that is durable. */
+  | { readonly type: 'ready'; readonly position: number }
   /** Durable. In the order of the entries; the last one has `position`. */
   | { readonly type: 'applied'; readonly position: number; readonly answers: ArrayBuffer }
   /** Nothing of these `count` entries has happened, and the writer goes on. */
@@ -30,8 +31,11 @@ export type FromWriter =
       readonly reason: string
     }
   | { readonly type: 'trimmed'; readonly number: number }
-  /** The last message: the writer ends. */
-  | { readonly type: 'failed'; readonly code: string; readonly reason: string }
+  /**
+   * The last message: the thread ends. INSUFFICIENT_STORAGE: the device had no room for the transaction, and another thread may go on
+   * behind `position`, the newest that is durable. Undefined where that cannot be told.
+   */
+  | { readonly type: 'failed'; readonly code: string; readonly reason: string; readonly position?: number }
 
 export function joinBytes(parts: readonly Uint8Array[]): ArrayBuffer {
   let length = 4 + 4 * parts.length

@@ -1,7 +1,9 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { StorageError } from '../contract/errors.ts'
+import { isDeviceFull } from './device-room.ts'
 import { decodeEntry } from './entry.ts'
 import { LmdbTables } from './lmdb-tables.ts'
+import { readMeta } from './meta.ts'
 import { isAllowedWhenFull } from './space.ts'
 import { applyEntries, forgetEntries } from './state-machine.ts'
 import { spaceCheck, syncNames } from './writer-directory.ts'
@@ -90,16 +92,29 @@ function nextMessage(): ToWriter | undefined {
   return port === null ? undefined : (receiveMessageOnPort(port)?.message as ToWriter | undefined)
 }
 
+function failureOf(error: unknown): FromWriter {
+  if (!isDeviceFull(error, settings.directory)) {
+    const { code, reason } = StorageError.from(error)
+    return { type: 'failed', code, reason }
+  }
+  tables.refresh()
+  return {
+    type: 'failed',
+    code: 'INSUFFICIENT_STORAGE',
+    reason: `no space is left for it in ${settings.directory}: make room, and it goes on by itself`,
+    position: readMeta(tables.reader).position,
+  }
+}
+
 port.on('message', (message: ToWriter) => {
   let goesOn = false
   try {
     goesOn = serve(message)
   } catch (error) {
-    const { code, reason } = StorageError.from(error)
-    send({ type: 'failed', code, reason })
+    send(failureOf(error))
   }
   if (goesOn) return
   port.close()
   void tables.close()
 })
-send({ type: 'ready' })
+send({ type: 'ready', position: readMeta(tables.reader).position })

@@ -1,15 +1,28 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { StorageError } from '../contract/errors.ts'
 import { formatListen, type ListenAddress } from '../node/config/addresses.ts'
 import { configJsonSchema, configKeys } from '../node/config/describe.ts'
+import { loadConfig } from '../node/config/load.ts'
+import { parseRegionConfig } from '../node/config/region-layer.ts'
 import { connect, type GlobalOptions, readConfig } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
+import { showVersion } from './region-config.ts'
 import type { Terminal } from './terminal.ts'
 
 export async function validateConfig(
   terminal: Terminal,
-  options: GlobalOptions,
+  options: GlobalOptions & { readonly region?: boolean },
   file?: string,
 ): Promise<number> {
-  await readConfig(terminal, file === undefined ? options : { ...options, config: file })
+  if (options.region === true) {
+    if (file === undefined) throw new StorageError('INVALID_ARGUMENT', 'which file is meant?')
+    const text = await readFile(resolve(terminal.workingDirectory, file), 'utf8').catch((error: Error) => {
+      throw new StorageError('INVALID_CONFIG', `cannot read ${file}: ${error.message}`)
+    })
+    parseRegionConfig(text, file)
+    loadConfig({ file: { name: file, text }, environment: {} })
+  } else await readConfig(terminal, file === undefined ? options : { ...options, config: file })
   const name = file ?? options.config ?? 'the configuration (defaults and environment)'
   terminal.out(options.json === true ? `${JSON.stringify({ valid: true })}\n` : `${name} is valid\n`)
   return exitCodes.ok[0]
@@ -37,7 +50,12 @@ export async function showSchema(terminal: Terminal, options: GlobalOptions): Pr
   return exitCodes.ok[0]
 }
 
-export async function showConfig(terminal: Terminal, options: GlobalOptions): Promise<number> {
+export async function showConfig(
+  terminal: Terminal,
+  options: GlobalOptions,
+  version?: string,
+): Promise<number> {
+  if (version !== undefined) return showVersion(terminal, options, version)
   const config = await readConfig(terminal, options)
   if (options.json === true) terminal.out(`${JSON.stringify(config, listenAsText)}\n`)
   else {

@@ -23,7 +23,11 @@ export interface GlobalOptions {
 }
 
 /** The configuration that a command line means. INVALID_CONFIG. */
-export async function readConfig(terminal: Terminal, options: GlobalOptions): Promise<NodeConfig> {
+export async function readConfig(
+  terminal: Terminal,
+  options: GlobalOptions,
+  region?: { readonly version: number; readonly text: string },
+): Promise<NodeConfig> {
   const overrides = {
     ...(options.data === undefined ? {} : { data: options.data }),
     ...(options.node === undefined ? {} : { node: options.node }),
@@ -31,7 +35,7 @@ export async function readConfig(terminal: Terminal, options: GlobalOptions): Pr
   }
   const { environment } = terminal
   const name = options.config ?? environment['PANDO_CONFIG'] ?? ''
-  if (name === '') return loadConfig({ environment, overrides })
+  if (name === '') return loadConfig({ region, environment, overrides })
   const path = resolve(terminal.workingDirectory, name)
   let text: string
   try {
@@ -40,7 +44,7 @@ export async function readConfig(terminal: Terminal, options: GlobalOptions): Pr
     const reason = error instanceof Error ? error.message : String(error)
     throw new StorageError('INVALID_CONFIG', `cannot read the config file: ${reason}`, { cause: error })
   }
-  const config = loadConfig({ file: { name, text }, environment, overrides })
+  const config = loadConfig({ file: { name, text }, region, environment, overrides })
   // The keys travel with the file, wherever it is copied to.
   const { keys, natsCredentials } = config.cluster
   const { certFile, keyFile } = config.tls

@@ -2,11 +2,13 @@ import { Command, CommanderError } from 'commander'
 import { StorageError } from '../contract/errors.ts'
 import { addClusterCommands } from './cluster-commands.ts'
 import { advice, type GlobalOptions } from './connect.ts'
+import { addEdgeCommands } from './edge-commands.ts'
 import { exitCodes, exitFor } from './exit-codes.ts'
 import { addFailoverCommands } from './failover-commands.ts'
 import { addFederationCommands } from './federation-commands.ts'
 import { addPolicyCommands } from './policy-commands.ts'
 import { addPolicyNodeCommands } from './policy-node-commands.ts'
+import { addRegionConfigCommands } from './region-config-commands.ts'
 import { addReplicationCommands } from './replication-commands.ts'
 import type { Terminal } from './terminal.ts'
 import type { UpOptions } from './up.ts'
@@ -59,7 +61,10 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
   program
     .command('up')
     .description('run a node in the foreground until SIGTERM or SIGINT')
-    .option('--role <role>', 'region (default), or witness: votes in failover groups and holds no bucket')
+    .option(
+      '--role <role>',
+      'region (default), edge: dials out only and works while it is cut off, or witness: votes in failover groups and holds no bucket',
+    )
     .action(action<UpOptions>(async () => (await import('./up.ts')).up))
   program
     .command('status')
@@ -142,6 +147,7 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
   addClusterCommands(program, action)
   addFederationCommands(program, action)
   addReplicationCommands(program, action)
+  addEdgeCommands(program, action)
   addFailoverCommands(program, action)
   program
     .command('demo')
@@ -150,19 +156,32 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     .description('two regions and a witness: lose the primary under load, fail over, fail back, count')
     .action(action(async () => (await import('./demo.ts')).demoFederation))
 
+  program
+    .command('audit')
+    .description('the audit log')
+    .command('verify <files...>')
+    .description('read its files, oldest first: is every record there, and as it was written?')
+    .action(action<GlobalOptions>(async () => (await import('./audit.ts')).verifyAuditFiles))
+
   const config = program.command('config').description('the configuration file')
   config
     .command('validate [file]')
     .description('check a file without starting anything')
-    .action(action(async () => (await import('./config.ts')).validateConfig))
+    .option('--region', 'as one for the whole region: without keys that each node has its own of')
+    .action(
+      action<GlobalOptions & { region?: boolean }>(async () => (await import('./config.ts')).validateConfig),
+    )
   config
     .command('schema')
     .description('every key with its type, default and meaning; --json prints a JSON Schema')
     .action(action(async () => (await import('./config.ts')).showSchema))
   config
-    .command('show')
-    .description('the configuration in force: file, environment and command line together')
+    .command('show [version]')
+    .description(
+      'the configuration of this node: file, environment and command line together; or a version of that of the region',
+    )
     .action(action(async () => (await import('./config.ts')).showConfig))
+  addRegionConfigCommands(config, action)
 
   config
     .command('reload')

@@ -1,4 +1,5 @@
 import { StorageError } from '../contract/errors.ts'
+import type { StatusReply } from '../control/messages.ts'
 import { isUnreachable } from '../control/unreachable.ts'
 import { formatDuration, formatSize } from '../node/config/quantities.ts'
 import { connect, type GlobalOptions } from './connect.ts'
@@ -37,9 +38,20 @@ export async function showStatus(terminal: Terminal, options: GlobalOptions): Pr
         'Cache',
         reads === 0 ? 'no reads yet' : `${Math.round((100 * store.cacheHits) / reads)} % of ${reads} reads`,
       ],
+      ...status.objectives.map((each) => ['Objective', describeObjective(each)] as const),
     ]),
   )
   return code
+}
+
+/** `interactive: 99.9 % without error: 87 % of the budget left, burns 2.1 times as fast as it lasts (1 h)`. */
+export function describeObjective(objective: StatusReply['objectives'][number]): string {
+  const { kind, target, requests, budgetLeft, burnRate_1h: rate } = objective
+  const what = `${objective.class}: ${+(target * 100).toFixed(4)} % ${kind === 'latency' ? 'in time' : 'without error'}`
+  if (requests === 0) return `${what}: no requests yet`
+  const left =
+    budgetLeft < 0 ? 'the budget is overspent' : `${Math.floor(budgetLeft * 100)} % of the budget left`
+  return `${what}: ${left}${rate === 0 ? '' : `, burns ${rate.toFixed(1)} times as fast as it lasts (1 h)`}`
 }
 
 /** Asks the node to stop and waits until it no longer answers. */

@@ -1,5 +1,9 @@
+import { resolve } from 'node:path'
 import { regionKeyFrom, rootKeysFrom } from '../node/config/load.ts'
+import type { NodeConfig } from '../node/config/schema.ts'
 import { realEnvironment } from '../node/environment.ts'
+import type { ReadConfig } from '../node/region-config/config-in-force.ts'
+import { readTakenVersion, type TakenVersion } from '../node/region-config/taken-version.ts'
 import type { RunningWitness } from '../node/witness/start-witness.ts'
 import { openLog } from '../telemetry/log.ts'
 import { type GlobalOptions, readConfig } from './connect.ts'
@@ -11,7 +15,7 @@ export type UpOptions = GlobalOptions
 
 /** Runs a node until a signal, an admin call or a fatal error ends it. */
 export async function up(terminal: Terminal, options: GlobalOptions): Promise<number> {
-  const config = await readConfig(terminal, options)
+  const { config, regionConfig } = await readStartConfig(terminal, options)
   const rootKeys = rootKeysFrom(terminal.environment)
   const regionKey = regionKeyFrom(terminal.environment)
   const log = openLog({ ...config.log, isTerminal: terminal.isInteractive })
@@ -43,10 +47,11 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
   const { signal } = stopping
   let node: RunningWitness
   try {
-    const readAgain = (): ReturnType<typeof readConfig> => readConfig(terminal, options)
+    const readAgain: ReadConfig = (layer) => readConfig(terminal, options, layer)
     node = await startNode({
       ...{ config, rootKeys, regionKey, signal, environment, log: logger, version },
       readConfig: readAgain,
+      regionConfig,
     })
   } catch (error) {
     if (!signal.aborted) throw error
@@ -81,6 +86,24 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
   // Nothing should keep the process alive now; if something does, it is not waited for.
   setTimeout(() => process.exit(code), 1000).unref()
   return code
+}
+
+/**
+ * The node's own file with the version of the region's configuration that it took last. One that does not fit the file any more is left
+ * out: the node says so once it runs.
+ */
+async function readStartConfig(
+  terminal: Terminal,
+  options: GlobalOptions,
+): Promise<{ readonly config: NodeConfig; readonly regionConfig: TakenVersion | undefined }> {
+  const own = await readConfig(terminal, options)
+  const taken = await readTakenVersion(resolve(terminal.workingDirectory, own.data))
+  if (taken === undefined) return { config: own, regionConfig: undefined }
+  try {
+    return { config: await readConfig(terminal, options, taken), regionConfig: taken }
+  } catch {
+    return { config: own, regionConfig: undefined }
+  }
 }
 
 function listenForSignals(onSecond: (signal: NodeJS.Signals) => void): Promise<NodeJS.Signals> {
@@ -138,7 +161,7 @@ function announce(terminal: Terminal, node: RunningWitness, region: string, json
       facts([
         ['  S3', ready.s3],
         ['  Admin', `${ready.admin}   on this machine: pando status --data ${ready.data}`],
-        ['  Metrics', `${ready.console}/metrics   health: ${ready.console}/healthz`],
+        ['  Console', `${ready.console}   (/metrics and /healthz too)`],
         ['  Data', ready.data],
         ['  Access key', rootKeys.accessKeyId],
         ['  Secret key', secret],

@@ -21,15 +21,17 @@ import type {
   VersioningState,
 } from './object-model.ts'
 import type { PolicyDeployment, PolicyPackage } from './policy-deployment.ts'
+import type { RegionConfigCommand, RegionConfigReads, RegionConfigResults } from './region-config.ts'
 import type { ReplicationCommand, ReplicationReads, ReplicationResults } from './replication.ts'
+import type { SubmitWatch } from './trace.ts'
 
 /**
  * The catalog as the gateway sees it: commands in, records out. A command becomes one entry of the ordered log; its
  * preconditions are evaluated when the entry is applied, so that conditional writes are linearizable. `submit` resolves
  * once the entry is durable and applied, and rejects with the StorageError that the state machine answered.
  */
-export interface Catalog extends LockReads {
-  submit<C extends Command>(command: C): Promise<CommandResult<C>>
+export interface Catalog extends LockReads, RegionConfigReads {
+  submit<C extends Command>(command: C, watch?: SubmitWatch): Promise<CommandResult<C>>
 
   /**
    * Linearizable read point: after it resolves, reads below see every write acknowledged before the call. With `rules` those of buckets,
@@ -283,6 +285,7 @@ export type Command =
   | { readonly type: 'set-cluster-map'; readonly map: ClusterMap }
   /** With whom the region is joined from this entry on. CONFLICT unless its epoch follows the one in force. */
   | { readonly type: 'set-federation'; readonly record: FederationRecord }
+  | RegionConfigCommand
   | LockCommand
   | ReplicationCommand
   | GroupCommand
@@ -314,7 +317,7 @@ export type ClientWrite = Extract<
   }
 >
 
-interface ResultByType extends ReplicationResults, GroupResults, LockResults {
+interface ResultByType extends ReplicationResults, GroupResults, LockResults, RegionConfigResults {
   'create-bucket': BucketRecord
   'delete-bucket': { readonly deleted: boolean }
   'set-versioning': Record<string, never>

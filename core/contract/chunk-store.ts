@@ -1,6 +1,7 @@
 import type { FragmentCode, Stripe } from './erasure.ts'
 import type { ChunkId } from './ids.ts'
 import type { PlanSink } from './qos.ts'
+import type { Span } from './trace.ts'
 
 /**
  * The chunk store of one node: immutable runs of bytes under 16-byte ids. Native (C++) and reference (TypeScript)
@@ -11,6 +12,8 @@ import type { PlanSink } from './qos.ts'
  *
  * `stripe` is for the store of a region of several nodes, which keeps such a chunk as fragments; the store of one node takes no
  * notice of it. A chunk is read and deleted with the stripe that it was written with.
+ *
+ * `span` is of the caller's trace, where there is one: the store of a region makes spans of what it asks of each node.
  */
 export interface ChunkStore {
   readonly kind: 'native' | 'reference'
@@ -33,7 +36,14 @@ export interface ChunkStore {
    *
    * With a stripe the buffer has stripeBufferBytes: what lies behind the data is where its parity is computed.
    */
-  put(id: ChunkId, buffer: ChunkBuffer, byteLength: number, qosClass?: number, stripe?: Stripe): Promise<void>
+  put(
+    id: ChunkId,
+    buffer: ChunkBuffer,
+    byteLength: number,
+    qosClass?: number,
+    stripe?: Stripe,
+    span?: Span,
+  ): Promise<void>
 
   /**
    * Reads `length` bytes from `offset`, verified by checksum, into a buffer from the pool that the caller releases; the
@@ -47,6 +57,7 @@ export interface ChunkStore {
     signal?: AbortSignal,
     qosClass?: number,
     stripe?: Stripe,
+    span?: Span,
   ): Promise<ChunkBuffer>
 
   /** With a stripe: whether enough of its fragments are there. */

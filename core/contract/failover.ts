@@ -121,6 +121,8 @@ export const failoverLimits = {
   /** Of `missing`; with more of them everything behind the first counts. */
   missing: 1000,
   name: 64,
+  /** Gateways of a region that others are told of. */
+  endpoints: 16,
 } as const
 
 export const failoverDefaults = { leaseMs: 8_000, flapMs: 600_000 } as const

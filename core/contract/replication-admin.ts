@@ -1,4 +1,4 @@
-import type { ReplicationRule } from './replication.ts'
+import type { EdgeBacklog, EdgeRule, ReplicationRule } from './replication.ts'
 
 /** How replication is shown and steered: one list for the command, the admin service and metrics. */
 export interface OutgoingStatus {
@@ -42,6 +42,8 @@ export interface BucketReplicationStatus {
   readonly head: number
   readonly entriesKept: number
   readonly bytesKept: number
+  /** This region is an edge of the bucket. */
+  readonly backlog?: EdgeBacklog
   readonly isBackfilling: boolean
   readonly outgoing: readonly OutgoingStatus[]
   readonly incoming: readonly IncomingStatus[]
@@ -64,6 +66,8 @@ export interface ReplicateRequest {
   readonly rpoMs: number
   /** Absent: as it is, or an alert. */
   readonly onBreach?: 'alert' | 'throttle'
+  /** The other regions are edges, with all that is not said as it is, or the default. */
+  readonly edge?: Partial<Omit<EdgeRule, 'regions'>>
 }
 
 export interface ReplicationAdministration {

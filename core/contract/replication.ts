@@ -27,7 +27,42 @@ export interface ReplicationRule {
   readonly retentionBytes: number
   /** The bucket's failover group: its primary is that of the group, and its epochs are counted with it. */
   readonly group?: string
+  /** Some members are edges; mode `multi`, and the primary, their hub, is the only member that is none. */
+  readonly edge?: EdgeRule
 }
+
+/**
+ * An edge is a region at the rim that may be cut off at any time: it writes, and hands what it wrote over to the hub in an order of
+ * priority. It takes nothing over from the hub but what its clients read.
+ */
+export interface EdgeRule {
+  /** Members that are edges, ascending, each once; all but the primary. */
+  readonly regions: readonly number[]
+  /** Bytes that an edge keeps for the hub at most, of changes and the bodies that they name. Then writes are refused, nothing is dropped. */
+  readonly quotaBytes: number
+  /** Age of the oldest change that the hub lacks, beyond which writes are refused. */
+  readonly quotaAgeMs: number
+  /** What goes first to the hub: a change has the place of the first of these that fits, and comes after all of them when none does. */
+  readonly priorities: readonly EdgePriority[]
+  /** Bytes of objects that an edge keeps although the hub has them. */
+  readonly cacheBytes: number
+  /** Keys that begin with one of these are kept whatever `cacheBytes` says. */
+  readonly pinned: readonly string[]
+}
+
+/** All that is said must fit. What names a tag or a class fits changes that bring a version, as they bring it. */
+export interface EdgePriority {
+  readonly prefix?: string
+  /** `name=value`. */
+  readonly tag?: string
+  readonly storageClass?: string
+}
+
+export const defaultEdge = {
+  quotaBytes: 50 * 1024 ** 3,
+  quotaAgeMs: 30 * 24 * 3_600_000,
+  cacheBytes: 10 * 1024 ** 3,
+} as const
 
 export const defaultRpoMs = 60_000
 export const defaultRetentionMs = 7 * 24 * 3_600_000
@@ -152,6 +187,19 @@ export interface ComparedPoint {
   readonly root: Uint8Array
 }
 
+/** What an edge keeps for its hub. */
+export interface EdgeBacklog {
+  /** Changes without a place in the outbox yet: they get one in the order of priority when the hub asks. */
+  readonly waiting: number
+  /** By priority, as many as the rule names and one more. */
+  readonly waitingByPriority: readonly number[]
+  /** Of all that the hub lacks or has not said to have: changes, and the bodies that they name. */
+  readonly entries: number
+  readonly bytes: number
+  /** When the oldest of them was made; undefined: there is none. */
+  readonly oldestMs?: number
+}
+
 /** A range of keys behind `after` up to and with `through`; absent: to the end. */
 export interface KeyRange {
   readonly after: string
@@ -243,6 +291,13 @@ export const replicationLimits = {
   reasonChars: 500,
   /** Dead letters that a member tells the source of; there may be more. */
   deadTold: 256,
+  edgePriorities: 15,
+  edgePinned: 64,
+  /** Changes of an edge that have a place in the outbox and are not acknowledged: what is more urgent can be that far behind. */
+  stagedEntries: 512,
+  /** Of one `evict-versions`. */
+  evictedVersions: 256,
+  stagedBodyBytes: 64 * 1024 * 1024,
 } as const
 
 export type ReplicationStatus = 'pending' | 'completed' | 'failed' | 'replica'
@@ -269,6 +324,16 @@ export interface ReplicationReads {
    * replicated, or there is no such version. `failed`: some member has given it up; an operator may have it tried again there.
    */
   status(bucketId: number, key: string, version?: VersionId | 'null'): ReplicationStatus | undefined
+  /** Undefined: this region is no edge of the bucket. */
+  backlog(bucketId: number): EdgeBacklog | undefined
+  /** Whether this region, an edge, has changed the key and the hub has not got it. */
+  isUnshipped(bucketId: number, key: string): boolean
+  /** Such keys, ascending, that begin with `prefix` and come behind `after`. */
+  unshippedKeys(bucketId: number, prefix: string, after: string, limit: number): readonly string[]
+  /** One version, the newest when none is named, in the form of an entry: for an edge that reads it. Undefined: there is none. */
+  versionEntry(bucketId: number, key: string, version?: VersionId | 'null'): Uint8Array | undefined
+  /** What such an entry tells, without a body. PROTOCOL_ERROR. */
+  recordOf(entry: Uint8Array): ObjectRecord
   /** Whether a version with this very id is here. */
   hasVersion(bucketId: number, key: string, versionId: VersionId): boolean
 }
@@ -279,7 +344,13 @@ export type ReplicationCommand =
    * again is a success); INVALID_ARGUMENT when this region is not a member; BUCKET_NOT_EMPTY when a bucket with content of its own
    * would become a copy. Taking away answers `done: false` when there is more to remove than one entry takes.
    */
-  | { readonly type: 'set-replication'; readonly bucketId: number; readonly rule: ReplicationRule | null }
+  | {
+      readonly type: 'set-replication'
+      readonly bucketId: number
+      readonly rule: ReplicationRule | null
+      /** Of the hub's bucket, told to an edge. */
+      readonly versioning?: VersioningState
+    }
   /**
    * What was pulled from a source, in the order of its outbox, behind the cursor. Idempotent: a batch that the cursor has passed
    * is a success. CONFLICT when it does not begin at the cursor; STALE_EPOCH when the source may not write any more; CLOCK_SKEW
@@ -333,6 +404,29 @@ export type ReplicationCommand =
       readonly after: string
       readonly through?: string
     }
+  /**
+   * At an edge: gives the most urgent changes that wait their places behind the head of the outbox, as many as `replicationLimits`
+   * says; one at least when the hub has come to `askedFrom`, the head.
+   */
+  | { readonly type: 'stage-outbox'; readonly bucketId: number; readonly askedFrom: number }
+  /**
+   * At an edge: what the hub has under a key, or as the version of it that is named; absent: nothing. Kept as the edge's own, unless the
+   * edge has changed the key meanwhile (`kept: false`).
+   */
+  | {
+      readonly type: 'cache-version'
+      readonly bucketId: number
+      readonly key: string
+      readonly version?: VersionId | 'null'
+      readonly entry?: Uint8Array
+      readonly layout?: Layout
+    }
+  /** At an edge: gives up versions that the hub has. Those of keys that the hub has not got all changes of stay. */
+  | {
+      readonly type: 'evict-versions'
+      readonly bucketId: number
+      readonly versions: readonly (readonly [key: string, versionId: VersionId])[]
+    }
   /** Removes what every member has, and what the retention says; bounded, `done: false` when there is more. */
   | { readonly type: 'trim-outbox'; readonly bucketId: number }
 
@@ -346,5 +440,8 @@ export interface ReplicationResults {
   backfill: { readonly done: boolean }
   'compare-content': { readonly done: boolean }
   'send-range': Record<string, never>
+  'stage-outbox': { readonly staged: number }
+  'cache-version': { readonly kept: boolean }
+  'evict-versions': { readonly evicted: number }
   'trim-outbox': { readonly done: boolean; readonly dropped: readonly number[] }
 }

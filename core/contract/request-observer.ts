@@ -28,6 +28,8 @@ export interface RequestEvent {
   readonly key?: string
   readonly accessKeyId?: string
   readonly remoteAddress: string
+  /** Position of its class in the plan; absent: it was refused before it had one, or classes are off. */
+  readonly qosClass?: number
 }
 
 /** An observer that ignores everything: for tests and for a gateway used without a node. */

@@ -1,5 +1,5 @@
 import type { ChunkBuffer, ChunkInfo, ChunkStore, ChunkStoreGauges } from './chunk-store.ts'
-import type { StorageError } from './errors.ts'
+import type { ErrorCode, StorageError } from './errors.ts'
 import type { ChunkId } from './ids.ts'
 import type { TransportName } from './policy.ts'
 
@@ -114,8 +114,27 @@ export interface TransportListener {
    * they are `noticeBytes`.
    */
   post(notice: Uint8Array): void
+  /**
+   * Traced requests that were answered here since the last call; `lost`: so many more that were not asked for in time. Absent: this
+   * transport does not tell.
+   */
+  served?(): { readonly requests: readonly ServedRequest[]; readonly lost: number }
   /** Takes no more sessions, lets requests under way finish for at most `graceMs` (default 5000), then closes them. */
   close(graceMs?: number): Promise<void>
+}
+
+/** A request with a trace id, as its server saw it. */
+export interface ServedRequest {
+  readonly traceId: Uint8Array
+  readonly requestId: number
+  readonly chunk: ChunkId
+  readonly op: 'put' | 'get' | 'has' | 'delete' | 'other'
+  /** Undefined: OK. */
+  readonly error: ErrorCode | undefined
+  /** Of the machine's monotonic clock (`process.hrtime`), when its head had come. */
+  readonly startUs: number
+  readonly durationUs: number
+  readonly byteLength: number
 }
 
 export interface RefusedPeers {
@@ -143,8 +162,13 @@ export interface RequestOptions {
   readonly deadlineMs?: number
   /** Index into the region's QoS classes; 0 unless told. */
   readonly classIndex?: number
-  /** 16 bytes. */
+  /** 16 bytes: the request is a part of this trace, and its server tells so (`TransportListener.served`). */
   readonly traceId?: Uint8Array
+  /**
+   * With a traceId, of put, get, has and delete: told the request's id on its session once there was an answer, so that both sides
+   * call its span the same.
+   */
+  readonly onRequestId?: (requestId: number) => void
   /**
    * Of put and delete: the epoch of the cluster map by which this peer was chosen. When the chunk's placement group has moved since,
    * as far as the peer knows, nothing is done: STALE_MAP. 0 (unless told): by none. At most 2^32 - 1.

@@ -38,6 +38,11 @@ export interface TunnelWriter {
    * belong to the tunnel from the call on and must not be changed.
    */
   write(bytes: Uint8Array): Promise<void>
+  /**
+   * As `write`, but the bytes are only lent: `release` is called, once, when the tunnel looks at them no more, whether they have left or
+   * not. It may be called late, long after the stream is given up. Optional: a back end without it is given a copy.
+   */
+  lend?(bytes: Uint8Array, release: () => void): Promise<void>
   /** Ends this direction after all that was written; resolves when that has left for the other side. */
   close(): Promise<void>
   /** Gives this direction up: reads of the other side reject with CANCELLED. Harmless when repeated, and after `close`. */
@@ -99,6 +104,8 @@ export interface TunnelStats {
   readonly bytesSent: number
   readonly bytesReceived: number
   readonly openStreams: number
+  /** Share of the packets sent that were lost; absent where the back end does not know. */
+  readonly loss?: number
 }
 
 export type TunnelBackendName = 'tls' | 'quic' | 'webtransport' | 'memory'

@@ -2,8 +2,10 @@ import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/
 import type { Environment } from '../contract/clock.ts'
 import { isErrorCode, StorageError } from '../contract/errors.ts'
 import type { NodeLinksReport } from '../contract/link.ts'
+import type { RegionConfigAdministration } from '../contract/region-config.ts'
 import { type AdminKeys, makeNonce, sealForCall, signCall, unsealForCall } from './authentication.ts'
 import { type ClusterClient, createClusterClient } from './cluster-service.ts'
+import { createConfigClient } from './config-service.ts'
 import { createFailoverClient, type FailoverClient } from './failover-service.ts'
 import { createFederationClient, type FederationClient } from './federation-service.ts'
 import type {
@@ -22,6 +24,7 @@ import {
   type AdminMethod,
   adminMethods,
   clusterServiceName,
+  configServiceName,
   failoverServiceName,
   federationServiceName,
   policyServiceName,
@@ -75,6 +78,7 @@ export interface AdminClient extends Disposable {
   readonly federation: FederationClient
   readonly replication: ReplicationClient
   readonly failover: FailoverClient
+  readonly config: RegionConfigAdministration
   close(): void
 }
 
@@ -90,6 +94,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     ...adminMethods(federationServiceName),
     ...adminMethods(replicationServiceName),
     ...adminMethods(failoverServiceName),
+    ...adminMethods(configServiceName),
   }
   const client = new Client(
     target.kind === 'socket' ? `unix:${target.path}` : target.address,
@@ -202,6 +207,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     ),
     replication: createReplicationClient(call),
     // An election waits for the lease of the old primary to end.
+    config: createConfigClient(call),
     failover: createFailoverClient((name, message) =>
       call(name, message, undefined, Math.max(timeoutMs, federationTimeoutMs)),
     ),

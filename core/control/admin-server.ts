@@ -10,25 +10,16 @@ import {
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js'
-import { z } from 'zod'
 import type { Clock } from '../contract/clock.ts'
 import { errorCodes, StorageError } from '../contract/errors.ts'
-import type { FailoverAdministration } from '../contract/failover-admin.ts'
-import type { FederationAdministration } from '../contract/federation.ts'
 import type { Logger } from '../contract/logger.ts'
-import type { ReplicationAdministration } from '../contract/replication-admin.ts'
 import type { ServerIdentity, ServerIdentitySource } from '../contract/server-identity.ts'
-import type { AdminBackend } from './admin-backend.ts'
-import { type AdminKeys, createCallVerifier, sealForCall, unsealForCall } from './authentication.ts'
-import { type Call, parse, type Streaming, type Unary } from './call.ts'
-import { type ClusterBackend, clusterMethods } from './cluster-service.ts'
-import { failoverMethods } from './failover-service.ts'
-import { federationMethods } from './federation-service.ts'
-import type { PolicyBackend } from './policy-backend.ts'
-import { policyMethods } from './policy-service.ts'
-import { replicationMethods } from './replication-service.ts'
+import { type AdminParts, adminMethodTable } from './admin-methods.ts'
+import { createCallVerifier } from './authentication.ts'
+import type { Call, Streaming, Unary } from './call.ts'
 import {
   clusterServiceName,
+  configServiceName,
   failoverServiceName,
   federationServiceName,
   policyServiceName,
@@ -45,19 +36,24 @@ export interface AdminServer {
   close(graceMs: number): Promise<void>
 }
 
-export interface AdminServerOptions {
-  readonly backend: AdminBackend
-  readonly policies: PolicyBackend
-  readonly cluster: ClusterBackend
-  readonly federation: FederationAdministration
-  readonly replication: ReplicationAdministration
-  readonly failover: FailoverAdministration
-  readonly keys: AdminKeys
+/** An admin call as it ended, for the audit log. */
+export interface AuditedCall {
+  readonly method: string
+  /** Access key id of who signed it; `local`: it came through the socket; `anonymous`: nobody proved who he is. */
+  readonly actor: string
+  readonly from: string
+  readonly resource: Readonly<Record<string, string>>
+  readonly error: StorageError | undefined
+}
+
+export interface AdminServerOptions extends AdminParts {
   readonly listen: { readonly host: string; readonly port: number }
   /** Absent: TCP callers sign their calls, and what they ask can be read on the way. */
   readonly tls?: ServerIdentitySource | undefined
   /** Path of the unix socket; already short enough for the kernel. */
   readonly socketPath: string
+  /** Told of calls that change something, and of those that are refused. */
+  readonly audit?: ((call: AuditedCall) => void) | undefined
   readonly clock: Clock
   readonly log: Logger
 }
@@ -70,61 +66,17 @@ const maxPlainMessageBytes = 256 * 1024
 /** Refused calls are logged at most so often, with their number. */
 const refusalLogMs = 1_000
 
-/** Account ids and names of keys: what may stand in a log line and a table. */
-const label = z
-  .string()
-  .max(64)
-  .regex(/^[A-Za-z0-9_.@ -]*$/, 'up to 64 of A-Z, a-z, 0-9, _, ., @, - and space')
-const bucketName = z.string().min(1).max(255)
-const accessKeyId = z.string().regex(/^[A-Za-z0-9_.-]{3,128}$/, '3 to 128 of A-Z, a-z, 0-9, _, . and -')
-const secretKey = z
-  .string()
-  .regex(/^[\x21-\x7e]{8,128}$/, '8 to 128 printable ASCII characters without spaces')
-
 /**
  * The admin service on TCP (signed calls only) and on the unix socket (whoever the file mode lets in). Errors of the
  * listeners reject as they come from the system.
  */
 export async function startAdminServer(options: AdminServerOptions): Promise<AdminServer> {
-  const { backend, keys, clock, log } = options
+  const { keys, clock, log } = options
   const verifier = createCallVerifier(keys, clock)
   let refusals = 0
   let refusalToldMs = Number.NEGATIVE_INFINITY
 
-  const unary: Readonly<Record<string, Unary>> = {
-    GetStatus: () => backend.status(),
-    GetStats: () => backend.stats(),
-    GetLinks: () => backend.links(),
-    ListBuckets: ({ message }) =>
-      backend.listBuckets(parse(z.object({ after: z.string().max(255) }), message).after),
-    CreateBucket: ({ message }) => {
-      const { name, owner } = parse(z.object({ name: bucketName, owner: label }), message)
-      return backend.createBucket(name, owner === '' ? 'root' : owner)
-    },
-    DeleteBucket: async ({ message }) => {
-      await backend.deleteBucket(parse(z.object({ name: bucketName }), message).name)
-      return {}
-    },
-    CreateKey: (call) => createKey(call),
-    ListKeys: () => ({ keys: backend.listKeys() }),
-    SetKeyEnabled: ({ message }) => {
-      const request = parse(z.object({ accessKeyId, enabled: z.boolean() }), message)
-      return backend.setKeyEnabled(request.accessKeyId, request.enabled)
-    },
-    ReloadConfig: () => backend.reloadConfig(),
-    Stop: () => {
-      backend.stop()
-      return {}
-    },
-  }
-  const streaming: Readonly<Record<string, Streaming>> = {
-    StatBucket: ({ message, signal }) =>
-      backend.statBucket(parse(z.object({ name: bucketName }), message).name, signal),
-    Scan: ({ message, signal }) =>
-      backend.scan(parse(z.object({ repair: z.boolean() }), message).repair, signal),
-    Scrub: ({ signal }) => backend.scrub(signal),
-    Collect: ({ signal }) => backend.collect(signal),
-  }
+  const methods = adminMethodTable(options)
 
   const tcp = makeServer(true)
   const local = makeServer(false)
@@ -164,18 +116,10 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
       'grpc.max_metadata_size': 8 * 1024,
     })
     const handlers: Record<string, unknown> = {}
-    const policies = policyMethods(options.policies)
-    for (const [name, handle] of Object.entries({
-      ...unary,
-      ...policies.unary,
-      ...clusterMethods(options.cluster),
-      ...federationMethods(options.federation),
-      ...replicationMethods(options.replication),
-      ...failoverMethods(options.failover),
-    })) {
+    for (const [name, handle] of Object.entries(methods.unary)) {
       handlers[name] = unaryHandler(name, handle, signed)
     }
-    for (const [name, handle] of Object.entries({ ...streaming, ...policies.streaming })) {
+    for (const [name, handle] of Object.entries(methods.streaming)) {
       handlers[name] = streamHandler(name, handle, signed)
     }
     const implementation = handlers as Parameters<Server['addService']>[1]
@@ -185,6 +129,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     server.addService(serverDefinition(federationServiceName), implementation)
     server.addService(serverDefinition(replicationServiceName), implementation)
     server.addService(serverDefinition(failoverServiceName), implementation)
+    server.addService(serverDefinition(configServiceName), implementation)
     return server
   }
 
@@ -207,8 +152,14 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     return (call: ServerUnaryCall<ReceivedRequest, unknown>, done: sendUnaryData<unknown>): void => {
       const run = async (): Promise<unknown> => handle(admit(call, signed))
       run().then(
-        (reply) => done(null, reply),
-        (error: unknown) => done(refusal(name, error)),
+        (reply) => {
+          tell(name, call, signed)
+          done(null, reply)
+        },
+        (error: unknown) => {
+          tell(name, call, signed, error)
+          done(refusal(name, error))
+        },
       )
     }
   }
@@ -222,9 +173,29 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
           if (!stream.write(update)) await drained(stream, call.signal)
         }
         stream.end()
+        tell(name, stream, signed)
       }
-      run().catch((error: unknown) => stream.emit('error', refusal(name, error)))
+      run().catch((error: unknown) => {
+        tell(name, stream, signed, error)
+        stream.emit('error', refusal(name, error))
+      })
     }
+  }
+
+  /** To the audit log: not of looks, and of strangers only as often as the log hears of them. */
+  function tell(
+    method: string,
+    call: { readonly request: ReceivedRequest; getPeer(): string },
+    signed: boolean,
+    reason?: unknown,
+  ): void {
+    if (options.audit === undefined) return
+    const error = reason === undefined ? undefined : StorageError.from(reason)
+    const isStranger = error?.code === 'UNAUTHENTICATED'
+    if (isStranger ? clock.monotonic() - refusalToldMs < refusalLogMs : isLook(method)) return
+    const actor = isStranger ? 'anonymous' : signed ? keys.accessKeyId : 'local'
+    const from = signed ? call.getPeer() : ''
+    options.audit({ method, actor, from, error, resource: isStranger ? {} : namesIn(call.request.message) })
   }
 
   function refusal(method: string, reason: unknown): ServiceError {
@@ -246,39 +217,38 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     log.warn({ method, reason, refusals }, 'admin calls refused')
     refusals = 0
   }
+}
 
-  async function createKey({ message, nonce }: Call): Promise<unknown> {
-    const request = parse(
-      z.object({
-        name: label,
-        account: label,
-        accessKeyId: z.union([z.literal(''), accessKeyId]),
-        secretKey: z.string(),
-        sealedSecretKey: z.instanceof(Uint8Array),
-      }),
-      message,
-    )
-    let given = request.secretKey
-    if (nonce !== undefined && given !== '') {
-      throw new StorageError('INVALID_ARGUMENT', 'secret_key: over TCP a secret is sent sealed or not at all')
-    }
-    if (nonce !== undefined && request.sealedSecretKey.length > 0) {
-      given = unsealForCall(keys, nonce, 'request', request.sealedSecretKey)
-    }
-    if ((request.accessKeyId === '') !== (given === '')) {
-      throw new StorageError('INVALID_ARGUMENT', 'access_key_id and the secret go together: both or neither')
-    }
-    const made = await backend.createKey({
-      name: request.name,
-      account: request.account === '' ? 'root' : request.account,
-      imported:
-        request.accessKeyId === ''
-          ? undefined
-          : { accessKeyId: request.accessKeyId, secretKey: parse(secretKey, given, 'secret_key') },
-    })
-    if (nonce === undefined) return { key: made.key, secretKey: made.secretKey }
-    return { key: made.key, sealedSecretKey: sealForCall(keys, nonce, 'reply', made.secretKey) }
-  }
+/** Calls that change nothing. */
+const isLook = (method: string): boolean => /^(Get|List|Watch|Explain|Stat|Plan|Compare)/.test(method)
+
+/** What a call is about, by the names of fields that hold nothing but names. */
+const nameFields = [
+  'name',
+  'bucket',
+  'account',
+  'accessKeyId',
+  'node',
+  'group',
+  'region',
+  'regionId',
+  'policy',
+  'hook',
+  'digest',
+  'enabled',
+  'repair',
+] as const
+
+function namesIn(message: unknown): Readonly<Record<string, string>> {
+  if (typeof message !== 'object' || message === null) return {}
+  const fields = message as Readonly<Record<string, unknown>>
+  return Object.fromEntries(
+    nameFields.flatMap((field) => {
+      const value = fields[field]
+      const isName = typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
+      return isName && value !== '' ? [[field, String(value).slice(0, 256)]] : []
+    }),
+  )
 }
 
 function textOf(metadata: Metadata, name: string): string | undefined {

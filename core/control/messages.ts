@@ -25,6 +25,16 @@ export interface StatusReply {
   readonly requestsInFlight: number
   readonly store: ChunkStoreGauges
   readonly catalog: CatalogStats
+  readonly objectives: readonly ObjectiveMessage[]
+}
+
+export interface ObjectiveMessage {
+  readonly class: string
+  readonly kind: string
+  readonly target: number
+  readonly requests: number
+  readonly budgetLeft: number
+  readonly burnRate_1h: number
 }
 
 export interface StatsReply {

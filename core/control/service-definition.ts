@@ -17,6 +17,7 @@ export const clusterServiceName = 'pando.admin.v1.Cluster'
 export const federationServiceName = 'pando.admin.v1.Federation'
 export const replicationServiceName = 'pando.admin.v1.Replication'
 export const failoverServiceName = 'pando.admin.v1.Failover'
+export const configServiceName = 'pando.admin.v1.RegionConfig'
 
 const protoFiles = [
   'admin.proto',
@@ -25,6 +26,7 @@ const protoFiles = [
   'federation.proto',
   'replication.proto',
   'failover.proto',
+  'config.proto',
 ]
 
 let loaded: PackageDefinition | undefined

@@ -1,5 +1,7 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import type { ServerIdentity, ServerIdentitySource } from '../contract/server-identity.ts'
 import type { ListenAddress } from './config/addresses.ts'
 
 /** What /healthz says. Names of problems only: no path, no key, no address. */
@@ -11,15 +13,25 @@ export interface Health {
   readonly version: string
 }
 
+/** What else the port serves. False: nothing of that path. */
+export type ConsoleHandler = (request: IncomingMessage, response: ServerResponse) => Promise<boolean>
+
 export interface ConsoleServer {
   readonly address: ListenAddress
+  /** From now on it is asked for what is neither metrics nor health. */
+  attach(handler: ConsoleHandler): void
   close(): Promise<void>
 }
 
 export interface ConsoleSources {
   metrics(): Promise<{ readonly contentType: string; readonly text: string }>
   health(): Promise<Health>
+  /** What is shown to clients; absent: plain HTTP. */
+  readonly tls?: ServerIdentitySource | undefined
 }
+
+/** Failovers and elections answer late; nothing else is silent for so long. */
+const silentMs = 120_000
 
 /**
  * /metrics and /healthz (with /healthz/live and /healthz/ready). Readiness answers 503 unless everything works; liveness
@@ -29,17 +41,22 @@ export async function startConsoleServer(
   { host, port }: ListenAddress,
   sources: ConsoleSources,
 ): Promise<ConsoleServer> {
-  const server = createServer(
-    { maxHeaderSize: 8 * 1024, headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 5_000 },
-    (request, response) => {
-      // No request has a body to wait for.
-      request.resume()
-      answer(request, response, sources).catch(() => {
-        if (!response.headersSent) send(response, 500, 'text/plain', 'internal error\n')
-        else response.destroy()
-      })
-    },
-  )
+  let handler: ConsoleHandler | undefined
+  // An upload has no deadline as a whole: whoever takes a body has one of its own.
+  const settings = {
+    maxHeaderSize: 16 * 1024,
+    headersTimeout: 5_000,
+    requestTimeout: 0,
+    keepAliveTimeout: 5_000,
+  }
+  const server = sources.tls === undefined ? createServer(settings) : openTls(settings, sources.tls)
+  server.on('request', (request, response) => {
+    answer(request, response, sources, handler).catch(() => {
+      if (!response.headersSent) send(response, 500, 'text/plain', 'internal error\n')
+      else response.destroy()
+    })
+  })
+  server.timeout = silentMs
   server.maxConnections = 256
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
@@ -51,6 +68,9 @@ export async function startConsoleServer(
   const bound = server.address() as AddressInfo
   return {
     address: { host, port: bound.port },
+    attach(next) {
+      handler = next
+    },
     async close() {
       await new Promise<void>((resolve) => {
         server.close(() => resolve())
@@ -60,12 +80,30 @@ export async function startConsoleServer(
   }
 }
 
+/** Connections that are made after the identity was replaced see the new one. */
+function openTls(settings: object, source: ServerIdentitySource): Server {
+  const contextOf = ({ certificate, key }: ServerIdentity) => ({
+    cert: certificate,
+    key,
+    minVersion: 'TLSv1.2' as const,
+  })
+  const server = createTlsServer({ ...settings, ...contextOf(source.current()), handshakeTimeout: 10_000 })
+  const unfollow = source.onChange((identity) => server.setSecureContext(contextOf(identity)))
+  server.once('close', unfollow)
+  return server
+}
+
 async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   sources: ConsoleSources,
+  handler: ConsoleHandler | undefined,
 ): Promise<void> {
   const path = (request.url ?? '/').split('?', 1)[0]
+  const isOurs = path === '/metrics' || path === '/healthz' || path?.startsWith('/healthz/') === true
+  if (!isOurs && (await handler?.(request, response)) === true) return
+  // What is left has no body to wait for.
+  request.resume()
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('allow', 'GET, HEAD')
     send(response, 405, 'text/plain', 'method not allowed\n')
@@ -91,7 +129,7 @@ async function answer(
       return
     }
     default:
-      send(response, 404, 'text/plain', 'not found: this port serves /metrics and /healthz\n')
+      send(response, 404, 'text/plain', 'not found: this port serves the console, /metrics and /healthz\n')
   }
 }
 

@@ -11,7 +11,7 @@ export interface ListenerName {
 export const listeners = {
   s3: { what: 'the S3 endpoint', key: 's3.listen', variable: 'PANDO_S3_LISTEN' },
   admin: { what: 'the admin service', key: 'admin.listen', variable: 'PANDO_ADMIN_LISTEN' },
-  console: { what: 'metrics and health', key: 'console.listen', variable: 'PANDO_CONSOLE_LISTEN' },
+  console: { what: 'the console', key: 'console.listen', variable: 'PANDO_CONSOLE_LISTEN' },
 } as const satisfies Record<string, ListenerName>
 
 /** Runs `bind` and turns what the system says into advice. INVALID_CONFIG. */

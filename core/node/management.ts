@@ -4,7 +4,7 @@ import type { Logger } from '../contract/logger.ts'
 import { createNodeMetrics, type NodeMetrics } from '../telemetry/metrics.ts'
 import { isLoopback } from './config/addresses.ts'
 import type { NodeConfig } from './config/schema.ts'
-import { startConsoleServer } from './console-server.ts'
+import { type ConsoleHandler, startConsoleServer } from './console-server.ts'
 import { bindListener, dialable, listeners } from './listeners.ts'
 import { createNodeHealth, type NodeHealth } from './node-health.ts'
 import { openServerCertificate, type ServerCertificate } from './server-certificate.ts'
@@ -28,6 +28,8 @@ export interface Management {
   /** What S3 and the admin service show; undefined: they speak plainly. */
   readonly certificate: ServerCertificate | undefined
   readonly consoleEndpoint: string
+  /** Puts the console beside metrics and health, once there is something to administer. */
+  attachConsole(handler: ConsoleHandler): void
   /** Resolves with the reason when the process can no longer do its work. */
   readonly failure: Promise<StorageError>
   fail(reason: StorageError): void
@@ -52,6 +54,7 @@ export async function openManagement(options: ManagementParts): Promise<Manageme
   const consoleServer = await bindListener(listeners.console, config.console.listen, () =>
     startConsoleServer(config.console.listen, {
       health: () => health.check(),
+      tls: certificate,
       async metrics() {
         return { contentType: metrics.registry.contentType, text: await metrics.scrape() }
       },
@@ -67,8 +70,9 @@ export async function openManagement(options: ManagementParts): Promise<Manageme
   const stopRequested = new Promise<void>((resolve) => {
     requestStop = resolve
   })
-  const consoleEndpoint = `http://${dialable(consoleServer.address)}`
+  const consoleEndpoint = `${certificate === undefined ? 'http' : 'https'}://${dialable(consoleServer.address)}`
   return {
+    attachConsole: (handler) => consoleServer.attach(handler),
     ...{ health, metrics, sources, certificate, consoleEndpoint },
     ...{ failure, fail, stopRequested, requestStop },
   }
@@ -84,8 +88,9 @@ export const adminEndpointOf = ({ certificate }: Management, { admin }: NodeConf
 function warnAboutExposure(config: NodeConfig, log: Logger): void {
   const served =
     config.role === 'witness' ? (['admin', 'console'] as const) : (['s3', 'admin', 'console'] as const)
-  const plain = served.filter((name) => name === 'console' || config.tls.certFile === '')
-  const exposed = plain.filter((name) => !isLoopback(config[name].listen.host))
+  const exposed = (config.tls.certFile === '' ? served : []).filter(
+    (name) => !isLoopback(config[name].listen.host),
+  )
   if (exposed.length > 0) {
     log.warn(
       { listeners: exposed },

@@ -8,7 +8,7 @@ import type { NodeLinksReport } from '../contract/link.ts'
 import type { AccessKeyRecord, BucketRecord } from '../contract/object-model.ts'
 import type { AdminBackend } from '../control/admin-backend.ts'
 import { progressIntervalMs, report } from '../control/jobs.ts'
-import type { AccessKeyMessage, BucketMessage, JobUpdate } from '../control/messages.ts'
+import type { AccessKeyMessage, BucketMessage, JobUpdate, StatusReply } from '../control/messages.ts'
 import { generateKeys } from './data-directory.ts'
 import type { NodeHealth } from './node-health.ts'
 import type { SecretSealer } from './sealed-secrets.ts'
@@ -35,6 +35,7 @@ export interface NodeAdminParts {
   readonly health: NodeHealth
   readonly environment: Environment
   inFlight(): number
+  objectives(): StatusReply['objectives']
   links(): Promise<NodeLinksReport>
   /** Throws INVALID_BUCKET_NAME. */
   checkBucketName(name: string): void
@@ -63,6 +64,7 @@ export function createNodeAdmin(parts: NodeAdminParts): AdminBackend {
         requestsInFlight: parts.inFlight(),
         store,
         catalog: catalog.stats(),
+        objectives: parts.objectives(),
       }
     },
 

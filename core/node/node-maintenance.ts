@@ -106,7 +106,7 @@ export function startMaintenance(parts: MaintenanceParts): Maintenance {
     let findings = 0
     let missing = 0
     const counted: Pick<ChunkStore, 'has' | 'list'> = {
-      has: (id) => chunks.has(id),
+      has: (id, stripe) => chunks.has(id, stripe),
       async list(after, limit) {
         const batch = await chunks.list(after, limit)
         scanned += batch.length

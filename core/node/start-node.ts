@@ -5,10 +5,12 @@ import type { Logger } from '../contract/logger.ts'
 import type { Gateway } from '../gateway/s3/operation.ts'
 import type { Qos } from '../qos/open-qos.ts'
 import { createRequestTelemetry } from '../telemetry/request-telemetry.ts'
+import { createSlaMonitor } from '../telemetry/sla-monitor.ts'
 import { registerTunnelMetrics } from '../telemetry/tunnel-metrics.ts'
+import { observeAll, startAudit } from './audit/start-audit.ts'
 import { noCluster } from './cluster/no-cluster.ts'
 import type { RootKeys } from './config/load.ts'
-import { type ReloadReport, reload } from './config/reload.ts'
+import type { ReloadReport } from './config/reload.ts'
 import type { NodeConfig } from './config/schema.ts'
 import { type DataDirectory, openDataDirectory } from './data-directory.ts'
 import type { RegionKey } from './links/region-key.ts'
@@ -16,7 +18,10 @@ import { bindListener, dialable, listeners } from './listeners.ts'
 import { adminEndpointOf, openManagement } from './management.ts'
 import { createNodeAdmin } from './node-admin.ts'
 import { startMaintenance } from './node-maintenance.ts'
+import { openConfigInForce, type ReadConfig } from './region-config/config-in-force.ts'
+import type { TakenVersion } from './region-config/taken-version.ts'
 import { createCredentialSource, createSecretSealer } from './sealed-secrets.ts'
+import { startTracing } from './start-tracing.ts'
 import { StopStack } from './stop-stack.ts'
 
 export interface NodeOptions {
@@ -26,7 +31,9 @@ export interface NodeOptions {
   /** From the environment; otherwise that of `rpc.regionKeyFile` or of the data directory. */
   readonly regionKey?: Uint8Array | undefined
   /** Reads the configuration again from where it came from. Absent: it cannot change while the node runs. */
-  readonly readConfig?: () => Promise<NodeConfig>
+  readonly readConfig?: ReadConfig
+  /** The version of the region's configuration that `config` has been made with. */
+  readonly regionConfig?: TakenVersion | undefined
   /** Aborts when the node is to stop before it has started: a node of a cluster waits for others. */
   readonly signal?: AbortSignal
   readonly environment: Environment
@@ -105,6 +112,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     import('./federation/start-federation.ts'),
     import('./federation/start-replication.ts'),
     import('./federation/start-failover.ts'),
+    import('./node-console.ts'),
   ])
   loading.catch(() => undefined)
 
@@ -128,6 +136,17 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   })
   const { health, metrics, sources, certificate, consoleEndpoint, fail, requestStop } = management
   const requests = createRequestTelemetry(metrics.registry, log.child({ part: 's3' }))
+  const tracing = startTracing({
+    ...{ config, version, environment, registry: metrics.registry },
+    log: log.child({ part: 'traces' }),
+  })
+  const audit = await startAudit({
+    ...{ config, environment, registry: metrics.registry },
+    log: log.child({ part: 'audit' }),
+  })
+  // Stopped late: what other parts do while they stop may still be told.
+  if (audit !== undefined) parts.push('audit log', partDeadlineMs, () => audit.close())
+  if (tracing !== undefined) parts.push('traces', partDeadlineMs, () => tracing.close())
 
   const [
     gatewayModule,
@@ -142,6 +161,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     federationModule,
     replicationModule,
     failoverModule,
+    consoleModule,
   ] = await loading
 
   const local = await addon.openChunkStore({
@@ -181,6 +201,10 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       inlineBytes: config.s3.inlineBytes,
       log: log.child({ part: 'catalog' }),
       onFailure,
+      onWait(reason) {
+        if (reason === undefined) health.clear('catalog')
+        else health.report('catalog', `changes are refused: ${reason}`)
+      },
     }))
   if (foundation === undefined) parts.push('catalog', partDeadlineMs, () => catalog.close())
   sources.catalog = () => catalog.stats()
@@ -196,6 +220,11 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   // Without admission no request has a class: then the numbers of the classes are nobody's.
   if (config.qos.enabled && local.planSink !== undefined) qos.addPlanSink(local.planSink)
 
+  const sla = createSlaMonitor({
+    classes: qos.tables().classes,
+    objectives: config.telemetry.objectives,
+    ...{ clock, registry: metrics.registry },
+  })
   const policies = await policiesModule.openNodePolicies({
     config: config.policies,
     node: config.node,
@@ -221,6 +250,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     log: log.child({ part: 'links' }),
   })
   parts.push('links to other nodes', partDeadlineMs, () => links.close())
+  tracing?.follow(() => links.served())
 
   const cluster =
     clusterModules === undefined || foundation === undefined
@@ -246,6 +276,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const sealer = createSecretSealer(data.sealingKey, randomness)
   const federation = federationModule.startFederation({
     ...{ config, catalog, sealer, environment },
+    select: (input) => policies.decisions.select(input),
     isCoordinator: () => cluster?.isCoordinator() ?? true,
     log: log.child({ part: 'federation' }),
   })
@@ -261,11 +292,13 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   })
   parts.push('replication', partDeadlineMs, () => replication.close())
 
+  const isEdge = config.role === 'edge'
   const failover =
-    cluster === undefined
+    cluster === undefined && !isEdge
       ? failoverModule.startFailover({
           ...{ regionId: config.regionId, catalog, tunnels: federation, environment },
           joined: () => federation.status().peers.map(({ regionId }) => regionId),
+          endpoints: config.s3.endpoints,
           replication: () => replication.status(),
           log: log.child({ part: 'failover' }),
         })
@@ -288,6 +321,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     },
     ...(cluster === undefined ? {} : { erasure: cluster.erasure }),
     replication: replication.gateway,
+    ...(failover === undefined ? {} : { failover: failover.gateway }),
     credentials: createCredentialSource(data.rootKeys, catalog, sealer, (accessKeyId, error) =>
       log.error({ accessKeyId, err: error }, 'an access key cannot be used'),
     ),
@@ -300,7 +334,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   parts.push('background work', partDeadlineMs, () => maintenance.stop())
 
   const s3 = gatewayModule.createS3Server(gateway, {
-    observer: requests,
+    observer: observeAll(requests, sla, audit),
+    tracer: tracing?.tracer,
     tls: certificate,
     ...(config.qos.enabled ? { admission: qos.admission } : {}),
   })
@@ -312,24 +347,23 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
 
   const scheme = certificate === undefined ? 'http' : 'https'
   const s3Endpoint = `${scheme}://${dialable({ host: config.s3.listen.host, port: s3Address.port })}`
-  let inForce = config
-  async function reloadConfig(): Promise<ReloadReport> {
-    if (options.readConfig === undefined) {
-      throw new StorageError(
-        'INVALID_CONFIG',
-        'this node was started without a configuration that could be read again',
-      )
-    }
-    const next = await options.readConfig()
-    const isNewCertificate = await certificate?.refresh()
-    const done = reload(inForce, next, (numbers) => qos.reconfigure(numbers))
-    inForce = done.config
-    const report = isNewCertificate
-      ? { ...done.report, applied: [...done.report.applied, 'tls (files)'] }
-      : done.report
-    log.info({ ...report }, 'the configuration was read again')
-    return report
-  }
+  const inForce = openConfigInForce({
+    ...{ config, health, clock, qos, catalog },
+    dataPath: data.path,
+    taken: options.regionConfig,
+    readConfig: options.readConfig,
+    refreshCertificate: async () => (await certificate?.refresh()) ?? false,
+    ...(foundation === undefined
+      ? {}
+      : {
+          region: {
+            peers: foundation.peers,
+            members: () => foundation.catalog.clusterMap().nodes.map(({ name }) => name),
+          },
+        }),
+    log: log.child({ part: 'config' }),
+  })
+  parts.push("the region's configuration", partDeadlineMs, () => inForce.region.close())
   let adminEndpoint = ''
   const adminBackend = createNodeAdmin({
     facts: () => ({
@@ -349,6 +383,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     health,
     environment,
     inFlight: () => requests.inFlight(),
+    objectives: () =>
+      sla.report().map(({ burnRates, ...objective }) => ({ ...objective, burnRate_1h: burnRates['1h'] })),
     links: () => links.report(),
     checkBucketName(name) {
       if (!target.isBucketName(name)) {
@@ -361,29 +397,44 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     scan: maintenance.scan,
     scrub: maintenance.scrub,
     collect: maintenance.collect,
-    reloadConfig,
+    reloadConfig: inForce.reload,
     stop: requestStop,
   })
+  const administration = {
+    backend: adminBackend,
+    policies: policies.backend,
+    cluster: cluster?.backend ?? noCluster(config.node),
+    federation,
+    replication,
+    failover:
+      failover?.administration ??
+      failoverModule.noFailover(
+        isEdge
+          ? 'an edge has no vote and cannot be in a failover group'
+          : 'a region of several nodes cannot be in a failover group yet',
+      ),
+    config: inForce.region,
+    keys: data.rootKeys,
+  }
   const admin = await bindListener(listeners.admin, config.admin.listen, () =>
     control.startAdminServer({
-      backend: adminBackend,
-      policies: policies.backend,
-      cluster: cluster?.backend ?? noCluster(config.node),
-      federation,
-      replication,
-      failover:
-        failover?.administration ??
-        failoverModule.noFailover('a region of several nodes cannot be in a failover group yet'),
-      keys: data.rootKeys,
+      ...administration,
       listen: config.admin.listen,
       tls: certificate,
       socketPath: data.sockets.address('admin.sock'),
+      audit: audit?.admin,
       clock,
       log: log.child({ part: 'admin' }),
     }),
   )
   parts.push('admin service', partDeadlineMs, () => admin.close(2_000))
   adminEndpoint = adminEndpointOf(management, config, admin.port)
+  await consoleModule.attachNodeConsole({
+    ...{ admin: administration, management, credentials: gateway.credentials, s3, environment, parts },
+    facts: { node: config.node, region: config.region, version },
+    log: log.child({ part: 'console' }),
+    deadlineMs: partDeadlineMs,
+  })
 
   parts.push('readiness', partDeadlineMs, async () => health.setState('stopping'))
   health.setState('ready')
@@ -411,7 +462,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     stopRequested: management.stopRequested,
     failure: management.failure,
     qos,
-    reloadConfig,
+    reloadConfig: inForce.reload,
     stop: () => parts.stop(),
   }
 }

@@ -20,11 +20,13 @@ const defaults: DefaultSelectionSettings = {
 }
 
 const unusable = 99
+/** In bytes a second, of what is worth a change. */
+const widerFactor = 1.25
 const degradedPenalty = 10
 
 /**
  * Which transport carries a link when no policy decides: the same host by shared memory, then RDMA that is fast and steady,
- * InfiniBand's IP, QUIC to other regions or over lossy paths, TCP. Total: any input has a valid answer.
+ * InfiniBand's IP, to other regions what was found to be widest, QUIC to other regions or over lossy paths, TCP. Total: any input has a valid answer.
  */
 export function createDefaultSelection(
   settings: Partial<DefaultSelectionSettings> = {},
@@ -56,7 +58,9 @@ function keepsCurrent(input: SelectInput, best: number, settings: DefaultSelecti
   if (current.state !== 'up' || rank === unusable) return false
   const better = candidates[best]
   if (better === undefined || currentForMs < settings.holdMs) return true
-  // Within one rank what works is left alone.
+  // Within one rank what works is left alone, but for a way to another region that was found to be clearly wider.
+  if (isMeasuredFar(better, input) && better.bytesPerSecond > current.bytesPerSecond * widerFactor)
+    return false
   return rankOf(better, input, settings) >= rank
 }
 
@@ -67,7 +71,9 @@ function bestOf(input: SelectInput, but: number, settings: DefaultSelectionSetti
   for (const [index, candidate] of input.candidates.entries()) {
     if (index === but) continue
     const rank = rankOf(candidate, input, settings)
-    if (rank < least) {
+    const most = input.candidates[found]?.bytesPerSecond ?? 0
+    const isWider = rank === least && isMeasuredFar(candidate, input) && candidate.bytesPerSecond > most
+    if (rank < least || isWider) {
       found = index
       least = rank
     }
@@ -85,19 +91,25 @@ function rankOf(
     ({ transport, loss }) => (transport === 'tcp' || transport === 'quic') && loss > settings.lossLimit,
   )
   const penalty = candidate.state === 'degraded' ? degradedPenalty : 0
-  return penalty + transportRank(candidate, isLossy, settings)
+  return penalty + transportRank(candidate, input, isLossy, settings)
 }
 
+/** For bulk between regions what a way was found to carry says more than its name. */
+const isMeasuredFar = ({ distance, bytesPerSecond }: TransportCandidate, input: SelectInput): boolean =>
+  input.byteLength > 0 && distance >= 4 && bytesPerSecond > 0
+
 function transportRank(
-  { transport, distance, rttP50Ms, rttP99Ms }: TransportCandidate,
+  candidate: TransportCandidate,
+  input: SelectInput,
   isLossy: boolean,
   { rdmaLatencyLimitMs, steadyFactor }: DefaultSelectionSettings,
 ): number {
+  const { transport, distance, rttP50Ms, rttP99Ms } = candidate
   if (transport === 'shm') return distance === 0 ? 0 : 7
   if (transport === 'rdma') {
     return rttP50Ms < rdmaLatencyLimitMs && rttP99Ms < rttP50Ms * steadyFactor ? 1 : 6
   }
   if (transport === 'ipoib') return 2
   if (transport === 'quic') return distance >= 4 || isLossy ? 3 : 5
-  return 4
+  return transport === 'tcp' && isMeasuredFar(candidate, input) ? 3 : 4
 }

@@ -41,6 +41,8 @@ export interface Qos {
    * classes can be added and removed only by a restart, since policies and the data plane know them by index.
    */
   reconfigure(config: QosConfig): void
+  /** Refuses what `reconfigure` would, and changes nothing. */
+  checkReconfigure(config: QosConfig): void
   /**
    * Budgets are those of the region from now on, not of this gateway. What the others send goes to `hear`, with the name of the
    * gateway; `stop` makes them this gateway's own again.
@@ -70,6 +72,11 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
   let rules = compileRules(given)
   let weightOf = weights(given)
   const names = classNames(given)
+  const checkReconfigure = (next: QosConfig): void => {
+    checkQosConfig(next)
+    if (classNames(next).join() === names.join()) return
+    throw new StorageError('INVALID_CONFIG', 'qos.classes: classes are added and removed by a restart only')
+  }
   const classes = names.map((name, index) => {
     return new ClassQueue(index, name, classConfig(given, name), given.trackedNames, (tenant) =>
       weightOf(tenant),
@@ -162,14 +169,9 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
       sharing.add(shared)
       return shared
     },
+    checkReconfigure,
     reconfigure(next) {
-      checkQosConfig(next)
-      if (classNames(next).join() !== names.join()) {
-        throw new StorageError(
-          'INVALID_CONFIG',
-          'qos.classes: classes are added and removed by a restart only',
-        )
-      }
+      checkReconfigure(next)
       const now = clock.monotonic()
       const before = JSON.stringify(policyTables(config))
       config = next

@@ -42,6 +42,9 @@ const secretNames = [
   '["pando-authorization"]',
 ]
 
+/** Lines that could not be written yet. */
+const mostUnwrittenBytes = 1024 * 1024
+
 export const redactedPaths: readonly string[] = secretNames.flatMap((name) => {
   const step = name.startsWith('[') ? name : `.${name}`
   return [name, `*${step}`, `*.*${step}`]
@@ -51,8 +54,9 @@ export const redactedPaths: readonly string[] = secretNames.flatMap((name) => {
 export function openLog({ level, format, fd = 2, isTerminal = false }: LogOptions): NodeLog {
   // Synchronous, because a line about why the process died must not die with it. Lines are few: requests are logged at
   // debug only.
-  const target = pino.destination({ fd, sync: true })
-  // A closed terminal or pipe must not take the node down.
+  const target = pino.destination({ fd, sync: true, maxLength: mostUnwrittenBytes })
+  // A closed terminal or pipe must not take the node down, nor a file on a full device: what it does not take is written later, and
+  // of more than this the newest lines are left out.
   target.on('error', () => undefined)
   const text = format === 'text' || (format === 'auto' && isTerminal)
   const sink = text ? textSink((line) => void target.write(line)) : target

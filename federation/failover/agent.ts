@@ -22,6 +22,8 @@ export interface FailoverAgentOptions {
   readonly peers: FailoverPeers
   readonly environment: Environment
   readonly log: Logger
+  /** Where clients reach this region's gateways: told to the other voters. */
+  readonly endpoints?: readonly string[]
 }
 
 /** When a lease was asked for: it counts from there. */
@@ -32,6 +34,8 @@ export interface AskedAt {
 
 interface Held extends AskedAt {
   readonly epoch: number
+  /** The shortest that a voter has granted: an operator may have made it another one since, of which they have not heard. */
+  readonly leaseMs: number
 }
 
 const tickMs = 250
@@ -40,6 +44,9 @@ const renewalsPerLease = 4
 /** A candidate lets one that has more go first so many times. */
 const mostCourtesies = 4
 const courtesyMs = 500
+/** How long voters that have said nothing yet are waited for when the others have decided. */
+const silentMs = 250
+const over = new StorageError('CANCELLED', 'the question is decided')
 
 /**
  * What a region (or a witness, which only votes) does for its groups: keeps the lease where it is the primary, offers itself where the
@@ -53,6 +60,7 @@ export class FailoverAgent {
   readonly #renewedMs = new Map<string, number>()
   readonly #candidateMs = new Map<string, number>()
   readonly #courtesies = new Map<string, number>()
+  readonly #endpoints = new Map<number, readonly string[]>()
   readonly #outbid = new Map<string, number>()
   readonly #busy = new Set<string>()
   readonly #stopping = new AbortController()
@@ -81,6 +89,16 @@ export class FailoverAgent {
     return this.#known.get(group)
   }
 
+  /** Where clients reach a region, as it has told itself since this process runs; empty: not known. */
+  endpointsOf(region: number): readonly string[] {
+    if (region === this.options.regionId) return this.options.endpoints ?? []
+    return this.#endpoints.get(region) ?? []
+  }
+
+  #heardOf(region: number, endpoints: readonly string[]): void {
+    if (endpoints.length > 0 && region !== this.options.regionId) this.#endpoints.set(region, endpoints)
+  }
+
   /** Whether writes of this epoch may be acknowledged now: nobody else can have been made the primary. */
   mayAcknowledge({ name, epoch, primary, ...record }: GroupRecord): boolean {
     if (primary !== this.options.regionId || this.#known.get(name)?.record.epoch !== epoch) return false
@@ -101,7 +119,7 @@ export class FailoverAgent {
   #leftMs(held: Held, leaseMs: number): number {
     const { clock } = this.options.environment
     const passedMs = Math.max(clock.monotonic() - held.monotonicMs, clock.now() - held.wallMs)
-    return usableLeaseMs(leaseMs) - passedMs
+    return usableLeaseMs(Math.min(leaseMs, held.leaseMs)) - passedMs
   }
 
   askedAt(): AskedAt {
@@ -109,10 +127,10 @@ export class FailoverAgent {
     return { monotonicMs: clock.monotonic(), wallMs: clock.now() }
   }
 
-  hold(group: string, epoch: number, at: AskedAt): void {
+  hold(group: string, epoch: number, at: Omit<Held, 'epoch'>): void {
     const held = this.#held.get(group)
     if (held !== undefined && held.epoch === epoch && held.monotonicMs >= at.monotonicMs) return
-    this.#held.set(group, { epoch, ...at })
+    this.#held.set(group, { ...at, epoch })
   }
 
   /** Looks at the groups anew; after every change that this region makes. */
@@ -125,11 +143,18 @@ export class FailoverAgent {
   /** Answers another voter. */
   async answer(from: number, question: Question): Promise<Answer> {
     const answer = await this.#answer(from, question)
+    if (question.kind === 'renew') this.#heardOf(from, question.endpoints)
     this.refresh()
-    return answer
+    return { ...answer, endpoints: this.endpointsOf(this.options.regionId) }
   }
 
   async #answer(from: number, question: Question): Promise<Answer> {
+    const group = question.kind === 'renew' ? question.record.name : question.group
+    const known = this.voter.state(group)?.record
+    // It holds names of buckets, and what each region has of them.
+    if (known !== undefined && !votersOf(known).includes(from)) {
+      throw new StorageError('ACCESS_DENIED', `region ${from} is no voter of the group ${group}`)
+    }
     switch (question.kind) {
       case 'renew':
         return this.voter.renew(from, question.record)
@@ -172,26 +197,42 @@ export class FailoverAgent {
     return this.options.peers.ask(region, question, withinMs)
   }
 
-  /** Asks all voters at once; one that does not answer in time is left out. Newer records that are told are kept. */
+  /**
+   * Asks all voters at once; one that does not answer in time is left out. Once the answers are `enough` the others are not waited for
+   * much longer: who is silent may be who was lost. Newer records that are told are kept.
+   */
   async askAll(
     record: GroupRecord,
     question: Question,
     withinMs: number,
     heard: (answer: Answer, region: number) => void = () => undefined,
+    isEnough: (answers: ReadonlyMap<number, Answer>) => boolean = () => false,
   ): Promise<ReadonlyMap<number, Answer>> {
     const answers = new Map<number, Answer>()
-    await Promise.all(
+    const decided = new AbortController()
+    let decide = (): void => undefined
+    const enough = new Promise<void>((resolve) => {
+      decide = resolve
+    })
+    const all = Promise.all(
       votersOf(record).map(async (region) => {
         try {
           const answer = await this.ask(region, question, withinMs)
+          if (decided.signal.aborted) return
           answers.set(region, answer)
+          this.#heardOf(region, answer.endpoints)
           heard(answer, region)
+          if (isEnough(answers)) decide()
         } catch (reason) {
           const { log } = this.options
           log.debug({ group: record.name, region, err: StorageError.from(reason) }, 'a voter does not answer')
         }
       }),
     )
+    const { clock } = this.options.environment
+    const patience = enough.then(() => clock.sleep(silentMs, decided.signal).catch(() => undefined))
+    await Promise.race([all, patience])
+    decided.abort(over)
     for (const { record: told } of answers.values()) {
       if (told !== undefined && told.name === record.name) await this.voter.learn(told)
     }
@@ -204,7 +245,7 @@ export class FailoverAgent {
     group: string,
     epoch: number,
     cause: 'planned' | 'by-hand' | 'automatic',
-    at?: AskedAt,
+    at?: Omit<Held, 'epoch'>,
   ): Promise<GroupRecord> {
     const { catalog, log } = this.options
     const { record } = await catalog.submit({ type: 'take-group', name: group, epoch, cause })
@@ -325,8 +366,13 @@ export class FailoverAgent {
     this.#renewedMs.set(name, at.monotonicMs)
     const need = majorityOf(votersOf(record).length)
     let granted = 0
-    await this.askAll(record, { kind: 'renew', record }, leaseMs / renewalsPerLease, (answer) => {
-      if (answer.isGranted && answer.record?.epoch === epoch && ++granted === need) this.hold(name, epoch, at)
+    let shortestMs = leaseMs
+    const question = { kind: 'renew', record, endpoints: this.endpointsOf(this.options.regionId) } as const
+    await this.askAll(record, question, leaseMs / renewalsPerLease, (answer) => {
+      if (answer.isGranted && answer.record?.epoch === epoch) {
+        shortestMs = Math.min(shortestMs, answer.record.leaseMs)
+        if (++granted === need) this.hold(name, epoch, { ...at, leaseMs: shortestMs })
+      }
       if (answer.ballot.epoch > epoch) this.#outbid.set(name, answer.ballot.epoch)
     })
   }

@@ -36,7 +36,13 @@ export async function campaign(
     ...{ kind: 'vote', group, epoch, primary: regionId, knows: record.epoch },
     ...{ isProbe, isHandover: false, positions: catalog.failover.positions(group, regionId) },
   })
-  const probed = await agent.askAll(record, question(record.epoch + 1, true), voteMs)
+  const probed = await agent.askAll(
+    record,
+    question(record.epoch + 1, true),
+    voteMs,
+    undefined,
+    (answers) => grantsOf(answers) >= need,
+  )
   const now = agent.voter.state(group)
   if (now === undefined || now.record.epoch > record.epoch) {
     return { kind: 'lost', why: `region ${now?.record.primary ?? 0} is the primary already` }
@@ -53,13 +59,21 @@ export async function campaign(
   // Its own vote first: a candidate that cannot promise has nothing to ask for.
   const own = await agent.ask(regionId, question(epoch, false), voteMs)
   if (!own.isGranted) return { kind: 'lost', why: own.reason }
-  const votes = await agent.askAll(record, question(epoch, false), voteMs)
   // A vote that was given is given again to the same question, or refused as of an epoch that is promised: its ballot tells.
-  const given = [...votes.values()].filter(
-    ({ ballot }) => ballot.epoch === epoch && ballot.primary === regionId,
+  const givenBy = (answers: ReadonlyMap<number, Answer>): readonly Answer[] =>
+    [...answers.values()].filter(({ ballot }) => ballot.epoch === epoch && ballot.primary === regionId)
+  const votes = await agent.askAll(
+    record,
+    question(epoch, false),
+    voteMs,
+    undefined,
+    (answers) => givenBy(answers).length >= need,
   )
+  const given = givenBy(votes)
   if (given.length < need) return { kind: 'lost', why: whyNot(votes, record) }
-  return { kind: 'won', record: await agent.take(group, epoch, cause, at) }
+  // Each has granted what its own record says.
+  const leaseMs = Math.min(...given.map((one) => one.record?.leaseMs ?? 0))
+  return { kind: 'won', record: await agent.take(group, epoch, cause, { ...at, leaseMs }) }
 }
 
 const grantsOf = (answers: ReadonlyMap<number, Answer>): number =>

@@ -3,7 +3,7 @@ import type { Ballot, GroupPosition, GroupRecord } from '../../core/contract/fai
 /** What voters ask each other. One question and one answer; a question that is repeated is harmless. */
 export type Question =
   /** Of a primary: it holds the group still, and wants to for another lease. Also how a record comes to the others. */
-  | { readonly kind: 'renew'; readonly record: GroupRecord }
+  | { readonly kind: 'renew'; readonly record: GroupRecord; readonly endpoints: readonly string[] }
   | VoteQuestion
   | { readonly kind: 'state'; readonly group: string }
   /** Of a primary that has handed over: a majority has voted for the region that is asked. */
@@ -40,6 +40,8 @@ export interface Answer {
   readonly positions: readonly GroupPosition[]
   /** Of the primary: what each other region lacks. */
   readonly lags: readonly RegionLag[]
+  /** Where clients reach the region that answers, as its configuration says; empty: not said. */
+  readonly endpoints: readonly string[]
   /** Of the region: nothing stands in the way of its leading. */
   readonly blockers: readonly string[]
 }

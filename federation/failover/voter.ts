@@ -140,6 +140,7 @@ export class Voter {
       positions: this.#options.catalog.failover.positions(group, this.#options.regionId),
       lags: [],
       blockers: [],
+      endpoints: [],
     }
   }
 

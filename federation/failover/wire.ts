@@ -59,8 +59,11 @@ const positions = z
   .array(z.object({ bucket, epoch: count, watermark: count, isWhole: z.boolean() }))
   .max(failoverLimits.buckets)
 
+/** URLs of gateways. */
+const endpoints = z.array(z.string().max(256)).max(failoverLimits.endpoints).default([])
+
 const questionSchema = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('renew'), record }),
+  z.object({ kind: z.literal('renew'), record, endpoints }),
   z.object({
     kind: z.literal('vote'),
     group: name,
@@ -97,6 +100,7 @@ const answerSchema = z
       )
       .max(replicationLimits.members),
     blockers: z.array(z.string().max(1024)).max(64),
+    endpoints,
   })
   .transform(
     ({ record: known, ...answer }): Answer => (known === undefined ? answer : { ...answer, record: known }),

@@ -22,19 +22,55 @@ export const maxMessageBytes = 1024 * 1024
 /** Messages up to this size leave in one write with their header. */
 const joinedBytes = 16 * 1024
 
+export interface MessageOptions {
+  /**
+   * The payloads of messages of this type are no part of the digest: there is another proof of them, and their bytes pass through
+   * no hash here. Both sides name the same.
+   */
+  readonly unhashed?: number
+}
+
 /** Sends messages in order; one call at a time. Rejects as the stream does. */
 export class MessageWriter {
   readonly #writable: TunnelWriter
   readonly #hash: Hash = createHash('sha256')
+  readonly #unhashed: number | undefined
   #bytes = 0
   #isEnded = false
 
-  constructor(writable: TunnelWriter) {
+  constructor(writable: TunnelWriter, { unhashed }: MessageOptions = {}) {
     this.#writable = writable
+    this.#unhashed = unhashed
   }
 
   /** Resolves when more may be sent. `payload` must not be changed any more. INVALID_ARGUMENT when it is too large. */
   async send(type: number, payload: Uint8Array = new Uint8Array(0)): Promise<void> {
+    const header = this.#begin(type, payload)
+    if (payload.length <= joinedBytes) await this.#writable.write(Buffer.concat([header, payload]))
+    else {
+      await this.#writable.write(header)
+      await this.#writable.write(payload)
+    }
+  }
+
+  /** As `send`, of bytes that are only lent: `release` is called, once, when they are not looked at any more. */
+  async lend(type: number, payload: Uint8Array, release: () => void): Promise<void> {
+    if (this.#writable.lend === undefined) {
+      const own = new Uint8Array(payload)
+      release()
+      await this.send(type, own)
+      return
+    }
+    try {
+      await this.#writable.write(this.#begin(type, payload))
+    } catch (error) {
+      release()
+      throw error
+    }
+    await this.#writable.lend(payload, release)
+  }
+
+  #begin(type: number, payload: Uint8Array): Buffer {
     if (!Number.isInteger(type) || type <= endType || type > 255) {
       throw new StorageError('INVALID_ARGUMENT', `${type} is not a type of message`)
     }
@@ -45,12 +81,8 @@ export class MessageWriter {
     const header = headerOf(type, payload.length)
     this.#bytes += header.length + payload.length
     this.#hash.update(header)
-    this.#hash.update(payload)
-    if (payload.length <= joinedBytes) await this.#writable.write(Buffer.concat([header, payload]))
-    else {
-      await this.#writable.write(header)
-      await this.#writable.write(payload)
-    }
+    if (type !== this.#unhashed) this.#hash.update(payload)
+    return header
   }
 
   /** Says that this was all, and closes the direction. */
@@ -71,7 +103,7 @@ export class MessageWriter {
   }
 }
 
-export interface MessageReaderOptions {
+export interface MessageReaderOptions extends MessageOptions {
   /** A longer message ends the stream with PROTOCOL_ERROR before it is held. */
   readonly maxBytes?: number
 }
@@ -80,16 +112,19 @@ export interface MessageReaderOptions {
 export class MessageReader {
   readonly #readable: TunnelReader
   readonly #maxBytes: number
+  readonly #unhashed: number | undefined
   readonly #hash: Hash = createHash('sha256')
   #pieces: Uint8Array[] = []
   #held = 0
   #bytes = 0
   /** Of a message that is read part by part. */
   #partLeft = 0
+  #isPartHashed = true
   #isEnded = false
 
-  constructor(readable: TunnelReader, { maxBytes = maxMessageBytes }: MessageReaderOptions = {}) {
+  constructor(readable: TunnelReader, { maxBytes = maxMessageBytes, unhashed }: MessageReaderOptions = {}) {
     this.#readable = readable
+    this.#unhashed = unhashed
     this.#maxBytes = maxBytes
   }
 
@@ -112,7 +147,7 @@ export class MessageReader {
     }
     const payload = await this.#take(length)
     this.#hash.update(header)
-    this.#hash.update(payload)
+    if (type !== this.#unhashed) this.#hash.update(payload)
     this.#bytes += headerBytes + length
     return { type, payload }
   }
@@ -124,26 +159,27 @@ export class MessageReader {
   }
 
   /**
-   * As `read`, but of a message of type `piece` the payload comes part by part, as the stream brings it, and is not put together
+   * As `read`, but of a message whose type is one of `pieces` the payload comes part by part, as the stream brings it, and is not put together
    * first. It counts only when the end has come whole.
    */
   async readPart(
-    piece: number,
+    pieces: readonly number[],
   ): Promise<{ readonly part: Uint8Array } | { readonly message: Message } | undefined> {
     while (this.#partLeft === 0) {
       if (this.#isEnded) return undefined
       const header = await this.#take(headerBytes)
-      if (header[0] !== piece) {
+      if (!pieces.includes(header[0] ?? 0)) {
         const message = await this.#readBehind(header)
         return message === undefined ? undefined : { message }
       }
       this.#partLeft = this.#lengthOf(header)
+      this.#isPartHashed = header[0] !== this.#unhashed
       this.#hash.update(header)
       this.#bytes += headerBytes + this.#partLeft
     }
     const part = await this.#takePart(this.#partLeft)
     this.#partLeft -= part.length
-    this.#hash.update(part)
+    if (this.#isPartHashed) this.#hash.update(part)
     return { part }
   }
 

@@ -7,3 +7,9 @@ export function parseEndpoint(text: string): TunnelAddress | undefined {
   const port = Number(match?.[3])
   return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port }
 }
+
+export const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::'
+
+export function formatAddress({ host, port }: { readonly host: string; readonly port: number }): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+}

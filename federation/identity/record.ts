@@ -6,6 +6,7 @@ import {
   type FederationRecord,
   federationLimits,
 } from '../../core/contract/federation.ts'
+import type { RegionIdentity } from '../../core/contract/tunnel.ts'
 import { refused } from './invitation.ts'
 
 /**
@@ -118,10 +119,19 @@ export interface PeerNews {
   readonly knowsKey: string
 }
 
-/** What a peer has told over a tunnel of its own. The record itself when there is nothing new in it. */
-export function withNews(record: FederationRecord, regionId: number, news: PeerNews): FederationRecord {
+/**
+ * What a peer has told over a tunnel of its own. The record itself when there is nothing new in it. PEER_REFUSED when the key of the
+ * tunnel is trusted no more: who was revoked must not name keys for whoever has its number now.
+ */
+export function withNews(
+  record: FederationRecord,
+  { regionId, publicKey }: RegionIdentity,
+  news: PeerNews,
+): FederationRecord {
   const peer = record.peers.find((known) => known.regionId === regionId)
-  if (peer === undefined) return record
+  if (peer?.publicKeys.includes(publicKey) !== true) {
+    throw new StorageError('PEER_REFUSED', `the key of this tunnel is no more one of region ${regionId}`)
+  }
   const told = { ...peer, ...news }
   if (JSON.stringify(told) === JSON.stringify(peer)) return record
   // By a key that is trusted: it may say which others are its own, also none of those before.

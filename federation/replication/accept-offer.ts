@@ -15,14 +15,26 @@ export interface AcceptOptions {
 export async function acceptOffer(options: AcceptOptions, source: number, offer: Offer): Promise<boolean> {
   const { catalog, regionId } = options
   const { rule } = offer
+  const isEdge = rule.edge?.regions.includes(regionId) === true
+  // Whether the bucket keeps versions is said by the hub.
+  const told = isEdge && offer.versioning !== undefined ? { versioning: offer.versioning } : {}
   if (!rule.members.includes(regionId) || !rule.members.includes(source)) return false
   const known = catalog.bucket(offer.bucket)
   const current = known === undefined ? undefined : catalog.replication.rule(known.id)
   if (current !== undefined) {
     // Who is no member may not say that it is one.
     if (!current.members.includes(source)) return false
-    if (current.epoch >= rule.epoch) return current.epoch === rule.epoch
-    await catalog.submit({ type: 'set-replication', bucketId: known?.id ?? 0, rule })
+    const isVersioned = isEdge && source === current.primary && offer.versioning !== known?.versioning
+    if (current.epoch > rule.epoch || (current.epoch === rule.epoch && !isVersioned))
+      return current.epoch === rule.epoch
+    // An edge has no say: it stands where anybody can reach it, and a member or a quota more is what its thief would ask for.
+    if (current.edge?.regions.includes(source) === true) {
+      throw new StorageError(
+        'ACCESS_DENIED',
+        `region ${source} is an edge of '${offer.bucket}' and changes no rule`,
+      )
+    }
+    await catalog.submit({ type: 'set-replication', bucketId: known?.id ?? 0, rule, ...told })
     return true
   }
   if (known !== undefined) {
@@ -33,6 +45,6 @@ export async function acceptOffer(options: AcceptOptions, source: number, offer:
   }
   if (rule.primary !== source) return false
   const bucket = await catalog.submit({ type: 'create-bucket', name: offer.bucket, owner: 'root' })
-  await catalog.submit({ type: 'set-replication', bucketId: bucket.id, rule })
+  await catalog.submit({ type: 'set-replication', bucketId: bucket.id, rule, ...told })
   return true
 }

@@ -67,11 +67,12 @@ export async function fetchVersion(
   try {
     if (version.inline !== undefined) return { layout: { kind: 'inline', writeId: begin() }, settle }
     if (version.bodies.length === 0) return { layout: { kind: 'empty' }, settle }
+    const isProved = isProvable(version)
     const extents: Extent[] = []
     const digests: Uint8Array[] = []
     for (const body of version.bodies) {
       const writeId = begin()
-      digests.push(await new BodyFetch(options, peer, bucket, body, writeId).run(signal))
+      digests.push(await new BodyFetch(options, peer, bucket, body, writeId, isProved).run(signal))
       extents.push({ writeId, chunkBytes: options.chunkBytes, byteLength: body.byteLength })
     }
     checkEtag(version, digests)
@@ -89,6 +90,7 @@ class BodyFetch {
   readonly #bucket: string
   readonly #body: ReplicatedBody
   readonly #writeId: WriteId
+  readonly #isProved: boolean
   #received = 0
   #buffer: ChunkBuffer | undefined
   /** Of the chunk being filled. */
@@ -102,12 +104,14 @@ class BodyFetch {
     bucket: string,
     body: ReplicatedBody,
     writeId: WriteId,
+    isProved: boolean,
   ) {
     this.#options = options
     this.#peer = peer
     this.#bucket = bucket
     this.#body = body
     this.#writeId = writeId
+    this.#isProved = isProved
   }
 
   /** Resolves with the MD5, when everything is durable. */
@@ -144,7 +148,10 @@ class BodyFetch {
     digest: Pick<ReturnType<ChunkStore['digest']>, 'update'>,
     signal: AbortSignal,
   ): Promise<void> {
-    const request = { bucket: this.#bucket, writeId: this.#body.writeId, offset: this.#received }
+    const { writeId } = this.#body
+    const request = {
+      ...{ bucket: this.#bucket, writeId, offset: this.#received, isProved: this.#isProved },
+    }
     for await (const piece of answersOf(this.#peer.body(request, signal))) {
       if (this.#received + piece.length > this.#body.byteLength) {
         throw new UnfetchableVersion('the body that came is longer than its version says')
@@ -203,6 +210,9 @@ async function* answersOf(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uin
     for (;;) {
       const next = await iterator.next().catch((reason: unknown) => {
         const error = StorageError.from(reason)
+        // It has too much to do now, which says nothing of the version: a failure would hold up all later changes of its key.
+        if (error.code === 'OVERLOADED')
+          throw new StorageError('PEER_UNREACHABLE', error.reason, { cause: error })
         throw isPathError(error) ? error : new UnfetchableVersion(error.message, { cause: error })
       })
       if (next.done === true) return
@@ -215,6 +225,18 @@ async function* answersOf(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uin
 
 const md5 = (bytes: Uint8Array): Uint8Array => createHash('md5').update(bytes).digest()
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+
+/** Whether `checkEtag` will compare the ETag with the MD5 of every byte. */
+function isProvable({ etag, parts, bodies }: ReplicatedVersion): boolean {
+  if (parts === undefined) return bodies.length === 1 && /^[0-9a-f]{32}$/.test(etag)
+  const filled = parts.filter(({ byteLength }) => byteLength > 0)
+  const isWhole = filled.length === bodies.length
+  return (
+    isWhole &&
+    filled.every(({ byteLength }, at) => bodies[at]?.byteLength === byteLength) &&
+    /^[0-9a-f]{32}-[0-9]+$/.test(etag)
+  )
+}
 
 /** An ETag of another form says nothing of the bytes. */
 function checkEtag({ etag, parts, bodies }: ReplicatedVersion, digests: readonly Uint8Array[]): void {

@@ -6,30 +6,31 @@ import {
   type CursorState,
   type LogPoint,
   type OutboxEntry,
-  type PulledEntry,
   type ReplicatedVersion,
   type RetryRecord,
   replicationLimits,
 } from '../../core/contract/replication.ts'
+import { BatchFetch, type ReadyEntry } from './batch-fetch.ts'
 import { type Fetched, type FetchOptions, fetchVersion, UnfetchableVersion } from './fetch-version.ts'
+import { FetchWindow } from './fetch-window.ts'
 import { type PeerRegion, type PullReply, pullLimits } from './peer.ts'
 
 export interface FollowerOptions extends FetchOptions {
   readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
   /** Versions whose bodies are on their way at once. */
   readonly fetchesAtOnce?: number
-  /** Asks for the next entries while the last ones are being applied. */
+  /** Asks for the next entries while the last ones are being applied, and fetches their bodies. */
   readonly pullsAhead?: boolean
   /** Told what went into the catalog: entries, and bytes of bodies that were fetched for them. */
   readonly onApplied?: (source: number, entries: number, bodyBytes: number) => void
 }
 
-/** Entries, and bytes of bodies, that go into the catalog at once: what has come is visible soon, and is not fetched twice after a crash. */
-const batchEntries = 256
-const batchBodyBytes = 16 * 1024 * 1024
-/** Bodies on their way at once, as long as they are not larger than `fetchBytesAtOnce` together, or one alone. */
-const defaultFetches = 32
-const fetchBytesAtOnce = 16 * 1024 * 1024
+/**
+ * Bodies on their way at once, as long as they are not larger than `fetchBytesAtOnce` together, or one alone. A small one spends most
+ * of its time waiting for the disk, which makes many durable at once.
+ */
+const defaultFetches = 128
+const fetchBytesAtOnce = 48 * 1024 * 1024
 const firstRetryMs = 1_000
 const mostRetryMs = 5 * 60_000
 /** After this an entry is a dead letter: an operator has to look at it. */
@@ -39,21 +40,22 @@ const retryPage = 256
 /** Entries that one call tries again; what is due and left waits for the next. */
 const retriesAtOnce = 256
 
+/** An answer, checked, with the bodies of its entries on their way. */
+type Begun =
+  | Extract<PullReply, { readonly kind: 'start' }>
+  | (Extract<PullReply, { readonly kind: 'entries' }> & { readonly batch: BatchFetch })
+
 interface PullAhead {
   readonly logId: string
   readonly at: LogPoint
   readonly told: CursorState
+  readonly stop: AbortController
   /** Undefined: it failed, and is asked again. */
-  readonly reply: Promise<PullReply | undefined>
+  readonly reply: Promise<Begun | undefined>
 }
 
 const isSamePoint = (left: LogPoint, right: LogPoint): boolean =>
   left.lsn === right.lsn && Buffer.compare(left.chain, right.chain) === 0
-
-interface ReadyEntry {
-  readonly pulled: PulledEntry
-  readonly fetched?: Fetched
-}
 
 /**
  * Follows the outbox of one bucket in another region: asks for what comes behind the cursor, fetches bodies, and hands both to
@@ -70,9 +72,13 @@ export class Follower {
   /** The question behind the entries that are being applied, asked already. */
   #ahead: PullAhead | undefined
   readonly #options: FollowerOptions
+  readonly #window: FetchWindow
 
   constructor(options: FollowerOptions, bucket: string, source: number) {
     this.#options = options
+    this.#window = new FetchWindow({
+      ...{ atOnce: options.fetchesAtOnce ?? defaultFetches, bytesAtOnce: fetchBytesAtOnce },
+    })
     this.bucket = bucket
     this.source = source
   }
@@ -93,44 +99,94 @@ export class Follower {
    * nothing is lost by calling it again.
    */
   async step(peer: PeerRegion, signal: AbortSignal, mayAsk = true): Promise<boolean> {
+    try {
+      return await this.#step(peer, signal, mayAsk)
+    } catch (reason) {
+      await this.#dropAhead()
+      throw reason
+    }
+  }
+
+  async #step(peer: PeerRegion, signal: AbortSignal, mayAsk: boolean): Promise<boolean> {
     const bucketId = this.#bucketId()
     const { catalog } = this.#options
     const cursor = this.cursor()
     const place = cursor?.received ?? { lsn: 0, chain: new Uint8Array(32) }
+    // The catalog takes no more entries: only what waits can go on, and would never be tried behind an error.
+    if ((cursor?.retries ?? 0) >= replicationLimits.retries) {
+      await this.#dropAhead()
+      return false
+    }
     const ahead = this.#ahead
-    this.#ahead = undefined
     const isAhead = ahead !== undefined && cursor?.logId === ahead.logId && isSamePoint(ahead.at, place)
+    if (!isAhead) await this.#dropAhead()
     const early = isAhead ? await ahead.reply : undefined
+    this.#ahead = undefined
     if (early !== undefined) this.told = ahead?.told
-    const reply = early ?? (await this.#pull(peer, bucketId, cursor, place, signal))
-    if (reply.kind === 'start') {
-      const { logId, at } = reply
+    const answer =
+      early ??
+      this.#begin(peer, bucketId, place, await this.#pull(peer, bucketId, cursor, place, signal), signal)
+    if (answer.kind === 'start') {
+      const { logId, at } = answer
       await catalog.submit({ type: 'set-cursor', bucketId, source: this.source, logId, at })
       return true
     }
-    if (cursor === undefined) throw new StorageError('PROTOCOL_ERROR', 'entries without a place to begin')
-    const chain = reply.entries.reduce<Uint8Array>(
+    const { batch, entries, head, chain } = answer
+    try {
+      if (cursor === undefined) throw new StorageError('PROTOCOL_ERROR', 'entries without a place to begin')
+      const last = { lsn: place.lsn + entries.length, chain }
+      if (this.#options.pullsAhead === true && entries.length > 0 && head > last.lsn) {
+        const told = this.told
+        const stop = new AbortController()
+        const either = AbortSignal.any([signal, stop.signal])
+        const next = this.#pull(peer, bucketId, cursor, last, either).then((answer) =>
+          this.#begin(peer, bucketId, last, answer, either),
+        )
+        const reply = next.catch(() => undefined)
+        this.#ahead = { logId: cursor.logId, at: last, told: cursor, stop, reply }
+        this.told = told
+      }
+      for (let next = await batch.take(); next !== undefined; next = await batch.take()) {
+        await this.#submit(bucketId, cursor.logId, place.lsn + next.first, next.run)
+      }
+    } finally {
+      await batch.giveUp()
+    }
+    // The answer to the last of them is the acknowledgement, which is worth a question of its own.
+    if (entries.length > 0) return true
+    const ranges = cursor.comparison?.differing ?? []
+    if (ranges.length === 0 || this.hasAsked || !mayAsk) return false
+    this.hasAsked = true
+    await peer.repair({ bucket: this.bucket, ranges }, signal)
+    return true
+  }
+
+  /** What was asked for ahead is not what comes next. */
+  async #dropAhead(): Promise<void> {
+    const ahead = this.#ahead
+    this.#ahead = undefined
+    ahead?.stop.abort(new StorageError('CANCELLED', 'another place is asked for'))
+    const begun = await ahead?.reply
+    if (begun?.kind === 'entries') await begun.batch.giveUp()
+  }
+
+  /** Checks an answer and fetches what its entries need. PROTOCOL_ERROR. */
+  #begin(peer: PeerRegion, bucketId: number, place: LogPoint, reply: PullReply, signal: AbortSignal): Begun {
+    if (reply.kind === 'start') return reply
+    const { entries } = reply
+    const chain = entries.reduce<Uint8Array>(
       (so, bytes) => createHash('sha256').update(so).update(bytes).digest(),
       place.chain,
     )
     if (Buffer.compare(chain, reply.chain) !== 0) {
       throw new StorageError('PROTOCOL_ERROR', 'the entries that came are not those of the outbox')
     }
-    const last = { lsn: place.lsn + reply.entries.length, chain: reply.chain }
-    if (this.#options.pullsAhead === true && reply.entries.length > 0 && reply.head > last.lsn) {
-      const told = this.told
-      const next = this.#pull(peer, bucketId, cursor, last, signal)
-      this.#ahead = { logId: cursor.logId, at: last, told: cursor, reply: next.catch(() => undefined) }
-      this.told = told
-    }
-    await this.#apply(peer, bucketId, cursor.logId, place.lsn, reply.entries, signal)
-    // The answer to the last of them is the acknowledgement, which is worth a question of its own.
-    if (reply.entries.length > 0) return true
-    const ranges = cursor.comparison?.differing ?? []
-    if (ranges.length === 0 || this.hasAsked || !mayAsk) return false
-    this.hasAsked = true
-    await peer.repair({ bucket: this.bucket, ranges }, signal)
-    return true
+    const batch = new BatchFetch({
+      ...{ entries, signal, window: this.#window },
+      wanted: entries.map((bytes) => this.#wanted(bucketId, bytes)),
+      fetch: (version, stop) => this.#fetch(peer, version, stop),
+    })
+    return { ...reply, batch }
   }
 
   #pull(
@@ -173,90 +229,19 @@ export class Follower {
     }
   }
 
-  /** Fetches bodies ahead, and hands over in order what has come: neither waits for the other. */
-  async #apply(
-    peer: PeerRegion,
-    bucketId: number,
-    logId: string,
-    after: number,
-    entries: readonly Uint8Array[],
-    signal: AbortSignal,
-  ): Promise<void> {
-    const wanted = entries.map((bytes) => this.#wanted(bucketId, bytes))
-    const ready = new Map<number, ReadyEntry>()
-    let isOver = false
-    let isGivenUp = false
-    let wake: () => void = () => undefined
-    const fetching = eachAhead(
-      wanted.map((version) => version?.byteLength ?? 0),
-      this.#options.fetchesAtOnce ?? defaultFetches,
-      async (at) => {
-        if (isGivenUp) throw new StorageError('CANCELLED', 'the batch was given up')
-        const bytes = entries[at] ?? new Uint8Array(0)
-        const version = wanted[at]
-        const outcome = version === undefined ? undefined : await this.#fetch(peer, version, signal)
-        if (outcome === undefined) ready.set(at, { pulled: { bytes } })
-        else if ('failure' in outcome) ready.set(at, { pulled: { bytes, failure: outcome.failure } })
-        else ready.set(at, { pulled: { bytes, layout: outcome.layout }, fetched: outcome })
-        wake()
-      },
-    ).finally(() => {
-      isOver = true
-      wake()
-    })
-    // Awaited below, when what came before a failure has been applied.
-    fetching.catch(() => undefined)
+  async #submit(bucketId: number, logId: string, after: number, run: readonly ReadyEntry[]): Promise<void> {
     try {
-      for (let first = 0; first < entries.length; ) {
-        let bodyBytes = 0
-        let end = first
-        while (ready.has(end) && bodyBytes < batchBodyBytes) bodyBytes += wanted[end++]?.byteLength ?? 0
-        // Large batches cost the catalog less; small ones are seen sooner.
-        const isFull = end - first >= batchEntries || bodyBytes >= batchBodyBytes
-        if (end > first && (isFull || isOver)) {
-          await this.#submit(bucketId, logId, after + first, ready, first, end)
-          first = end
-        } else if (isOver) break
-        else {
-          await new Promise<void>((resolve) => {
-            wake = resolve
-          })
-        }
-      }
-      await fetching
-    } finally {
-      isGivenUp = true
-      await fetching.catch(() => undefined)
-      for (const { fetched } of ready.values()) fetched?.settle()
-    }
-  }
-
-  async #submit(
-    bucketId: number,
-    logId: string,
-    after: number,
-    ready: Map<number, ReadyEntry>,
-    first: number,
-    end: number,
-  ): Promise<void> {
-    const batch: ReadyEntry[] = []
-    for (let at = first; at < end; at++) {
-      const entry = ready.get(at)
-      if (entry !== undefined) batch.push(entry)
-      ready.delete(at)
-    }
-    try {
-      const entries = batch.map(({ pulled }) => pulled)
+      const entries = run.map(({ pulled }) => pulled)
       await this.#options.catalog.submit({
         ...{ type: 'apply-remote', bucketId, source: this.source, logId, after, entries },
       })
-      const bodyBytes = batch.reduce(
+      const bodyBytes = run.reduce(
         (sum, { fetched }) => sum + (fetched === undefined ? 0 : layoutBytes(fetched.layout)),
         0,
       )
       this.#options.onApplied?.(this.source, entries.length, bodyBytes)
     } finally {
-      for (const { fetched } of batch) fetched?.settle()
+      for (const { fetched } of run) fetched?.settle()
     }
   }
 
@@ -346,38 +331,3 @@ export class Follower {
 
 const layoutBytes = (layout: Layout): number =>
   layout.kind === 'chunks' ? layout.extents.reduce((sum, { byteLength }) => sum + byteLength, 0) : 0
-
-/** Runs `work` for each in order, several at once; after a failure no more are begun, and it is thrown when those begun have ended. */
-async function eachAhead(
-  bytes: readonly number[],
-  atOnce: number,
-  work: (at: number) => Promise<void>,
-): Promise<void> {
-  let next = 0
-  let running = 0
-  let runningBytes = 0
-  let failure: { readonly reason: unknown } | undefined
-  await new Promise<void>((resolve) => {
-    const begin = (): void => {
-      while (failure === undefined && next < bytes.length && running < atOnce) {
-        const cost = bytes[next] ?? 0
-        if (running > 0 && runningBytes + cost > fetchBytesAtOnce) break
-        const at = next++
-        running++
-        runningBytes += cost
-        work(at)
-          .catch((reason: unknown) => {
-            failure ??= { reason }
-          })
-          .finally(() => {
-            running--
-            runningBytes -= cost
-            begin()
-          })
-      }
-      if (running === 0) resolve()
-    }
-    begin()
-  })
-  if (failure !== undefined) throw failure.reason
-}

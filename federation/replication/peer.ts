@@ -1,4 +1,5 @@
 import type { WriteId } from '../../core/contract/ids.ts'
+import type { VersioningState } from '../../core/contract/object-model.ts'
 import type { EntryTime, KeyRange, LogPoint, ReplicationRule } from '../../core/contract/replication.ts'
 
 /**
@@ -34,6 +35,8 @@ export interface OffersReply {
 export interface Offer {
   readonly bucket: string
   readonly rule: ReplicationRule
+  /** To an edge, which the outbox does not tell it. */
+  readonly versioning?: VersioningState
   /** Of the outbox in the region that answers; absent where no client writes. */
   readonly log?: { readonly id: string; readonly head: number; readonly headTime: EntryTime }
 }
@@ -71,6 +74,8 @@ export interface BodyRequest {
   readonly bucket: string
   readonly writeId: WriteId
   readonly offset: number
+  /** Who asks has a digest of the whole body, and compares it: the bytes need none on the way. */
+  readonly isProved: boolean
 }
 
 export const pullLimits = {

@@ -30,7 +30,7 @@ export function serveReplication(
   const stop = tunnels.serve(replicationTopic, async ({ regionId }, stream) => {
     const busy = open.get(regionId) ?? 0
     open.set(regionId, busy + 1)
-    const writer = new MessageWriter(stream.writable)
+    const writer = new MessageWriter(stream.writable, { unhashed: messageType.bare })
     try {
       if (busy >= mostRequests) throw new StorageError('OVERLOADED', 'too many requests at once')
       await answer(source, regionId, stream, writer, stopping.signal)
@@ -82,8 +82,8 @@ async function answer(
       await writer.send(messageType.answer, encode({}))
       break
     case 'body':
-      for await (const piece of source.body(regionId, request, signal)) {
-        await writer.send(messageType.piece, piece)
+      for await (const { bytes, release } of source.body(regionId, request, signal)) {
+        await writer.lend(request.isProved ? messageType.bare : messageType.piece, bytes, release)
       }
       break
   }

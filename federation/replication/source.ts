@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { Catalog } from '../../core/contract/catalog.ts'
-import type { ChunkStore } from '../../core/contract/chunk-store.ts'
+import type { ChunkBuffer, ChunkStore } from '../../core/contract/chunk-store.ts'
 import type { Clock } from '../../core/contract/clock.ts'
+import { stripeOf } from '../../core/contract/erasure.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import { chunkId } from '../../core/contract/ids.ts'
 import type { Logger } from '../../core/contract/logger.ts'
@@ -28,9 +29,17 @@ export interface SourceOptions {
     'barrier' | 'bucket' | 'bucketById' | 'replication' | 'submit' | 'writeOwner'
   >
   readonly chunks: Pick<ChunkStore, 'get'>
+  /** Of the store's buffers that may be on their way to other regions at once; what is beyond is copied. 0 when absent. */
+  readonly lentBytes?: number
   readonly writes: Pick<WriteRegistry, 'pin'>
   readonly clock: Clock
   readonly log: Logger
+}
+
+/** A part of a body. Who takes it calls `release` once, when it looks at the bytes no more. */
+export interface LentPiece {
+  readonly bytes: Uint8Array
+  readonly release: () => void
 }
 
 /** Looks at the heads again after this while an answer waits. */
@@ -39,6 +48,7 @@ const lookMs = 50
 /** The answers of this region to a member that pulls. Each sees what its rules share with it, and nothing else. */
 export class ReplicationSource {
   readonly #options: SourceOptions
+  #lentBytes = 0
 
   constructor(options: SourceOptions) {
     this.#options = options
@@ -72,15 +82,23 @@ export class ReplicationSource {
           {
             bucket: bucket.name,
             rule,
+            ...(rule.edge?.regions.includes(peer) === true ? { versioning: bucket.versioning } : {}),
             ...(outbox === undefined || !this.#isWritten(rule)
               ? {}
-              : { log: { id: outbox.id, head: outbox.head.lsn, headTime: outbox.headTime } }),
+              : {
+                  log: { id: outbox.id, head: this.#headOf(id, outbox.head.lsn), headTime: outbox.headTime },
+                }),
           },
         ]
       })
       .filter(({ bucket }) => bucket > after)
       .toSorted((left, right) => (left.bucket < right.bucket ? -1 : 1))
     return { offers: shared.slice(0, pullLimits.offers), truncated: shared.length > pullLimits.offers }
+  }
+
+  /** What waits at an edge has no place in the outbox yet, and is to come. */
+  #headOf(bucketId: number, head: number): number {
+    return head + (this.#options.catalog.replication.backlog(bucketId)?.waiting ?? 0)
   }
 
   /** NO_SUCH_BUCKET, ACCESS_DENIED (not a member), NO_SUCH_REPLICATION (nobody writes it here). */
@@ -108,6 +126,9 @@ export class ReplicationSource {
         dead,
       })
     }
+    if ((replication.backlog(bucket.id)?.waiting ?? 0) > 0) {
+      await catalog.submit({ type: 'stage-outbox', bucketId: bucket.id, askedFrom: request.after.lsn })
+    }
     const limit = Math.min(request.limit, pullLimits.entries)
     const rows = replication.entries(bucket.id, request.after.lsn, limit, pullLimits.bytes)
     const last = rows.at(-1)?.lsn ?? request.after.lsn
@@ -116,7 +137,7 @@ export class ReplicationSource {
     return {
       kind: 'entries',
       entries: rows.map(({ bytes }) => bytes),
-      head: replication.outbox(bucket.id)?.head.lsn ?? last,
+      head: this.#headOf(bucket.id, replication.outbox(bucket.id)?.head.lsn ?? last),
       chain: place.chain,
     }
   }
@@ -162,29 +183,57 @@ export class ReplicationSource {
   }
 
   /** NO_SUCH_VERSION when the body is none of the bucket's; the chunk store's errors. */
-  async *body(peer: number, request: BodyRequest, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *body(peer: number, request: BodyRequest, signal: AbortSignal): AsyncGenerator<LentPiece> {
     const { catalog, chunks, writes } = this.#options
-    const { bucket } = this.#shared(peer, request.bucket)
+    const { bucket, rule } = this.#shared(peer, request.bucket)
     const owner = catalog.writeOwner(request.writeId)
-    if (owner?.bucketId !== bucket.id) throw new StorageError('NO_SUCH_VERSION', 'the body is not here')
+    // Of a bucket that is shared in part the rest is none of their business, whatever number they guess.
+    if (owner?.bucketId !== bucket.id || !owner.key.startsWith(rule.prefix))
+      throw new StorageError('NO_SUCH_VERSION', 'the body is not here')
+    const { erasure } = owner
     const unpin = writes.pin(request.writeId)
     try {
       let at = request.offset
       while (at < owner.byteLength) {
         const inChunk = at % owner.chunkBytes
-        const length = Math.min(pullLimits.granuleBytes, owner.chunkBytes - inChunk, owner.byteLength - at)
-        const id = chunkId(owner.writeId, Math.floor(at / owner.chunkBytes))
-        const buffer = await chunks.get(id, inChunk, length, signal, backgroundClass)
-        // The tunnel keeps what it is given: the pool's buffer goes back now.
-        const piece = Uint8Array.from(buffer.bytes)
-        buffer.release()
-        if (piece.length !== length)
+        const index = Math.floor(at / owner.chunkBytes)
+        const stripe = erasure === undefined ? undefined : stripeOf(owner, erasure, index)
+        // No piece is of two fragments: putting it together would hold one buffer of the pool and wait for others.
+        const wholeBytes = stripe?.fragmentBytes ?? owner.chunkBytes
+        const length = Math.min(
+          pullLimits.granuleBytes,
+          wholeBytes - (inChunk % wholeBytes),
+          owner.byteLength - at,
+        )
+        const id = chunkId(owner.writeId, index)
+        const buffer = await chunks.get(id, inChunk, length, signal, backgroundClass, stripe)
+        if (buffer.bytes.length !== length) {
+          buffer.release()
           throw new StorageError('CORRUPT_CHUNK', 'a chunk is shorter than it should be')
-        yield piece
+        }
+        yield this.#lend(buffer)
         at += length
       }
     } finally {
       unpin()
+    }
+  }
+
+  /** A region that takes its bytes slowly holds a part of the pool at most. */
+  #lend(buffer: ChunkBuffer): LentPiece {
+    const { bytes } = buffer
+    if (this.#lentBytes + bytes.length > (this.#options.lentBytes ?? 0)) {
+      const copy = new Uint8Array(bytes)
+      buffer.release()
+      return { bytes: copy, release: () => undefined }
+    }
+    this.#lentBytes += bytes.length
+    return {
+      bytes,
+      release: () => {
+        this.#lentBytes -= bytes.length
+        buffer.release()
+      },
     }
   }
 

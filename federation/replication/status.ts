@@ -50,6 +50,7 @@ export function bucketStatus(
   const rule = replication.rule(id)
   if (bucket === undefined || rule === undefined) return undefined
   const outbox = replication.outbox(id)
+  const backlog = replication.backlog(id)
   const isWritten = outbox !== undefined && (rule.mode === 'multi' || rule.primary === regionId)
   const outgoing = isWritten
     ? replication.members(id).map((member) => outgoingOf(catalog, bucket, outbox.head.lsn, member, nowMs))
@@ -61,9 +62,10 @@ export function bucketStatus(
   return {
     ...{ bucket: bucket.name, rule, outgoing, incoming },
     isWritten,
-    head: isWritten ? outbox.head.lsn : 0,
-    entriesKept: isWritten ? outbox.head.lsn - outbox.trimmed.lsn : 0,
-    bytesKept: isWritten ? outbox.rowBytes + outbox.bodyBytes : 0,
+    head: isWritten ? outbox.head.lsn + (backlog?.waiting ?? 0) : 0,
+    entriesKept: isWritten ? outbox.head.lsn - outbox.trimmed.lsn + (backlog?.waiting ?? 0) : 0,
+    bytesKept: isWritten ? (backlog?.bytes ?? outbox.rowBytes + outbox.bodyBytes) : 0,
+    ...(backlog === undefined ? {} : { backlog }),
     isBackfilling: isWritten && outbox.backfill !== undefined,
     comparedMs: outbox?.compared?.ms ?? 0,
     comparedRoot: hex(outbox?.compared?.root),
@@ -96,6 +98,14 @@ function outgoingOf(
       dead: dead.length,
       lagEntries,
       oldestUnshippedMs: Math.max(0, nowMs - sinceMs),
+    }
+  }
+  const backlog = replication.backlog(bucket.id)
+  if (backlog !== undefined) {
+    return {
+      ...{ region, acknowledged, needsFullSync, synchronizing, dead: dead.length },
+      lagEntries: backlog.entries,
+      oldestUnshippedMs: backlog.oldestMs === undefined ? 0 : Math.max(0, nowMs - backlog.oldestMs),
     }
   }
   const trimmed = outbox?.trimmed.lsn ?? 0

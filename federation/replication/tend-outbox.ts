@@ -70,6 +70,8 @@ function leastAcknowledged(
 function mayCompare(catalog: Pick<Catalog, 'replication'>, bucketId: number, nowMs: number): boolean {
   const outbox = catalog.replication.outbox(bucketId)
   if (outbox === undefined || outbox.backfill !== undefined) return false
+  // An edge holds a part of what its hub does.
+  if (catalog.replication.rule(bucketId)?.edge !== undefined) return false
   const ahead = outbox.head.lsn - leastAcknowledged(catalog, bucketId, outbox.head.lsn)
   if (ahead >= mostBackfillAhead) return false
   const { comparing, compared, isCompareDue, backfilledThrough } = outbox

@@ -23,6 +23,8 @@ import {
   replicationTopic,
 } from './wire.ts'
 
+/** Why waiting ends where nothing is wrong: a reason of one's own costs no stack trace. */
+const isDone = 'done'
 /** An answer that shows no sign of life for so long is given up. */
 const silenceMs = 30_000
 
@@ -45,7 +47,11 @@ export class TunnelPeer implements PeerRegion {
       await answer.end()
       return {
         ...rest,
-        offers: offers.map(({ log, ...offer }) => (log === undefined ? offer : { ...offer, log })),
+        offers: offers.map(({ log, versioning, ...offer }) => ({
+          ...offer,
+          ...(log === undefined ? {} : { log }),
+          ...(versioning === undefined ? {} : { versioning }),
+        })),
       }
     } finally {
       answer.close()
@@ -83,7 +89,7 @@ export class TunnelPeer implements PeerRegion {
   async *body(request: BodyRequest, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const answer = this.#ask({ kind: 'body', ...request }, signal)
     try {
-      yield* answer.parts(messageType.piece)
+      yield* answer.parts([messageType.piece, messageType.bare])
     } finally {
       answer.close()
     }
@@ -119,7 +125,7 @@ class Answer {
       const writer = new MessageWriter(stream.writable)
       await writer.send(messageType.request, encode(request))
       await writer.end()
-      return { reader: new MessageReader(stream.readable), stream }
+      return { reader: new MessageReader(stream.readable, { unhashed: messageType.bare }), stream }
     })()
     this.#opened.catch(() => undefined)
   }
@@ -137,15 +143,15 @@ class Answer {
     return payloads
   }
 
-  /** The payloads of messages of one type, in parts, to the end. */
-  async *parts(type: number): AsyncGenerator<Uint8Array> {
-    let next = await this.#within(0, ({ reader }) => reader.readPart(type))
+  /** The payloads of messages of these types, in parts, to the end. */
+  async *parts(types: readonly number[]): AsyncGenerator<Uint8Array> {
+    let next = await this.#within(0, ({ reader }) => reader.readPart(types))
     const { reader } = await this.#opened
     using guard = this.#guard(reader)
     while (next !== undefined) {
-      if ('message' in next) expectType(next.message, type)
+      if ('message' in next) expectType(next.message, types[0] ?? 0)
       else yield next.part
-      next = await guard.unless(reader.readPart(type))
+      next = await guard.unless(reader.readPart(types))
     }
     this.#isOver = true
   }
@@ -192,7 +198,7 @@ class Answer {
         waitingSinceMs = undefined
         return result
       },
-      [Symbol.dispose]: () => over.abort(),
+      [Symbol.dispose]: () => over.abort(isDone),
     }
   }
 
@@ -233,7 +239,7 @@ class Answer {
     try {
       return await Promise.race([this.#opened.then(work), silence, stopped])
     } finally {
-      over.abort()
+      over.abort(isDone)
     }
   }
 }

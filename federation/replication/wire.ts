@@ -19,6 +19,8 @@ export const messageType = {
   entry: 3,
   /** Bytes of a body. */
   piece: 4,
+  /** The same of a body that its version's ETag proves: no part of the answer's digest. */
+  bare: 6,
   /** Instead of, or in the middle of, an answer. */
   error: 5,
 } as const
@@ -37,6 +39,31 @@ const name = z.string().min(1).max(255)
 const point = z.strictObject({ lsn: count, chain: bytes(32) })
 const logId = z.string().max(24)
 
+const edgePriority = z
+  .strictObject({
+    prefix: z.string().min(1).max(1024).optional(),
+    tag: z
+      .string()
+      .max(400)
+      .regex(/^[^=]+=/)
+      .optional(),
+    storageClass: z.string().min(1).max(64).optional(),
+  })
+  .transform(({ prefix, tag, storageClass }) => ({
+    ...(prefix === undefined ? {} : { prefix }),
+    ...(tag === undefined ? {} : { tag }),
+    ...(storageClass === undefined ? {} : { storageClass }),
+  }))
+
+const edge = z.strictObject({
+  regions: z.array(region).min(1).max(replicationLimits.members),
+  quotaBytes: count.min(1024 * 1024),
+  quotaAgeMs: count.min(1000),
+  priorities: z.array(edgePriority).max(replicationLimits.edgePriorities),
+  cacheBytes: count,
+  pinned: z.array(z.string().min(1).max(1024)).max(replicationLimits.edgePinned),
+})
+
 const rule = z
   .strictObject({
     mode: z.enum(['single', 'multi']),
@@ -49,9 +76,11 @@ const rule = z
     retentionMs: count.min(1000),
     retentionBytes: count.min(1024 * 1024),
     group: z.string().min(1).max(64).optional(),
+    edge: edge.optional(),
   })
-  .transform(({ onBreach, group, ...told }) => ({
+  .transform(({ onBreach, group, edge, ...told }) => ({
     ...told,
+    ...(edge === undefined ? {} : { edge }),
     ...(onBreach === undefined ? {} : { onBreach }),
     ...(group === undefined ? {} : { group }),
   }))
@@ -83,7 +112,10 @@ export const requestSchema = z.discriminatedUnion('kind', [
       )
       .max(replicationLimits.rangesAsked),
   }),
-  z.strictObject({ kind: z.literal('body'), bucket: name, writeId: bytes(writeIdBytes), offset: count }),
+  z.strictObject({
+    ...{ kind: z.literal('body'), bucket: name, writeId: bytes(writeIdBytes), offset: count },
+    isProved: z.boolean(),
+  }),
 ])
 
 export const offersSchema = z.object({
@@ -92,6 +124,7 @@ export const offersSchema = z.object({
       z.object({
         bucket: name,
         rule,
+        versioning: z.enum(['off', 'enabled', 'suspended']).optional(),
         log: z
           .object({
             id: logId,

@@ -20,6 +20,8 @@ const introduction = z.object({
 export const helloSchema = introduction.extend({
   /** Of the region's nodes, the one that speaks. */
   node: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+  /** One of several connections beside the tunnel, for what is moved in bulk; absent: the tunnel itself. */
+  lane: z.int().min(1).max(16).optional(),
   /** The newest of the other side's keys that the speaker knows; empty: not told yet. */
   knowsKey: z.union([z.literal(''), publicKey]),
 })

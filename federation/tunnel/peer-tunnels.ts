@@ -28,11 +28,14 @@ const longestBackoffMs = 10_000
 const politenessMs = 1_000
 /** Nodes of one region that have a tunnel to this node at once. */
 const maxSessions = 64
+/** Further connections for what is moved in bulk. */
+const maxLanes = 64
 
 /** The tunnels to one region: one to each of its nodes that has come, and at least one as long as that is possible. */
 export class PeerTunnels {
   readonly #parts: PeerTunnelsParts
   readonly #live = new Map<string, Live>()
+  readonly #lanes = new Set<TunnelSession>()
   readonly #closing = new AbortController()
   readonly #running: Promise<void>
   #problem = 'not connected yet'
@@ -63,7 +66,40 @@ export class PeerTunnels {
   }
 
   sessions(): readonly TunnelSession[] {
-    return [...this.#live.values()].map(({ session }) => session)
+    return [...[...this.#live.values()].map(({ session }) => session), ...this.#lanes]
+  }
+
+  /**
+   * For what is moved in bulk: the connection that has the fewest streams, of several the one that was not taken for longest, since a
+   * stream counts only some turns after it was asked for; the tunnel itself while there is no other.
+   */
+  takeWidest(): TunnelSession | undefined {
+    let found: TunnelSession | undefined
+    let fewest = Number.POSITIVE_INFINITY
+    for (const lane of this.#lanes) {
+      const { openStreams } = lane.stats()
+      if (openStreams >= fewest) continue
+      found = lane
+      fewest = openStreams
+    }
+    if (found === undefined) return this.session
+    this.#lanes.delete(found)
+    this.#lanes.add(found)
+    return found
+  }
+
+  isLane(session: TunnelSession): boolean {
+    return this.#lanes.has(session)
+  }
+
+  /** A connection beside the tunnel, for what is moved in bulk. */
+  addLane(session: TunnelSession): void {
+    if (this.#closing.signal.aborted || this.#lanes.size >= maxLanes) {
+      session.close({ closeCode: 'overload', reason: 'too many connections of one region' })
+      return
+    }
+    this.#lanes.add(session)
+    void session.closed.then(() => this.#lanes.delete(session))
   }
 
   /**
@@ -73,7 +109,10 @@ export class PeerTunnels {
   add(session: TunnelSession, node: string): boolean {
     const known = this.#live.get(node)
     if (known?.session === session) return true
-    if (this.#closing.signal.aborted) return false
+    if (this.#closing.signal.aborted) {
+      session.close({ reason: 'there are no more tunnels to the region' })
+      return false
+    }
     if (known !== undefined && this.#isBetter(known.session, session)) {
       session.close({ reason: 'there is another tunnel between these nodes' })
       return false
@@ -112,7 +151,7 @@ export class PeerTunnels {
     if (!this.#closing.signal.aborted) {
       this.#closing.abort(new StorageError('CLOSED', reason))
       const wasConnected = this.isConnected
-      for (const { session } of this.#live.values()) session.close({ closeCode, reason })
+      for (const session of this.sessions()) session.close({ closeCode, reason })
       this.#live.clear()
       if (wasConnected) this.#parts.onChange(false)
     }

@@ -13,19 +13,23 @@ import type {
   RegionTunnels,
   TunnelAddress,
   TunnelBackend,
-  TunnelCredentials,
+  TunnelBackendName,
   TunnelListener,
   TunnelSession,
   TunnelStream,
 } from '../../core/contract/tunnel.ts'
-import { parseEndpoint } from '../identity/endpoint.ts'
+import { formatAddress, isWildcard } from '../identity/endpoint.ts'
 import { encodeInvitation, invitationDigest } from '../identity/invitation.ts'
 import { shownKey, withInvitation, withNews, withNextKey, withoutPeer } from '../identity/record.ts'
 import type { RegionIdentityStore } from '../identity/region-identity.ts'
+import { dialAny } from './dial-any.ts'
 import { answer, ask, type Hello, helloSchema, type Joined } from './exchange.ts'
 import { answerJoin, followInvitation, Guests, type JoinParts, joinTopic } from './join.ts'
+import { peerStatus } from './peer-status.ts'
 import { PeerTunnels } from './peer-tunnels.ts'
+import { answerProbe, probeTopic } from './probe.ts'
 import { openTopic, TopicRouter } from './topics.ts'
+import { WayChooser, type WayChooserParts } from './way-chooser.ts'
 
 export interface RegionTunnelsOptions {
   readonly regionId: number
@@ -39,6 +43,8 @@ export interface RegionTunnelsOptions {
   readonly listen: TunnelAddress | undefined
   /** What others are told to dial; empty: the address that was bound. */
   readonly endpoints: readonly string[]
+  /** How what is moved in bulk gets to other regions; absent: over the tunnel itself. */
+  readonly ways?: Pick<WayChooserParts, 'connections' | 'select'>
   /** Whether this node of the region dials: one of them is enough. */
   mayDial(): boolean
   readonly environment: Environment
@@ -48,11 +54,15 @@ export interface RegionTunnelsOptions {
 /** The record is looked at so often: other nodes of the region change it too, and a revoked peer is cut within a second. */
 const pollMs = 250
 const helloTopic = 'hello'
+/** The topic whose streams are spread over all connections. */
+const bulkTopic = 'replication'
 const helloMs = 5_000
 /** A guest's session has proved a key and no region. */
 const guestRegionId = -1
 
 export interface RunningTunnels extends RegionTunnels, FederationAdministration {
+  /** The ways to a region that were measured, and the one that is used; undefined where none is chosen. */
+  ways(regionId: number): Pick<WayChooser, 'measured' | 'chosen' | 'open'> | undefined
   close(): Promise<void>
 }
 
@@ -70,6 +80,9 @@ class Tunnels implements RunningTunnels {
   readonly #join: JoinParts
   readonly #guests: Guests
   readonly #peers = new Map<number, PeerTunnels>()
+  readonly #ways = new Map<number, WayChooser>()
+  /** Sessions that have not said hello: they belong to no peer's tunnels yet, and are cut from here. */
+  readonly #early = new Set<TunnelSession>()
   readonly #changes = new Set<(regionId: number, isConnected: boolean) => void>()
   readonly #closing = new AbortController()
   #listeners: TunnelListener[] = []
@@ -88,6 +101,7 @@ class Tunnels implements RunningTunnels {
     this.#guests = new Guests(this.#join)
     this.#router.serve(helloTopic, (_, stream, session) => this.#answerHello(stream, session))
     this.#router.serve(joinTopic, (_, stream, session) => answerJoin(this.#join, session, stream))
+    this.#router.serve(probeTopic, (_, stream) => answerProbe(stream, environment.clock))
     this.#polling = this.#poll()
   }
 
@@ -100,7 +114,8 @@ class Tunnels implements RunningTunnels {
   }
 
   async open(regionId: number, topic: string, signal?: AbortSignal): Promise<TunnelStream> {
-    const session = this.#peers.get(regionId)?.session
+    const peer = this.#peers.get(regionId)
+    const session = topic === bulkTopic ? peer?.takeWidest() : peer?.session
     if (session === undefined) {
       const problem = this.#peers.get(regionId)?.problem ?? 'it is not joined with this one'
       throw new StorageError('PEER_UNREACHABLE', `there is no tunnel to region ${regionId}: ${problem}`)
@@ -110,6 +125,10 @@ class Tunnels implements RunningTunnels {
 
   serve(topic: string, handle: Parameters<RegionTunnels['serve']>[1]): () => void {
     return this.#router.serve(topic, handle)
+  }
+
+  ways(regionId: number): WayChooser | undefined {
+    return this.#ways.get(regionId)
   }
 
   onChange(listener: (regionId: number, isConnected: boolean) => void): () => void {
@@ -168,7 +187,9 @@ class Tunnels implements RunningTunnels {
   async join(token: string): Promise<PeerStatus> {
     const credentials = await this.#options.identity.ensureKey()
     const peer = await followInvitation(this.#join, token, ({ regionId, publicKey, endpoints }) =>
-      this.#dialAny(endpoints, credentials, { regionId, publicKeys: [publicKey] }, this.#closing.signal),
+      dialAny(this.#options.backends, endpoints, {
+        ...{ credentials, expect: { regionId, publicKeys: [publicKey] }, signal: this.#closing.signal },
+      }),
     )
     this.#refresh()
     return this.#peerStatus(peer)
@@ -195,6 +216,8 @@ class Tunnels implements RunningTunnels {
     await this.#polling
     await this.#listening?.catch(() => undefined)
     await Promise.all(this.#listeners.map((listener) => listener.close()))
+    for (const session of this.#early) session.close({ reason: 'the region stops' })
+    await Promise.all([...this.#ways.values()].map((way) => way.close()))
     await Promise.all([...this.#peers.values()].map((peer) => peer.close('the region stops')))
   }
 
@@ -230,7 +253,9 @@ class Tunnels implements RunningTunnels {
       const known = record.peers.find((other) => other.regionId === regionId)
       if (known === undefined) {
         this.#peers.delete(regionId)
-        void peer.close('this region is trusted no more', 'refused')
+        void this.#ways.get(regionId)?.close()
+        this.#ways.delete(regionId)
+        void peer.close(untrusted.reason, untrusted.closeCode)
         continue
       }
       for (const session of peer.sessions()) {
@@ -239,8 +264,13 @@ class Tunnels implements RunningTunnels {
       }
       peer.wake()
     }
+    for (const session of this.#early) if (!this.#isTrusted(session)) session.close(untrusted)
     for (const { regionId } of record.peers) {
-      if (!this.#peers.has(regionId)) this.#peers.set(regionId, this.#keep(regionId))
+      if (this.#peers.has(regionId)) continue
+      const peer = this.#keep(regionId)
+      this.#peers.set(regionId, peer)
+      const { ways } = this.#options
+      if (ways !== undefined) this.#ways.set(regionId, this.#choose(regionId, peer, ways))
     }
     if (haveKeysChanged) this.#announce()
   }
@@ -255,6 +285,15 @@ class Tunnels implements RunningTunnels {
       onChange: (isConnected) => {
         for (const tell of this.#changes) tell(regionId, isConnected)
       },
+    })
+  }
+
+  #choose(regionId: number, peer: PeerTunnels, ways: Pick<WayChooserParts, 'connections' | 'select'>) {
+    const { backends, environment, log } = this.#options
+    return new WayChooser({
+      ...{ ...ways, regionId, peer, environment, log, backends: backends.map(({ name }) => name) },
+      dial: (name, signal) => this.#connect(regionId, 0, signal, name),
+      join: (session, lane) => this.#sayHello(session, lane),
     })
   }
 
@@ -320,9 +359,22 @@ class Tunnels implements RunningTunnels {
     else if (session.peer.regionId === guestRegionId) this.#guests.receive(session)
     else {
       // Its first stream says which node it is; see `#answerHello`.
-      void this.#router.attach(session)
+      this.#attach(session)
       this.#expectHello(session)
     }
+  }
+
+  #attach(session: TunnelSession): void {
+    this.#early.add(session)
+    void session.closed.then(() => this.#early.delete(session))
+    // The record may have changed since its key was looked at.
+    if (this.#isTrusted(session)) void this.#router.attach(session)
+    else session.close(untrusted)
+  }
+
+  /** Whether the key that it was made with still is one of its region. */
+  #isTrusted({ peer: { regionId, publicKey } }: TunnelSession): boolean {
+    return this.#options.identity.peerOf(publicKey)?.regionId === regionId
   }
 
   #expectHello(session: TunnelSession): void {
@@ -340,15 +392,23 @@ class Tunnels implements RunningTunnels {
     )
   }
 
-  async #dial(regionId: number, attempt: number, signal: AbortSignal): Promise<void> {
-    const { identity } = this.#options
+  async #connect(regionId: number, attempt: number, signal: AbortSignal, by?: TunnelBackendName) {
+    const { identity, backends } = this.#options
     const peer = identity.peer(regionId)
     // After a change of keys that the other side has not heard of, an older one may still be known there.
     const credentials = identity.credentials(attempt)
-    if (peer === undefined || credentials === undefined) return
+    if (peer === undefined || credentials === undefined) {
+      throw new StorageError('PEER_UNREACHABLE', 'it is not joined with this one')
+    }
     const { endpoints, publicKeys } = peer
-    const session = await this.#dialAny(endpoints, credentials, { regionId, publicKeys }, signal)
-    void this.#router.attach(session)
+    const expect = { regionId, publicKeys }
+    const session = await dialAny(backends, endpoints, { credentials, expect, signal }, by)
+    this.#attach(session)
+    return session
+  }
+
+  async #dial(regionId: number, attempt: number, signal: AbortSignal): Promise<void> {
+    const session = await this.#connect(regionId, attempt, signal)
     try {
       await this.#sayHello(session)
     } catch (reason) {
@@ -357,29 +417,7 @@ class Tunnels implements RunningTunnels {
     }
   }
 
-  async #dialAny(
-    endpoints: readonly string[],
-    credentials: TunnelCredentials,
-    expect: { readonly regionId: number; readonly publicKeys: readonly string[] },
-    signal: AbortSignal,
-  ): Promise<TunnelSession> {
-    let failure: unknown = new StorageError('PEER_UNREACHABLE', 'the region has told no address')
-    for (const endpoint of endpoints) {
-      const address = parseEndpoint(endpoint)
-      if (address === undefined) continue
-      for (const backend of this.#options.backends) {
-        try {
-          return await backend.dial({ address, credentials, expect, signal })
-        } catch (reason) {
-          signal.throwIfAborted()
-          failure = reason
-        }
-      }
-    }
-    throw failure
-  }
-
-  async #sayHello(session: TunnelSession): Promise<void> {
+  async #sayHello(session: TunnelSession, lane?: number): Promise<void> {
     const { regionId } = session.peer
     const late = new AbortController()
     this.#options.environment.clock.sleep(helloMs, late.signal).then(
@@ -387,8 +425,9 @@ class Tunnels implements RunningTunnels {
       () => undefined,
     )
     try {
-      const told = await ask(session, helloTopic, this.#hello(regionId), helloSchema)
-      await this.#hear(session, told)
+      const hello = { ...this.#hello(regionId), ...(lane === undefined ? {} : { lane }) }
+      const told = await ask(session, helloTopic, hello, helloSchema)
+      await this.#hear(session, told, lane)
     } finally {
       late.abort()
     }
@@ -396,25 +435,30 @@ class Tunnels implements RunningTunnels {
 
   async #answerHello(stream: TunnelStream, session: TunnelSession): Promise<void> {
     await answer(stream, helloSchema, async (told) => {
-      await this.#hear(session, told)
+      await this.#hear(session, told, told.lane)
       return this.#hello(session.peer.regionId)
     })
   }
 
-  async #hear(session: TunnelSession, told: Hello): Promise<void> {
+  async #hear(session: TunnelSession, told: Hello, lane?: number): Promise<void> {
     const { regionId } = session.peer
     const { node, regionId: toldId, name, endpoints, publicKeys, knowsKey } = told
     if (toldId !== regionId) {
       throw new StorageError('PEER_REFUSED', `region ${regionId} says that it is region ${toldId}`)
     }
     await this.#options.identity.change((record) =>
-      withNews(record, regionId, {
+      withNews(record, session.peer, {
         ...{ name, endpoints, publicKeys },
         knowsKey: knowsKey === '' ? (this.#options.identity.peer(regionId)?.knowsKey ?? '') : knowsKey,
       }),
     )
+    this.#early.delete(session)
     this.#refresh()
-    this.#peers.get(regionId)?.add(session, node)
+    const tunnels = this.#peers.get(regionId)
+    if (tunnels === undefined) session.close(untrusted)
+    else if (lane !== undefined) tunnels.addLane(session)
+    // A lane may be told of a key like any other connection.
+    else if (!tunnels.isLane(session)) tunnels.add(session, node)
   }
 
   // What is told.
@@ -445,28 +489,9 @@ class Tunnels implements RunningTunnels {
   }
 
   #peerStatus(peer: FederationPeer): PeerStatus {
-    const newest = this.#options.identity.record().keys.at(-1)?.publicKey
-    const tunnels = this.#peers.get(peer.regionId)
-    const live = tunnels?.first
-    const { regionId, name, endpoints, publicKeys, joinedMs } = peer
-    const common = {
-      ...{ regionId, name, endpoints, publicKeys, joinedMs },
-      knowsNewestKey: newest !== undefined && peer.knowsKey === newest,
-      isConnected: live !== undefined,
-      problem: live === undefined ? (tunnels?.problem ?? '') : '',
-    }
-    if (live === undefined) return common
-    const { rttMs = 0, bytesSent, bytesReceived, openStreams } = live.session.stats()
-    const { backend, isDialed } = live.session
-    return {
-      ...common,
-      tunnel: { backend, isDialed, sinceMs: live.sinceMs, rttMs, bytesSent, bytesReceived, openStreams },
-    }
+    const newestKey = this.#options.identity.record().keys.at(-1)?.publicKey
+    return peerStatus(peer, this.#peers.get(peer.regionId), newestKey)
   }
 }
 
-const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::'
-
-function formatAddress({ host, port }: TunnelAddress): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
-}
+const untrusted = { closeCode: 'refused', reason: 'this region is trusted no more' } as const

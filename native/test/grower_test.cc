@@ -45,6 +45,7 @@ class CountingDevice final : public BlockDevice {
   uint64_t written = 0;
   uint64_t allocations = 0;
   bool can_allocate = true;
+  bool has_room = true;
 
  private:
   void Allocate(BlockRequest* request) {
@@ -53,6 +54,10 @@ class CountingDevice final : public BlockDevice {
     copy.offset = request->offset;
     copy.length = request->length;
     copy.done = [](BlockRequest*) {};
+    if (!has_room) {
+      request->result = -ENOSPC;
+      return request->done(request);
+    }
     inner_->Submit(&copy);
     inner_->Poll(0);
     request->result = copy.result == 0 && !can_allocate ? -EOPNOTSUPP : copy.result;
@@ -121,6 +126,32 @@ TEST_F(GrowerTest, WhereNothingReservesSpaceTheZerosDo) {
   device_.can_allocate = false;
   (void)WrittenPerByte(kLarge, kSegmentBytes);
   EXPECT_GT(WrittenPerByte(kLarge, 8 * kSegmentBytes), 1.9);
+  ExpectAllWhole(kLarge);
+}
+
+TEST_F(GrowerTest, AStoreWithoutRoomRefusesAndGoesOnByItselfWhenThereIsSome) {
+  (void)WrittenPerByte(kLarge, 2 * kSegmentBytes);
+  device_.has_room = false;
+  ErrorCode last = ErrorCode::kOk;
+  for (int i = 0; i < 200 && last == ErrorCode::kOk; ++i) {
+    last = harness_.Put(next_, kLarge);
+    if (last == ErrorCode::kOk) ++next_;
+  }
+  EXPECT_EQ(last, ErrorCode::kInsufficientStorage);
+  harness_.Settle();
+  const uint64_t refused = device_.allocations;
+  EXPECT_EQ(harness_.Put(next_, kLarge), ErrorCode::kInsufficientStorage);
+  EXPECT_EQ(device_.allocations, refused) << "a full device is not asked for each put";
+  harness_.now_us += 1500000;
+  harness_.Turn();
+  harness_.Settle();
+  EXPECT_EQ(harness_.Put(next_, kLarge), ErrorCode::kInsufficientStorage) << "still none";
+  device_.has_room = true;
+  harness_.now_us += 1500000;
+  harness_.Turn();
+  harness_.Settle();
+  for (int i = 0; i < 8; ++i, ++next_) ASSERT_EQ(harness_.Put(next_, kLarge), ErrorCode::kOk) << i;
+  EXPECT_TRUE(harness_.LogHas("has room again"));
   ExpectAllWhole(kLarge);
 }
 

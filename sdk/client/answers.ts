@@ -1,5 +1,6 @@
 import { fromUtf8 } from './encoding.ts'
 import { invalidAnswer, PandoError } from './errors.ts'
+import type { HttpAnswer } from './http-answer.ts'
 import { judge, parseRetryAfter } from './retry.ts'
 import { parseXml } from './xml.ts'
 
@@ -10,7 +11,7 @@ export const maxDocumentBytes = 16 * 1024 * 1024
 const maxErrorBytes = 64 * 1024
 
 /** The whole body. Throws InvalidAnswer when it is longer than `limitBytes`. */
-export async function readText(response: Response, limitBytes: number): Promise<string> {
+export async function readText(response: HttpAnswer, limitBytes: number): Promise<string> {
   if (response.body === null) return ''
   const declared = response.headers.get('content-length')
   if (declared === '0') return ''
@@ -21,8 +22,8 @@ export async function readText(response: Response, limitBytes: number): Promise<
   const pieces: Uint8Array[] = []
   let length = 0
   for (;;) {
-    const { done, value } = await reader.read()
-    if (done) break
+    const { value } = await reader.read()
+    if (value === undefined) break
     length += value.length
     if (length > limitBytes) {
       await reader.cancel()
@@ -65,7 +66,7 @@ const codeOfStatus: Readonly<Record<number, string>> = {
 
 export async function errorOfAnswer(
   request: { readonly operation: string; readonly method: string; readonly key?: string },
-  response: Response,
+  response: HttpAnswer,
   endpoint: string,
   nowMs: number,
 ): Promise<PandoError> {
@@ -86,7 +87,7 @@ export async function errorOfAnswer(
   const retryAfterMs = parseRetryAfter(headers.get('retry-after'), nowMs)
   const date = headers.get('date')
   return new PandoError(code, `${Message ?? `HTTP status ${status}`} (${request.operation})`, {
-    ...judge(status, code),
+    ...judge(status, code, more),
     status,
     endpoint,
     details: date === null ? more : { Date: date, ...more },
@@ -105,7 +106,8 @@ const neverSent = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ])
 /** What fetch says of requests that it refuses to send at all. */
-const wrongRequest = /invalid (header|method|url)|is not a valid|bytestring|forbidden/i
+const wrongRequest =
+  /invalid (header|method|url|character)|valid http token|unescaped|is not a valid|bytestring|forbidden/i
 
 /** What fetch rejects with. */
 export function errorOfFailure(reason: unknown, endpoint: string): PandoError {

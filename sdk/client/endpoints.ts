@@ -25,6 +25,8 @@ export interface PooledEndpoint {
   readonly host: string
   readonly group: string
   region: string
+  /** Of Pando; undefined: it has not said it yet. */
+  regionId?: number
   failures: number
   /** Until then it is asked only when nobody else is left. */
   restsUntilMs: number
@@ -66,6 +68,7 @@ export class EndpointPool {
       const before = known.get(endpoint.origin)
       endpoint.failures = before?.failures ?? 0
       endpoint.restsUntilMs = before?.restsUntilMs ?? 0
+      if (before?.regionId !== undefined) endpoint.regionId = before.regionId
     }
     this.#endpoints = parsed
     this.#epoch = topology.epoch
@@ -81,12 +84,13 @@ export class EndpointPool {
     return this.#endpoints.length
   }
 
-  /** The one to ask, if possible none of `avoid`. */
-  pick(avoid: ReadonlySet<PooledEndpoint>): PooledEndpoint {
+  /** The one to ask, if possible none of `avoid`, and best one of the region that leads. */
+  pick(avoid: ReadonlySet<PooledEndpoint>, leader?: number): PooledEndpoint {
     const nowMs = this.#environment.monotonic()
     const rested = this.#endpoints.filter((endpoint) => endpoint.restsUntilMs <= nowMs)
     const fresh = rested.filter((endpoint) => !avoid.has(endpoint))
     const chosen =
+      (leader === undefined ? undefined : this.#turn(fresh.filter(({ regionId }) => regionId === leader))) ??
       this.#turn(fresh.filter(({ group }) => group === this.#group)) ??
       this.#firstGroup(fresh) ??
       this.#turn(rested.filter(({ group }) => group === this.#group)) ??
@@ -95,6 +99,29 @@ export class EndpointPool {
     // One that comes back is tried by one request: the others wait for what becomes of it.
     if (chosen.failures > 0) chosen.restsUntilMs = nowMs + this.#restMs(chosen.failures)
     return chosen
+  }
+
+  /** A gateway of another region, as a gateway has told: only where that is no step down from https. */
+  add(url: string, teller: PooledEndpoint, regionId: number): void {
+    if (this.#endpoints.length >= maxEndpoints || !URL.canParse(url)) return
+    const { origin, protocol } = new URL(url)
+    if (protocol !== 'https:' && (protocol !== 'http:' || teller.origin.startsWith('https:'))) return
+    const known = this.#endpoints.find((endpoint) => endpoint.origin === origin)
+    if (known !== undefined) {
+      known.regionId = regionId
+      return
+    }
+    const [made] = parseEndpoints([{ url: origin, group: `region ${regionId}` }], this.#defaultRegion)
+    if (made !== undefined) this.#endpoints = [...this.#endpoints, Object.assign(made, { regionId })]
+  }
+
+  /** The gateways of a region are asked again at once. */
+  wake(regionId: number): void {
+    for (const endpoint of this.#endpoints) {
+      if (endpoint.regionId !== regionId) continue
+      endpoint.failures = 0
+      endpoint.restsUntilMs = 0
+    }
   }
 
   /** Another healthy gateway of the same group, for a second request beside one that is slow. */

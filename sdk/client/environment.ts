@@ -1,3 +1,6 @@
+import type { HttpAnswer } from './http-answer.ts'
+import { nodeFetch } from './node-http.ts'
+
 /**
  * What the client may know of the world around it. The one file of the SDK that touches the real clock, the real
  * randomness and the real network; tests hand in their own.
@@ -11,9 +14,11 @@ export interface ClientEnvironment {
   after(delayMs: number, callback: () => void): () => void
   /** From 0 up to, not including, 1. Spreads retries; nothing secret depends on it. */
   random(): number
-  /** Sends one request. */
-  fetch(url: string, init: RequestInit): Promise<Response>
+  /** Sends one request. Of `init` are given: method, headers (a record), body (bytes), signal, redirect, credentials, cache. */
+  fetch(url: string, init: RequestInit): Promise<HttpAnswer>
 }
+
+const overNode = nodeFetch()
 
 export const webEnvironment: ClientEnvironment = {
   now: () => Date.now(),
@@ -23,7 +28,7 @@ export const webEnvironment: ClientEnvironment = {
     return () => clearTimeout(timer)
   },
   random: () => Math.random(),
-  fetch: (url, init) => fetch(url, init),
+  fetch: overNode ?? ((url, init) => fetch(url, init)),
 }
 
 /** Resolves after `delayMs`, or rejects with the signal's reason. */
@@ -52,18 +57,26 @@ export function sleep(environment: ClientEnvironment, delayMs: number, signal?: 
 export interface NodeAccelerators {
   readonly crc32: ((data: Uint8Array, value?: number) => number) | undefined
   readonly sha256: ((data: Uint8Array) => Uint8Array) | undefined
+  /** Of long bodies: piece by piece, and what else waits gets its turn between two of them. */
+  readonly sha256OfLong: ((data: Uint8Array) => Promise<Uint8Array>) | undefined
 }
 
 interface NodeProcess {
   getBuiltinModule?(id: string): unknown
 }
+/** Under a millisecond of one processor. */
+const hashedAtOnce = 1024 * 1024
+
 interface NodeHash {
   update(data: Uint8Array): NodeHash
   digest(): Uint8Array
 }
 
 export function nodeAccelerators(): NodeAccelerators {
-  const { process } = globalThis as { process?: NodeProcess }
+  const { process, setImmediate } = globalThis as {
+    process?: NodeProcess
+    setImmediate?: (callback: () => void) => void
+  }
   const builtin = (id: string): unknown => process?.getBuiltinModule?.(id)
   const zlib = builtin('node:zlib') as { crc32?(data: Uint8Array, value?: number): number } | undefined
   const crypto = builtin('node:crypto') as { createHash?(name: string): NodeHash } | undefined
@@ -71,5 +84,16 @@ export function nodeAccelerators(): NodeAccelerators {
   return {
     crc32: zlib?.crc32,
     sha256: createHash === undefined ? undefined : (data) => createHash('sha256').update(data).digest(),
+    sha256OfLong:
+      createHash === undefined || setImmediate === undefined
+        ? undefined
+        : async (data) => {
+            const hash = createHash('sha256')
+            for (let at = 0; at < data.length; at += hashedAtOnce) {
+              if (at > 0) await new Promise<void>((resolve) => setImmediate(resolve))
+              hash.update(data.subarray(at, at + hashedAtOnce))
+            }
+            return hash.digest()
+          },
   }
 }

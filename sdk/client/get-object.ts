@@ -1,5 +1,6 @@
 import { fromUtf8 } from './encoding.ts'
 import { invalidArgument } from './errors.ts'
+import type { AnswerHeaders } from './http-answer.ts'
 import { type ByteReader, collect, isDecodedByFetch, ResumingReader } from './object-body.ts'
 import { type ObjectInfo, objectInfo, quoted, requiredHeader } from './object-headers.ts'
 import { type CallOptions, whole } from './options.ts'
@@ -218,7 +219,7 @@ function rangeHeader(range: NonNullable<GetOptions['range']>): string {
   return `bytes=${start}-${range.end === undefined ? '' : whole('range.end', range.end, start, most)}`
 }
 
-function rangeOfAnswer(headers: Headers, size: number): { start: number; end: number } {
+function rangeOfAnswer(headers: AnswerHeaders, size: number): { start: number; end: number } {
   const match = /^bytes (\d+)-(\d+)\//.exec(headers.get('content-range') ?? '')
   return match === null ? { start: 0, end: size } : { start: Number(match[1]), end: Number(match[2]) + 1 }
 }

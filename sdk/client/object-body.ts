@@ -2,6 +2,7 @@ import { errorOfFailure, joined } from './answers.ts'
 import { type RunningChecksum, startChecksum } from './crc.ts'
 import { sleep } from './environment.ts'
 import { invalidAnswer, PandoError } from './errors.ts'
+import { type AnswerReader, answerOf } from './http-answer.ts'
 import { type ObjectInfo, quoted } from './object-headers.ts'
 import { backoffMs } from './retry.ts'
 import type { ApiAnswer, ApiRequest, Sender } from './sender.ts'
@@ -40,7 +41,7 @@ export class ResumingReader implements ByteReader {
   readonly #resumable: boolean
   readonly #checksum: RunningChecksum | undefined
   #answer: ApiAnswer
-  #reader: ReadableStreamDefaultReader<Uint8Array> | undefined
+  #reader: AnswerReader | undefined
   #position: number
   #failures = 0
   #ended = false
@@ -63,9 +64,7 @@ export class ResumingReader implements ByteReader {
       let piece: Uint8Array | undefined
       try {
         piece = await this.#read(() => {
-          this.#reader ??= this.#answer.response.body?.getReader() as
-            | ReadableStreamDefaultReader<Uint8Array>
-            | undefined
+          this.#reader ??= this.#answer.response.body?.getReader()
           return this.#reader === undefined
             ? Promise.resolve(undefined)
             : this.#reader.read().then(({ value }) => value)
@@ -179,7 +178,7 @@ export class ResumingReader implements ByteReader {
     if (this.#position >= end) {
       // Every byte is here; what broke was the end of the connection.
       this.#reader = undefined
-      this.#answer = { ...this.#answer, response: new Response(null) }
+      this.#answer = { ...this.#answer, response: answerOf(200, '') }
       return
     }
     try {

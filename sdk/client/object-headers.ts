@@ -2,6 +2,7 @@ import { type ChecksumAlgorithm, checksumAlgorithms, checksumHeader } from './cr
 import { encodeUri, headerText, headerValue } from './encoding.ts'
 import type { PooledEndpoint } from './endpoints.ts'
 import { invalidAnswer, invalidArgument } from './errors.ts'
+import type { AnswerHeaders } from './http-answer.ts'
 
 /** What is kept beside the bytes of an object. */
 export interface ObjectAttributes {
@@ -99,7 +100,7 @@ function sendable(name: string, value: string): string {
 export function objectInfo(
   bucket: string,
   key: string,
-  headers: Headers,
+  headers: AnswerHeaders,
   endpoint: PooledEndpoint,
 ): ObjectInfo {
   const etag = requiredHeader(headers, 'etag', endpoint)
@@ -139,7 +140,7 @@ export function objectInfo(
   }
 }
 
-export function requiredHeader(headers: Headers, name: string, endpoint: PooledEndpoint): string {
+export function requiredHeader(headers: AnswerHeaders, name: string, endpoint: PooledEndpoint): string {
   const value = headers.get(name)
   if (value !== null) return value
   throw invalidAnswer(
@@ -149,7 +150,7 @@ export function requiredHeader(headers: Headers, name: string, endpoint: PooledE
 }
 
 /** Checksums of parts (`value-count`) are not of the whole object. */
-function wholeChecksum(headers: Headers): ObjectInfo['checksum'] {
+function wholeChecksum(headers: AnswerHeaders): ObjectInfo['checksum'] {
   if (headers.get('x-amz-checksum-type') === 'COMPOSITE') return undefined
   for (const algorithm of checksumAlgorithms) {
     const value = headers.get(checksumHeader(algorithm))

@@ -194,6 +194,14 @@ export class PandoClient {
   }
 
   /**
+   * Which region writes a bucket of a failover group, and since which epoch, as the answers to this client have told; undefined: it is
+   * in no group, or nothing was asked of it yet. Writes go there, and follow when it changes, for as long as their deadline allows.
+   */
+  primaryOf(bucket: string): { readonly epoch: number; readonly region: number } | undefined {
+    return this.#sender.primaries.of(bucket)
+  }
+
+  /**
    * From now on these gateways, in this order of groups. False, and nothing changes, unless the epoch is higher than that of
    * the last call: whoever has failed over is not sent back by old news.
    */

@@ -63,7 +63,13 @@ const retryableCodes = new Set([
 ])
 
 /** What S3's answers say about asking again. */
-export function judge(status: number, code: string): Pick<PandoError, 'retryable' | 'ambiguous'> {
+export function judge(
+  status: number,
+  code: string,
+  details: Readonly<Record<string, string>> = {},
+): Pick<PandoError, 'retryable' | 'ambiguous'> {
+  // Another region writes the bucket: nothing was done here.
+  if (details['PrimaryRegion'] !== undefined) return { retryable: true, ambiguous: false }
   const retryable =
     retryableCodes.has(code) || status === 429 || status === 408 || (status >= 500 && status !== 501)
   return { retryable, ambiguous: status >= 500 && status !== 501 && !didNothing.has(code) }

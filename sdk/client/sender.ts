@@ -4,8 +4,10 @@ import { encodeKey, encodeQuery, hex, keyPath } from './encoding.ts'
 import type { EndpointPool, PooledEndpoint } from './endpoints.ts'
 import { type ClientEnvironment, sleep } from './environment.ts'
 import { PandoError } from './errors.ts'
+import { type AnswerHeaders, answerOf, type HttpAnswer } from './http-answer.ts'
 import { LatencyWindow } from './latency.ts'
 import type { CallOptions, ClientLimits } from './options.ts'
+import { Primaries } from './primaries.ts'
 import { backoffMs, RetryBudget } from './retry.ts'
 import { digestBody } from './sha256.ts'
 import { signedHeaders } from './signature.ts'
@@ -31,11 +33,11 @@ export interface ApiRequest {
 
 export interface ApiAnswer {
   readonly status: number
-  readonly headers: Headers
+  readonly headers: AnswerHeaders
   /** With `answer: 'text'`. */
   readonly text: string
   /** With `answer: 'stream'`; the caller reads it to its end or calls `discard`. */
-  readonly response: Response
+  readonly response: HttpAnswer
   readonly endpoint: PooledEndpoint
   readonly attempts: number
   /** An earlier attempt may have done what this one was asked to do. */
@@ -60,12 +62,16 @@ const backoff = { firstMs: 50, longestMs: 5000 }
 /** No server makes a client wait longer than this between two attempts. */
 const longestRetryAfterMs = 30_000
 const maxRestarts = 3
+/** Between two rounds of asking while nobody leads a failover group. */
+const followMs = 250
 
 /** Sends requests: signs them, chooses gateways, waits, retries, hedges. Everything that talks to a server goes through. */
 export class Sender {
   readonly environment: ClientEnvironment
   readonly pool: EndpointPool
   readonly limits: ClientLimits
+  /** Who writes the buckets that have a primary. */
+  readonly primaries: Primaries
   readonly #credentials: CredentialsSource | undefined
   readonly #budget: RetryBudget
   /** One read in twenty may be asked for twice. */
@@ -79,6 +85,7 @@ export class Sender {
   constructor(parts: SenderParts) {
     this.environment = parts.environment
     this.pool = parts.pool
+    this.primaries = new Primaries(parts.pool)
     this.limits = parts.limits
     this.#credentials = parts.credentials
     this.#budget = new RetryBudget(parts.retryBudget, 10)
@@ -112,7 +119,7 @@ export class Sender {
     let restarts = 0
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted()
-      const endpoint = this.pool.pick(tried)
+      const endpoint = this.pool.pick(tried, this.primaries.of(request.bucket)?.region)
       let error: PandoError
       try {
         const answer = await this.#attemptHedged(request, endpoint, deadlineMs, span)
@@ -131,18 +138,24 @@ export class Sender {
         attempt -= 1
         continue
       }
-      if (!error.retryable || attempt >= limits.maxAttempts || !this.#budget.take()) throw error
+      // A change of the primary takes seconds: it is waited for as long as the call may take, at a slow pace.
+      const isFollowing = error.retryable && this.primaries.of(request.bucket) !== undefined
+      if (isFollowing) attempt -= 1
+      else if (!error.retryable || attempt >= limits.maxAttempts || !this.#budget.take()) throw error
       tried.add(endpoint)
       // Others have not been asked yet: no need to wait before the first of them is.
       const elsewhere = tried.size < this.pool.size && error.code !== 'SlowDown'
+      const { retryAfterMs } = error
       const waitMs = elsewhere
         ? environment.random() * backoff.firstMs
-        : backoffMs(
-            attempt,
-            backoff,
-            environment.random(),
-            error.retryAfterMs === undefined ? undefined : Math.min(error.retryAfterMs, longestRetryAfterMs),
-          )
+        : isFollowing
+          ? followMs * (0.5 + environment.random())
+          : backoffMs(
+              attempt,
+              backoff,
+              environment.random(),
+              retryAfterMs === undefined ? undefined : Math.min(retryAfterMs, longestRetryAfterMs),
+            )
       if (tried.size >= this.pool.size) tried.clear()
       if (environment.monotonic() + waitMs >= deadlineMs) {
         throw new PandoError('DeadlineExceeded', `no success in time; the last attempt: ${error.message}`, {
@@ -168,7 +181,7 @@ export class Sender {
       }
       case 'AuthorizationHeaderMalformed': {
         const region = error.details['Region']
-        if (region === undefined || region === '' || region === endpoint.region) return false
+        if (region === undefined || region === '') return false
         endpoint.region = region
         return true
       }
@@ -189,7 +202,10 @@ export class Sender {
     deadlineMs: number,
     span: Span | undefined,
   ): Promise<Attempted> {
-    if (request.hedge !== true) return this.#attempt(request, endpoint, deadlineMs, undefined)
+    const traceParent = isPage ? undefined : span?.traceParent
+    const ask = (at: PooledEndpoint, lost: AbortSignal | undefined): Promise<Attempted> =>
+      this.#attempt(request, at, deadlineMs, lost, traceParent)
+    if (request.hedge !== true) return ask(endpoint, undefined)
     const startedMs = this.environment.monotonic()
     const record = (answer: Attempted): Attempted => {
       this.#latency.add(this.environment.monotonic() - startedMs)
@@ -200,18 +216,18 @@ export class Sender {
       this.#hedgedReads && this.#latency.p95Ms < this.limits.attemptTimeoutMs
         ? this.pool.beside(endpoint)
         : undefined
-    if (second === undefined) return this.#attempt(request, endpoint, deadlineMs, undefined).then(record)
+    if (second === undefined) return ask(endpoint, undefined).then(record)
 
     const enders = [new AbortController(), new AbortController()] as const
     let cancelTimer = (): void => {}
     let hedgeBegan = false
-    const first = this.#attempt(request, endpoint, deadlineMs, enders[0].signal)
+    const first = ask(endpoint, enders[0].signal)
     const hedge = new Promise<Attempted>((resolve, reject) => {
       cancelTimer = this.environment.after(this.#latency.p95Ms, () => {
         if (!this.#hedgeBudget.take()) return
         hedgeBegan = true
         span?.event('hedged', { endpoint: second.host })
-        this.#attempt(request, second, deadlineMs, enders[1].signal).then(resolve, reject)
+        ask(second, enders[1].signal).then(resolve, reject)
       })
     })
     try {
@@ -237,15 +253,20 @@ export class Sender {
     endpoint: PooledEndpoint,
     deadlineMs: number,
     lost: AbortSignal | undefined,
+    traceParent: string | undefined,
   ): Promise<Attempted> {
     const { environment } = this
     const { signal } = request.options
     const waiting = this.#credentials?.get()
     const credentials = waiting instanceof Promise ? await waiting : waiting
-    const digest = request.body === undefined ? undefined : digestBody(request.body)
+    // What is not signed needs no hash.
+    const isHashed = request.body !== undefined && credentials !== undefined
+    const digest = isHashed ? digestBody(request.body) : undefined
     const payload =
       digest === undefined ? emptyPayload : hex(digest instanceof Promise ? await digest : digest)
     const { url, headers } = this.#address(request, endpoint, credentials, payload)
+    // Not signed: whoever is on the way may put a span of his own in between.
+    if (traceParent !== undefined) headers['traceparent'] = traceParent
 
     const controller = new AbortController()
     const onAbort = (): void => controller.abort(signal?.reason)
@@ -277,6 +298,7 @@ export class Sender {
         ...(request.body === undefined ? {} : { body: request.body as Uint8Array<ArrayBuffer> }),
         ...browserOnly,
       })
+      this.primaries.learn(request.bucket, endpoint, response.headers)
       if (response.status < 200 || response.status >= 300) {
         throw await errorOfAnswer(request, response, endpoint.origin, environment.now())
       }
@@ -301,12 +323,7 @@ export class Sender {
       const text = request.method === 'HEAD' ? '' : await readText(response, maxDocumentBytes)
       // S3 begins the answer of long operations before it knows how they end.
       if (text.includes('<Error>') && /^\s*(<\?xml[^>]*>)?\s*<Error>/.test(text)) {
-        throw await errorOfAnswer(
-          request,
-          new Response(text, { status: 500 }),
-          endpoint.origin,
-          environment.now(),
-        )
+        throw await errorOfAnswer(request, answerOf(500, text), endpoint.origin, environment.now())
       }
       this.pool.succeeded(endpoint)
       return {
@@ -333,10 +350,11 @@ export class Sender {
             },
           )
         : errorOfFailure(reason, endpoint.origin)
-      // An answer, even a refusal, is a sign of life; overload and what breaks connections is not.
+      // An answer, even a refusal, is a sign of life; overload and what breaks connections is not. Of a failover group it says that
+      // nobody leads it now.
       if (
         error.status === undefined ||
-        error.status === 503 ||
+        (error.status === 503 && this.primaries.of(request.bucket) === undefined) ||
         error.status === 502 ||
         error.status === 504
       ) {
@@ -405,6 +423,9 @@ interface Attempted extends Omit<ApiAnswer, 'attempts' | 'ambiguous'> {
 
 /** SHA-256 of nothing. */
 const emptyPayload = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
+
+/** A header more would have to be allowed by each bucket's CORS rules: pages trace on their side alone. */
+const isPage = 'document' in globalThis
 
 /** A page's cookies are none of the server's business, and its cache would answer for it. */
 const browserOnly = { credentials: 'omit', cache: 'no-store' } as const

@@ -2,7 +2,7 @@ import { utf8 } from './encoding.ts'
 import { nodeAccelerators } from './environment.ts'
 
 /**
- * SHA-256 (FIPS 180-4) and HMAC (FIPS 198-1). WebCrypto digests bodies, off the thread; what a signature needs is so short
+ * SHA-256 (FIPS 180-4) and HMAC (FIPS 198-1). Long bodies: `digestBody`. What a signature needs is so short
  * that asking WebCrypto and waiting costs more than the digest, so that is done here. This also is what signs in a browser
  * page that is no secure context, where there is no WebCrypto.
  */
@@ -82,7 +82,7 @@ export function sha256InJavaScript(bytes: Uint8Array): Uint8Array {
   return digest
 }
 
-const native = nodeAccelerators().sha256
+const { sha256: native, sha256OfLong } = nodeAccelerators()
 
 /** SHA-256 of a few kilobytes, at once. */
 export const sha256: (bytes: Uint8Array) => Uint8Array = native ?? sha256InJavaScript
@@ -90,9 +90,13 @@ export const sha256: (bytes: Uint8Array) => Uint8Array = native ?? sha256InJavaS
 /** Up to here the digest is quicker than handing the bytes to another thread. */
 const digestNowBytes = native === undefined ? 4096 : 65_536
 
-/** SHA-256 of a body: by WebCrypto, off this thread, when it is long and there is WebCrypto. */
+/**
+ * SHA-256 of a body. A long one: in Node piece by piece on this thread, because WebCrypto copies what it is given (memory, and
+ * more processor time than the hand-over saves); elsewhere by WebCrypto, off this thread, when there is one.
+ */
 export function digestBody(bytes: Uint8Array): Uint8Array | Promise<Uint8Array> {
   const subtle = globalThis.crypto?.subtle as SubtleCrypto | undefined
+  if (bytes.length > digestNowBytes && sha256OfLong !== undefined) return sha256OfLong(bytes)
   if (bytes.length <= digestNowBytes || subtle === undefined) return sha256(bytes)
   return subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>).then((digest) => new Uint8Array(digest))
 }

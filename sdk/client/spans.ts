@@ -12,6 +12,7 @@ interface Tracer {
   startSpan(name: string, options: { kind: number; attributes: Record<string, string | number> }): ApiSpan
 }
 interface ApiSpan {
+  spanContext(): { readonly traceId: string; readonly spanId: string; readonly traceFlags: number }
   setAttribute(name: string, value: string | number): unknown
   addEvent(name: string, attributes: Record<string, string | number>): unknown
   setStatus(status: { code: number; message?: string }): unknown
@@ -20,6 +21,8 @@ interface ApiSpan {
 }
 
 export interface Span {
+  /** For the gateway, so that its spans come below this one: a header of W3C Trace Context. */
+  readonly traceParent: string
   set(name: string, value: string | number): void
   event(name: string, attributes: Record<string, string | number>): void
   end(error?: unknown): void
@@ -48,7 +51,9 @@ export function startSpan(
       ...(key === undefined ? {} : { 'aws.s3.key': key }),
     },
   })
+  const { traceId, spanId, traceFlags } = span.spanContext()
   return {
+    traceParent: `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, '0')}`,
     set: (name, value) => {
       span.setAttribute(name, value)
     },

@@ -11,6 +11,8 @@ interface Started {
   readonly npm: ChildProcess
   readonly s3: string
   readonly readyMs: number
+  /** What the set-up and the node said on the way. */
+  readonly log: string
 }
 
 /** `npm start` in a process group of its own, as a shell would run it, until the server says that it is ready. */
@@ -44,7 +46,7 @@ async function npmStart(context: TestContext): Promise<Started> {
       if (value.event === 'ready' && value.s3 !== undefined) resolve(value.s3)
     })
   })
-  return { npm, s3, readyMs: performance.now() - began }
+  return { npm, s3, readyMs: performance.now() - began, log }
 }
 
 function groupAlive(leader: ChildProcess): boolean {
@@ -64,11 +66,12 @@ async function untilGone(leader: ChildProcess, timeoutMs: number): Promise<boole
 
 test('a second `npm start` serves at once; its time is printed', async (context) => {
   // The set-up has been done: these tests were built by it.
-  const { npm, s3, readyMs } = await npmStart(context)
+  const { npm, s3, readyMs, log } = await npmStart(context)
   context.diagnostic(`npm start to serving: ${readyMs.toFixed(0)} ms (to stay under 3000 on an idle machine)`)
   assert.equal((await fetch(s3)).status, 403, 'a stranger is refused, so somebody is there')
-  // Tests share the machine with others: this bound only finds set-up work that is done again.
-  assert.ok(readyMs < 12_000, `${readyMs} ms`)
+  assert.doesNotMatch(log, /Building|Installing/, 'set-up work is done again')
+  // Tests share the machine with others, which says little of the time.
+  assert.ok(readyMs < 60_000, `${readyMs} ms`)
   process.kill(-Number(npm.pid), 'SIGKILL')
 })
 

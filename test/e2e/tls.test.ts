@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHmac } from 'node:crypto'
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { Agent, request } from 'node:https'
 import { connect as connectPlain } from 'node:net'
@@ -108,6 +109,31 @@ suite('TLS on the S3 endpoint and the admin service', { timeout: 120_000 }, () =
     const refused = await cli('s3', 'ls')
     assert.notEqual(refused.code, 0)
     assert.match(refused.stderr, /certificate/i)
+  })
+
+  test('the console speaks https only, and its session goes nowhere else', async () => {
+    const port = portOf(node.consoleUrl)
+    assert.match(node.consoleUrl, /^https:/)
+    assert.equal(await shownAt(port), await shownAt(portOf(node.endpoint)))
+    await assert.rejects(fetch(`http://127.0.0.1:${port}/healthz`))
+    const post = (path: string, body: object): Promise<{ text: string; cookies: readonly string[] }> =>
+      new Promise((resolve, reject) => {
+        const headers = { 'content-type': 'application/json', 'x-pando-console': '1' }
+        const sent = request({ port, path, method: 'POST', ca: authority.certificate, headers }, (answer) => {
+          let text = ''
+          answer.setEncoding('utf8').on('data', (piece: string) => {
+            text += piece
+          })
+          answer.once('end', () => resolve({ text, cookies: answer.headers['set-cookie'] ?? [] }))
+        })
+        sent.once('error', reject).end(JSON.stringify(body))
+      })
+    const { challenge } = JSON.parse((await post('/api/login/challenge', {})).text) as { challenge: string }
+    const key = createHmac('sha256', node.secretKey).update('pando-console-v1').digest()
+    const lines = ['pando-console-v1', challenge, node.accessKey].join('\n')
+    const proof = createHmac('sha256', key).update(lines).digest('hex')
+    const { cookies } = await post('/api/login', { accessKeyId: node.accessKey, challenge, proof })
+    assert.match(cookies[0] ?? '', /^__Host-pando-\d+=[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict; Secure$/)
   })
 
   test('the AWS SDK stores and reads over https', async () => {

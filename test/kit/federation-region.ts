@@ -6,7 +6,11 @@ import type { TunnelBackend } from '../../core/contract/tunnel.ts'
 import { realEnvironment } from '../../core/node/environment.ts'
 import { createSecretSealer } from '../../core/node/sealed-secrets.ts'
 import { RegionIdentityStore } from '../../federation/identity/region-identity.ts'
-import { openRegionTunnels, type RunningTunnels } from '../../federation/tunnel/region-tunnels.ts'
+import {
+  openRegionTunnels,
+  type RegionTunnelsOptions,
+  type RunningTunnels,
+} from '../../federation/tunnel/region-tunnels.ts'
 
 /** A record in memory, which several nodes of a region may share. */
 export class MemoryFederationStore implements FederationStore {
@@ -26,6 +30,12 @@ export class MemoryFederationStore implements FederationStore {
 
 export interface TestRegionOptions {
   readonly backend: TunnelBackend
+  /** Further ones, behind `backend`. */
+  readonly otherBackends?: readonly TunnelBackend[]
+  /** Where it listens, and what others are told to dial. */
+  readonly port?: number
+  readonly endpoints?: readonly string[]
+  readonly ways?: RegionTunnelsOptions['ways']
   readonly store?: MemoryFederationStore
   readonly node?: string
   /** Does not listen: it can only dial. */
@@ -52,6 +62,10 @@ export async function startRegion(
     node = 'a',
     isEdge = false,
     clockErrorMs = 0,
+    otherBackends = [],
+    port = 0,
+    endpoints = [],
+    ways,
   } = options
   const environment = {
     ...realEnvironment,
@@ -61,9 +75,10 @@ export async function startRegion(
   const identity = new RegionIdentityStore({ store, sealer, environment })
   const tunnels = openRegionTunnels({
     ...{ regionId, name: `region-${regionId}`, node, identity, environment, log: silentLogger },
-    backends: [backend],
-    listen: isEdge ? undefined : { host: '127.0.0.1', port: 0 },
-    endpoints: [],
+    backends: [backend, ...otherBackends],
+    listen: isEdge ? undefined : { host: '127.0.0.1', port },
+    endpoints,
+    ...(ways === undefined ? {} : { ways }),
     mayDial: () => true,
   })
   t.after(() => tunnels.close())

@@ -67,6 +67,8 @@ export interface NodeProcessOptions {
   readonly parentDirectory?: string
   /** Runs the node under `sh -c` after this line, such as `ulimit -n 65536`. */
   readonly shellPrelude?: string
+  /** In front of the command line: where it runs, as a host's `prefix` (test/kit/region/hosts.ts). */
+  readonly prefix?: readonly string[]
 }
 
 interface ReadyLine {
@@ -124,13 +126,11 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
     if (child && child.exitCode === null && child.signalCode === null)
       throw new Error('the node runs already')
     const begun = performance.now()
-    const args = [entry, 'up', '--json', '--config', configFile]
-    const spawned = options.shellPrelude
-      ? spawn('/bin/sh', ['-c', `${options.shellPrelude}; exec "$0" "$@"`, process.execPath, ...args], {
-          env: environment(),
-          stdio: ['ignore', 'pipe', 'pipe'],
-        })
-      : spawn(process.execPath, args, { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] })
+    const line = [...(options.prefix ?? []), process.execPath, entry, 'up', '--json', '--config', configFile]
+    const [program = '', ...args] = options.shellPrelude
+      ? ['/bin/sh', '-c', `${options.shellPrelude}; exec "$0" "$@"`, ...line]
+      : line
+    const spawned = spawn(program, args, { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] })
     child = spawned
     // A test process that ends early must not leave its node behind.
     const orphaned = (): boolean => spawned.kill('SIGKILL')

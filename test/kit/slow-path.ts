@@ -12,10 +12,16 @@ export interface SlowPath extends AsyncDisposable {
   readonly port: number
   /** Bytes that came out at the other end, both directions. */
   readonly passed: () => number
+  /** Connections of TCP so far, or clients of UDP. */
+  readonly dialed: () => number
+  /** Every connection of TCP that there is ends; nothing is done to UDP. */
+  readonly cut: () => void
 }
 
 export interface SlowPathOptions {
   readonly targetPort: number
+  /** Where it is entered; any free port when absent. */
+  readonly port?: number
   readonly rttMs: number
   /** Share of the datagrams or segments. */
   readonly loss: number
@@ -27,10 +33,17 @@ const segmentBytes = 1448
 /** On the way in one direction of one connection: more than any window that is measured with it. */
 const mostInFlight = 64 * 1024 * 1024
 
-export async function slowTcp({ targetPort, rttMs, loss, seed = 1 }: SlowPathOptions): Promise<SlowPath> {
+export async function slowTcp({
+  targetPort,
+  port = 0,
+  rttMs,
+  loss,
+  seed = 1,
+}: SlowPathOptions): Promise<SlowPath> {
   const random = new SeededRandom(seed)
   const sockets = new Set<Socket>()
   let passed = 0
+  let dialed = 0
   const pump = (from: Socket, to: Socket): void => {
     /** In order, also where two of them are due in one tick. */
     const queue: { readonly due: number; readonly bytes: Buffer }[] = []
@@ -68,6 +81,7 @@ export async function slowTcp({ targetPort, rttMs, loss, seed = 1 }: SlowPathOpt
     from.on('close', () => to.destroy())
   }
   const server = createServer((client) => {
+    dialed++
     const target = connect(targetPort, host)
     for (const socket of [client, target]) {
       socket.setNoDelay(true)
@@ -77,11 +91,15 @@ export async function slowTcp({ targetPort, rttMs, loss, seed = 1 }: SlowPathOpt
     pump(client, target)
     pump(target, client)
   })
-  server.listen(0, host)
+  server.listen(port, host)
   await once(server, 'listening')
   return {
     port: (server.address() as AddressInfo).port,
     passed: () => passed,
+    dialed: () => dialed,
+    cut() {
+      for (const socket of sockets) socket.destroy()
+    },
     async [Symbol.asyncDispose]() {
       const closed = once(server, 'close')
       server.close()
@@ -91,7 +109,13 @@ export async function slowTcp({ targetPort, rttMs, loss, seed = 1 }: SlowPathOpt
   }
 }
 
-export async function slowUdp({ targetPort, rttMs, loss, seed = 1 }: SlowPathOptions): Promise<SlowPath> {
+export async function slowUdp({
+  targetPort,
+  port: at = 0,
+  rttMs,
+  loss,
+  seed = 1,
+}: SlowPathOptions): Promise<SlowPath> {
   const random = new SeededRandom(seed)
   /** One socket for each client, so that answers find their way back. */
   const towards = new Map<string, UdpSocket>()
@@ -128,11 +152,13 @@ export async function slowUdp({ targetPort, rttMs, loss, seed = 1 }: SlowPathOpt
     later(bytes, (late) => to.send(late, targetPort, host))
   })
   front.on('error', () => undefined)
-  front.bind(0, host)
+  front.bind(at, host)
   await once(front, 'listening')
   return {
     port: front.address().port,
     passed: () => passed,
+    dialed: () => towards.size,
+    cut: () => undefined,
     async [Symbol.asyncDispose]() {
       clearInterval(ticking)
       for (const socket of [front, ...towards.values()])

@@ -230,6 +230,44 @@ export function proveTunnel(name: string, test: typeof nodeTest, subject: Tunnel
     assert.equal(received.digest('hex'), sent.digest('hex'))
   })
 
+  law(
+    'bytes that are lent arrive as they were, and are given back once whatever becomes of them',
+    async (t) => {
+      const [near, far] = await pair(t)
+      let lent = 0
+      let given = 0
+      const lend = async (stream: TunnelStream, count: number): Promise<void> => {
+        const writer = new MessageWriter(stream.writable)
+        for (let at = 0; at < count; at++) {
+          const piece = pattern(200_000, at)
+          lent++
+          await writer.lend(1, piece, () => {
+            given++
+            // Whoever looks at them now sees something else.
+            piece.fill(0xee)
+          })
+        }
+        await writer.end()
+      }
+      const stream = await near.createBidirectionalStream()
+      const sending = lend(stream, 8)
+      const reader = new MessageReader((await accept(far)).readable)
+      for (let at = 0; at < 8; at++) {
+        const { payload } = await reader.expect()
+        assert.ok(Buffer.from(pattern(200_000, at)).equals(payload))
+      }
+      await sending
+      await until(() => given === 8, 'all are given back')
+      const unread = await near.createBidirectionalStream()
+      const writing = lend(unread, 100)
+      writing.catch(() => undefined)
+      await accept(far)
+      near.close()
+      await assert.rejects(writing)
+      await until(() => given === lent, 'what was queued is given back')
+    },
+  )
+
   law('a reader that does not read holds its writer up, and nobody else', async (t) => {
     const [near, far] = await pair(t)
     const stalled = await near.createBidirectionalStream()

@@ -1,9 +1,13 @@
 import { createDirectCatalog, type DirectCatalog } from '../../core/catalog/direct-catalog.ts'
+import { pack, unpack } from '../../core/catalog/encoding.ts'
+import { table } from '../../core/catalog/keys.ts'
 import { MemoryTables } from '../../core/catalog/memory-tables.ts'
+import type { Tables } from '../../core/catalog/tables.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
-import type { Catalog, Command } from '../../core/contract/catalog.ts'
+import { type Catalog, type ClientWrite, type Command, clientWrites } from '../../core/contract/catalog.ts'
 import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
+import type { GroupState } from '../../core/contract/failover.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import { FailoverAgent } from '../../federation/failover/agent.ts'
 import { guardSubmit } from '../../federation/failover/guarded-catalog.ts'
@@ -25,9 +29,14 @@ export interface FailoverNetwork {
   /** Resolves when a message from one has come to the other; never when it is lost. */
   travel(from: number, to: number): Promise<void>
   readonly isHealed: boolean
+  /** Between two looks at what another region has. */
+  readonly followMs: number
+  /** The state machine does not look whether this region may write: for the test of the test. */
+  readonly isUnfenced?: boolean
 }
 
-const followMs = 150
+/** One for all: making one at each end costs more than what has ended. */
+const over = new StorageError('CANCELLED', 'over')
 const signal = new AbortController().signal
 const dead = new Promise<never>(() => undefined)
 
@@ -49,6 +58,7 @@ export class FailoverSite {
   #wallOffsetMs: number
   #stopped: Promise<void> | undefined
   #goOn: () => void = () => undefined
+  #isClientWrite = false
 
   constructor(id: number, network: FailoverNetwork) {
     this.id = id
@@ -68,7 +78,9 @@ export class FailoverSite {
       },
     }
     const environment = { clock: this.clock, randomness: random }
-    this.direct = createDirectCatalog({ tables: this.tables, environment, regionId: id })
+    const tables =
+      network.isUnfenced === true ? unfenced(this.tables, () => this.#isClientWrite) : this.tables
+    this.direct = createDirectCatalog({ tables, environment, regionId: id })
     this.#store = createMemoryStore(this.clock)
     const parts = this.#boot()
     this.agent = parts.agent
@@ -84,7 +96,8 @@ export class FailoverSite {
       submit: async <C extends Command>(command: C) => {
         await this.#alive(life)
         // Durable first; the answer comes a little later, or never.
-        const result = this.direct.run(command)
+        const result =
+          this.#network.isUnfenced === true ? this.#runUnfenced(command) : this.direct.run(command)
         await this.clock.sleep(this.#network.random.below(4))
         await this.#alive(life)
         return result
@@ -102,6 +115,19 @@ export class FailoverSite {
     })
     void this.#follow(life, catalog, writes)
     return { agent, source, submit: guardSubmit(catalog, agent, clock, regionId) }
+  }
+
+  #runUnfenced<C extends Command>(command: C) {
+    if (!clientWrites.has(command.type)) return this.direct.run(command)
+    this.#isClientWrite = true
+    try {
+      const { bucketId } = command as ClientWrite
+      const group = this.direct.replication.rule(bucketId)?.group ?? ''
+      const groupEpoch = this.direct.failover.group(group)?.record.epoch ?? 0
+      return this.direct.run({ ...command, groupEpoch })
+    } finally {
+      this.#isClientWrite = false
+    }
   }
 
   async #alive(life: number): Promise<void> {
@@ -146,8 +172,8 @@ export class FailoverSite {
   }
 
   async #ask(life: number, region: number, question: Question, withinMs: number): Promise<Answer> {
-    const over = new AbortController()
-    const late = this.clock.sleep(withinMs, over.signal).then((): never => {
+    const ending = new AbortController()
+    const late = this.clock.sleep(withinMs, ending.signal).then((): never => {
       throw new StorageError('DEADLINE_EXCEEDED', 'no answer')
     })
     late.catch(() => undefined)
@@ -165,7 +191,7 @@ export class FailoverSite {
     try {
       return await Promise.race([exchange(), late])
     } finally {
-      over.abort()
+      ending.abort(over)
     }
   }
 
@@ -190,7 +216,7 @@ export class FailoverSite {
   ): Promise<void> {
     const { clock, id: regionId } = this
     for (;;) {
-      await clock.sleep(followMs)
+      await clock.sleep(this.#network.followMs)
       await this.#alive(life)
       for (const name of ['async', 'sync']) {
         const bucket = catalog.bucket(name)
@@ -219,8 +245,8 @@ export class FailoverSite {
   ): Promise<void> {
     const { id: regionId, clock } = this
     const there = async <T>(work: (other: FailoverSite) => Promise<T> | T): Promise<T> => {
-      const over = new AbortController()
-      const late = clock.sleep(1_000, over.signal).then((): never => {
+      const ending = new AbortController()
+      const late = clock.sleep(1_000, ending.signal).then((): never => {
         throw new StorageError('PEER_UNREACHABLE', 'no answer')
       })
       late.catch(() => undefined)
@@ -237,7 +263,7 @@ export class FailoverSite {
       try {
         return await Promise.race([exchange(), late])
       } finally {
-        over.abort()
+        ending.abort(over)
       }
     }
     const rule = await there((other) => {
@@ -271,5 +297,27 @@ export class FailoverSite {
     } finally {
       await this.#alive(life)
     }
+  }
+}
+
+/** Clients' writes see a group that is in no hand-over and has promised nothing to another region. */
+function unfenced(inner: MemoryTables, isClientWrite: () => boolean): Tables {
+  return {
+    reader: inner.reader,
+    bytesOnDisk: () => inner.bytesOnDisk(),
+    close: () => inner.close(),
+    transact: (change) =>
+      inner.transact((writer) =>
+        change({
+          ...writer,
+          get(key) {
+            const row = writer.get(key)
+            if (row === undefined || key[0] !== table.group || !isClientWrite()) return row
+            const state = unpack(row) as GroupState
+            const { epoch, primary } = state.record
+            return pack({ ...state, isFrozen: false, ballot: { epoch, primary } })
+          },
+        }),
+      ),
   }
 }

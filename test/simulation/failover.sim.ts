@@ -32,7 +32,35 @@ interface Write {
   readonly epoch: number
 }
 
-const leaseMs = 4_000
+/** How large and how long a simulation is, and how much happens in it. */
+export interface FailoverShape {
+  readonly leaseMs: number
+  readonly flapMs: number
+  readonly followMs: number
+  /** Share of simulations with three regions instead of two. */
+  readonly threes: number
+  /** Of a thousand steps so many times eighty are faults. */
+  readonly faults: number
+  /** Longest of each: a process is down, it stands still, a path is cut. */
+  readonly downMs: number
+  readonly pauseMs: number
+  readonly cutMs: number
+  /** Between the making of the group and the first step. */
+  readonly settleMs: number
+  /** Between two looks whether all is well again. */
+  readonly lookMs: number
+}
+
+export const large: FailoverShape = {
+  ...{ leaseMs: 4_000, flapMs: 2_000, followMs: 150, settleMs: 5_000, lookMs: 1_000 },
+  ...{ threes: 0.4, faults: 1, downMs: 20_000, pauseMs: 15_000, cutMs: 15_000 },
+}
+
+/** Two regions and a witness for some seconds: of these there are ten thousand. */
+export const small: FailoverShape = {
+  ...{ leaseMs: 1_000, flapMs: 100, followMs: 400, settleMs: 1_000, lookMs: 400 },
+  ...{ threes: 0, faults: 3, downMs: 6_000, pauseMs: 4_000, cutMs: 5_000 },
+}
 
 class World implements FailoverNetwork {
   readonly random: SeededRandom
@@ -51,15 +79,23 @@ class World implements FailoverNetwork {
   /** Beyond a minute nothing of a region that is ahead is taken in until the others' clocks have come there. */
   readonly #mostStepMs: number
   #busy = 0
+  readonly shape: FailoverShape
+  readonly isUnfenced: boolean
 
-  constructor(seed: number) {
+  constructor(seed: number, shape: FailoverShape, isUnfenced: boolean) {
+    this.shape = shape
+    this.isUnfenced = isUnfenced
     this.random = new SeededRandom(seed)
     this.#mostStepMs = this.random.chance(0.1) ? 300_000 : 25_000
-    const isThree = this.random.chance(0.4)
+    const isThree = this.random.chance(shape.threes)
     this.regions = isThree ? [1, 2, 3] : [1, 2]
     this.witnesses = isThree ? [] : [9]
     if (isThree && this.random.chance(0.3)) (this.witnesses as number[]).push(8, 9)
     for (const id of [...this.regions, ...this.witnesses]) this.sites.set(id, new FailoverSite(id, this))
+  }
+
+  get followMs(): number {
+    return this.shape.followMs
   }
 
   site(id: number): FailoverSite | undefined {
@@ -91,11 +127,19 @@ class World implements FailoverNetwork {
     const record: GroupRecord = {
       ...{ name: 'g', regions: this.regions, witnesses: this.witnesses },
       ...{ buckets: ['async', 'sync'], syncBuckets: ['sync'], automatic: true },
-      ...{ flapMs: 2_000, leaseMs, primary: 1, epoch: 1, revision: 1, automaticMs: 0, reigns: [] },
+      ...{
+        flapMs: 2_000,
+        leaseMs: this.shape.leaseMs,
+        primary: 1,
+        epoch: 1,
+        revision: 1,
+        automaticMs: 0,
+        reigns: [],
+      },
     }
     await this.run(1_000)
     await this.during(first.agent.define(record))
-    await this.run(5_000)
+    await this.run(this.shape.settleMs)
   }
 
   async during<T>(work: Promise<T>): Promise<T> {
@@ -115,17 +159,18 @@ class World implements FailoverNetwork {
 
   async step(): Promise<void> {
     const { random } = this
-    const roll = random.below(1_000)
+    const { faults } = this.shape
+    const roll = (random.below(1_000) - (1_000 - 80 * faults)) / faults
     // Who writes is what there is to lose.
     const site = (random.chance(0.5) ? this.#primary() : undefined) ?? random.pick(this.all)
-    if (roll < 920) for (const bucket of ['async', 'sync']) this.write(random.pick(this.regions), bucket)
+    if (roll < 0) for (const bucket of ['async', 'sync']) this.write(random.pick(this.regions), bucket)
     else this.report.faults++
-    if (roll >= 920 && roll < 952) this.#kill(site)
-    else if (roll >= 952 && roll < 962) this.#pause(site)
-    else if (roll >= 962 && roll < 975) this.#cutOff()
-    else if (roll >= 975 && roll < 983) site.setWall((random.next() - 0.5) * 2 * this.#mostStepMs)
-    else if (roll >= 983 && roll < 990) this.#cut.clear()
-    else if (roll >= 990) this.#operate()
+    if (roll >= 0 && roll < 32) this.#kill(site)
+    else if (roll >= 32 && roll < 42) this.#pause(site)
+    else if (roll >= 42 && roll < 55) this.#cutOff()
+    else if (roll >= 55 && roll < 63) site.setWall((random.next() - 0.5) * 2 * this.#mostStepMs)
+    else if (roll >= 63 && roll < 70) this.#cut.clear()
+    else if (roll >= 70) this.#operate()
     await this.run(random.below(300))
   }
 
@@ -149,20 +194,20 @@ class World implements FailoverNetwork {
     }
     if (this.#isTooMuch()) return
     site.kill()
-    const backMs = this.random.below(20_000)
+    const backMs = this.random.below(this.shape.downMs)
     void this.clock.sleep(backMs).then(() => site.start())
   }
 
   #pause(site: FailoverSite): void {
     site.pause(true)
-    void this.clock.sleep(this.random.below(15_000)).then(() => site.pause(false))
+    void this.clock.sleep(this.random.below(this.shape.pauseMs)).then(() => site.pause(false))
   }
 
   #cutOff(): void {
     const [from, to] = [this.random.pick(this.all).id, this.random.pick(this.all).id]
     const ways = this.random.chance(0.5) ? [`${from} ${to}`] : [`${from} ${to}`, `${to} ${from}`]
     for (const way of ways) this.#cut.add(way)
-    void this.clock.sleep(this.random.below(15_000)).then(() => {
+    void this.clock.sleep(this.random.below(this.shape.cutMs)).then(() => {
       for (const way of ways) this.#cut.delete(way)
     })
   }
@@ -242,13 +287,14 @@ class World implements FailoverNetwork {
       site.start()
       site.setWall(0)
     }
-    const rounds = 120 + this.#mostStepMs / 1_000
+    const { lookMs } = this.shape
+    const rounds = (120_000 + this.#mostStepMs) / lookMs
     for (let round = 0; round < rounds; round++) {
-      await this.run(1_000)
+      await this.run(lookMs)
       if (!this.#isEven()) continue
       const before = this.acknowledged.length
       for (const region of this.regions) for (const bucket of ['async', 'sync']) this.write(region, bucket)
-      await this.run(3_000)
+      await this.run(3 * lookMs)
       if (this.acknowledged.length >= before + 2 && this.#isEven()) return
     }
     const states = this.all.map(({ id, direct, agent }) => ({
@@ -304,10 +350,16 @@ class World implements FailoverNetwork {
         for (const { key } of direct.listVersions(lost.id, allVersions).versions) aside.add(key)
       }
     }
+    // Epochs that ended by a planned change.
+    const reigns = primary.direct.failover.group('g')?.record.reigns ?? []
+    const planned = new Set(
+      reigns.flatMap(({ epoch }, at) => (reigns[at + 1]?.cause === 'planned' ? [epoch] : [])),
+    )
     let lost = 0
     for (const { bucket, key, epoch } of this.acknowledged) {
       if (held.has(key)) continue
       lost++
+      assert.ok(!planned.has(epoch), `${key}, acknowledged in epoch ${epoch}, is lost by a planned change`)
       assert.notEqual(bucket, 'sync', `${key} of a sync bucket, acknowledged in epoch ${epoch}, is lost`)
       assert.ok(listed.has(key), `${key}, acknowledged in epoch ${epoch}, is lost and not listed`)
       assert.ok(aside.has(key), `${key}, acknowledged in epoch ${epoch}, is lost and not set aside`)
@@ -319,15 +371,20 @@ class World implements FailoverNetwork {
 const allVersions = { prefix: '', delimiter: '', keyMarker: '', limit: 1_000_000 }
 
 /** One run. Throws an AssertionError, with the seed in its message, when a promise is broken. */
-export async function simulateFailover(seed: number, steps: number): Promise<FailoverReport> {
-  const world = new World(seed)
+export async function simulateFailover(
+  seed: number,
+  steps: number,
+  shape: FailoverShape = large,
+  isUnfenced = false,
+): Promise<FailoverReport> {
+  const world = new World(seed, shape, isUnfenced)
   try {
     await world.start()
     for (let step = 0; step < steps; step++) await world.step()
     await world.heal()
     return { ...world.report, ...world.check() }
   } catch (cause) {
-    const again = `npm run simulate -- failover --seed ${seed} --steps ${steps}`
+    const again = `npm run simulate -- ${shape === small ? 'failover-small' : 'failover'} --seed ${seed} --steps ${steps}`
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new Error(`seed ${seed}: ${reason}\nrepeat it with: ${again}`, { cause })
   } finally {

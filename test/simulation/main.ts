@@ -1,20 +1,24 @@
 import { parseArgs } from 'node:util'
 import { simulate as catalog } from './catalog.sim.ts'
 import { simulateChunks } from './chunks.sim.ts'
-import { simulateFailover } from './failover.sim.ts'
+import { simulateEdge } from './edge.sim.ts'
+import { simulateFailover, small as smallFederation } from './failover.sim.ts'
 import { simulateLink } from './link.sim.ts'
 import { simulateReplicatedLog } from './replicated-log.sim.ts'
 import { small } from './replicated-log-shapes.ts'
-import { simulateReplication } from './replication.sim.ts'
+import { simulateReplication, small as smallReplication } from './replication.sim.ts'
 
 /** `npm run simulate -- [name ...] [--seed N] [--steps M] [--runs R]`: runs simulations, from one seed or from many. */
 const simulations: Readonly<Record<string, (seed: number, steps: number) => Promise<object>>> = {
   catalog,
   chunks: (seed, steps) => simulateChunks(seed, Math.ceil(steps / 50)),
+  edge: (seed, steps) => simulateEdge(seed, Math.ceil(steps / 5)),
   failover: (seed, steps) => simulateFailover(seed, steps),
+  'failover-small': (seed, steps) => simulateFailover(seed, steps, smallFederation),
   link: (seed, steps) => simulateLink(seed, Math.ceil(steps / 20)),
   'replicated-log': (seed, steps) => simulateReplicatedLog(seed, steps),
   'replicated-log-small': (seed, steps) => simulateReplicatedLog(seed, steps, small),
+  'replication-small': (seed, steps) => simulateReplication(seed, Math.ceil(steps / 5), smallReplication),
   replication: (seed, steps) => simulateReplication(seed, Math.ceil(steps / 5)),
 }
 

@@ -225,6 +225,10 @@ export class SimulatedStore implements ReplicaStore {
     return this.shownLog?.length
   }
 
+  get lastShown(): string | undefined {
+    return this.shownLog?.at(-1)?.name
+  }
+
   private apply(entry: Uint8Array, sequence: number): AppliedState {
     const { log } = this.options.disk
     const before = log.at(-1)

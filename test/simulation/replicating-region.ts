@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { createCollector } from '../../core/catalog/collector.ts'
 import { createDirectCatalog, type DirectCatalog } from '../../core/catalog/direct-catalog.ts'
+import { table } from '../../core/catalog/keys.ts'
 import { MemoryTables } from '../../core/catalog/memory-tables.ts'
 import type { Tables, TableWriter } from '../../core/catalog/tables.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
@@ -13,7 +14,7 @@ import type { WriteRegistry } from '../../core/contract/write-registry.ts'
 import { ReplicationSource } from '../../federation/replication/source.ts'
 import { createMemoryStore, type MemoryStore } from '../kit/memory-store.ts'
 import { contentOf } from '../kit/replicated-buckets.ts'
-import { failAfter } from './crashing-writer.ts'
+import { Crash, failAfter } from './crashing-writer.ts'
 import type { SeededRandom } from './seeded-random.ts'
 
 /** What the regions of one simulation share. */
@@ -27,13 +28,73 @@ export const chunkBytes = 64
 export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 
 /** Tables that a crash may hit within a transaction. */
-class CrashingTables implements Tables {
+export class CrashingTables implements Tables {
+  /** For the test of the test: what a crash leaves of a transaction where these rows are not part of it. */
+  static isOutboxApart = false
+  static isCursorAhead = false
+
   readonly inner = new MemoryTables()
   /** Writes until the next crash. */
   writesLeft = Number.POSITIVE_INFINITY
   readonly reader = this.inner.reader
   transact<T>(change: (writer: TableWriter) => T): T {
+    if (CrashingTables.isOutboxApart)
+      return this.#transactApart(change, [table.outbox, table.outboxState], false)
+    if (CrashingTables.isCursorAhead) return this.#transactApart(change, [table.cursor], true)
     return this.inner.transact((writer) => change(failAfter(writer, this.writesLeft)))
+  }
+
+  /** Rows of some tables are in a transaction of their own, after or before the one of all others. */
+  #transactApart<T>(change: (writer: TableWriter) => T, tables: readonly number[], isAhead: boolean): T {
+    /** Each row that belongs apart, before and after. */
+    const apart = new Map<string, { key: Uint8Array; before?: Uint8Array; after?: Uint8Array }>()
+    let others = 0
+    let all = 0
+    const set = (writer: TableWriter, key: Uint8Array, value: Uint8Array | undefined): void => {
+      all++
+      if (!tables.includes(key[0] ?? 0)) others++
+      else {
+        const before = writer.get(key)
+        const known = apart.get(hex(key)) ?? { key, ...(before === undefined ? {} : { before }) }
+        apart.set(hex(key), {
+          key,
+          ...(known.before === undefined ? {} : { before: known.before }),
+          ...(value === undefined ? {} : { after: value }),
+        })
+      }
+      if (value === undefined) writer.remove(key)
+      else writer.put(key, value)
+    }
+    const put = (which: 'before' | 'after', writer: TableWriter): void => {
+      for (const row of apart.values()) {
+        const value = row[which]
+        if (value === undefined) writer.remove(row.key)
+        else writer.put(row.key, value)
+      }
+    }
+    let isCrashed = false
+    try {
+      const result = this.inner.transact((writer) => {
+        const done = change({
+          get: (key) => writer.get(key),
+          rows: (start, end) => writer.rows(start, end),
+          put: (key, value) => set(writer, key, value),
+          remove: (key) => set(writer, key, undefined),
+        })
+        if (all <= this.writesLeft) return done
+        isCrashed = true
+        if (isAhead || others > this.writesLeft) throw new Crash()
+        put('before', writer)
+        return done
+      })
+      if (!isCrashed) return result
+    } catch (error) {
+      if (isCrashed && isAhead && all - others <= this.writesLeft) {
+        this.inner.transact((writer) => put('after', writer))
+      }
+      throw error
+    }
+    throw new Crash()
   }
   bytesOnDisk = (): number => this.inner.bytesOnDisk()
   close = (): Promise<void> => this.inner.close()

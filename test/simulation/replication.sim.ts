@@ -34,6 +34,17 @@ export interface ReplicationReport {
   readonly repaired: number
 }
 
+export interface ReplicationShape {
+  /** Regions, at most. */
+  readonly regions: number
+  /** Share of the simulations in which a copy is made to differ in the end, to be found by comparing. */
+  readonly damaged: number
+}
+
+export const large: ReplicationShape = { regions: 3, damaged: 1 }
+/** Of these there are ten thousand. */
+export const small: ReplicationShape = { regions: 2, damaged: 0.1 }
+
 const keys = ['a', 'b', 'c', 'd/e', 'f']
 const retentionMs = 600_000
 const signal = new AbortController().signal
@@ -48,11 +59,11 @@ class World {
   isHealed = false
   #bodies = 0
 
-  constructor(seed: number) {
+  constructor(seed: number, shape: ReplicationShape) {
     this.random = new SeededRandom(seed)
     this.mode = this.random.chance(0.5) ? 'single' : 'multi'
     this.regions = Array.from(
-      { length: 2 + this.random.below(2) },
+      { length: 2 + this.random.below(shape.regions - 1) },
       (_, at) => new SimulatedRegion(at + 1, this),
     )
     const members = this.regions.map(({ id }) => id)
@@ -252,7 +263,9 @@ class World {
         if (isLost(0.1)) lost()
       },
       async *body(request, stop) {
-        for await (const piece of other.source.body(asking.id, request, stop)) {
+        for await (const { bytes, release } of other.source.body(asking.id, request, stop)) {
+          const piece = Uint8Array.from(bytes)
+          release()
           if (isLost(0.1)) lost()
           const cut = isLost(0.2) ? random.below(piece.length) : piece.length
           yield piece.subarray(0, cut)
@@ -421,17 +434,23 @@ const removal = (
 ): Command => ({ type: 'delete-objects', bucketId, owner: 'root', items: [item] })
 
 /** One run. Throws an AssertionError, with the seed in its message, when a promise is broken. */
-export async function simulateReplication(seed: number, steps: number): Promise<ReplicationReport> {
-  const world = new World(seed)
+export async function simulateReplication(
+  seed: number,
+  steps: number,
+  shape: ReplicationShape = large,
+): Promise<ReplicationReport> {
+  const world = new World(seed, shape)
   try {
     await world.start()
     for (let step = 0; step < steps; step++) await world.step()
     await world.heal()
     await world.check()
-    await world.damage()
-    await world.check()
+    if (world.random.chance(shape.damaged)) {
+      await world.damage()
+      await world.check()
+    }
   } catch (cause) {
-    const again = `npm run simulate -- replication --seed ${seed} --steps ${steps}`
+    const again = `npm run simulate -- ${shape === small ? 'replication-small' : 'replication'} --seed ${seed} --steps ${5 * steps}`
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new Error(`seed ${seed}: ${reason}\nrepeat it with: ${again}`, { cause })
   }

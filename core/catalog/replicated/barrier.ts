@@ -28,6 +28,8 @@ interface VoterPlace extends ReadPoint {
  */
 export class Barrier {
   private readonly replica: Replica
+  /** That waits for the end of the turn: whoever comes until then shares it. */
+  private forming: Promise<ReadPoint> | undefined
   private asking: Promise<ReadPoint> | undefined
   private next: Promise<ReadPoint> | undefined
   /** Voters that did not answer when they were asked last, and when that was. */
@@ -58,6 +60,7 @@ export class Barrier {
 
   /** A question that begins after this call. */
   private ask(): Promise<ReadPoint> {
+    if (this.forming !== undefined) return this.forming
     if (this.asking === undefined) return this.begin()
     this.next ??= this.asking.then(
       () => this.begin(),
@@ -68,11 +71,20 @@ export class Barrier {
 
   private begin(): Promise<ReadPoint> {
     this.next = undefined
-    const asking = this.askVoters().finally(() => {
+    const { endOfTurn } = this.replica.options
+    const asking = (endOfTurn === undefined ? this.askVoters() : this.askAfter(endOfTurn())).finally(() => {
       if (this.asking === asking) this.asking = undefined
     })
+    if (endOfTurn !== undefined) this.forming = asking
     this.asking = asking
     return asking
+  }
+
+  /** Requests that one turn of the event loop brought need one question, not one for the first and another for the rest. */
+  private async askAfter(turn: Promise<void>): Promise<ReadPoint> {
+    await turn
+    this.forming = undefined
+    return this.askVoters()
   }
 
   private async askVoters(): Promise<ReadPoint> {

@@ -1,6 +1,7 @@
 import { StorageError } from '../../contract/errors.ts'
 import type { OrderStream, StreamRecord } from '../../contract/order-stream.ts'
 import type { Position } from '../../contract/ordered-log.ts'
+import { gatherRecords } from './gathered-tail.ts'
 import { compareBallots, type Founding } from './generation.ts'
 import { linkSignals } from './linked-signal.ts'
 import type { AppliedRecord } from './peer-messages.ts'
@@ -34,7 +35,9 @@ export async function followStream(replica: Replica, signal: AbortSignal): Promi
   replica.trouble = undefined
   replica.options.onPublishable()
   try {
-    for await (const records of stream.tail(replica.row.sequence, stop.signal)) {
+    const { clock } = replica.options.environment
+    const tail = stream.tail(replica.row.sequence, stop.signal)
+    for await (const records of gatherRecords(tail, replica.gathering, clock)) {
       replica.order.noteSeen()
       const goesOn = await applyRecords(replica, founding, records)
       if (!goesOn) return

@@ -4,6 +4,7 @@ import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Position } from '../../contract/ordered-log.ts'
 import { findAnswer } from '../dedupe.ts'
+import { reserveLockFile } from '../device-room.ts'
 import { numberKey, table } from '../keys.ts'
 import { LmdbTables, type PinnedTables } from '../lmdb-tables.ts'
 import { readMeta } from '../meta.ts'
@@ -16,7 +17,7 @@ import { readChain, readReplicaRow } from './replica-rows.ts'
 import type { AppliedEntry, ArrivedCopy, ReplicaChange, ReplicaStore } from './replica-store.ts'
 import type { ReplicaWriterState } from './replica-writer-protocol.ts'
 import { copyRows, readCopy } from './rows-copy.ts'
-import { currentState, newState, removeOtherStates, switchState } from './state-directory.ts'
+import { currentState, dropState, newState, removeOtherStates, switchState } from './state-directory.ts'
 
 export interface LmdbReplicaStoreOptions {
   readonly directory: string
@@ -212,7 +213,13 @@ export class LmdbReplicaStore implements ReplicaStore {
   ): Promise<void> {
     const { directory } = this.options
     const name = await newState(directory, this.state.name)
-    const next = openState(this.options, name)
+    let next: OpenState
+    try {
+      next = openState(this.options, name)
+    } catch (error) {
+      await dropState(directory, name)
+      throw error
+    }
     let isTaken = false
     try {
       for await (const rows of readCopy(pieces)) await next.writer.ask({ type: 'rows', rows }, [rows])
@@ -237,6 +244,7 @@ export class LmdbReplicaStore implements ReplicaStore {
       if (!isTaken) {
         await next.writer.close()
         await next.tables.close()
+        await dropState(directory, name)
       }
     }
   }
@@ -338,6 +346,7 @@ function openState(options: LmdbReplicaStoreOptions, name: string): OpenState {
   const directory = join(options.directory, name)
   const { retainEntries, minFreeBytes, incarnation, clock, onWait = () => undefined } = options
   const settings = { directory, retainEntries, minFreeBytes, incarnation }
+  reserveLockFile(directory)
   const writer = new PatientWriter({ settings, clock, onWait })
   return { name, writer, tables: new LmdbTables({ directory }) }
 }

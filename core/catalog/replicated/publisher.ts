@@ -1,4 +1,5 @@
 import { StorageError } from '../../contract/errors.ts'
+import { Gathering } from './gathering.ts'
 import { linkSignals } from './linked-signal.ts'
 import type { Replica } from './replica.ts'
 import { encodeRecord, entryOverheadBytes, recordOverheadBytes } from './stream-record.ts'
@@ -52,7 +53,8 @@ export class Publisher {
   private sentMs = 0
   /** How long a record takes until it is applied here, smoothed. */
   private usualMs = 0
-  private isWaking = false
+  private readonly gathering = new Gathering()
+  private wakeMs = Number.POSITIVE_INFINITY
   private scheduled = false
   /** Published, and expected to come back; ascending. */
   private readonly echoes: { readonly dueMs: number; readonly taken: readonly Submission[] }[] = []
@@ -79,6 +81,7 @@ export class Publisher {
     while (this.hasRoom() && submissions.hasQueued && replica.publishing !== undefined && replica.isActive) {
       const { founding } = replica.row
       if (founding === undefined) return
+      if (this.isGathering()) return
       const room = Math.min(pace.maxRecordBytes, replica.options.streams.maxRecordBytes) - recordOverheadBytes
       const taken = submissions.take(room, entryOverheadBytes)
       const { position, chain } = replica.store
@@ -86,6 +89,7 @@ export class Publisher {
       const { log, ballot } = founding
       const record = encodeRecord({ log, ballot, position, chain, entries })
       this.onTheWay++
+      this.gathering.noteSent(submissions.size)
       this.sentMs = replica.nowMs()
       this.flying.push({ sentMs: this.sentMs, taken })
       this.publish(replica.publishing, record, taken)
@@ -96,20 +100,32 @@ export class Publisher {
         })
     }
     const isWaiting = this.onTheWay > 0 || this.flying.length > 0
-    if (submissions.hasQueued && isWaiting && this.onTheWay < pace.window) this.wakeLater()
+    // What had to wait for the record before it waits for so long at most: an answer may be lost.
+    if (submissions.hasQueued && isWaiting && this.onTheWay < pace.window)
+      this.wakeAt(this.sentMs + this.longMs)
   }
 
-  /** What had to wait for the record before it waits for so long at most: an answer may be lost. */
-  private wakeLater(): void {
-    if (this.isWaking) return
-    this.isWaking = true
-    const { environment } = this.replica.options
+  /** Behind nothing that is on its way, those who have just got their answers may share the record. */
+  private isGathering(): boolean {
+    const { replica, submissions } = this
+    if (this.flying.length > 0 || submissions.hasQueuedBytes(this.pace.muchBytes)) return false
+    const untilMs = this.gathering.waitsUntil(submissions.queued, replica.nowMs(), this.usualMs)
+    if (untilMs === undefined) return false
+    this.wakeAt(untilMs)
+    return true
+  }
+
+  private wakeAt(dueMs: number): void {
+    if (this.wakeMs <= dueMs) return
+    this.wakeMs = dueMs
+    const { replica } = this
     const woken = (): void => {
-      this.isWaking = false
+      if (this.wakeMs !== dueMs) return
+      this.wakeMs = Number.POSITIVE_INFINITY
       this.pump()
     }
-    const dueMs = this.sentMs + this.longMs - this.replica.nowMs()
-    environment.clock.sleep(Math.max(1, dueMs), this.replica.closing.signal).then(woken, () => undefined)
+    const delayMs = Math.max(1, dueMs - replica.nowMs())
+    replica.options.environment.clock.sleep(delayMs, replica.closing.signal).then(woken, () => undefined)
   }
 
   private get longMs(): number {

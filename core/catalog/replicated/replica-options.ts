@@ -17,6 +17,8 @@ export interface ReplicaOptions {
   readonly peers: RegionPeers
   /** A shorter way to how far the others have come; without it they are asked. */
   readonly board?: NoticeBoard
+  /** Resolves when what this turn of the event loop has brought was looked at; without it nothing is gathered for that long. */
+  readonly endOfTurn?: () => Promise<void>
   readonly environment: Environment
   readonly log: Logger
   readonly pace?: Partial<ReplicaPace>

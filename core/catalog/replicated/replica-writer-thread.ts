@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { StorageError } from '../../contract/errors.ts'
+import { isDeviceFull } from '../device-room.ts'
 import { LmdbTables } from '../lmdb-tables.ts'
 import { readMeta } from '../meta.ts'
 import type { Applied } from '../state-machine.ts'
@@ -138,15 +139,12 @@ const emptyState: ReplicaWriterState = {
   isSpaceLow: false,
 }
 
-/** LMDB hands errors of the system over as their numbers; 28 is ENOSPC. */
-const isFull = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 28
-
 port.on('message', (message: ToReplicaWriter) => {
   let answer: FromReplicaWriter
   try {
     answer = serve(message)
   } catch (error) {
-    const { code, reason } = isFull(error)
+    const { code, reason } = isDeviceFull(error, settings.directory)
       ? new StorageError(
           'INSUFFICIENT_STORAGE',
           `no space is left for it in ${settings.directory}: make room, and it goes on by itself`,

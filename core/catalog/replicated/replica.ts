@@ -7,6 +7,7 @@ import { reportOf } from './branch-report.ts'
 import { catchUp, serveFetch } from './catch-up.ts'
 import { Confirmations } from './confirmations.ts'
 import { followStream } from './follow-stream.ts'
+import { RecordGathering } from './gathering.ts'
 import {
   allVoters,
   type Ballot,
@@ -77,6 +78,7 @@ export class Replica {
   readonly order: OrderWatch
   /** Where the others read how far this node has come. */
   readonly board: PlaceBoard
+  readonly gathering = new RecordGathering()
   private confirmations: Confirmations
   private last: Promise<unknown> = Promise.resolve()
   private readonly settleVoters = voterSettler(this)
@@ -172,6 +174,7 @@ export class Replica {
   /** Only inside `exclusive`. */
   async change(change: ReplicaChange): Promise<void> {
     const before = this.ballot
+    const beganMs = this.nowMs()
     let entries: Awaited<ReturnType<ReplicaStore['change']>>
     try {
       entries = await this.store.change(change)
@@ -179,6 +182,8 @@ export class Replica {
       this.fail(StorageError.from(error, 'UNAVAILABLE'))
       throw error
     }
+    const sessions = new Set(entries.map(({ session }) => session))
+    this.gathering.noteCommit(sessions, this.nowMs() - beganMs, this.nowMs())
     this.options.onApplied(entries)
     this.confirmed = Math.max(this.confirmed, this.row.confirmed)
     // What was claimed in the generation before must not count in this one, not even for a moment.
@@ -192,7 +197,9 @@ export class Replica {
     try {
       await work()
     } catch (error) {
-      this.fail(StorageError.from(error, 'UNAVAILABLE'))
+      // What did not fit was written aside: the rows are what they were.
+      if (error instanceof StorageError && error.code === 'INSUFFICIENT_STORAGE') this.isReplacing = false
+      else this.fail(StorageError.from(error, 'UNAVAILABLE'))
       throw error
     }
     this.noteBranch()

@@ -3,6 +3,7 @@ import type { ClusterMap } from '../../contract/cluster-map.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { silentLogger } from '../../contract/logger.ts'
 import type { PolicyDeployment } from '../../contract/policy-deployment.ts'
+import type { SubmitWatch } from '../../contract/trace.ts'
 import { checkInline } from '../catalog.ts'
 import { readClusterMap } from '../cluster-map-row.ts'
 import { decodeEntry, encodeEntry, entryRandomBytes, sessionBytes } from '../entry.ts'
@@ -83,6 +84,7 @@ export async function openReplicatedCatalog(
     streams: options.streams,
     peers: options.peers,
     ...(options.board === undefined ? {} : { board: options.board }),
+    endOfTurn: () => new Promise((resolve) => setImmediate(resolve)),
     environment,
     log: logger,
     limits: { ...limits, ...pace.limits },
@@ -125,7 +127,7 @@ export async function openReplicatedCatalog(
   const session = environment.randomness.fill(new Uint8Array(sessionBytes))
   let sequence = 0
 
-  async function propose<C extends Command>(command: C): Promise<CommandResult<C>> {
+  async function propose<C extends Command>(command: C, watch?: SubmitWatch): Promise<CommandResult<C>> {
     checkInline(command, options.inlineBytes)
     if (store.waitsFor !== undefined || (store.isSpaceLow && !isAllowedWhenFull(command))) {
       throw new StorageError('INSUFFICIENT_STORAGE', 'the device of the catalog is full')
@@ -139,7 +141,7 @@ export async function openReplicatedCatalog(
       random: environment.randomness.fill(new Uint8Array(entryRandomBytes)),
       command,
     })
-    const { answer } = await log.submit(session, own, entry)
+    const { answer } = await log.submit(session, own, entry, watch)
     const result = decodeResult(command, answer)
     if (result instanceof StorageError) throw result
     return result
@@ -200,10 +202,10 @@ export async function openReplicatedCatalog(
       follow,
     }),
 
-    async submit<C extends Command>(command: C): Promise<CommandResult<C>> {
+    async submit<C extends Command>(command: C, watch?: SubmitWatch): Promise<CommandResult<C>> {
       checkOpen()
       await waitUntilReady(limits.deadlineMs)
-      return propose(command)
+      return propose(command, watch)
     },
     async barrier(scope) {
       checkOpen()

@@ -1,4 +1,5 @@
 import { StorageError } from '../../contract/errors.ts'
+import type { SubmitWatch } from '../../contract/trace.ts'
 import { Barrier, type ReadScope } from './barrier.ts'
 import { Publisher, type PublisherPace } from './publisher.ts'
 import { Replica } from './replica.ts'
@@ -16,7 +17,7 @@ export interface ReplicatedLog {
   readonly replica: Replica
   readonly pendingEntries: number
   /** UNAVAILABLE after the deadline: it may have happened, or may happen yet. */
-  submit(session: Uint8Array, sequence: number, entry: Uint8Array): Promise<Acknowledged>
+  submit(session: Uint8Array, sequence: number, entry: Uint8Array, watch?: SubmitWatch): Promise<Acknowledged>
   barrier(scope?: ReadScope): Promise<void>
   close(): Promise<void>
 }
@@ -50,12 +51,12 @@ export function startReplicatedLog(options: ReplicatedLogOptions): ReplicatedLog
     get pendingEntries() {
       return submissions.size
     },
-    submit(session, sequence, entry) {
+    submit(session, sequence, entry, watch) {
       if (entry.length > maxEntryBytes) {
         const reason = `an entry of the region's log has at most ${maxEntryBytes} bytes`
         return Promise.reject(new StorageError('INVALID_ARGUMENT', reason))
       }
-      return submissions.submit(session, sequence, entry)
+      return submissions.submit(session, sequence, entry, watch)
     },
     barrier: (scope) => barrier.wait(scope),
     async close() {

@@ -1,5 +1,6 @@
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { StorageError } from '../../contract/errors.ts'
 
 /**
  * Where the rows are. A copy from a peer gets a folder of its own, `state-N`, and a small file says which one is in force: replacing
@@ -31,19 +32,29 @@ export async function newState(directory: string, current: string): Promise<stri
   return name
 }
 
-/** From here on `name` is in force, also after a crash. */
+/** From here on `name` is in force, also after a crash. INSUFFICIENT_STORAGE: nothing has changed. */
 export async function switchState(directory: string, name: string): Promise<void> {
-  await syncPath(join(directory, name))
   const temporary = join(directory, `${pointer}.new`)
-  const file = await open(temporary, 'w', 0o600)
   try {
-    await file.writeFile(`${name}\n`)
-    await file.sync()
-  } finally {
-    await file.close()
+    await syncPath(join(directory, name))
+    const file = await open(temporary, 'w', 0o600)
+    try {
+      await file.writeFile(`${name}\n`)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+    throw new StorageError('INSUFFICIENT_STORAGE', `no space is left in ${directory}`, { cause: error })
   }
   await rename(temporary, join(directory, pointer))
   await syncPath(directory)
+}
+
+/** Gives back what a copy took that did not come into force. */
+export async function dropState(directory: string, name: string): Promise<void> {
+  await rm(join(directory, name), { recursive: true, force: true })
 }
 
 /** Removes every state but the one in force. */

@@ -1,6 +1,7 @@
 import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Position } from '../../contract/ordered-log.ts'
+import type { SubmitWatch } from '../../contract/trace.ts'
 import { dedupeWindow } from '../dedupe.ts'
 import type { AppliedEntry } from './replica-store.ts'
 
@@ -21,6 +22,7 @@ export interface Submission {
   /** queued: to be published. sent: in a record whose fate is open. applied: here, and not confirmed yet. */
   state: 'queued' | 'sent' | 'applied'
   outcome: Acknowledged | undefined
+  readonly watch: SubmitWatch | undefined
   resolve(acknowledged: Acknowledged): void
   reject(error: StorageError): void
 }
@@ -63,6 +65,10 @@ export class Submissions {
     return this.queue.length > 0
   }
 
+  get queued(): number {
+    return this.queue.length
+  }
+
   hasQueuedBytes(atLeast: number): boolean {
     let bytes = 0
     for (const submission of this.queue) {
@@ -72,7 +78,12 @@ export class Submissions {
     return false
   }
 
-  submit(session: Uint8Array, sequence: number, bytes: Uint8Array): Promise<Acknowledged> {
+  submit(
+    session: Uint8Array,
+    sequence: number,
+    bytes: Uint8Array,
+    watch?: SubmitWatch,
+  ): Promise<Acknowledged> {
     if (this.failure !== undefined) return Promise.reject(this.failure)
     const key = keyOf(Buffer.from(session).toString('hex'), sequence)
     if (this.pending.has(key)) {
@@ -94,6 +105,7 @@ export class Submissions {
         deadlineMs: this.clock.monotonic() + deadlineMs,
         state: 'queued',
         outcome: undefined,
+        watch,
         resolve,
         reject,
       }
@@ -187,6 +199,7 @@ export class Submissions {
     if (submission.state === 'queued') this.queue = this.queue.filter((other) => other !== submission)
     submission.state = 'applied'
     submission.outcome = outcome
+    submission.watch?.committed()
     this.applied.push(submission)
   }
 

@@ -22,6 +22,8 @@ export interface ChangeTarget {
   readonly bucket: BucketRecord
   readonly source: number
   readonly rule: StoredRule
+  /** The first synchronization with the source is under way: until it has passed a key, what is there may be in nobody's history. */
+  readonly synchronizing: boolean
 }
 
 const isNewer = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) > 0
@@ -57,7 +59,8 @@ export function applyChange(target: ChangeTarget, { change }: OutboxEntry, layou
   }
 }
 
-function putVersion({ context, bucket, rule }: ChangeTarget, change: Of<'put'>, layout: Layout): void {
+function putVersion(target: ChangeTarget, change: Of<'put'>, layout: Layout): void {
+  const { context, bucket, rule } = target
   const { key, version } = change
   const { versionId, isNull } = version
   const versions = new KeyVersions(context, bucket, key, 'elsewhere')
@@ -83,11 +86,9 @@ function putVersion({ context, bucket, rule }: ChangeTarget, change: Of<'put'>, 
   const expected = bodies.length > 0 ? 'chunks' : inline === undefined ? 'empty' : 'inline'
   if (layout.kind !== expected) throw new StorageError('INVALID_ARGUMENT', 'the body has not been fetched')
   checkBody(context, layout, version.byteLength, inline)
-  const isDoubtful = (place: VersionPlace): boolean =>
-    divergence(context, bucket, rule)(rowVersionId(place.row))
   const record: StoredObject = { ...fields, key, layout, modifiedMs: versionTimeMs(versionId) }
   const other = isNull ? versions.find('null') : undefined
-  if (other !== undefined && isNewer(rowVersionId(other.row), versionId) && isDoubtful(other)) {
+  if (other !== undefined && isDoubtful(target, other, isNewer(rowVersionId(other.row), versionId))) {
     setAside(context, versions, other)
   }
   if (versions.merge(record)) putBody(context, layout, inline, { bucketId: bucket.id, key })
@@ -95,7 +96,7 @@ function putVersion({ context, bucket, rule }: ChangeTarget, change: Of<'put'>, 
 }
 
 /** A body that was fetched and is not needed: the collector takes it, unless it is in use after all. */
-function discard(context: ApplyContext, layout: Layout): void {
+export function discard(context: ApplyContext, layout: Layout): void {
   if (layout.kind !== 'chunks') return
   for (const { writeId, chunkBytes, byteLength } of layout.extents) {
     const garbage = tableKey(table.garbage, writeId)
@@ -134,12 +135,15 @@ function isGone(context: ApplyContext, bucket: BucketRecord, key: string, versio
   return newer !== undefined && isNewer(rowVersionId(newer.row), versionId)
 }
 
-function purge({ context, bucket, rule }: ChangeTarget, change: Of<'purge'>): void {
+function purge(target: ChangeTarget, change: Of<'purge'>): void {
+  const { context, bucket, rule } = target
   const { key, versionId, isNull } = change
   const versions = new KeyVersions(context, bucket, key, 'elsewhere')
   const place = isNull ? versions.find('null') : versions.find(versionId)
   const isMeant = place !== undefined && !isNewer(rowVersionId(place.row), versionId)
-  if (isMeant) versions.removeVersion(place)
+  const isOlder = isMeant && isNull && isNewer(versionId, rowVersionId(place.row))
+  if (isOlder && isDoubtful(target, place, false)) setAside(context, versions, place)
+  else if (isMeant) versions.removeVersion(place)
   if (rule.mode === 'multi') bury(context, bucket.id, key, versionId, isNull)
 }
 
@@ -147,11 +151,12 @@ function purge({ context, bucket, rule }: ChangeTarget, change: Of<'purge'>): vo
  * Where one region writes, what it does not name is not there any more. What this region itself has written and not handed over is
  * kept: it was primary once, and that may be the only copy.
  */
-function applyRange({ context, bucket, source, rule }: ChangeTarget, change: Of<'range'>): void {
+function applyRange(target: ChangeTarget, change: Of<'range'>): void {
+  const { context, bucket, source, rule } = target
   const { after, through, purged } = change
   if (rule.mode === 'multi') {
     for (const [key, versionId, isNull] of purged) {
-      purge({ context, bucket, source, rule }, { type: 'purge', key, versionId, isNull })
+      purge(target, { type: 'purge', key, versionId, isNull })
     }
     return
   }
@@ -183,6 +188,18 @@ function divergence(
 ): (versionId: Uint8Array) => boolean {
   const state = group === undefined ? undefined : readGroup(context, group)
   return (versionId) => state !== undefined && isDivergent(state, name, versionId)
+}
+
+/**
+ * Whether the version that takes the place of another must not end it: a former primary made that one, and whoever wrote or freed the
+ * key since did not know of it. An older one is known to be such only until the key has been synchronized.
+ */
+function isDoubtful(
+  { context, bucket, rule, synchronizing }: ChangeTarget,
+  place: VersionPlace,
+  isPlaceNewer: boolean,
+): boolean {
+  return (isPlaceNewer || synchronizing) && divergence(context, bucket, rule)(rowVersionId(place.row))
 }
 
 const nameOf = (key: string, versionId: VersionId): string =>

@@ -30,8 +30,12 @@ import {
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
-/** A source whose clock is further ahead than this would make its versions the newest for ever. */
-const maxSkewMs = 60_000
+/**
+ * A source whose clock is further ahead than this would make its versions the newest for ever. Below it replication goes on, since
+ * holding back what a region writes whose clock was set wrong by minutes loses more than times that are minutes ahead: as far as S3
+ * lets a request's time be from the server's.
+ */
+const maxSkewMs = 15 * 60_000
 /** Before the first repeat; then twice that, and so on. */
 const firstRetryMs = 1_000
 
@@ -224,8 +228,8 @@ function cursorBehind(
   return change.through === undefined ? { ...cursor, synchronizing: false } : cursor
 }
 
-function contextOf({ context, bucketId, source, rule }: Target): ChangeTarget {
-  return { context, bucket: context.bucket(bucketId), source, rule }
+function contextOf({ context, bucketId, source, rule, cursor: { synchronizing } }: Target): ChangeTarget {
+  return { context, bucket: context.bucket(bucketId), source, rule, synchronizing }
 }
 
 function firstOfKey({ context, bucketId, source }: Omit<Target, 'cursor'>, key: string): number | undefined {

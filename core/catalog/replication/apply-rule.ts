@@ -1,9 +1,10 @@
 import type { Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { groupEpochOf } from '../../contract/failover.ts'
-import type { MemberState, ReplicationRule } from '../../contract/replication.ts'
+import type { EdgeRule, MemberState, ReplicationRule } from '../../contract/replication.ts'
 import { putBucket } from '../apply-buckets.ts'
 import type { ApplyContext } from '../apply-context.ts'
+import { freeWrite } from '../bodies.ts'
 import { pack } from '../encoding.ts'
 import { readGroup } from '../group/rows.ts'
 import { bucketKey, successor, table } from '../keys.ts'
@@ -11,7 +12,7 @@ import { rowKey } from '../tables.ts'
 import { dropCursor } from './drop-cursor.ts'
 import { decodeOutboxEntry, emptyChain } from './entry-codec.ts'
 import { memberKey, ruleKey, tablesOfRule } from './keys.ts'
-import { isWriter, writeOutboxState } from './outbox.ts'
+import { appendEntry, isWriter, writeOutboxState } from './outbox.ts'
 import {
   encodeMember,
   readMember,
@@ -22,6 +23,7 @@ import {
   type StoredRule,
 } from './rows.ts'
 import { trimThrough } from './trim.ts'
+import { addStagedTimes, dropWaiting, isEdge } from './waiting.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
@@ -41,11 +43,30 @@ const sameRule = (left: ReplicationRule, right: ReplicationRule): boolean =>
   (left.onBreach ?? 'alert') === (right.onBreach ?? 'alert') &&
   left.retentionMs === right.retentionMs &&
   left.retentionBytes === right.retentionBytes &&
-  left.group === right.group
+  left.group === right.group &&
+  isSameEdge(left.edge, right.edge)
+
+const isSameEdge = (left: EdgeRule | undefined, right: EdgeRule | undefined): boolean =>
+  left === right ||
+  (left !== undefined &&
+    right !== undefined &&
+    left.regions.join() === right.regions.join() &&
+    left.quotaBytes === right.quotaBytes &&
+    left.quotaAgeMs === right.quotaAgeMs &&
+    left.cacheBytes === right.cacheBytes &&
+    left.pinned.length === right.pinned.length &&
+    left.pinned.every((prefix, at) => prefix === right.pinned[at]) &&
+    left.priorities.length === right.priorities.length &&
+    left.priorities.every((one, at) => {
+      const other = right.priorities[at]
+      return (
+        one.prefix === other?.prefix && one.tag === other?.tag && one.storageClass === other?.storageClass
+      )
+    }))
 
 export function setReplication(
   context: ApplyContext,
-  { bucketId, rule }: Of<'set-replication'>,
+  { bucketId, rule, versioning }: Of<'set-replication'>,
 ): CommandResult<Of<'set-replication'>> {
   const bucket = context.bucket(bucketId)
   const old = readRule(context, bucketId)
@@ -57,13 +78,19 @@ export function setReplication(
     return { done: removeRule(context, bucketId, old) }
   }
   if (old?.isLeaving === true) throw new StorageError('CONFLICT', 'the rule before is still being taken away')
-  if (old !== undefined && sameRule(old, rule)) return { done: true }
+  const told = versioning === undefined ? bucket : { ...bucket, versioning }
+  if (old !== undefined && sameRule(old, rule)) {
+    if (told.versioning !== bucket.versioning) putBucket(context, told)
+    return { done: true }
+  }
   checkRule(context, bucketId, old, rule)
   if (old !== undefined) leaveCursor(context, bucketId, old, rule)
   context.put(ruleKey(bucketId), pack(rule))
-  putBucket(context, { ...bucket, replicated: true })
+  putBucket(context, { ...told, replicated: true })
   const here = context.entry.regionId
-  if (isWriter(rule, here)) becomeWriter(context, bucketId, old, rule)
+  // The hub of edges tells them nothing.
+  if (isWriter(rule, here) && (rule.edge === undefined || isEdge(rule, here)))
+    becomeWriter(context, bucketId, old, rule)
   return { done: true }
 }
 
@@ -91,9 +118,35 @@ function checkRule(
     )
   }
   if (rule.group !== undefined) checkGroup(context, rule)
+  checkEdges(old, rule)
   // A bucket with content of its own must not become a copy by mistake: the first synchronization would remove that content.
   if (old === undefined && !isWriter(rule, here) && hasVersions(context, bucketId)) {
     throw new StorageError('BUCKET_NOT_EMPTY', 'only an empty bucket can become a copy')
+  }
+}
+
+function checkEdges(
+  old: ReplicationRule | undefined,
+  { edge, mode, members, primary, prefix }: ReplicationRule,
+): void {
+  if (old !== undefined && (old.edge === undefined) !== (edge === undefined)) {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      'whether a rule has edges is for good: take it away, and give the bucket a new one',
+    )
+  }
+  if (edge === undefined) return
+  if (prefix !== '') {
+    throw new StorageError('INVALID_ARGUMENT', 'edges write and read whole buckets: their rule has no prefix')
+  }
+  if (old !== undefined && old.primary !== primary) {
+    throw new StorageError('INVALID_ARGUMENT', 'the hub of edges cannot change')
+  }
+  if (mode !== 'multi' || edge.regions.join() !== members.filter((region) => region !== primary).join()) {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      'of the members of a rule with edges the hub is the primary, and all others are edges',
+    )
   }
 }
 
@@ -156,6 +209,7 @@ export function becomeWriter(
   const here = context.entry.regionId
   const known = readOutboxState(context, bucketId)
   const wasWriter = old !== undefined && isWriter(old, here)
+  const isBareEdge = known === undefined && rule.edge !== undefined && !hasVersions(context, bucketId)
   if (known === undefined) {
     const point = { lsn: 0, chain: emptyChain() }
     writeOutboxState(context, bucketId, {
@@ -166,15 +220,21 @@ export function becomeWriter(
       rowBytes: 0,
       bodyBytes: 0,
       // Everything that is here already is told first, so that a member's place in the outbox says all of its content.
-      backfill: { from: 0, after: '' },
+      ...(isBareEdge ? {} : { backfill: { from: 0, after: '' } }),
       backfilledThrough: 0,
     })
+  }
+  if (isBareEdge) {
+    // An edge begins with nothing: it says so at once, or what is written from now on would be told twice.
+    const nothing = { type: 'range', after: '', versions: [], purged: [] } as const
+    appendEntry(context, bucketId, rule, context.tick(), nothing)
+    addStagedTimes(context, bucketId, [0])
   }
   for (const { region } of readMembers(context, bucketId)) {
     if (!rule.members.includes(region)) context.remove(memberKey(bucketId, region))
   }
   for (const region of rule.members) {
-    if (region === here) continue
+    if (region === here || isEdge(rule, region)) continue
     const member = readMember(context, bucketId, region)
     // What happened while others wrote is not in this outbox: who followed it before has to begin again.
     const goesOn = known === undefined || (wasWriter && member !== undefined)
@@ -193,6 +253,8 @@ function removeRule(context: ApplyContext, bucketId: number, old: StoredRule): b
   if (old.isLeaving !== true) context.put(ruleKey(bucketId), pack({ ...old, isLeaving: true }))
   const state = readOutboxState(context, bucketId)
   if (state !== undefined && !trimThrough(context, bucketId, state.head.lsn)) return false
+  const free = (writeId: Uint8Array): void => freeWrite(context, writeId)
+  if (!dropWaiting(context, bucketId, rowsAtOnce, free)) return false
   for (const tag of tablesOfRule) {
     const prefix = bucketKey(tag, bucketId)
     const keys: Uint8Array[] = []
@@ -221,7 +283,7 @@ export function acknowledgeOutbox(
   context: ApplyContext,
   { bucketId, region, logId, lsn, dead = [] }: Of<'acknowledge-outbox'>,
 ): CommandResult<Of<'acknowledge-outbox'>> {
-  const { state } = ownOutbox(context, bucketId)
+  const { state, rule } = ownOutbox(context, bucketId)
   const member = readMember(context, bucketId, region)
   if (member === undefined) throw new StorageError('INVALID_ARGUMENT', `region ${region} is no member`)
   if (logId !== state.id) throw new StorageError('CONFLICT', 'the acknowledgement is of another outbox')
@@ -236,7 +298,11 @@ export function acknowledgeOutbox(
   if (lsn === member.acknowledged && dead.join() === (member.dead ?? []).join()) return {}
   const row = readOutboxRow(context, bucketId, lsn)
   const time = row === undefined ? member.acknowledgedTime : decodeOutboxEntry(row.bytes).time
-  if (lsn > member.acknowledged && isLongAgo(context, bucketId, member.acknowledged + 1)) {
+  if (
+    rule.edge === undefined &&
+    lsn > member.acknowledged &&
+    isLongAgo(context, bucketId, member.acknowledged + 1)
+  ) {
     writeOutboxState(context, bucketId, { ...state, isCompareDue: true })
   }
   const { dead: _, held, ...before } = member
@@ -248,6 +314,8 @@ export function acknowledgeOutbox(
     // Said again of where it was told to begin, it says nothing of having begun.
     ...(held === undefined || lsn > member.acknowledged ? {} : { held }),
   })
+  // An edge has one hub: what it has is done with, and makes room.
+  if (rule.edge !== undefined) trimThrough(context, bucketId, lsn)
   return {}
 }
 
@@ -297,7 +365,8 @@ export function trimOutbox(
     isKept ? Math.min(so, ...waiting.map(({ held }) => held ?? so)) : so
   // What all have goes first: it is no reason to let one go.
   if (!trimThrough(context, bucketId, placeOf(least))) return { done: false, dropped }
-  if (least < state.head.lsn && isBeyondRetention(context, bucketId, rule)) {
+  // An edge refuses to take more rather than let its hub go.
+  if (rule.edge === undefined && least < state.head.lsn && isBeyondRetention(context, bucketId, rule)) {
     for (const member of waiting.filter(({ acknowledged }) => acknowledged === least)) {
       dropped.push(member.region)
       putMember(context, bucketId, { ...member, needsFullSync: true })

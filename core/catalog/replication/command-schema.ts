@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { replicationLimits } from '../../contract/replication.ts'
+import { versionIdBytes } from '../hybrid-time.ts'
 import { chainBytes } from './rows.ts'
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
@@ -8,6 +9,8 @@ const region = z.int().min(0).max(0xffff)
 const logId = z.string().regex(/^[0-9a-f]{24}$/, '24 hexadecimal digits')
 const reason = z.string().max(replicationLimits.reasonChars)
 const lsn = count.min(1)
+const objectKey = z.string().min(1).max(1024)
+const versionId = z.instanceof(Uint8Array).refine(({ length }) => length === versionIdBytes)
 
 const rule = z.strictObject({
   mode: z.enum(['single', 'multi']),
@@ -20,6 +23,28 @@ const rule = z.strictObject({
   retentionMs: count.min(1000),
   retentionBytes: count.min(1024 * 1024),
   group: z.string().min(1).max(64).optional(),
+  edge: z
+    .strictObject({
+      regions: z.array(region).min(1).max(replicationLimits.members),
+      quotaBytes: count.min(1024 * 1024),
+      quotaAgeMs: count.min(1000),
+      priorities: z
+        .array(
+          z.strictObject({
+            prefix: z.string().min(1).max(1024).optional(),
+            tag: z
+              .string()
+              .max(400)
+              .regex(/^[^=]+=/, 'name=value')
+              .optional(),
+            storageClass: z.string().min(1).max(64).optional(),
+          }),
+        )
+        .max(replicationLimits.edgePriorities),
+      cacheBytes: count,
+      pinned: z.array(z.string().min(1).max(1024)).max(replicationLimits.edgePinned),
+    })
+    .optional(),
 })
 
 /** The rule as an operator or another region says it. */
@@ -28,7 +53,12 @@ export const replicationRuleSchema = rule
 /** What entries of replication from outside must look like; their `bytes` are decoded where they are applied. */
 export function replicationCommands<L extends z.ZodType>(layout: L) {
   return [
-    z.strictObject({ type: z.literal('set-replication'), bucketId, rule: rule.nullable() }),
+    z.strictObject({
+      type: z.literal('set-replication'),
+      bucketId,
+      rule: rule.nullable(),
+      versioning: z.enum(['off', 'enabled', 'suspended']).optional(),
+    }),
     z.strictObject({
       type: z.literal('apply-remote'),
       bucketId,
@@ -75,6 +105,20 @@ export function replicationCommands<L extends z.ZodType>(layout: L) {
       ...{ type: z.literal('send-range'), bucketId },
       after: z.string().max(1024),
       through: z.string().min(1).max(1024).optional(),
+    }),
+    z.strictObject({ type: z.literal('stage-outbox'), bucketId, askedFrom: count }),
+    z.strictObject({
+      type: z.literal('cache-version'),
+      bucketId,
+      key: objectKey,
+      version: z.union([z.literal('null'), versionId]).optional(),
+      entry: z.instanceof(Uint8Array).optional(),
+      layout: layout.optional(),
+    }),
+    z.strictObject({
+      type: z.literal('evict-versions'),
+      bucketId,
+      versions: z.array(z.tuple([objectKey, versionId])).max(replicationLimits.evictedVersions),
     }),
     z.strictObject({ type: z.literal('trim-outbox'), bucketId }),
   ] as const

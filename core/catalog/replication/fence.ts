@@ -5,6 +5,7 @@ import type { ApplyContext } from '../apply-context.ts'
 import { readGroup } from '../group/rows.ts'
 import { isWriter } from './outbox.ts'
 import { readRule, type StoredRule } from './rows.ts'
+import { isEdge, readBacklog, refusalOf } from './waiting.ts'
 
 /** Changes that clients ask for; the rest is the region's own housekeeping. */
 const isClientWrite = (command: Command): command is ClientWrite => clientWrites.has(command.type)
@@ -22,6 +23,7 @@ export function checkFence(context: ApplyContext, command: Command): void {
     throw notPrimary(rule.primary)
   }
   if (rule.group !== undefined) checkGroup(context, rule.group, rule, command)
+  if (rule.edge !== undefined && isEdge(rule, context.entry.regionId)) checkRoom(context, rule, command)
   if (rule.mode === 'multi' && hasConditions(command)) {
     throw new StorageError(
       'NOT_IMPLEMENTED',
@@ -51,6 +53,20 @@ function checkGroup(context: ApplyContext, name: string, rule: StoredRule, comma
       `the write belongs to epoch ${command.groupEpoch ?? 0} of the group ${name}, which is in ${record.epoch}`,
     )
   }
+}
+
+/** What an edge may keep for its hub is bounded; the hub says whether a bucket keeps versions. INSUFFICIENT_STORAGE, NOT_PRIMARY. */
+function checkRoom(context: ApplyContext, { edge, primary }: StoredRule, command: ClientWrite): void {
+  if (command.type === 'set-versioning') throw notPrimary(primary)
+  const backlog = readBacklog(context, command.bucketId)
+  if (edge === undefined || backlog === undefined) return
+  const refusal = refusalOf(edge, backlog, addedBytes(command), context.entry.nowMs)
+  if (refusal !== undefined) throw refusal
+}
+
+function addedBytes(command: ClientWrite): number {
+  if (command.type === 'put-object') return command.object.byteLength
+  return command.type === 'put-part' ? command.byteLength : 0
 }
 
 const notPrimary = (primary: number): StorageError =>

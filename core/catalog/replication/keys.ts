@@ -46,6 +46,18 @@ export function tombstoneKey(bucketId: number, keyBytes: Uint8Array, versionId: 
 export const nullTombstoneKey = (bucketId: number, keyBytes: Uint8Array): Buffer =>
   bucketKey(table.nullTombstone, bucketId, keyBytes)
 
+export const backlogKey = (bucketId: number): Buffer => bucketKey(table.backlog, bucketId)
+export const unshippedKey = (bucketId: number, keyBytes: Uint8Array): Buffer =>
+  bucketKey(table.unshipped, bucketId, keyBytes)
+
+/** With `number` one change that waits; without, all of one priority. */
+export function waitingKey(bucketId: number, priority: number, number?: number): Buffer {
+  const key = bucketKey(table.waiting, bucketId, undefined, number === undefined ? 1 : 7)
+  key[5] = priority
+  if (number !== undefined) key.writeUIntBE(number, 6, 6)
+  return key
+}
+
 /** Every table whose rows begin with the bucket's id and go when its rule is taken away; the outbox goes first, by itself. */
 export const tablesOfRule = [
   table.retryKey,
@@ -55,4 +67,7 @@ export const tablesOfRule = [
   table.cursor,
   table.member,
   table.outboxState,
+  table.waiting,
+  table.unshipped,
+  table.backlog,
 ] as const

@@ -10,10 +10,12 @@ import { bytesOf } from '../encoding.ts'
 import { readHybridTime, writeHybridTime } from '../hybrid-time.ts'
 import { objectKeyBytes, table, tableKey } from '../keys.ts'
 import type { StoredObject } from '../object-row.ts'
+import type { TableReader } from '../tables.ts'
 import { changedBytes, encodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
 import { nullTombstoneKey, outboxKey, outboxStateKey, tombstoneKey } from './keys.ts'
 import { pin } from './pins.ts'
 import { encodeOutboxRow, encodeOutboxState, readOutboxState, readRule, type StoredRule } from './rows.ts'
+import { bodyBytesOf, isEdge, wait } from './waiting.ts'
 
 /**
  * Writing the outbox: one entry for every change of a replicated bucket, in the transaction of the change. Only regions where
@@ -51,6 +53,29 @@ export function logPurge(context: ApplyContext, bucketId: number, record: Stored
   if (rule === undefined || !isReplicatedKey(rule, record.key)) return
   const { key, versionId, isNull } = record
   if (rule.mode === 'multi') bury(context, bucketId, key, versionId, isNull)
+  append(context, bucketId, rule, context.tick(), { type: 'purge', key, versionId, isNull })
+}
+
+/** Whether clients of this region write the bucket as those of an edge, which may not hold what the hub does. */
+export function isEdgeBucket(context: ApplyContext, bucketId: number): boolean {
+  const rule = ruleOfWriter(context, bucketId)
+  return rule !== undefined && isEdge(rule, context.entry.regionId)
+}
+
+/**
+ * At an edge: a version is gone for good, whether it was here or not. Of a `null` version `versionId` is one that is new: what the hub has
+ * and is older goes.
+ */
+export function logErasure(
+  context: ApplyContext,
+  bucketId: number,
+  key: string,
+  versionId: VersionId,
+  isNull: boolean,
+): void {
+  const rule = ruleOfWriter(context, bucketId)
+  if (rule === undefined || !isReplicatedKey(rule, key)) return
+  bury(context, bucketId, key, versionId, isNull)
   append(context, bucketId, rule, context.tick(), { type: 'purge', key, versionId, isNull })
 }
 
@@ -116,7 +141,7 @@ export function isBuried(
   return newest !== undefined && Buffer.compare(newest, versionId) >= 0
 }
 
-export function versionOf(context: ApplyContext, record: StoredObject): ReplicatedVersion {
+export function versionOf(context: Pick<TableReader, 'get'>, record: StoredObject): ReplicatedVersion {
   const { layout, key: _key, modifiedMs: _modifiedMs, ...version } = record
   const bodies =
     layout.kind === 'chunks'
@@ -129,11 +154,26 @@ export function versionOf(context: ApplyContext, record: StoredObject): Replicat
   return { ...version, bodies, inline: bytesOf(inline) }
 }
 
-export const bodyBytesOf = (change: ReplicatedChange): number =>
-  change.type === 'put' ? change.version.bodies.reduce((sum, { byteLength }) => sum + byteLength, 0) : 0
-
-/** The next entry. Its bodies are held until it is trimmed. */
+/** The next entry, or at an edge one that waits for its place. Its bodies are held until it is trimmed. */
 export function append(
+  context: ApplyContext,
+  bucketId: number,
+  rule: StoredRule,
+  time: EntryTime,
+  change: ReplicatedChange,
+): void {
+  // The hub of edges keeps no outbox: they take nothing over.
+  if (readOutboxState(context, bucketId) === undefined) return
+  if (rule.edge !== undefined) {
+    wait(context, bucketId, rule.edge, time, change)
+    return
+  }
+  if (change.type === 'put') for (const { writeId } of change.version.bodies) pin(context, writeId)
+  appendEntry(context, bucketId, rule, time, change)
+}
+
+/** The next entry of an outbox that there is. REQUIRES that its bodies are held. */
+export function appendEntry(
   context: ApplyContext,
   bucketId: number,
   rule: StoredRule,
@@ -147,7 +187,6 @@ export function append(
   const bytes = encodeOutboxEntry({ lsn, epoch: rule.epoch, origin, time, change })
   const chain = extendOutboxChain(state.head, bytes)
   const row = encodeOutboxRow(chain, bytes)
-  if (change.type === 'put') for (const { writeId } of change.version.bodies) pin(context, writeId)
   context.put(outboxKey(bucketId, lsn), row)
   writeOutboxState(context, bucketId, {
     ...state,

@@ -1,15 +1,15 @@
 import { StorageError } from '../../contract/errors.ts'
-import type { VersionId } from '../../contract/object-model.ts'
+import type { ObjectRecord, VersionId } from '../../contract/object-model.ts'
 import type { CursorState, OutboxRow, ReplicationReads } from '../../contract/replication.ts'
-import { readHybridTime } from '../hybrid-time.ts'
+import { readHybridTime, versionTimeMs } from '../hybrid-time.ts'
 import { findVersion, newestVersion } from '../key-versions.ts'
 import { after, encodeText, maxObjectKeyBytes, successor, table } from '../keys.ts'
 import { decodeObjectRow, rowVersionId } from '../object-row.ts'
 import { rowKey, rowValue, type TableReader } from '../tables.ts'
 import { watermarkOf } from './apply-remote.ts'
-import { decodeOutboxEntry } from './entry-codec.ts'
-import { outboxKey, retryKey, ruleKey } from './keys.ts'
-import { isReplicatedKey } from './outbox.ts'
+import { decodeOutboxEntry, encodeOutboxEntry } from './entry-codec.ts'
+import { outboxKey, retryKey, ruleKey, unshippedKey } from './keys.ts'
+import { isReplicatedKey, versionOf } from './outbox.ts'
 import {
   compareTimes,
   decodeRetry,
@@ -21,6 +21,7 @@ import {
   readSources,
   splitOutboxRow,
 } from './rows.ts'
+import { isUnshipped, readBacklog } from './waiting.ts'
 
 /** What the federation reads of the catalog. */
 export function createReplicationReads(reader: TableReader): ReplicationReads {
@@ -59,6 +60,11 @@ export function createReplicationReads(reader: TableReader): ReplicationReads {
       rows.close()
       return found
     },
+    backlog: (bucketId) => readBacklog(reader, bucketId),
+    isUnshipped: (bucketId, key) => isUnshipped(reader, bucketId, key),
+    unshippedKeys: (bucketId, prefix, start, limit) => unshippedKeys(reader, bucketId, prefix, start, limit),
+    versionEntry: (bucketId, key, version) => versionEntry(reader, bucketId, key, version),
+    recordOf: recordOfEntry,
     decode: decodeOutboxEntry,
     status: (bucketId, key, version) => statusOf(reader, bucketId, key, version),
     hasVersion(bucketId, key, versionId) {
@@ -68,6 +74,52 @@ export function createReplicationReads(reader: TableReader): ReplicationReads {
       return known !== undefined && Buffer.compare(rowVersionId(known.row), versionId) === 0
     },
   }
+}
+
+function unshippedKeys(
+  reader: TableReader,
+  bucketId: number,
+  prefix: string,
+  start: string,
+  limit: number,
+): string[] {
+  const all = unshippedKey(bucketId, encodeText(prefix))
+  const behind = after(unshippedKey(bucketId, encodeText(start)))
+  const rows = reader.rows(Buffer.compare(behind, all) > 0 ? behind : all, successor(all))
+  const found: string[] = []
+  while (found.length < limit && rows.next()) found.push(Buffer.from(rowKey(rows)).toString('utf8', 5))
+  rows.close()
+  return found
+}
+
+function versionEntry(
+  reader: TableReader,
+  bucketId: number,
+  key: string,
+  version: VersionId | 'null' | undefined,
+): Uint8Array | undefined {
+  const keyBytes = encodeText(key)
+  if (keyBytes.length === 0 || keyBytes.length > maxObjectKeyBytes) return undefined
+  const place =
+    version === undefined
+      ? newestVersion(reader, bucketId, keyBytes)
+      : findVersion(reader, bucketId, keyBytes, version)
+  if (place === undefined) return undefined
+  const record = decodeObjectRow(key, place.row)
+  const { versionId } = record
+  return encodeOutboxEntry({
+    ...{ lsn: 1, epoch: 1, origin: Buffer.from(versionId).readUInt16BE(8) },
+    time: readHybridTime(Buffer.from(versionId), 0),
+    change: { type: 'put', key, version: versionOf(reader, record) },
+  })
+}
+
+function recordOfEntry(entry: Uint8Array): ObjectRecord {
+  const { change } = decodeOutboxEntry(entry)
+  if (change.type !== 'put') throw new StorageError('PROTOCOL_ERROR', 'an entry that brings no version')
+  const { bodies: _bodies, inline: _inline, ...fields } = change.version
+  const { key, version } = change
+  return { ...fields, key, modifiedMs: versionTimeMs(version.versionId), layout: { kind: 'empty' } }
 }
 
 function readEntries(
@@ -115,15 +167,21 @@ function statusOf(
   const state = readOutboxState(reader, bucketId)
   const members = readMembers(reader, bucketId)
   const origin = Buffer.from(versionId).readUInt16BE(8)
+  if (rule.edge !== undefined && state === undefined) {
+    return rule.edge.regions.includes(origin) ? 'replica' : undefined
+  }
   if (state === undefined || members.some(({ region }) => region === origin)) return 'replica'
   const made = readHybridTime(Buffer.from(changed ?? versionId), 0)
-  const isEverywhere = members.every(
-    ({ acknowledged, acknowledgedTime, needsFullSync }) =>
-      !needsFullSync &&
-      state.backfill === undefined &&
-      acknowledged >= state.backfilledThrough &&
-      compareTimes(acknowledgedTime, made) >= 0,
-  )
+  const isHere = rule.edge !== undefined && isUnshipped(reader, bucketId, key)
+  const isEverywhere =
+    !isHere &&
+    members.every(
+      ({ acknowledged, acknowledgedTime, needsFullSync }) =>
+        !needsFullSync &&
+        state.backfill === undefined &&
+        acknowledged >= state.backfilledThrough &&
+        compareTimes(acknowledgedTime, made) >= 0,
+    )
   if (isEverywhere) return 'completed'
   const lost = members.flatMap(({ dead = [] }) => dead)
   return lost.some((lsn) => isOf(reader, bucketId, lsn, key, versionId)) ? 'failed' : 'pending'

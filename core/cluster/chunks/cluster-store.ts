@@ -13,8 +13,10 @@ import { StorageError } from '../../contract/errors.ts'
 import { type ChunkId, chunkIdBytes } from '../../contract/ids.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { PlanSink } from '../../contract/qos.ts'
+import type { Span } from '../../contract/trace.ts'
 import type { ReplicaAcks, RequestOptions } from '../../contract/transport.ts'
 import { type BegunTurn, ChunkTurns } from './chunk-turns.ts'
+import { CopySpan, traced } from './copy-span.ts'
 import { type FollowMapParts, followMap } from './follow-map.ts'
 import { HeldBuffer } from './held-buffer.ts'
 import { type ChunkLayout, groupOf } from './layout.ts'
@@ -135,6 +137,7 @@ export class ClusterChunkStore implements ChunkStore {
     byteLength: number,
     qosClass?: number,
     stripe?: Stripe,
+    span?: Span,
   ): Promise<void> {
     this.#check()
     if (id.length !== chunkIdBytes) throw new StorageError('INVALID_ARGUMENT', 'a chunk id has 16 bytes')
@@ -149,7 +152,7 @@ export class ClusterChunkStore implements ChunkStore {
         followMap(this.#parts, () => {
           const begun =
             stripe === undefined
-              ? this.#write(id, inner, byteLength, qosClass)
+              ? this.#write(id, inner, byteLength, qosClass, span)
               : this.#striped.write(id, inner, { ...stripe, byteLength }, qosClass)
           last = begun.settled
           return begun
@@ -171,6 +174,7 @@ export class ClusterChunkStore implements ChunkStore {
     buffer: ChunkBuffer,
     byteLength: number,
     qosClass: number | undefined,
+    trace: Span | undefined,
   ): BegunTurn<void> {
     const { self, local, peers, acks } = this.#parts
     const layout = this.#parts.layout()
@@ -205,13 +209,15 @@ export class ClusterChunkStore implements ChunkStore {
       if (ended < writers.length) straggled = this.#stragglers.add(byteLength, () => abort.abort())
     }
     const copy = async (node: string): Promise<void> => {
+      const span = trace === undefined ? undefined : new CopySpan(trace, 'put', node === self, node, id)
       try {
         if (node === self) await local.put(id, buffer, byteLength, qosClass)
         else {
           const peer = peers(node)
           if (peer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${node}`)
-          await peer.chunks.put(id, buffer, byteLength, options)
+          await peer.chunks.put(id, buffer, byteLength, span === undefined ? options : span.told(options))
         }
+        span?.end()
         ended++
         durable++
         if (durable === wanted && !isDecided) {
@@ -220,6 +226,7 @@ export class ClusterChunkStore implements ChunkStore {
         }
       } catch (reason) {
         const error = StorageError.from(reason)
+        span?.end(error)
         ended++
         failures.push({ node, error })
         if (isDecided) return
@@ -263,11 +270,12 @@ export class ClusterChunkStore implements ChunkStore {
     signal?: AbortSignal,
     qosClass?: number,
     stripe?: Stripe,
+    trace?: Span,
   ): Promise<ChunkBuffer> {
     this.#check()
     this.#counts.gets++
     if (stripe !== undefined) return this.#striped.get(id, stripe, offset, length, signal, qosClass)
-    const ask = { id, offset, length, signal, qosClass }
+    const ask = { id, offset, length, signal, qosClass, trace }
     for (let attempt = 1; ; attempt++) {
       const layout = this.#parts.layout()
       const names = layout.readers(groupOf(id))
@@ -323,7 +331,7 @@ export class ClusterChunkStore implements ChunkStore {
   /** In the order in which they are to be asked: our own copy, then the better ways to new holders, then old ones. */
   #readers(names: readonly string[], ask: Ask): readonly CopyReader[] {
     const { self, local, peers, order } = this.#parts
-    const { id, offset, length, qosClass } = ask
+    const { id, offset, length, qosClass, trace } = ask
     const mine: CopyReader[] = []
     const others: CopyReader[] = []
     const views: PeerView[] = []
@@ -332,7 +340,8 @@ export class ClusterChunkStore implements ChunkStore {
         mine.push({
           node,
           hedgeAfterMs: localHedgeMs,
-          read: (signal) => local.get(id, offset, length, signal, qosClass),
+          read: (signal) =>
+            traced(trace, 'get', true, node, id, () => local.get(id, offset, length, signal, qosClass)),
         })
         continue
       }
@@ -345,12 +354,11 @@ export class ClusterChunkStore implements ChunkStore {
           p50Ms === 0 ? mostHedgeMs : Math.min(mostHedgeMs, Math.max(leastHedgeMs, hedgeMedians * p50Ms)),
         read: async (signal) => {
           if (peer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${node}`)
-          const options = {
-            deadlineMs: getDeadlineMs,
-            signal,
-            ...(qosClass === undefined ? {} : { classIndex: qosClass }),
-          }
-          return peer.chunks.get(id, offset, length, options)
+          const asked = qosClass === undefined ? {} : { classIndex: qosClass }
+          const options = { deadlineMs: getDeadlineMs, signal, ...asked }
+          return traced(trace, 'get', false, node, id, (told) =>
+            peer.chunks.get(id, offset, length, told(options)),
+          )
         },
       })
     }
@@ -480,6 +488,7 @@ interface Ask {
   readonly length: number
   readonly signal: AbortSignal | undefined
   readonly qosClass: number | undefined
+  readonly trace: Span | undefined
 }
 
 const unknownPeer = { distance: 3, isUsable: false, p50Ms: 0 }

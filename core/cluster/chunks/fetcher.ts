@@ -7,6 +7,7 @@ import { builtinClasses } from '../../contract/qos.ts'
 import { ByteBucket } from './byte-bucket.ts'
 import type { RepairParts } from './repair-parts.ts'
 import { type MissingChunk, RepairQueue } from './repair-queue.ts'
+import { Yielding } from './yielding.ts'
 
 const repairClass = builtinClasses.indexOf('repair')
 const defaultBytesPerSecond = 64 * 1024 * 1024
@@ -20,6 +21,7 @@ export class Fetcher {
   readonly #parts: RepairParts
   readonly #queue = new RepairQueue(queueLimit)
   readonly #bucket: ByteBucket
+  readonly #yielding = new Yielding()
   readonly #stopped: AbortSignal
   readonly #onFailedReport: () => void
   #running = 0
@@ -34,7 +36,7 @@ export class Fetcher {
     this.#parts = parts
     this.#onFailedReport = onFailedReport
     this.#stopped = stopped
-    const { clock, bytesPerSecond = defaultBytesPerSecond, pressure = () => 0 } = parts
+    const { clock, bytesPerSecond = defaultBytesPerSecond, pressure = () => this.#yielding.pressure } = parts
     this.#bucket = new ByteBucket(clock, bytesPerSecond, pressure)
   }
 
@@ -104,7 +106,8 @@ export class Fetcher {
   }
 
   async #copy(source: string, { id, byteLength, isCorrupt }: MissingChunk): Promise<void> {
-    const { chunkPeers } = this.#parts
+    const { chunkPeers, clock } = this.#parts
+    const beganMs = clock.monotonic()
     const options = { deadlineMs: getDeadlineMs, classIndex: repairClass, signal: this.#stopped }
     const buffer = await chunkPeers(source)?.chunks.get(id, 0, maxChunkBytes, options)
     if (buffer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${source}`)
@@ -114,6 +117,7 @@ export class Fetcher {
         throw new StorageError('CORRUPT_CHUNK', `${source} has ${length} bytes instead of ${byteLength}`)
       }
       await this.#keep(id, buffer, length, isCorrupt)
+      this.#yielding.note(length, clock.monotonic() - beganMs)
     } finally {
       buffer.release()
     }

@@ -25,7 +25,7 @@ export interface RepairParts {
   readonly bytesPerSecond?: number
   /** Chunks that are looked up in our own store; 20,000 unless told. */
   readonly checksPerSecond?: number
-  /** How busy the foreground is, 0 to 1: the rate of repair falls with it. */
+  /** How busy the foreground is, 0 to 1: the rate of repair falls with it. Unless told, what its fetches tell (`Yielding`). */
   readonly pressure?: () => number
   /** Between two walks when nothing happens; 6 h unless told. */
   readonly intervalMs?: number

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { access, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { access, mkdir, open, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Environment } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
@@ -21,7 +21,8 @@ export interface NatsServerOptions {
 }
 
 export interface NatsServerStatus {
-  readonly state: 'running' | 'restarting' | 'stopped'
+  /** no room: its disk is full, or was; it is started anew when there is room. */
+  readonly state: 'running' | 'restarting' | 'no room' | 'stopped'
   readonly version: string
   readonly pid: number | undefined
   /** How often it ended on its own since this process began. */
@@ -41,10 +42,16 @@ export interface NatsServer {
 
 const firstBackoffMs = 200
 const longestBackoffMs = 10_000
+/** Of a server that is not started on a full disk: the others order the log until there is room here. */
+const notNow = { ready: Promise.resolve(), ended: Promise.resolve() }
 /** A server that ran so long was not broken: the next death starts with a short wait. */
 const stableMs = 30_000
 const stopMs = 8_000
 const keptLines = 12
+/** How often its device is looked at. */
+const roomCheckMs = 1_000
+/** With less free a record of the log may not fit; with twice as much there is room again. */
+const leastRoomBytes = 16 * 1024 * 1024
 
 /**
  * Writes the server's configuration, starts it and keeps it running: a server that ends is started again after a back-off. One
@@ -66,6 +73,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   let state: NatsServerStatus['state'] = 'restarting'
   let deaths = 0
   let lastWords = ''
+  let wasFull = false
   const stopping = new AbortController()
   // The last resort of a process that ends without closing: exit handlers cannot wait, a signal is all there is time for.
   const onProcessExit = (): void => {
@@ -75,7 +83,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
 
   /** Resolves when it is ready; `ended` when it has gone. */
   const launch = (): { readonly ready: Promise<void>; readonly ended: Promise<void> } => {
-    const args = ['-c', configPath, '-P', pidPath]
+    const args = ['-c', configPath]
     const lines: string[] = []
     const own =
       reaper === undefined
@@ -85,6 +93,8 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
             env: {},
           })
     child = own
+    // Not by the server itself, which ends when it has no room for it. Without one a leftover is met by its port.
+    writeFile(pidPath, `${own.pid ?? ''}\n`, { mode: 0o600 }).catch(() => undefined)
     let markReady = (): void => {}
     let markFailed = (_error: StorageError): void => {}
     const ready = new Promise<void>((resolve, reject) => {
@@ -118,6 +128,29 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
     return { ready, ended }
   }
 
+  const hasRoom = async (): Promise<boolean> => {
+    const { bavail, bsize } = await statfs(directory)
+    return bavail * bsize >= leastRoomBytes * (wasFull ? 2 : 1)
+  }
+  /**
+   * nats-server (2.9) does not come back from a full disk by itself: it answers nobody any more, also when there is room again. So it is ended
+   * as soon as its disk is full, which tells the other nodes at once that the log goes on elsewhere, and started when there is room.
+   * What its streams have lost the voters find out.
+   */
+  const watchRoom = async (): Promise<void> => {
+    const { signal } = stopping
+    while (!signal.aborted) {
+      const isRoomy = await hasRoom().catch(() => !wasFull)
+      if (signal.aborted) return
+      if (!isRoomy && !wasFull) {
+        log.error({ directory }, 'no room is left for nats-server: it is ended, and started when there is')
+        child?.kill('SIGKILL')
+      }
+      wasFull = !isRoomy
+      await clock.sleep(roomCheckMs, signal).catch(() => undefined)
+    }
+  }
+
   const supervise = async (first: Promise<void>): Promise<void> => {
     let ended = first
     let backoffMs = firstBackoffMs
@@ -126,10 +159,13 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
       await ended
       if (stopping.signal.aborted) return
       state = 'restarting'
-      deaths++
+      if (!wasFull) deaths++
       if (clock.monotonic() - beganMs > stableMs) backoffMs = firstBackoffMs
       log.error({ deaths, restartInMs: backoffMs, lastWords }, 'nats-server ended and is started again')
       await clock.sleep(backoffMs, stopping.signal).catch(() => {})
+      while (wasFull && !stopping.signal.aborted) {
+        await clock.sleep(roomCheckMs, stopping.signal).catch(() => undefined)
+      }
       if (stopping.signal.aborted) return
       backoffMs = Math.min(backoffMs * 2, longestBackoffMs)
       beganMs = clock.monotonic()
@@ -160,8 +196,9 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   let supervised: Promise<void>
   try {
     const text = natsServerConfig(settings, { store: join(directory, 'streams') }, program.version)
+    wasFull = !(await hasRoom())
     await replaceFile(configPath, text)
-    const { ready, ended } = launch()
+    const { ready, ended } = wasFull ? notNow : launch()
     supervised = ended
     const timer = new AbortController()
     const late = clock.sleep(options.startTimeoutMs ?? 30_000, timer.signal).then(
@@ -172,14 +209,14 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
     )
     try {
       await Promise.race([ready, late])
+      if (!wasFull) state = 'running'
     } catch (error) {
       await stopChild(ended)
       throw error
     } finally {
       timer.abort()
     }
-    state = 'running'
-    supervised = supervise(ended)
+    supervised = Promise.all([supervise(ended), watchRoom()]).then(() => undefined)
   } catch (error) {
     process.off('exit', onProcessExit)
     throw error
@@ -191,7 +228,13 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
 
   return {
     url: `tls://${formatHostPort(settings.listen)}`,
-    status: () => ({ state, version: program.version.join('.'), pid: child?.pid, deaths, lastWords }),
+    status: () => ({
+      state: wasFull && state !== 'stopped' ? 'no room' : state,
+      version: program.version.join('.'),
+      pid: child?.pid,
+      deaths,
+      lastWords,
+    }),
     async close() {
       if (state === 'stopped') return
       stopping.abort()
@@ -247,8 +290,9 @@ async function stopLeftover(
   throw new StorageError('UNAVAILABLE', `the nats-server of an earlier process (pid ${pid}) does not end`)
 }
 
-/** Old or new content after a crash, never half of it. 0600: it holds passwords. */
+/** Old or new content after a crash, never half of it. 0600: it holds passwords. The same again needs no room. */
 async function replaceFile(path: string, text: string): Promise<void> {
+  if ((await readFile(path, 'utf8').catch(() => '')) === text) return
   const aside = `${path}.new`
   await rm(aside, { force: true })
   const file = await open(aside, 'wx', 0o600)

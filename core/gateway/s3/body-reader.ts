@@ -6,6 +6,7 @@ import { type ChunkId, chunkId, type WriteId } from '../../contract/ids.ts'
 import type { Layout } from '../../contract/object-model.ts'
 import type { BodySource, Gateway, PieceSink, ResponseStream } from './operation.ts'
 import { readBudgetOf } from './read-budget.ts'
+import { ended } from './traced-gateway.ts'
 
 /** One read from the chunk store: pieces let the first byte leave early and bound what a slow reader holds. */
 const maxPieceBytes = 1024 * 1024
@@ -101,14 +102,11 @@ export class StoredStream implements ResponseStream, BodySource {
     const returned: Piece[] = []
     const nextPiece = (): Piece | undefined => returned.shift() ?? pieces.next().value
     const read = (piece: Piece): Entry => {
-      const reading = this.#gateway.chunks.get(
-        piece.id,
-        piece.offset,
-        piece.length,
-        abort.signal,
-        this.qosClass,
-        piece.stripe,
-      )
+      const { chunks, trace } = this.#gateway
+      const { id, offset, length, stripe } = piece
+      const span = trace?.child('chunk.get', 'internal', { 'pando.bytes': length })
+      const get = () => chunks.get(id, offset, length, abort.signal, this.qosClass, stripe, span)
+      const reading = span === undefined ? get() : ended(span, get)
       reading.catch(() => undefined)
       return { piece, reading }
     }

@@ -30,6 +30,7 @@ import type {
   StoreBodyOptions,
   StoredBody,
 } from './operation.ts'
+import { ended } from './traced-gateway.ts'
 import { type WriteBudget, writeBudgetOf } from './write-budget.ts'
 
 /** The largest body of one PUT or part, as in S3: 5 GiB. */
@@ -389,7 +390,11 @@ class StoredChunks {
     const index = this.#count
     this.#count += 1
     const id = chunkId(this.#writeId, index)
-    return this.#gateway.chunks.put(id, buffer, byteLength, this.#qosClass, this.#stripe(byteLength))
+    const { chunks, trace } = this.#gateway
+    const stripe = this.#stripe(byteLength)
+    if (trace === undefined) return chunks.put(id, buffer, byteLength, this.#qosClass, stripe)
+    const span = trace.child('chunk.put', 'internal', { 'pando.chunk': hexOf(id), 'pando.bytes': byteLength })
+    return ended(span, () => chunks.put(id, buffer, byteLength, this.#qosClass, stripe, span))
   }
 
   #stripe(byteLength: number): Stripe | undefined {

@@ -2,7 +2,7 @@ import { StorageError } from '../../contract/errors.ts'
 import type { ObjectAttributes } from '../../contract/object-model.ts'
 import { commitBody, maxBodyBytes, storeBody } from './body-writer.ts'
 import { parseChecksumAlgorithm } from './checksum.ts'
-import { type CopySource, copyBody, resolveCopySource } from './copy-source.ts'
+import { type CopySource, copyBody, fetchCopySource, resolveCopySource } from './copy-source.ts'
 import { invalidArgument } from './errors.ts'
 import { newObjectAttributes } from './object-headers.ts'
 import { newObjectOwnership } from './object-ownership.ts'
@@ -24,6 +24,7 @@ export const copyObject: Operation = {
     const taggingDirective = directive(request, 'x-amz-tagging-directive', 'Unknown tagging directive.')
     const given = newObjectAttributes(request, ownership.acl)
     const preconditions = writePreconditions(request)
+    await fetchCopySource(context)
     const source = resolveCopySource(context)
     if (source.record.byteLength > maxBodyBytes) {
       throw new StorageError(

@@ -21,6 +21,19 @@ export function isCopy(request: S3Request): boolean {
   return request.headers['x-amz-copy-source'] !== undefined || request.query.has('x-amz-copy-source')
 }
 
+/** At an edge the source may be at its hub only: it is here, as it is now, when this resolves. As `resolveCopySource`; UNAVAILABLE. */
+export async function fetchCopySource(context: OperationContext): Promise<void> {
+  const { request, gateway } = context
+  if (gateway.replication === undefined) return
+  const { bucketName, key, versionId } = parseCopySource(request.header('x-amz-copy-source') ?? '')
+  const bucket = gateway.catalog.bucket(bucketName)
+  if (bucket?.replicated !== true) return
+  context.authorize(versionId === undefined ? 's3:GetObject' : 's3:GetObjectVersion', bucket, key, versionId)
+  const version = versionId === undefined ? undefined : parseVersionId(versionId)
+  if (versionId !== undefined && version === undefined) return
+  await gateway.replication.edge.look(bucket.id, key, version, true, request.signal)
+}
+
 /**
  * Resolves, authorizes and checks the source of a copy. Its body must be opened (`copyBody`) before the next await.
  * INVALID_ARGUMENT, NO_SUCH_BUCKET, NO_SUCH_KEY, NO_SUCH_VERSION, ACCESS_DENIED, PRECONDITION_FAILED.

@@ -1,14 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AdmissionRequest, AdmissionTicket } from '../../contract/admission.ts'
+import type { EdgeLook, EdgeReads } from '../../contract/edge.ts'
 import { type ErrorCode, errorCodes, StorageError } from '../../contract/errors.ts'
 import type { BucketRecord } from '../../contract/object-model.ts'
 import type { RequestOperation } from '../../contract/policy.ts'
 import type { RequestEvent } from '../../contract/request-observer.ts'
+import type { Span } from '../../contract/trace.ts'
 import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
 import { type Authorizer, isForOwner } from './authorize.ts'
 import { corsHeaders } from './cors.ts'
+import { edgeHeaders, readsOfObjects } from './edge-reads.ts'
 import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
-import type { Gateway, Identity, Operation, S3Response } from './operation.ts'
+import type { BucketPrimary, Gateway, Identity, Operation, S3Response } from './operation.ts'
 import { operationKind } from './operation-kind.ts'
 import { EdgeRequest } from './request.ts'
 import { SocketBody } from './request-body.ts'
@@ -16,6 +19,8 @@ import { respond } from './respond.ts'
 import type { Router } from './route.ts'
 import type { S3ServerHooks } from './server.ts'
 import { isBucketName } from './target.ts'
+import { ended, tracedGateway } from './traced-gateway.ts'
+import { parseVersionId } from './version-id.ts'
 
 /** What all exchanges of a server share. */
 export interface Edge {
@@ -53,8 +58,13 @@ export class Exchange implements AdmissionRequest {
   #request: EdgeRequest | undefined
   #operation: Operation | undefined
   #identity: Identity = anonymous
+  readonly #admitted: Identity | undefined
   #bucket: BucketRecord | undefined
   #ticket: AdmissionTicket | undefined
+  readonly #span: Span | undefined
+  /** At an edge: how the answer compares with what its hub has. */
+  #cache: readonly string[] = []
+  #qosClass: number | undefined
   #status = 0
   #error: ErrorCode | undefined
   #sentBytes = 0
@@ -64,14 +74,18 @@ export class Exchange implements AdmissionRequest {
     message: IncomingMessage,
     response: ServerResponse,
     sendContinue: (() => void) | undefined,
+    /** Of whom another door of the node has let in: nothing of the request is signed then. */
+    admitted?: Identity,
   ) {
     this.#edge = edge
+    this.#admitted = admitted
     this.message = message
     this.response = response
     this.#sendContinue = sendContinue
     this.id = edge.nextRequestId()
     this.#startedMs = edge.gateway.environment.clock.monotonic()
     edge.hooks.observer?.started()
+    this.#span = edge.hooks.tracer?.begin('S3', 'server', traceParentOf(message))
   }
 
   get bucket(): string | undefined {
@@ -132,6 +146,7 @@ export class Exchange implements AdmissionRequest {
       this.#fail(reason)
     } finally {
       this.#ticket?.end(this.body?.receivedBytes ?? 0, this.#sentBytes)
+      this.#qosClass = this.#ticket?.qosClass
       this.#ticket = undefined
       this.#record()
     }
@@ -149,7 +164,8 @@ export class Exchange implements AdmissionRequest {
       routeError = error
     }
     let protection: PayloadProtection = { kind: 'unsigned' }
-    if (this.#operation?.selfAuthorized !== true) {
+    if (this.#admitted !== undefined) this.#identity = this.#admitted
+    else if (this.#operation?.selfAuthorized !== true) {
       const authentication = authenticate(request)
       this.#identity = authentication.identity
       protection = authentication.payload
@@ -160,22 +176,30 @@ export class Exchange implements AdmissionRequest {
     const operation = this.#operation
     if (operation === undefined) throw routeError
 
-    await this.#readPoint(request, operation)
+    const span = this.#span?.child('catalog.barrier')
+    if (span === undefined) await this.#readPoint(request, operation)
+    else await ended(span, () => this.#readPoint(request, operation))
     this.#enter(request, operation)
+    this.#checkRoom(operation)
     const wait = this.#waits(request, operation)
     if (wait !== undefined) {
-      await wait
+      const queued = this.#span?.child('qos.wait')
+      if (queued === undefined) await wait
+      else await ended(queued, () => wait)
       // While the request waited its bucket may have gone, or the right to it.
       await this.#readPoint(request, operation)
       this.#enter(request, operation)
     }
+    const looks = this.#looksElsewhere(request, operation)
+    const look = looks === undefined ? undefined : await looks
     this.body.pace = this.#ticket?.pace('in')
     this.body.qosClass = this.#ticket?.qosClass
     return await operation.handle({
       request,
       identity: this.#identity,
-      gateway,
+      gateway: this.#span === undefined ? gateway : tracedGateway(gateway, this.#span),
       bucket: this.#bucket,
+      look,
       log: gateway.log,
       authorize: (action, bucket, key, versionId) => this.#authorize(request, action, bucket, key, versionId),
     })
@@ -213,6 +237,41 @@ export class Exchange implements AdmissionRequest {
     if (heldBackMs === 0) return this.#takeTicket(request, operation)
     const { clock } = this.#edge.gateway.environment
     return clock.sleep(heldBackMs, request.signal).then(() => this.#takeTicket(request, operation))
+  }
+
+  /** Before a body is taken that could not be committed. INSUFFICIENT_STORAGE. */
+  #checkRoom(operation: Operation): void {
+    if (this.#bucket?.replicated !== true) return
+    const kind = operationKind(operation.name)
+    if (kind !== 'write' && kind !== 'copy') return
+    const refusal = this.#edge.gateway.replication?.refusal(this.#bucket.id, this.body?.declaredBytes ?? 0)
+    if (refusal !== undefined) throw refusal
+  }
+
+  /** At an edge: what the object that the request names is now, before it is read. UNAVAILABLE. */
+  #looksElsewhere(request: EdgeRequest, operation: Operation): Promise<EdgeLook | undefined> | undefined {
+    const { edge } = this.#edge.gateway.replication ?? {}
+    if (this.#bucket?.replicated !== true || edge === undefined || request.key === undefined) return undefined
+    const withBody = readsOfObjects.get(operation.name)
+    return withBody === undefined ? undefined : this.#look(edge, request, operation, withBody)
+  }
+
+  async #look(
+    edge: EdgeReads,
+    request: EdgeRequest,
+    operation: Operation,
+    withBody: boolean,
+  ): Promise<EdgeLook | undefined> {
+    const text = request.query.get('versionId')
+    const version = text === undefined ? undefined : parseVersionId(text)
+    // What is no version id is for the operation to say.
+    if (text !== undefined && version === undefined) return undefined
+    const look = await edge.look(this.#bucket?.id ?? 0, request.key ?? '', version, withBody, request.signal)
+    if (look === undefined) return undefined
+    // What came may be another's, or have tags that a policy asks for.
+    this.#enter(request, operation)
+    this.#cache = edgeHeaders(look)
+    return look
   }
 
   #heldBackMs(operation: Operation): number {
@@ -277,7 +336,28 @@ export class Exchange implements AdmissionRequest {
         'a request failed',
       )
     }
-    return errorResponse(error, { id: this.id, rawTarget: this.message.url ?? '' })
+    const rawTarget = this.message.url ?? ''
+    const answer = errorResponse(error, { id: this.id, rawTarget })
+    if (error.code !== 'NOT_PRIMARY') return answer
+    const [endpoint] = this.#primary()?.endpoints ?? []
+    // Where it may be written: clients that follow sign their request anew. Pages are not shown where a redirect leads.
+    if (endpoint === undefined || this.message.headers.origin !== undefined) return answer
+    return { ...answer, status: 307, headers: { ...answer.headers, location: `${endpoint}${rawTarget}` } }
+  }
+
+  /** Who writes the bucket, where it is in a failover group. */
+  #primary(): BucketPrimary | undefined {
+    const bucket = this.#bucket
+    return bucket?.replicated === true ? this.#edge.gateway.failover?.primaryOf(bucket.id) : undefined
+  }
+
+  /** Clients that know several regions learn from every answer where to write, and never go back to an older epoch. */
+  #addPrimary(fields: string[]): void {
+    const primary = this.#primary()
+    if (primary === undefined) return
+    const { replication } = this.#edge.gateway
+    fields.push('x-pando-region', String(replication?.regionId ?? 0))
+    fields.push('x-pando-primary', String(primary.primary), 'x-pando-epoch', String(primary.epoch))
   }
 
   async #send(answer: S3Response): Promise<void> {
@@ -286,6 +366,8 @@ export class Exchange implements AdmissionRequest {
     if (answer.error !== undefined) this.#error = answer.error
     const common = ['x-amz-request-id', this.id, 'x-amz-id-2', 'pando', 'server', 'Pando']
     this.#addCors(common)
+    common.push(...this.#cache)
+    this.#addPrimary(common)
     // An answer that comes before the body has been read ends the connection, or the rest of the body would be taken for
     // the next request. With a client that still waits for `100 Continue` nobody knows whether it will send it.
     const refused = !message.complete && this.#bodyIsPending()
@@ -359,6 +441,7 @@ export class Exchange implements AdmissionRequest {
   }
 
   #record(): void {
+    if (this.#span !== undefined) this.#endSpan(this.#span)
     const { observer } = this.#edge.hooks
     if (observer === undefined) return
     const event: { -readonly [Field in keyof RequestEvent]: RequestEvent[Field] } = {
@@ -374,7 +457,29 @@ export class Exchange implements AdmissionRequest {
     if (this.#error !== undefined) event.errorCode = errorCodes[this.#error].s3
     if (this.#request?.bucketName !== undefined) event.bucketName = this.#request.bucketName
     if (this.#request?.key !== undefined) event.key = this.#request.key
+    if (this.#qosClass !== undefined) event.qosClass = this.#qosClass
     if (this.#identity.kind === 'key') event.accessKeyId = this.#identity.accessKeyId
     observer.finished(event)
   }
+
+  /** Names of the semantic conventions for HTTP servers and S3. */
+  #endSpan(span: Span): void {
+    span.name = `S3 ${this.#operation?.name ?? 'Unknown'}`
+    span.set('http.request.method', this.message.method ?? '')
+    span.set('http.response.status_code', this.#status)
+    span.set('http.request.body.size', this.body?.receivedBytes ?? 0)
+    span.set('http.response.body.size', this.#sentBytes)
+    span.set('aws.request_id', this.id)
+    const { bucketName, key } = this.#request ?? {}
+    if (bucketName !== undefined) span.set('aws.s3.bucket', bucketName)
+    if (key !== undefined) span.set('aws.s3.key', key)
+    // The client's own mistakes are no errors of the server.
+    if (this.#error !== undefined) span.set('error.type', errorCodes[this.#error].s3)
+    span.end(this.#error !== undefined && this.#status >= 500 ? new StorageError(this.#error, '') : undefined)
+  }
+}
+
+function traceParentOf({ headers }: IncomingMessage): string | undefined {
+  const { traceparent } = headers
+  return typeof traceparent === 'string' ? traceparent : undefined
 }

@@ -43,7 +43,7 @@ function readObject(context: OperationContext, withBody: boolean): S3Response {
   const bucket = bucketOf(context)
   const key = keyOf(context)
   const version = versionOf(context)
-  const record = gateway.catalog.object(bucket.id, key, version)
+  const record = context.look?.record ?? gateway.catalog.object(bucket.id, key, version)
   if (record === undefined) {
     if (version !== undefined) {
       throw new StorageError('NO_SUCH_VERSION', 'The specified version does not exist.', {

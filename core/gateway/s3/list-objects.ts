@@ -1,9 +1,11 @@
+import type { ListQuery, ObjectListing } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
-import type { AccountId, ObjectSummary } from '../../contract/object-model.ts'
+import type { AccountId, BucketRecord, ObjectSummary } from '../../contract/object-model.ts'
 import { renderOwner } from './acl-document.ts'
 import { encodeRfc3986 } from './authenticate/canonical.ts'
+import { edgeHeaders } from './edge-reads.ts'
 import { invalidArgument } from './errors.ts'
-import type { Operation, S3Request } from './operation.ts'
+import type { Operation, OperationContext, S3Request } from './operation.ts'
 import { bucketOf } from './resources.ts'
 import { formatVersionId, parseVersionId } from './version-id.ts'
 import { document, element, escapeXml } from './xml.ts'
@@ -52,6 +54,21 @@ export function parseMaxKeys(text: string | undefined, name: string, least: numb
 /** `encoding-type=url`: every byte but the unreserved ones and the slash. */
 export const urlEncodeName = (name: string): string => encodeRfc3986(name).replaceAll('%2F', '/')
 
+/** At an edge: what its hub has, with what it has not got yet. */
+async function pageOf(
+  { gateway, request }: OperationContext,
+  bucket: BucketRecord,
+  query: ListQuery,
+): Promise<{ readonly page: ObjectListing; readonly headers: Readonly<Record<string, string>> }> {
+  const edge = bucket.replicated === true ? gateway.replication?.edge : undefined
+  const merged = await edge?.list(bucket.id, query, request.signal)
+  if (merged === undefined) return { page: gateway.catalog.listObjects(bucket.id, query), headers: {} }
+  const fields = edgeHeaders(merged)
+  const headers: Record<string, string> = {}
+  for (let at = 0; at + 1 < fields.length; at += 2) headers[fields[at] ?? ''] = fields[at + 1] ?? ''
+  return { page: merged.page, headers }
+}
+
 export const listObjects: Operation = {
   name: 'ListObjects',
   action: 's3:ListBucket',
@@ -59,7 +76,7 @@ export const listObjects: Operation = {
     const bucket = bucketOf(context)
     const list = listParameters(context.request)
     const marker = context.request.query.get('marker') ?? ''
-    const page = context.gateway.catalog.listObjects(bucket.id, {
+    const { page, headers } = await pageOf(context, bucket, {
       prefix: list.prefix,
       delimiter: list.delimiter,
       after: marker,
@@ -76,7 +93,7 @@ export const listObjects: Operation = {
       renderCommon(list, page.truncated) +
       renderContents(page.objects, list.encode, true) +
       renderPrefixes(page.commonPrefixes, list.encode)
-    return { status: 200, body: document('ListBucketResult', body) }
+    return { status: 200, headers, body: document('ListBucketResult', body) }
   },
 }
 
@@ -93,7 +110,7 @@ export const listObjectsV2: Operation = {
     const token = query.get('continuation-token')
     const startAfter = query.get('start-after')
     const after = token === undefined || token === '' ? (startAfter ?? '') : decodeToken(token)
-    const page = context.gateway.catalog.listObjects(bucket.id, {
+    const { page, headers } = await pageOf(context, bucket, {
       prefix: list.prefix,
       delimiter: list.delimiter,
       after,
@@ -111,7 +128,7 @@ export const listObjectsV2: Operation = {
       renderCommon(list, page.truncated) +
       renderContents(page.objects, list.encode, query.get('fetch-owner') === 'true') +
       renderPrefixes(page.commonPrefixes, list.encode)
-    return { status: 200, body: document('ListBucketResult', body) }
+    return { status: 200, headers, body: document('ListBucketResult', body) }
   },
 }
 

@@ -8,7 +8,7 @@ import {
 import { initiatorOf } from './authorize.ts'
 import { bodyOptions, commitBody, requireLength, storeBody } from './body-writer.ts'
 import { checksumHeader, verifyDocument } from './checksum.ts'
-import { copyBody, isCopy, resolveCopySource } from './copy-source.ts'
+import { copyBody, fetchCopySource, isCopy, resolveCopySource } from './copy-source.ts'
 import { invalidArgument } from './errors.ts'
 import { urlEncodeName } from './list-objects.ts'
 import {
@@ -110,6 +110,7 @@ const uploadPartCopy: Operation = {
     const number = parsePartNumber(request.query.get('partNumber'))
     const upload = uploadOf(context)
     refuseUnsupportedHeaders(request)
+    await fetchCopySource(context)
     const { bucket, record } = resolveCopySource(context)
     const rangeText = request.header('x-amz-copy-source-range')
     const range = rangeText === undefined ? undefined : parseCopyRange(rangeText, record.byteLength)

@@ -2,8 +2,10 @@ import type { BytePace } from '../../contract/admission.ts'
 import type { Catalog } from '../../contract/catalog.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
+import type { EdgeLook, EdgeReads } from '../../contract/edge.ts'
 import type { ErasureScheme } from '../../contract/erasure.ts'
-import type { ErrorCode } from '../../contract/errors.ts'
+import type { ErrorCode, StorageError } from '../../contract/errors.ts'
+import type { GroupRecord } from '../../contract/failover.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type {
   AccountId,
@@ -13,6 +15,7 @@ import type {
   Layout,
 } from '../../contract/object-model.ts'
 import type { ReplicationAdministration } from '../../contract/replication-admin.ts'
+import type { Span } from '../../contract/trace.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 
 /**
@@ -141,6 +144,8 @@ export interface OperationContext {
   readonly gateway: Gateway
   /** The bucket named by the request; NO_SUCH_BUCKET is answered before the handler runs unless `bucketOptional`. */
   readonly bucket: BucketRecord | undefined
+  /** At an edge, of a request that names an object: what its hub says of it. */
+  readonly look?: EdgeLook | undefined
   readonly log: Logger
   /** Throws ACCESS_DENIED unless the identity may do `action` there: for handlers that touch more than one object. */
   authorize(action: string, bucket: BucketRecord, key?: string, versionId?: string): void
@@ -157,8 +162,12 @@ export interface Gateway {
   readonly credentials: CredentialSource
   /** How the chunks of new objects of a storage class are kept; undefined: as copies. Absent: all as copies. */
   readonly erasure?: (storageClass: string) => ErasureScheme | undefined
+  /** Of the request that is served with it; absent: it is not traced. */
+  readonly trace?: Span
   /** Other regions; absent: there are none. */
   readonly replication?: GatewayReplication
+  /** Failover groups; absent: this node knows of none. */
+  readonly failover?: GatewayFailover
 }
 
 /** What requests need of the federation. */
@@ -169,6 +178,30 @@ export interface GatewayReplication extends Pick<ReplicationAdministration, 'rep
   regions(): Promise<readonly { readonly regionId: number; readonly name: string }[]>
   /** How long a write to the bucket is held back now, milliseconds: its copies are further behind than its rule allows. */
   holdBackMs(bucketId: number): number
+  /** Reads of buckets that this region is an edge of. */
+  readonly edge: EdgeReads
+  /** Why the bucket takes no such write now: this region is an edge, and keeps as much for its hub as it may. */
+  refusal(bucketId: number, addedBytes: number): StorageError | undefined
+}
+
+/** What clients are told of failover. */
+export interface GatewayFailover {
+  /** Who writes a bucket, as far as this region knows; undefined: it is in no group. */
+  primaryOf(bucketId: number): BucketPrimary | undefined
+  groups(): readonly GroupTopology[]
+}
+
+export interface BucketPrimary {
+  /** Grows with every change of the primary. */
+  readonly epoch: number
+  /** Region id. */
+  readonly primary: number
+  /** URLs of its gateways; empty: not known. */
+  readonly endpoints: readonly string[]
+}
+
+export interface GroupTopology extends Pick<GroupRecord, 'name' | 'epoch' | 'primary' | 'buckets'> {
+  readonly regions: readonly { readonly region: number; readonly endpoints: readonly string[] }[]
 }
 
 export interface GatewayConfig {

@@ -10,6 +10,7 @@ import { postRoutes } from './post-object.ts'
 import { replicationRoutes } from './replication-operations.ts'
 import type { Route } from './route.ts'
 import { taggingRoutes } from './tagging.ts'
+import { topologyRoutes } from './topology.ts'
 import { unconfiguredRoutes } from './unconfigured.ts'
 import { versioningRoutes } from './versioning.ts'
 
@@ -26,6 +27,7 @@ export const routes: readonly Route[] = [
   ...policyRoutes,
   ...replicationRoutes,
   ...taggingRoutes,
+  ...topologyRoutes,
   ...versioningRoutes,
   ...unconfiguredRoutes,
 ]

@@ -20,9 +20,9 @@ export interface Route {
   readonly operation: Operation
 }
 
-/** Every query parameter of the S3 API that selects another operation (as opposed to modifying one). */
+/** Every query parameter that selects another operation (as opposed to modifying one): those of the S3 API, and one of ours. */
 const subresources: Readonly<Record<Route['level'], readonly string[]>> = {
-  service: [],
+  service: ['pando-topology'],
   bucket: [
     'abac',
     'accelerate',

@@ -6,11 +6,12 @@ import type { Admission } from '../../contract/admission.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { RequestObserver } from '../../contract/request-observer.ts'
 import type { ServerIdentity, ServerIdentitySource } from '../../contract/server-identity.ts'
+import type { Tracer } from '../../contract/trace.ts'
 import { createAuthenticator } from './authenticate/sigv4.ts'
 import { createAuthorizer } from './authorize.ts'
 import { errorResponse } from './errors.ts'
 import { type Edge, Exchange } from './exchange.ts'
-import type { Gateway } from './operation.ts'
+import type { Gateway, Identity } from './operation.ts'
 import { routes } from './operations.ts'
 import { createRouter } from './route.ts'
 
@@ -18,6 +19,8 @@ export interface S3ServerHooks {
   readonly observer?: RequestObserver
   /** Asked after authorization and before the operation: says when the request may start, or sheds it. */
   readonly admission?: Admission
+  /** Absent: nothing is traced. */
+  readonly tracer?: Tracer | undefined
   /** Absent: plain HTTP. */
   readonly tls?: ServerIdentitySource | undefined
 }
@@ -25,6 +28,11 @@ export interface S3ServerHooks {
 export interface S3Server {
   /** Resolves with the address once connections are accepted. */
   listen(host: string, port: number): Promise<AddressInfo>
+  /**
+   * Answers a request that came in at another door of the node, which has found out who it is from. The target is that of a
+   * path-style request; what authenticates requests here (headers, query) is not looked at.
+   */
+  serve(message: IncomingMessage, response: ServerResponse, identity: Identity): void
   /** Stops accepting, lets requests in flight end for `graceMs`, then cuts what is left. */
   close(graceMs: number): Promise<void>
 }
@@ -76,8 +84,13 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
   server.maxConnections = gateway.config.maxConnections
   server.timeout = idleTimeoutMs
 
-  const serve = (message: IncomingMessage, response: ServerResponse, sendContinue?: () => void): void => {
-    const exchange = new Exchange(edge, message, response, sendContinue)
+  const serve = (
+    message: IncomingMessage,
+    response: ServerResponse,
+    sendContinue?: () => void,
+    admitted?: Identity,
+  ): void => {
+    const exchange = new Exchange(edge, message, response, sendContinue, admitted)
     exchanges.set(exchange, { atMs: clock.monotonic(), bytes: 0 })
     void exchange.run().finally(() => exchanges.delete(exchange))
   }
@@ -121,6 +134,7 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
   }
 
   return {
+    serve: (message, response, identity) => serve(message, response, undefined, identity),
     listen(host, port) {
       return new Promise((resolve, reject) => {
         server.once('error', reject)

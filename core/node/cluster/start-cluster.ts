@@ -100,6 +100,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
     },
     onMoved: (epoch, moved) => links.setMapEpoch(epoch, moved),
     acks: config.cluster.acks,
+    bytesPerSecond: config.cluster.repairRate,
     order: (views) => orderReplicas(views, Math.random),
     clock,
     log,

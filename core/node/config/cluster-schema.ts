@@ -100,6 +100,12 @@ export const clusterSection = z
         'Storage classes whose chunks are kept as k data and m parity fragments at k + m nodes instead of copies, such as ' +
           '{STANDARD_IA: 4+2}: any m of these nodes may be lost. For new objects; what there is stays as it was written.',
       ),
+    repairRate: size(64 * 1024)
+      .prefault('64MiB')
+      .describe(
+        'Bytes a second that a node fetches at most to become whole, after a failure or when chunks move; less while clients need the ' +
+          'machines.',
+      ),
     natsServers: z
       .array(z.string().regex(/^(nats|tls):\/\/[^\s/]+$/, 'nats://host:port or tls://host:port'))
       .max(64)
@@ -117,6 +123,7 @@ export const clusterSection = z
   })
   .prefault({})
   .describe('A region of several nodes.')
+  .meta({ 'x-pando-node': true })
 
 export type ClusterConfig = z.output<typeof clusterSection>
 

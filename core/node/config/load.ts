@@ -1,7 +1,8 @@
-import { parseDocument } from 'yaml'
 import { StorageError } from '../../contract/errors.ts'
 import { placeNode } from './cluster-schema.ts'
 import { explainIssues } from './describe.ts'
+import { parseConfigFile } from './parse-file.ts'
+import { layOver, parseRegionConfig } from './region-layer.ts'
 import { configSchema, type NodeConfig } from './schema.ts'
 
 /** Environment variables that override keys of the file. */
@@ -15,6 +16,7 @@ export const environmentKeys = {
   PANDO_RPC_LISTEN: 'rpc.listen',
   PANDO_TUNNEL_LISTEN: 'tunnel.listen',
   PANDO_LOG_LEVEL: 'log.level',
+  PANDO_TRACES_ENDPOINT: 'telemetry.traces.endpoint',
 } as const
 
 export type EnvironmentVariables = Readonly<Record<string, string | undefined>>
@@ -22,6 +24,8 @@ export type EnvironmentVariables = Readonly<Record<string, string | undefined>>
 export interface ConfigSources {
   /** Text of the file, YAML or JSON (which is YAML too), and its name for messages. */
   readonly file?: { readonly name: string; readonly text: string }
+  /** A version of the region's configuration: its keys win over the file's. */
+  readonly region?: { readonly version: number; readonly text: string } | undefined
   readonly environment: EnvironmentVariables
   /** Options of the command line by dotted path; they win over the environment. */
   readonly overrides?: Readonly<Record<string, string>>
@@ -54,12 +58,13 @@ export function regionKeyFrom(environment: EnvironmentVariables): Uint8Array | u
   return text === '' ? undefined : parseRegionKey(text, 'PANDO_REGION_KEY')
 }
 
-/** A file with so many bytes is not a configuration; refused before it is parsed. */
-const maxConfigBytes = 1024 * 1024
+const nameOf = ({ version }: { readonly version: number }): string =>
+  `version ${version} of the region's configuration`
 
 /** File, then environment, then command line; INVALID_CONFIG names every problem with its path. */
-export function loadConfig({ file, environment, overrides = {} }: ConfigSources): NodeConfig {
-  const document = file === undefined ? {} : parseFile(file)
+export function loadConfig({ file, region, environment, overrides = {} }: ConfigSources): NodeConfig {
+  const document = file === undefined ? {} : parseConfigFile(file)
+  if (region !== undefined) layOver(document, parseRegionConfig(region.text, nameOf(region)))
   const origins = new Map<string, string>()
   for (const [variable, path] of Object.entries(environmentKeys)) {
     const value = environment[variable]
@@ -78,32 +83,12 @@ export function loadConfig({ file, environment, overrides = {} }: ConfigSources)
     const origin = origins.get(problem.slice(0, problem.indexOf(':')))
     return origin === undefined ? problem : `${problem} (from ${origin})`
   })
-  const where = file === undefined ? 'the configuration' : file.name
+  const own = file === undefined ? 'the configuration' : file.name
+  const where = region === undefined ? own : `${own} together with ${nameOf(region)}`
   throw new StorageError(
     'INVALID_CONFIG',
     `${where} is not valid:\n${problems.map((line) => `  ${line}`).join('\n')}`,
   )
-}
-
-function parseFile({ name, text }: { name: string; text: string }): Record<string, unknown> {
-  if (text.length > maxConfigBytes) {
-    throw new StorageError('INVALID_CONFIG', `${name} is larger than 1 MiB: not a configuration`)
-  }
-  // Aliases are counted, so that a small file cannot unfold into a large one.
-  const document = parseDocument(text, { prettyErrors: true, uniqueKeys: true, version: '1.2' })
-  const problem = document.errors[0]
-  if (problem !== undefined) {
-    throw new StorageError('INVALID_CONFIG', `${name} is not valid YAML:\n  ${problem.message.trim()}`)
-  }
-  const value: unknown = document.toJS({ maxAliasCount: 100 })
-  if (value === null || value === undefined) return {}
-  if (typeof value !== 'object' || Array.isArray(value)) {
-    throw new StorageError(
-      'INVALID_CONFIG',
-      `${name} is not valid:\n  the file: it must be a mapping of keys`,
-    )
-  }
-  return value as Record<string, unknown>
 }
 
 function setPath(target: Record<string, unknown>, path: string, value: unknown): void {

@@ -64,7 +64,8 @@ export const policiesSection = z
       .describe(
         'For development; empty: none. A directory: every *.wasm that appears or changes in it is pushed and activated, 100 ms after ' +
           'its last change.',
-      ),
+      )
+      .meta({ 'x-pando-node': true }),
   })
   .prefault({})
   .describe(

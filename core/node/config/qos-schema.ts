@@ -112,7 +112,8 @@ export const qosSection = z
     enabled: z
       .boolean()
       .default(true)
-      .describe('false: requests are served as they come; no class, budget or policy counts.'),
+      .describe('false: requests are served as they come; no class, budget or policy counts.')
+      .meta({ 'x-pando-hot': false }),
     defaultClass: name
       .default('interactive')
       .describe('Class of requests that no rule and no policy gives one.'),
@@ -162,13 +163,16 @@ export const qosSection = z
       .min(1)
       .max(1_000_000)
       .default(1024)
-      .describe('How many of the last requests can be explained.'),
+      .describe('How many of the last requests can be explained.')
+      .meta({ 'x-pando-hot': false }),
     trackedNames: z
       .int()
       .min(100)
       .max(10_000_000)
       .default(10_000)
-      .describe('Accounts, keys and buckets whose state is kept, each; the longest unused are forgotten.'),
+      .describe('Accounts, keys and buckets whose state is kept, each; the longest unused are forgotten.')
+      .meta({ 'x-pando-hot': false }),
   })
   .prefault({})
   .describe('How requests share the machine: classes, budgets, queues.')
+  .meta({ 'x-pando-hot': true })

@@ -1,4 +1,5 @@
 import { StorageError } from '../../contract/errors.ts'
+import { markOf } from './marks.ts'
 import type { NodeConfig } from './schema.ts'
 
 export interface ReloadReport {
@@ -8,11 +9,8 @@ export interface ReloadReport {
   readonly afterRestart: readonly string[]
 }
 
-/** What of `qos` is laid out when the node starts. */
-const fixedQosKeys = new Set(['qos.enabled', 'qos.trackedNames', 'qos.explainRequests'])
-
-/** Whether a key can change while the node runs. Classes may change their numbers, not come and go: the data plane knows their order. */
-const isHot = (path: string): boolean => path.startsWith('qos.') && !fixedQosKeys.has(path)
+/** Whether a key can change while the node runs. Of `qos` classes may change their numbers, not come and go: the data plane knows their order. */
+export const isHot = (path: string): boolean => markOf(path, 'x-pando-hot') === true
 
 /** Keys that differ, ascending. Lists count as one key. */
 export function changedKeys(before: unknown, after: unknown, path = ''): readonly string[] {

@@ -74,6 +74,7 @@ export const rpcSection = z
   })
   .prefault({})
   .describe('Chunk RPC: how nodes of a region read and write the chunks of each other.')
+  .meta({ 'x-pando-node': true })
 
 const peerAddresses = z
   .strictObject({
@@ -100,6 +101,7 @@ export const peersSection = z
   .max(255)
   .default([])
   .describe('The other nodes of the region: this node keeps a link to each of them.')
+  .meta({ 'x-pando-node': true })
 
 export type RpcConfig = z.output<typeof rpcSection>
 export type PeerConfig = z.output<typeof peersSection>[number]

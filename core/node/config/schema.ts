@@ -1,9 +1,11 @@
 import { z } from 'zod'
+import { failoverLimits } from '../../contract/failover.ts'
 import { checkCluster, clusterSection } from './cluster-schema.ts'
 import { policiesSection } from './policies-schema.ts'
 import { qosSection } from './qos-schema.ts'
 import { checkPeers, nodeName, peersSection, rpcSection } from './rpc-schema.ts'
 import { bdevList, checkStoreSection, spdkMemory } from './spdk-schema.ts'
+import { checkObjectives, telemetrySection } from './telemetry-schema.ts'
 import { checkTls, tlsSection } from './tls-schema.ts'
 import { tunnelSection } from './tunnel-schema.ts'
 import { duration, listen, size } from './value-schemas.ts'
@@ -22,11 +24,24 @@ const s3 = z
   .strictObject({
     listen: listen
       .prefault('127.0.0.1:9000')
-      .describe('Address of the S3 endpoint. Loopback unless you say otherwise. Env: PANDO_S3_LISTEN.'),
+      .describe('Address of the S3 endpoint. Loopback unless you say otherwise. Env: PANDO_S3_LISTEN.')
+      .meta({ 'x-pando-node': true }),
     domains: z
       .array(z.string().regex(/^[a-z0-9.-]+$/, 'a domain name in lower case, without a port'))
       .default([])
       .describe('Domains under which buckets are served virtual-host style (bucket.<domain>).'),
+    endpoints: z
+      .array(
+        z.string().refine((url) => {
+          const parsed = URL.canParse(url) ? new URL(url) : undefined
+          return parsed?.origin === url && /^https?:$/.test(parsed.protocol)
+        }, 'https://host:port, without a path'),
+      )
+      .max(failoverLimits.endpoints)
+      .default([])
+      .describe(
+        'Where clients reach the gateways of this region, told to other regions: they send writes of buckets that this one leads here.',
+      ),
     inlineBytes: size(0, 64 * KiB)
       .prefault('4KiB')
       .describe('Bodies up to this size are kept in the catalog: one log write, no chunk. At most 64KiB.'),
@@ -58,11 +73,16 @@ const store = z
         'How chunks reach the disk. auto: io_uring where the kernel has it, else posix, else (no native addon) the ' +
           'TypeScript reference store. memory keeps nothing after a stop: for trials only. spdk: the devices of bdevs, ' +
           'driven from user space; needs a build with SPDK (native/README.md).',
-      ),
+      )
+      .meta({ 'x-pando-node': true }),
     capacity: z
       .union([z.literal('auto'), size(16 * MiB)])
       .prefault('auto')
-      .describe('Bytes that chunks may take on the disk. auto: what is free there.'),
+      .describe(
+        'Bytes that chunks may take on the disk. auto: what is free there but for a twentieth (at least 256MiB, at most 8GiB), ' +
+          'which the catalog and the machine need.',
+      )
+      .meta({ 'x-pando-node': true }),
     pool: size(16 * MiB)
       .prefault('256MiB')
       .describe(
@@ -74,9 +94,10 @@ const store = z
       .default('auto')
       .describe(
         'Threads of the native data plane. auto: half the cores. A directory keeps the number it was made with.',
-      ),
-    bdevs: bdevList,
-    spdkMemory,
+      )
+      .meta({ 'x-pando-node': true }),
+    bdevs: bdevList.meta({ 'x-pando-node': true }),
+    spdkMemory: spdkMemory.meta({ 'x-pando-node': true }),
   })
   .superRefine(checkStoreSection)
   .prefault({})
@@ -108,27 +129,32 @@ export const configSchema = z
       .describe(
         'Directory of everything the node keeps; made (mode 0700) when it is missing. Relative to the working ' +
           'directory. Env: PANDO_DATA.',
-      ),
+      )
+      .meta({ 'x-pando-node': true }),
     node: nodeName
       .default('node-1')
-      .describe('Name of this node, unique in the region. Env: PANDO_NODE; option: --node.'),
+      .describe('Name of this node, unique in the region. Env: PANDO_NODE; option: --node.')
+      .meta({ 'x-pando-node': true }),
     region: z
       .string()
       .regex(/^[a-z0-9-]{1,32}$/, '1 to 32 of a-z, 0-9 and -')
       .default('us-east-1')
-      .describe('Name of the region in signatures and LocationConstraint.'),
+      .describe('Name of the region in signatures and LocationConstraint.')
+      .meta({ 'x-pando-node': true }),
     regionId: z
       .int()
       .min(0)
       .max(65_535)
       .default(1)
-      .describe('Number of the region, unique in the federation; part of every version id. Never change it.'),
+      .describe('Number of the region, unique in the federation; part of every version id. Never change it.')
+      .meta({ 'x-pando-node': true }),
     role: z
-      .enum(['region', 'witness'])
+      .enum(['region', 'edge', 'witness'])
       .default('region')
       .describe(
-        'What this node is. witness: it votes in failover groups of other regions, and has no S3 endpoint and no buckets. Env: PANDO_ROLE; option of up: --role.',
-      ),
+        'What this node is. edge: a region that opens no port for tunnels, has no vote in failover groups and works while it is cut off. witness: it votes in failover groups of other regions, and has no S3 endpoint and no buckets. Env: PANDO_ROLE; option of up: --role.',
+      )
+      .meta({ 'x-pando-node': true }),
     s3,
     admin: z
       .strictObject({
@@ -137,15 +163,19 @@ export const configSchema = z
           .describe('Address of the admin service (gRPC, root key required). Env: PANDO_ADMIN_LISTEN.'),
       })
       .prefault({})
-      .describe('The admin service that the `pando` command talks to.'),
+      .describe('The admin service that the `pando` command talks to.')
+      .meta({ 'x-pando-node': true }),
     console: z
       .strictObject({
         listen: listen
           .prefault('127.0.0.1:9002')
-          .describe('Address of /metrics and /healthz (HTTP, no authentication). Env: PANDO_CONSOLE_LISTEN.'),
+          .describe(
+            'Address of the console (with a log-in), /metrics and /healthz (without). HTTPS with tls.certFile. Env: PANDO_CONSOLE_LISTEN.',
+          ),
       })
       .prefault({})
-      .describe('Metrics and health.'),
+      .describe('Console, metrics and health.')
+      .meta({ 'x-pando-node': true }),
     tls: tlsSection,
     cluster: clusterSection,
     rpc: rpcSection,
@@ -168,6 +198,7 @@ export const configSchema = z
       })
       .prefault({})
       .describe('What is logged, and how.'),
+    telemetry: telemetrySection,
     stop: z
       .strictObject({
         drainTimeout: duration(0, 3600 * secondMs)
@@ -180,6 +211,7 @@ export const configSchema = z
   .superRefine(checkPeers)
   .superRefine(checkCluster)
   .superRefine(checkTls)
+  .superRefine(checkObjectives)
   .describe('Configuration of a Pando node.')
 
 /** Validated, defaults filled in; sizes in bytes, durations in milliseconds. */

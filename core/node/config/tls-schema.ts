@@ -21,6 +21,7 @@ export const tlsSection = z
   })
   .prefault({})
   .describe('TLS on the S3 endpoint and the admin service.')
+  .meta({ 'x-pando-node': true })
 
 export type TlsConfig = z.output<typeof tlsSection>
 

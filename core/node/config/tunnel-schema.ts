@@ -34,6 +34,12 @@ export const tunnelSection = z
       .describe(
         'What carries tunnels, in the order in which it is tried: tls (TCP), quic (UDP, of the same number; where its package is installed).',
       ),
+    connections: z
+      .union([z.literal('auto'), z.int().min(1).max(16)])
+      .default('auto')
+      .describe(
+        'How many connections to another region share what is moved in bulk, 1 to 16, by the first of `transports`; auto: where a region is far (10 ms and more), the ways there are measured and the `select` policy chooses.',
+      ),
     outboundOnly: z
       .boolean()
       .default(false)
@@ -43,3 +49,4 @@ export const tunnelSection = z
   })
   .prefault({})
   .describe('Tunnels to other regions.')
+  .meta({ 'x-pando-node': true })

@@ -10,6 +10,7 @@ import type { FailoverAdministration } from '../../contract/failover-admin.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { ReplicationReport } from '../../contract/replication-admin.ts'
 import type { RegionTunnels } from '../../contract/tunnel.ts'
+import type { GatewayFailover } from '../../gateway/s3/operation.ts'
 
 export interface FailoverParts {
   readonly regionId: number
@@ -17,6 +18,8 @@ export interface FailoverParts {
   readonly tunnels: RegionTunnels
   /** Regions that this one is joined with, connected or not. */
   joined(): readonly number[]
+  /** Where clients reach this region. */
+  readonly endpoints: readonly string[]
   /** What replication knows of other regions' heads. */
   replication(): ReplicationReport
   readonly environment: Environment
@@ -27,6 +30,8 @@ export interface RunningFailover {
   readonly administration: FailoverAdministration
   /** What clients' writes go through. */
   readonly submit: Catalog['submit']
+  /** What gateways tell clients of the groups. */
+  readonly gateway: GatewayFailover
   close(): Promise<void>
 }
 
@@ -35,7 +40,9 @@ export function startFailover(parts: FailoverParts): RunningFailover {
   const { regionId, tunnels, environment, log } = parts
   const catalog = checked(parts.catalog)
   const peers = tunnelVoters(tunnels, environment.clock)
-  const agent = new FailoverAgent({ regionId, catalog, peers, environment, log })
+  const agent = new FailoverAgent({
+    ...{ regionId, catalog, peers, environment, log, endpoints: parts.endpoints },
+  })
   const stopServing = serveVoters(tunnels, (from, question) => agent.answer(from, question), log)
   return {
     administration: createFailoverAdministration({
@@ -47,6 +54,23 @@ export function startFailover(parts: FailoverParts): RunningFailover {
         return incoming?.incoming.find(({ region }) => region === primary)
       },
     }),
+    gateway: {
+      primaryOf(bucketId) {
+        const group = catalog.replication.rule(bucketId)?.group
+        const record = group === undefined ? undefined : agent.known(group)?.record
+        if (record === undefined) return undefined
+        const { epoch, primary } = record
+        return { epoch, primary, endpoints: agent.endpointsOf(primary) }
+      },
+      groups: () =>
+        catalog.failover.groups().map(({ record }) => {
+          const { name, epoch, primary, buckets, regions } = record
+          return {
+            ...{ name, epoch, primary, buckets },
+            regions: regions.map((region) => ({ region, endpoints: agent.endpointsOf(region) })),
+          }
+        }),
+    },
     submit: guardSubmit(parts.catalog, agent, environment.clock, regionId),
     async close() {
       stopServing()

@@ -8,6 +8,7 @@ import type { Catalog } from '../../contract/catalog.ts'
 import type { Environment } from '../../contract/clock.ts'
 import type { FederationStore } from '../../contract/federation.ts'
 import type { Logger } from '../../contract/logger.ts'
+import type { PolicyDecisions } from '../../contract/policy.ts'
 import type { TunnelBackend } from '../../contract/tunnel.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import type { SecretSealer } from '../sealed-secrets.ts'
@@ -19,21 +20,25 @@ export interface FederationParts {
   readonly sealer: SecretSealer
   /** Whether this node of the region does what one of them is enough for. */
   isCoordinator(): boolean
+  /** The policy's hook: which way carries what is moved in bulk; absent: nothing is, as with a witness. */
+  readonly select?: PolicyDecisions['select']
   readonly environment: Environment
   readonly log: Logger
 }
 
 /** The region's place among others: its key and peers are in the catalog; tunnels are this node's own. */
 export function startFederation(parts: FederationParts): RunningTunnels {
-  const { config, catalog, sealer, environment, log } = parts
+  const { config, catalog, sealer, select, environment, log } = parts
   const identity = new RegionIdentityStore({ store: catalogStore(catalog), sealer, environment })
-  const { listen, endpoints, outboundOnly } = config.tunnel
+  const { listen, endpoints } = config.tunnel
+  const outboundOnly = config.tunnel.outboundOnly || config.role === 'edge'
   return openRegionTunnels({
     ...{ regionId: config.regionId, name: config.region, node: config.node },
     identity,
     backends: backendsOf(parts),
     listen: outboundOnly ? undefined : listen,
     endpoints: outboundOnly ? [] : endpoints,
+    ...(select === undefined ? {} : { ways: { connections: config.tunnel.connections, select } }),
     mayDial: parts.isCoordinator,
     environment,
     log,

@@ -1,13 +1,18 @@
+import { CacheEviction } from '../../../federation/edge/evict.ts'
+import { ReadThrough } from '../../../federation/edge/read-through.ts'
+import { serveEdges } from '../../../federation/edge/serve-edges.ts'
 import { Replicator } from '../../../federation/replication/replicator.ts'
 import { RpoWatch } from '../../../federation/replication/rpo-watch.ts'
 import { serveReplication } from '../../../federation/replication/serve.ts'
 import { ReplicationSource } from '../../../federation/replication/source.ts'
+import { refusalOf } from '../../catalog/replication/waiting.ts'
 import type { Catalog } from '../../contract/catalog.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
 import {
+  defaultEdge,
   defaultRetentionBytes,
   defaultRetentionMs,
   defaultRpoMs,
@@ -21,6 +26,7 @@ import type {
 import type { RegionTunnels } from '../../contract/tunnel.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 import type { GatewayReplication } from '../../gateway/s3/operation.ts'
+import { registerEdgeMetrics } from '../../telemetry/edge-metrics.ts'
 import type { Registry } from '../../telemetry/metrics.ts'
 import { registerReplicationMetrics } from '../../telemetry/replication-metrics.ts'
 import type { NodeConfig } from '../config/schema.ts'
@@ -51,18 +57,34 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
   const { config, catalog, chunks, writes, tunnels, environment, log } = parts
   const { regionId } = config
   const { clock } = environment
-  const source = new ReplicationSource({ regionId, catalog, chunks, writes, clock, log })
+  // A region far away takes its bytes slowly: clients of this one need the pool as well.
+  const lentBytes = Math.floor(config.store.pool / 8)
+  const source = new ReplicationSource({ regionId, catalog, chunks, writes, clock, log, lentBytes })
   const stopServing = serveReplication(tunnels, source, log)
   const replicator = new Replicator({
     ...{ regionId, catalog, chunks, writes, clock, log, tunnels },
     chunkBytes: config.s3.chunkBytes,
     isCoordinator: parts.isCoordinator,
   })
+  const reads = new ReadThrough({
+    ...{ regionId, catalog, chunks, writes, clock, log, tunnels },
+    chunkBytes: config.s3.chunkBytes,
+  })
+  const eviction = new CacheEviction({
+    ...{ regionId, catalog, reads, clock, log },
+    isCoordinator: parts.isCoordinator,
+  })
+  const stopAnswering = serveEdges(tunnels, catalog, log)
   const watch = new RpoWatch({ regionId, catalog, clock, log, isCoordinator: parts.isCoordinator })
   registerReplicationMetrics(parts.registry, {
     report: () => replicator.status(),
     traffic: () => replicator.traffic(),
     holdBackMs: (name) => watch.holdBackMs(catalog.bucket(name)?.id ?? 0),
+  })
+  registerEdgeMetrics(parts.registry, {
+    report: () => replicator.status(),
+    traffic: () => reads.traffic(),
+    now: () => clock.now(),
   })
   const stopping = new AbortController()
 
@@ -87,7 +109,14 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
     gateway: {
       ...{ regionId, replicate, stop },
       regions: parts.joined,
+      edge: reads,
       holdBackMs: (bucketId) => watch.holdBackMs(bucketId),
+      refusal(bucketId, addedBytes) {
+        const backlog = catalog.replication.backlog(bucketId)
+        const edge = catalog.replication.rule(bucketId)?.edge
+        if (backlog === undefined || edge === undefined) return undefined
+        return refusalOf(edge, backlog, addedBytes, clock.now())
+      },
     },
     status: () => replicator.status(),
     report: async () => replicator.status(),
@@ -97,7 +126,14 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
     async compare(name) {
       const { id } = bucketOf(catalog, name)
       const outbox = catalog.replication.outbox(id)
-      if (catalog.replication.rule(id) === undefined || outbox === undefined) {
+      const rule = catalog.replication.rule(id)
+      if (rule?.edge !== undefined) {
+        throw new StorageError(
+          'INVALID_ARGUMENT',
+          'an edge holds a part of what its hub does: nothing to compare',
+        )
+      }
+      if (rule === undefined || outbox === undefined) {
         throw new StorageError('NO_SUCH_REPLICATION', `'${name}' is not replicated from this region`)
       }
       await catalog.submit({ type: 'compare-content', bucketId: id })
@@ -112,6 +148,9 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
     async close() {
       stopping.abort(new StorageError('CANCELLED', 'the node stops'))
       stopServing()
+      stopAnswering()
+      reads.stop()
+      await eviction.stop()
       await watch.stop()
       await replicator.stop()
     },
@@ -141,7 +180,7 @@ async function checkJoined(regions: readonly number[], { joined, config }: Repli
 
 /** What the operator asks for; what is not said stays as it is. */
 function nextRule(
-  { mode, regions, prefix, rpoMs, onBreach }: ReplicateRequest,
+  { mode, regions, prefix, rpoMs, onBreach, edge }: ReplicateRequest,
   here: number,
   current: ReplicationRule | undefined,
   nowMs: number,
@@ -153,6 +192,15 @@ function nextRule(
       details: { PrimaryRegion: String(primary) },
     })
   }
+  if (edge !== undefined && primary !== here) {
+    throw new StorageError(
+      'NOT_PRIMARY',
+      `the edges of the bucket are told by region ${primary}, their hub`,
+      {
+        details: { PrimaryRegion: String(primary) },
+      },
+    )
+  }
   const breach = onBreach ?? current?.onBreach ?? 'alert'
   return {
     ...{ mode, members, prefix, primary },
@@ -163,5 +211,13 @@ function nextRule(
     retentionMs: current?.retentionMs ?? defaultRetentionMs,
     retentionBytes: current?.retentionBytes ?? defaultRetentionBytes,
     ...(current?.group === undefined ? {} : { group: current.group }),
+    ...(edge === undefined
+      ? {}
+      : {
+          edge: {
+            ...{ ...defaultEdge, priorities: [], pinned: [], ...current?.edge, ...edge },
+            regions: members.filter((region) => region !== here),
+          },
+        }),
   }
 }

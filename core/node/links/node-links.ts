@@ -4,7 +4,7 @@ import { StorageError } from '../../contract/errors.ts'
 import type { LinkReport, ListenerReport, NodeLinksReport } from '../../contract/link.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { PolicyDecisions, TransportCandidate } from '../../contract/policy.ts'
-import type { TransportAdapter } from '../../contract/transport.ts'
+import type { ServedRequest, TransportAdapter } from '../../contract/transport.ts'
 import { Link } from '../../protocol/link.ts'
 import type { MachineCapabilities } from '../../protocol/machine/capabilities.ts'
 import { watchCapabilities } from '../../protocol/machine/watch-capabilities.ts'
@@ -51,6 +51,8 @@ export interface NodeLinks {
   setMapEpoch(epoch: number, moved: Uint32Array): void
   /** What nodes with a session here read from now on (`ChunkPeer.notice`), over whichever transport. */
   post(notice: Uint8Array): void
+  /** Traced requests of other nodes that were answered here since the last call. */
+  served(): readonly ServedRequest[]
   /** Where other nodes reach this one over TCP, as bound; undefined when it does not serve. */
   readonly rpcAddress: string | undefined
   /** Links and listeners, without a look at the machine: for metrics. */
@@ -210,6 +212,7 @@ export async function openNodeLinks(parts: NodeLinksParts): Promise<NodeLinks> {
       listeners.setMapEpoch(epoch, moved)
     },
     post: (notice) => listeners.post(notice),
+    served: () => listeners.served(),
     get rpcAddress() {
       return listeners.address('tcp')
     },
@@ -256,6 +259,7 @@ function nobody(parts: NodeLinksParts, registry: TransportRegistry): NodeLinks {
     setPeers: () => undefined,
     setMapEpoch: () => undefined,
     post: () => undefined,
+    served: () => [],
     rpcAddress: undefined,
     snapshot: () => ({ listeners: [], links: [] }),
     report: async () => ({

@@ -3,7 +3,7 @@ import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { ListenerReport } from '../../contract/link.ts'
 import type { Logger } from '../../contract/logger.ts'
-import type { NodeIdentity, TransportListener } from '../../contract/transport.ts'
+import type { NodeIdentity, ServedRequest, TransportListener } from '../../contract/transport.ts'
 import type { TransportRegistry } from '../../protocol/transport-registry.ts'
 
 export interface RpcListenersParts {
@@ -108,6 +108,11 @@ export class RpcListeners {
   setMapEpoch(epoch: number, moved: Uint32Array): void {
     this.#map = { epoch, moved }
     for (const { listener } of this.#places) listener?.setMapEpoch(epoch, moved)
+  }
+
+  /** Traced requests that were answered since the last call, over all transports. */
+  served(): readonly ServedRequest[] {
+    return this.#places.flatMap(({ listener }) => listener?.served?.().requests ?? [])
   }
 
   /** Once a second: tells of refusals. True: somebody has connected since the last time. */

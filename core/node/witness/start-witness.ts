@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { StorageError } from '../../contract/errors.ts'
+import type { RegionConfigAdministration } from '../../contract/region-config.ts'
 import type { ReplicationAdministration } from '../../contract/replication-admin.ts'
 import type { AdminBackend } from '../../control/admin-backend.ts'
 import type { PolicyBackend } from '../../control/policy-backend.ts'
@@ -84,6 +85,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
     ...{ regionId: config.regionId, catalog, tunnels: federation, environment },
     joined: () => federation.status().peers.map(({ regionId }) => regionId),
     replication: () => [],
+    endpoints: [],
     log: log.child({ part: 'failover' }),
   })
   parts.push('failover', partDeadlineMs, () => failover.close())
@@ -97,6 +99,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
         ...{ version, node: config.node, region: config.region, startedMs, state, problems },
         ...{ adminEndpoint, consoleEndpoint, s3Endpoint: 'none: a witness', dataDirectory: data.path },
         ...{ pid: process.pid, storeKind: 'none', storeBackend: 'witness', requestsInFlight: 0 },
+        objectives: [],
         store: noStore,
         catalog: catalog.stats(),
       }
@@ -111,6 +114,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
       federation,
       replication: noReplication,
       failover: failover.administration,
+      config: noRegionConfig,
       keys: data.rootKeys,
       listen: config.admin.listen,
       tls: certificate,
@@ -148,6 +152,10 @@ const refusal = (): StorageError =>
   new StorageError('NOT_IMPLEMENTED', 'this is a witness: it votes in failover groups and holds no bucket')
 const refuse = (): never => {
   throw refusal()
+}
+const noRegionConfig: RegionConfigAdministration = {
+  state: async () => ({ versions: [], nodes: [], silent: [] }),
+  apply: async () => refuse(),
 }
 const refuseLater = async (): Promise<never> => refuse()
 const refuseStream = (): AsyncIterable<never> => refuse()

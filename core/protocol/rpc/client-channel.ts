@@ -175,7 +175,10 @@ export class ClientChannel {
         {
           resolve,
           reject: (error) => this.#failed(error, reject),
-          onSettled: (settled) => this.#settled(settled),
+          onSettled: (settled) => {
+            if (options.traceId !== undefined) options.onRequestId?.(settled.requestId)
+            this.#settled(settled)
+          },
         },
       )
       this.#deadlines.add(call.deadline)

@@ -29,7 +29,10 @@ import { defaultMuxLimits, endError, type MuxLimits } from './session-terms.ts'
 import { StreamPlaces } from './stream-places.ts'
 
 export interface MuxSessionOptions {
-  /** Authenticated and encrypted by who made it; the session is its owner from now on. */
+  /**
+   * Authenticated and encrypted by who made it; the session is its owner from now on. When it calls back from a write it looks at the
+   * bytes no more.
+   */
   readonly socket: Duplex
   readonly peer: RegionIdentity
   readonly backend: TunnelBackendName
@@ -391,7 +394,7 @@ export class MuxSession implements TunnelSession, StreamHost {
     // An end needs no credit; `canSend` with nothing but an end is found out by taking it.
     const taken = stream.take(Math.min(maxDataBytes, this.#sendCredit))
     if (taken === undefined) return true
-    if (taken !== 'end' && taken.length === 0) return false
+    if (taken !== 'end' && taken.bytes.length === 0) return false
     const isFirst = stream.id === 0
     if (isFirst) {
       stream.id = this.#nextOwn
@@ -400,9 +403,10 @@ export class MuxSession implements TunnelSession, StreamHost {
     }
     if (taken === 'end') this.#put(frame(frameType.end, stream.id))
     else {
-      this.#sendCredit -= taken.length
-      this.#put(frameHeader(frameType.data, stream.id, taken.length))
-      this.#put(taken)
+      const { bytes, sent } = taken
+      this.#sendCredit -= bytes.length
+      this.#put(frameHeader(frameType.data, stream.id, bytes.length))
+      this.#put(bytes, sent)
     }
     if (isFirst && stream.wantsStop) this.#put(frame(frameType.stop, stream.id))
     return true
@@ -427,9 +431,10 @@ export class MuxSession implements TunnelSession, StreamHost {
     }
   }
 
-  #put(bytes: Uint8Array): void {
+  /** `sent` is called also when the socket is gone before. */
+  #put(bytes: Uint8Array, sent?: () => void): void {
     this.#bytesSent += bytes.length
-    this.#socket.write(bytes)
+    this.#socket.write(bytes, sent)
   }
 
   /** Probes the other side, and ends the session when nothing comes from there any more. */

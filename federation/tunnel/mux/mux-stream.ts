@@ -14,6 +14,37 @@ export interface StreamHost {
   finished(stream: MuxStream): void
 }
 
+/** Bytes that wait to be sent. */
+interface Outgoing {
+  readonly bytes: Uint8Array
+  readonly loan?: Loan
+}
+
+/** Bytes to be sent, and whom to tell when they have been. */
+export interface Taken {
+  readonly bytes: Uint8Array
+  readonly sent?: () => void
+}
+
+/** Lent bytes: given back when no part of them is queued here or in the socket. */
+class Loan {
+  readonly #release: () => void
+  #parts = 1
+
+  constructor(release: () => void) {
+    this.#release = release
+  }
+
+  take(): () => void {
+    this.#parts++
+    return () => this.giveBack()
+  }
+
+  giveBack(): void {
+    if (--this.#parts === 0) this.#release()
+  }
+}
+
 /** A writer waits while more than this has not left yet. */
 const maxQueuedBytes = 256 * 1024
 /** Smaller pieces are copied together, so that a peer that sends single bytes cannot have much held for little. */
@@ -34,7 +65,7 @@ export class MuxStream implements TunnelStream {
   readonly writable: TunnelWriter
   readonly #host: StreamHost
 
-  #outgoing: Uint8Array[] = []
+  #outgoing: Outgoing[] = []
   #queuedBytes = 0
   #isEnding = false
   #isSent = false
@@ -58,7 +89,8 @@ export class MuxStream implements TunnelStream {
     this.sendCredit = sendCredit
     this.readable = { read: () => this.#read(), cancel: (reason) => this.#cancel(reason) }
     this.writable = {
-      write: (bytes) => this.#write(bytes),
+      write: (bytes) => this.#write({ bytes }),
+      lend: (bytes, release) => this.#write({ bytes, loan: new Loan(release) }),
       close: () => this.#close(),
       abort: (reason) => this.#abort(reason),
     }
@@ -73,7 +105,7 @@ export class MuxStream implements TunnelStream {
   }
 
   /** The next bytes, or `end`, once. At most so many and so many as there is credit for. */
-  take(maxBytes: number): Uint8Array | 'end' | undefined {
+  take(maxBytes: number): Taken | 'end' | undefined {
     if (!this.canSend) return undefined
     const first = this.#outgoing[0]
     if (first === undefined) {
@@ -81,13 +113,17 @@ export class MuxStream implements TunnelStream {
       this.#onSent()
       return 'end'
     }
-    const length = Math.min(maxBytes, this.sendCredit, first.length)
-    if (length === first.length) this.#outgoing.shift()
-    else this.#outgoing[0] = first.subarray(length)
+    const { bytes, loan } = first
+    const length = Math.min(maxBytes, this.sendCredit, bytes.length)
+    const sent = loan?.take()
+    if (length === bytes.length) {
+      this.#outgoing.shift()
+      loan?.giveBack()
+    } else this.#outgoing[0] = { ...first, bytes: bytes.subarray(length) }
     this.#queuedBytes -= length
     this.sendCredit -= length
     if (this.#queuedBytes <= maxQueuedBytes) this.#roomy()
-    return first.subarray(0, length)
+    return { bytes: bytes.subarray(0, length), ...(sent === undefined ? {} : { sent }) }
   }
 
   credit(byteLength: number): void {
@@ -162,11 +198,13 @@ export class MuxStream implements TunnelStream {
     this.#host.finished(this)
   }
 
-  async #write(bytes: Uint8Array): Promise<void> {
+  async #write(outgoing: Outgoing): Promise<void> {
+    const { bytes, loan } = outgoing
+    if (this.#writeFailure !== undefined || this.#isEnding || bytes.length === 0) loan?.giveBack()
     if (this.#writeFailure !== undefined) throw this.#writeFailure
     if (this.#isEnding) throw new StorageError('CLOSED', 'this direction was closed')
     if (bytes.length === 0) return
-    this.#outgoing.push(bytes)
+    this.#outgoing.push(outgoing)
     this.#queuedBytes += bytes.length
     this.#host.ready(this)
     while (this.#queuedBytes > maxQueuedBytes) {
@@ -199,7 +237,7 @@ export class MuxStream implements TunnelStream {
   #failWrites(error: StorageError): void {
     if (this.#isSent || this.#writeFailure !== undefined) return
     this.#writeFailure = error
-    this.#outgoing = []
+    for (const { loan } of this.#outgoing.splice(0)) loan?.giveBack()
     this.#queuedBytes = 0
     this.#roomy()
     this.#onSent()

@@ -48,7 +48,12 @@ export interface QuicConnection {
   abort(): void
   /** Milliseconds. */
   rtt(): number
-  stats(): { readonly udpTxBytes: number | bigint; readonly udpRxBytes: number | bigint }
+  stats(): {
+    readonly udpTxBytes: number | bigint
+    readonly udpRxBytes: number | bigint
+    readonly pathLostPackets: number | bigint
+    readonly pathSentPackets: number | bigint
+  }
 }
 
 /** One that is collected before both its directions have ended looks to the other side like one that has ended well. */

@@ -41,7 +41,7 @@ export class QuicSession implements TunnelSession {
   #control: QuicNativeStream | undefined
   #end: TunnelCloseInfo | undefined
   #settle: (info: TunnelCloseInfo) => void = () => undefined
-  #stats = { bytesSent: 0, bytesReceived: 0 }
+  #stats = { bytesSent: 0, bytesReceived: 0, loss: 0 }
 
   constructor({ connection, peer, isDialed, clock }: QuicSessionOptions) {
     this.#connection = connection
@@ -127,8 +127,9 @@ export class QuicSession implements TunnelSession {
 
   stats(): TunnelStats {
     if (this.#end === undefined) {
-      const { udpTxBytes, udpRxBytes } = this.#connection.stats()
-      this.#stats = { bytesSent: Number(udpTxBytes), bytesReceived: Number(udpRxBytes) }
+      const { udpTxBytes, udpRxBytes, pathLostPackets, pathSentPackets } = this.#connection.stats()
+      const loss = Number(pathLostPackets) / Math.max(1, Number(pathSentPackets))
+      this.#stats = { bytesSent: Number(udpTxBytes), bytesReceived: Number(udpRxBytes), loss }
     }
     const rttMs = this.#end === undefined ? this.#connection.rtt() : undefined
     return { ...this.#stats, rttMs, openStreams: this.#streams.size }

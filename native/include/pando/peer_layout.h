@@ -110,6 +110,32 @@ inline void Post(NoticeBoard& board, const Notice& notice) {
   return false;
 }
 
+/// A request with a trace id that a listener has answered.
+struct ServedRequest {
+  uint32_t sequence;              //  0, its turn + 1 once it stands, 0 while it is written
+  uint32_t request;               //  4, request id of the frame
+  uint64_t start_us;              //  8, monotonic clock, when its header had come
+  std::array<uint8_t, 16> trace;  // 16
+  ChunkId chunk;                  // 32
+  uint32_t duration_us;           // 48, until the answer was on its way
+  uint32_t length;                // 52, payload bytes, of either direction
+  uint8_t op;                     // 56, as in a frame
+  uint8_t status;                 // 57, ErrorCode
+  uint8_t qos_class;              // 58
+  uint8_t reserved[5];
+};
+static_assert(sizeof(ServedRequest) == 64);
+static_assert(offsetof(ServedRequest, chunk) == 32 && offsetof(ServedRequest, op) == 56);
+
+/// The last of them, each in the place of its turn.
+struct ServedBoard {
+  static constexpr size_t kPlaces = 63;
+  alignas(64) uint32_t next;  // turns taken so far
+  uint8_t reserved[60];
+  std::array<ServedRequest, kPlaces> places;
+};
+static_assert(sizeof(ServedBoard) == 4096 && offsetof(ServedBoard, places) == 64);
+
 struct PeerPage {
   // Asked for.
   char kind[16];                          //   0, of the transport
@@ -130,7 +156,9 @@ struct PeerPage {
   /// 388, listener: slab offsets of pages with the epoch, u32, since which each group of chunks is where it
   /// is now, in their order; they may change while it lives. 0: none.
   std::array<uint32_t, kMovedPages> moved;
-  uint8_t reserved0[512 - 404];
+  /// 404, listener: slab offset of a page, a ServedBoard. 0: nobody wants to know.
+  uint32_t served;
+  uint8_t reserved0[512 - 408];
   // Answered.
   std::array<uint8_t, 16> peer_node;    //  512
   std::array<uint8_t, 16> peer_region;  //  528
@@ -146,6 +174,7 @@ struct PeerPage {
 static_assert(sizeof(PeerPage) == 4096);
 static_assert(offsetof(PeerPage, map_epoch) == 320 && offsetof(PeerPage, max_sessions) == 364);
 static_assert(offsetof(PeerPage, network) == 368 && offsetof(PeerPage, seal) == 384);
+static_assert(offsetof(PeerPage, served) == 404);
 static_assert(offsetof(PeerPage, moved) == 388 && sizeof(uint32_t) * kMovedPerPage == 4096);
 static_assert(offsetof(PeerPage, peer_node) == 512 && offsetof(PeerPage, version) == 560);
 static_assert(offsetof(PeerPage, message) == 576 && offsetof(PeerPage, counters) == 1024);

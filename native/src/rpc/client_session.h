@@ -36,6 +36,13 @@ struct ClientCall {
   void (*done)(ClientCall*) = nullptr;
   void* context = nullptr;
 
+  /// What its answer is worth beside bytes: of a PING its time, of a LIST whether more follows, otherwise the
+  /// request's id, out of which both sides make the id of its span (RPC.md, "Traces").
+  [[nodiscard]] uint64_t ValueAt(uint64_t now_us) const {
+    if (op == Op::kPing) return now_us - sent_us;
+    return op == Op::kList ? answer.value : id;
+  }
+
   // The session's own.
   enum class Stage : uint8_t {
     kWaiting,   // for credits

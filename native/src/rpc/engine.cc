@@ -362,7 +362,8 @@ void Engine::Listen(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port)
     peers_.erase(peer.handle);
     Answer(slot, port, error.code);
   };
-  const Status mapped = options.moved.Map(page, port.slab());
+  Status mapped = options.moved.Map(page, port.slab());
+  if (mapped.ok()) mapped = options.served.Map(page, port.slab());
   if (!mapped.ok()) return fail(mapped.error());
   if (!pool_) {
     if (!pool_region_.Map(kPoolBytes)) {
@@ -435,8 +436,7 @@ void Engine::Ask(const PeerSqEntry& entry, PortSlot* slot, ReactorPort& port, Pe
     Engine* engine = done->engine;
     engine->free_calls_.push_back(done);
     if (Peer* asked = engine->Find(done->peer, *done->port)) engine->Count(*asked);
-    const uint64_t value = finished->op == Op::kPing ? engine->now_us_ - finished->sent_us
-                                                     : finished->answer.value;
+    const uint64_t value = finished->ValueAt(engine->now_us_);
     engine->Answer(completed, *done->port, finished->status, value);
   };
   peer.session->Submit(&out);

@@ -254,6 +254,7 @@ void ServerSession::Answer(Call* call, ErrorCode status, Reason reason, uint32_t
   header.length = payload_bytes;
   header.reason = reason;
   header.payload_crc = payload_crc;
+  if (options().served.Wants(call->request.trace)) Tell(*call, header);
   call->answer.header = EncodeHeader(header);
   call->answer.payload = {call->memory, payload_bytes};
   // What a put brought is the store's now; the buffer need not wait for the answer to be sent.
@@ -268,6 +269,21 @@ void ServerSession::Answer(Call* call, ErrorCode status, Reason reason, uint32_t
   unanswered_bytes_ -= std::exchange(call->credit_bytes, 0);
   ++answered_;
   connection().Send(&call->answer);
+}
+
+void ServerSession::Tell(const Call& call, const Header& answer) {
+  const Header& request = call.request;
+  ServedRequest served{};
+  served.request = request.id;
+  served.start_us = call.received_us;
+  served.trace = request.trace;
+  served.chunk = request.chunk;
+  served.duration_us = answer.answer.server_us;
+  served.length = request.op == Op::kPut ? request.length : answer.length;
+  served.op = static_cast<uint8_t>(request.op);
+  served.status = answer.status;
+  served.qos_class = request.qos_class;
+  options().served.Tell(served);
 }
 
 void ServerSession::Drop(Call* call) {

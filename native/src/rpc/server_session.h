@@ -54,6 +54,8 @@ class ServerSession final : public Session {
   void Answer(Call* call, ErrorCode status, Reason reason, uint32_t payload_bytes,
               uint32_t payload_crc);
   void AnswerFromStore(Call* call);
+  /// A request with a trace id is answered: for the spans of this node.
+  void Tell(const Call& call, const Header& answer);
   void Drop(Call* call);
 
   SlotOwner& owner_;

@@ -11,6 +11,7 @@
 #include "rpc/buffer_pool.h"
 #include "rpc/hello.h"
 #include "rpc/moved_groups.h"
+#include "rpc/served_spans.h"
 #include "rpc/seal.h"
 #include "rpc/transport.h"
 
@@ -52,6 +53,7 @@ struct SessionOptions {
   NodeId expected_node{};
   SealMode seal = SealMode::kAuto;
   MovedGroups moved;                     // server
+  ServedSpans served;                    // server
   NoticeBoard* board = nullptr;          // server: of the listener; outlives the session
   uint8_t version_min = kVersion;
   uint8_t version_max = kVersion;

@@ -6,10 +6,14 @@
 namespace pando {
 
 void Grower::Pump(bool urgent) {
-  if (running_ || partition_.offline || partition_.closing || partition_.ungrown_segments() == 0) {
+  if (running_ || partition_.offline || partition_.closing) return;
+  if (partition_.full) {
+    // Somebody may have made room. Until a segment has come of it the store stays full: what was let in meanwhile would hang.
+    if (partition_.Now() - refused_us_ < kLookAgainUs) return;
+  } else if (partition_.ungrown_segments() == 0 ||
+             (!urgent && partition_.free_segments() >= partition_.options.grow_ahead_segments)) {
     return;
   }
-  if (!urgent && partition_.free_segments() >= partition_.options.grow_ahead_segments) return;
   running_ = true;
   Spawn(partition_.tasks, Grow());
 }
@@ -63,10 +67,15 @@ Task<void> Grower::Grow() {
   running_ = false;
   if (status.ok()) {
     partition_.AddSegment();
+    if (partition_.full) partition_.Log(LogLevel::kInfo, "the device has room again");
+    partition_.full = false;
   } else if (status.code() == ErrorCode::kInsufficientStorage) {
+    refused_us_ = partition_.Now();
+    if (!partition_.full) {
+      partition_.Log(LogLevel::kWarn, status.error().message + "; staying at " +
+                                          std::to_string(next) + " segments until there is room");
+    }
     partition_.full = true;
-    partition_.Log(LogLevel::kWarn,
-                   status.error().message + "; staying at " + std::to_string(next) + " segments");
   } else {
     partition_.GoOffline(status.error().message.c_str(), -EIO);
   }

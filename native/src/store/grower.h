@@ -13,7 +13,8 @@ class Grower {
  public:
   explicit Grower(Partition& partition) : partition_(partition) {}
 
-  /// Starts growing by one segment when fewer than wanted are free, or when puts wait for space.
+  /// Starts growing by one segment when fewer than wanted are free, or when puts wait for space. A device
+  /// that had no room is tried again once a second.
   void Pump(bool urgent);
   [[nodiscard]] bool running() const { return running_; }
 
@@ -28,8 +29,11 @@ class Grower {
   Task<void> Grow();
   [[nodiscard]] Fill FillForRecentWrites();
 
+  static constexpr uint64_t kLookAgainUs = 1000000;
+
   Partition& partition_;
   bool running_ = false;
+  uint64_t refused_us_ = 0;  // when the device last had no room
 };
 
 }  // namespace pando

@@ -146,7 +146,7 @@ class Partition {
   bool offline = false;
   int32_t offline_errno = 0;
   bool closing = false;
-  bool full = false;              // the device refused to grow
+  bool full = false;              // the device refused to grow, and has not grown since
   bool collect_now = false;       // somebody asked for, or waits for, space
   uint64_t applied_sequence = 0;  // every batch up to it is durable and applied
   uint64_t log_bytes_since_checkpoint = 0;

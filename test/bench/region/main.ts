@@ -1,87 +1,124 @@
 // A region of three nodes with three copies against one node, on one machine: latency and processor time of each request; what a node
 // costs that nobody asks anything; and how many requests a second of processor time serves with one, two and three nodes.
-// Usage: npm run bench -- region [--rounds N] [--seconds S] [--quick]. Needs root and nats-server: the nodes are hosts in
-// namespaces of their own.
+// Usage: npm run bench -- region [--rounds N] [--seconds S] [--quick] [--against URL [--against-processes NAME,...]]. Needs root and
+// nats-server: the nodes are hosts in namespaces of their own. Another store (other-store.ts) is measured in turn with them.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { runInOwnNamespaces } from '../../kit/region/own-namespaces.ts'
 import { describeMachine, formatTable } from '../machine.ts'
-import type { Measurement } from './measure.ts'
+import type { Case, Measurement } from './measure.ts'
+import { openOtherStore, otherStoreOptions } from './other-store.ts'
+import type { Summary } from './workloads.ts'
 
 const { values } = parseArgs({
   options: {
+    ...otherStoreOptions,
     rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '2.5' },
+    /** At most so much to make each warm for each workload. */
+    'warm-seconds': { type: 'string', default: '20' },
     /** Only the first table. */
     quick: { type: 'boolean', default: false },
   },
 })
 const { rounds, seconds } = values
+const otherStore = openOtherStore(values.against, values['against-processes'])
 
 async function measure(...args: readonly string[]): Promise<Measurement> {
   const directory = mkdtempSync(join(tmpdir(), 'pando-bench-region-'))
   try {
     const into = join(directory, 'figures.json')
-    const own = ['--into', into, '--rounds', rounds, '--seconds', seconds]
-    await runInOwnNamespaces(resolve(import.meta.dirname, 'measure.js'), [...own, ...args], 1_800_000)
+    const script = resolve(import.meta.dirname, 'measure.js')
+    await runInOwnNamespaces(script, ['--into', into, ...args], 1_800_000, otherStore)
     return JSON.parse(readFileSync(into, 'utf8')) as Measurement
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
 }
 
+const times = (summary: Summary, base: Summary): string => {
+  const cpu =
+    summary.cpuMsPerRequest > 0 ? `, CPU ${(summary.cpuMsPerRequest / base.cpuMsPerRequest).toFixed(2)}x` : ''
+  return `p50 ${(summary.p50Ms / base.p50Ms).toFixed(2)}x${cpu}`
+}
+const row = (name: string, who: string, summary: Summary, base?: Summary): string[] => [
+  name,
+  who,
+  summary.perSecond.toFixed(0),
+  summary.p50Ms.toFixed(1),
+  summary.p99Ms.toFixed(1),
+  summary.cpuMsPerRequest > 0 ? summary.cpuMsPerRequest.toFixed(3) : '',
+  base === undefined ? '' : times(summary, base),
+]
+
 console.log(describeMachine())
-const whole = await measure()
+const against = values.against === '' ? [] : ['--against', values.against]
+const warm = ['--warm-seconds', values['warm-seconds']]
+const whole = await measure('--rounds', rounds, '--seconds', seconds, ...warm, ...against)
 console.log(
-  `\n${rounds} rounds of ${seconds} s in turn, after as many requests as make each of them warm; processor time of all processes of the nodes\n`,
+  `\n${rounds} rounds of ${seconds} s in turn, after as many requests to each node as make it warm; processor time of all processes of the nodes\n`,
 )
 console.log(
   formatTable(
     ['', '', 'requests/s', 'p50, ms', 'p99, ms', 'CPU ms/request', 'against one node'],
-    whole.cases.flatMap(({ name, alone, region }) =>
-      [alone, region].map((summary, which) => [
-        name,
-        which === 0 ? 'one node' : 'three nodes, three copies',
-        summary.perSecond.toFixed(0),
-        summary.p50Ms.toFixed(1),
-        summary.p99Ms.toFixed(1),
-        summary.cpuMsPerRequest.toFixed(3),
-        which === 0
-          ? ''
-          : `p50 ${(region.p50Ms / alone.p50Ms).toFixed(2)}x, CPU ${(region.cpuMsPerRequest / alone.cpuMsPerRequest).toFixed(2)}x`,
-      ]),
-    ),
+    whole.cases.flatMap(({ name, alone, region, other }) => [
+      row(name, 'one node', alone),
+      row(name, 'three nodes, three copies', region, alone),
+      ...(other === undefined ? [] : [row(name, values.against, other, alone)]),
+    ]),
   ),
 )
 console.log(
   `\nidle: a node of the region ${whole.idle.inRegion.toFixed(0)} ms of processor time a second, one by itself ${whole.idle.alone.toFixed(0)}`,
 )
-const scaling: Measurement[] = []
+
+const perCpuSecond = ({ cpuMsPerRequest }: Summary): number => 1000 / cpuMsPerRequest
+const scalingRow = (one: Case, nodes: number, copies: number): string[] => {
+  const { alone, region, apart = alone } = one
+  return [
+    one.name,
+    `${nodes}`,
+    `${copies}`,
+    ...[alone, apart, region].map((summary) => perCpuSecond(summary).toFixed(0)),
+    (perCpuSecond(region) / perCpuSecond(alone)).toFixed(2),
+    (perCpuSecond(region) / perCpuSecond(apart)).toFixed(2),
+  ]
+}
 if (!values.quick) {
   // Shorter than the table above: all of it is to take five minutes.
-  const cases = ['--cases', 'GET 4 KiB,GET 1 MiB,PUT 1 MiB', '--replicas', '1', '--per-node']
-  cases.push('--rounds', '2', '--seconds', '2')
-  scaling.push(await measure('--nodes', '2', ...cases), await measure('--nodes', '3', ...cases))
+  const how = [
+    '--cases',
+    'GET 4 KiB,GET 1 MiB',
+    '--per-node',
+    '--rounds',
+    '2',
+    '--seconds',
+    '1.5',
+    '--warm-seconds',
+    '6',
+  ]
+  const scaling: Measurement[] = []
+  for (const [nodes, copies] of [
+    ['2', '2'],
+    ['3', '3'],
+    ['2', '1'],
+    ['3', '1'],
+  ] as const) {
+    scaling.push(await measure('--nodes', nodes, '--replicas', copies, ...how))
+  }
   console.log(
-    '\nrequests in a second of processor time, one copy of each chunk, so many at a time for each node; linear is 1\n',
+    '\nrequests in a second of processor time, so many at a time for each node; linear is 1. Nodes apart know nothing of each other: what they\nserve less than one node does is what two processors and their caches do to so many programs, not what a region costs\n',
   )
   console.log(
     formatTable(
-      ['', 'one node', ...scaling.map(({ nodes }) => `${nodes} nodes, of linear`)],
-      (scaling[0]?.cases ?? []).map(({ name, alone }, at) => [
-        name,
-        (1000 / alone.cpuMsPerRequest).toFixed(0),
-        ...scaling.map(({ cases: all }) => {
-          const one = all[at]
-          return one === undefined ? '' : (one.alone.cpuMsPerRequest / one.region.cpuMsPerRequest).toFixed(2)
-        }),
-      ]),
+      ['', 'nodes', 'copies', 'one node', 'nodes apart', 'region', 'of one node', 'of nodes apart'],
+      scaling
+        .flatMap(({ cases, nodes, replicas }) => cases.map((one) => scalingRow(one, nodes, replicas)))
+        .sort(([one = ''], [other = '']) => (one < other ? 1 : one > other ? -1 : 0)),
     ),
   )
-}
-if (!values.quick) {
   const results = {
     machine: describeMachine(),
     rounds: Number(rounds),

@@ -1,80 +1,110 @@
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { startNode } from '../../kit/node-process.ts'
+import { type NodeProcess, startNode } from '../../kit/node-process.ts'
+import { addHost } from '../../kit/region/hosts.ts'
 import { openRegion } from '../../kit/region/region.ts'
-import { openS3Client } from '../../kit/s3-client.ts'
+import { openS3Client, type S3Client } from '../../kit/s3-client.ts'
+import { otherStoreOptions, prepareOtherStore, runOtherStore } from './other-store.ts'
 import {
   cpuMs,
+  type Figures,
+  type Limit,
   noFigures,
   prepare,
   runWorkload,
   type Subject,
+  type Summary,
+  summaryOf,
   type Workload,
   workloads,
 } from './workloads.ts'
 
 /**
- * Run inside namespaces of its own by main.ts: a region and a node by itself, in turn, both of them warm. All nodes share the machine's disk and
- * processors: only ratios mean something. Writes its figures into the file `--into`.
+ * Run inside namespaces of its own by main.ts: a region and a node by itself, in turn, both of them warm, each node a host of its own.
+ * They share the machine's disk and processors: only ratios mean something. Writes its figures into the file `--into`.
  */
 export interface Measurement {
   readonly nodes: number
   readonly replicas: number
   /** Of a node that nobody asks anything. */
   readonly idle: { readonly alone: number; readonly inRegion: number }
-  readonly cases: readonly { readonly name: string; readonly alone: Summary; readonly region: Summary }[]
+  readonly cases: readonly Case[]
 }
 
-export interface Summary {
-  readonly perSecond: number
-  readonly p50Ms: number
-  readonly p99Ms: number
-  readonly cpuMsPerRequest: number
+export interface Case {
+  readonly name: string
+  readonly alone: Summary
+  readonly region: Summary
+  /** As many nodes as the region has that know nothing of each other: what it costs that the processors serve so many programs. */
+  readonly apart?: Summary
+  readonly other?: Summary
 }
 
 const { values } = parseArgs({
   options: {
+    ...otherStoreOptions,
     into: { type: 'string', default: '' },
     nodes: { type: 'string', default: '3' },
     replicas: { type: 'string', default: '3' },
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '3' },
+    /** A machine that is busy otherwise does not get warm: then it is measured as it is. */
+    'warm-seconds': { type: 'string', default: '20' },
     /** Names, separated by commas; absent: all, and what an idle node costs. */
     cases: { type: 'string', default: '' },
-    /** The region gets as many requests at a time for each of its nodes as the single one gets. */
+    /** The region gets as many requests at a time for each of its nodes as the single one gets, and nodes apart are measured, too. */
     'per-node': { type: 'boolean', default: false },
   },
 })
 const rounds = Number(values.rounds)
 const roundMs = Number(values.seconds) * 1000
-/** A machine that is busy otherwise does not get warm: then it is measured as it is. */
-const longestWarmMs = 12_000
+const longestWarmMs = Number(values['warm-seconds']) * 1000
 const idleMs = 5000
+const sizes = [4096, 1 << 20]
 
 const names = ['n1', 'n2', 'n3'].slice(0, Number(values.nodes))
 const chosen = workloads.filter(({ name }) => values.cases === '' || values.cases.split(',').includes(name))
-await using single = await startNode()
 await using region = await openRegion({ nodes: names, replicas: Number(values.replicas) })
 await region.startAll()
+
+/** On hosts like those of the region, or the way of a request would be another one. */
+const singles: NodeProcess[] = []
+for (let index = 0; index < (values['per-node'] ? names.length : 1); index++) {
+  const host = addHost(`s${index + 1}`, 101 + index)
+  const env = { PANDO_S3_LISTEN: `${host.address}:9000` }
+  singles.push(await startNode({ prefix: host.prefix, env }))
+}
+const clients: readonly S3Client[] = singles.map(({ endpoint, accessKey, secretKey }) =>
+  openS3Client({ endpoint, accessKey, secretKey, connections: 64 }),
+)
 const alone: Subject = {
   name: 'one node',
-  clients: [
-    openS3Client({
-      endpoint: single.endpoint,
-      accessKey: single.accessKey,
-      secretKey: single.secretKey,
-      connections: 64,
-    }),
-  ],
-  pids: () => [single.pid],
+  clients: clients.slice(0, 1),
+  pids: () => singles.slice(0, 1).map(({ pid }) => pid),
 }
+const apart: Subject = { name: 'nodes apart', clients, pids: () => singles.map(({ pid }) => pid) }
 const together: Subject = {
   name: `${values.nodes} nodes`,
   clients: region.nodes.map(({ client }) => client),
   pids: () => region.nodes.flatMap(({ host }) => host.pids()),
 }
-const subjects = [alone, together] as const
-for (const subject of subjects) await prepare(subject)
+
+interface Side {
+  readonly key: 'alone' | 'region' | 'apart' | 'other'
+  readonly run: (one: Workload, into: Figures, limit: Limit) => Promise<void>
+  readonly nodes: number
+}
+const sideOf = (key: Side['key'], subject: Subject): Side => ({
+  key,
+  run: (one, into, limit) => runWorkload(subject, one, into, limit),
+  nodes: subject.clients.length,
+})
+const sides: Side[] = [sideOf('alone', alone), sideOf('region', together)]
+if (values['per-node']) sides.push(sideOf('apart', apart))
+if (values.against !== '') sides.push({ key: 'other', run: runOtherStore, nodes: 1 })
+for (const client of clients) await prepare({ ...alone, clients: [client] }, sizes)
+await prepare(together, sizes)
+if (values.against !== '') await prepareOtherStore(sizes)
 
 /** Milliseconds of processor time a second. */
 const idleOf = async ({ pids }: Subject): Promise<number> => {
@@ -88,36 +118,23 @@ if (values.cases === '') {
   await new Promise((resolve) => setTimeout(resolve, idleMs))
   ;[idleAlone, idleTogether] = await Promise.all([idleOf(alone), idleOf(together)])
 }
-const forSubject = (one: Workload, subject: Subject): Workload =>
-  values['per-node'] && subject === together
-    ? { ...one, connections: one.connections * names.length, warmRequests: one.warmRequests * names.length }
-    : one
+const loadOf = (one: Workload, { nodes }: Side): Workload =>
+  values['per-node'] ? { ...one, connections: one.connections * nodes } : one
 
 for (const one of chosen) {
-  for (const subject of subjects) {
-    const isWarm = (requests: number, elapsedMs: number): boolean =>
-      requests >= forSubject(one, subject).warmRequests || elapsedMs >= longestWarmMs
-    await runWorkload(subject, forSubject(one, subject), noFigures(), isWarm)
+  for (const side of sides) {
+    // Each node gets as many: the code of one that gets fewer is still interpreted, which costs several times as much.
+    const limit = { requests: one.warmRequests * side.nodes, elapsedMs: longestWarmMs }
+    await side.run(loadOf(one, side), noFigures(), limit)
   }
 }
-const figures = chosen.map(() => subjects.map(noFigures))
+const figures = chosen.map(() => sides.map(noFigures))
 for (let round = 0; round < rounds; round++) {
   for (const [at, one] of chosen.entries()) {
-    for (const [which, subject] of subjects.entries()) {
+    for (const [which, side] of sides.entries()) {
       const into = figures[at]?.[which] ?? noFigures()
-      await runWorkload(subject, forSubject(one, subject), into, (_, elapsedMs) => elapsedMs >= roundMs)
+      await side.run(loadOf(one, side), into, { requests: Number.MAX_SAFE_INTEGER, elapsedMs: roundMs })
     }
-  }
-}
-const summaryOf = ({ latencies, requests, cpuMs: used, elapsedMs } = noFigures()): Summary => {
-  latencies.sort((left, right) => left - right)
-  const percentile = (share: number): number =>
-    latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? Number.NaN
-  return {
-    perSecond: (requests * 1000) / elapsedMs,
-    p50Ms: percentile(0.5),
-    p99Ms: percentile(0.99),
-    cpuMsPerRequest: used / requests,
   }
 }
 const measurement: Measurement = {
@@ -126,11 +143,12 @@ const measurement: Measurement = {
   idle: { alone: idleAlone, inRegion: idleTogether / names.length },
   cases: chosen.map(({ name, connections }, at) => ({
     name: `${name}, ${connections} at a time`,
-    alone: summaryOf(figures[at]?.[0]),
-    region: summaryOf(figures[at]?.[1]),
+    ...(Object.fromEntries(
+      sides.map(({ key }, which) => [key, summaryOf(figures[at]?.[which] ?? noFigures())]),
+    ) as unknown as Omit<Case, 'name'>),
   })),
 }
 writeFileSync(values.into, JSON.stringify(measurement))
 await region[Symbol.asyncDispose]()
-await single[Symbol.asyncDispose]()
+for (const single of singles) await single[Symbol.asyncDispose]()
 process.exit(0)

@@ -35,8 +35,10 @@ export interface Figures {
 }
 
 const bucket = 'measured'
-const storedObjects = 64
 const ticksPerSecond = 100
+
+/** So many bytes are read again and again by each workload that reads. */
+const objectsOf = (byteLength: number): number => (byteLength > 1 << 20 ? 6 : 64)
 
 /** Milliseconds of processor time that the processes and those they have waited for have used. */
 export async function cpuMs(pids: readonly number[]): Promise<number> {
@@ -50,23 +52,31 @@ export async function cpuMs(pids: readonly number[]): Promise<number> {
   return (ticks * 1000) / ticksPerSecond
 }
 
-/** The bucket, and objects for the workloads that read. */
-export async function prepare({ clients: [client] }: Subject): Promise<void> {
+/** The bucket, and objects of these sizes for the workloads that read. */
+export async function prepare({ clients: [client] }: Subject, sizes: readonly number[]): Promise<void> {
   await client?.send({ method: 'PUT', bucket })
-  for (const byteLength of [4096, 1 << 20]) {
-    for (let index = 0; index < storedObjects; index++) {
-      const body = seededBytes('measured', 0, byteLength)
-      await client?.send({ method: 'PUT', bucket, key: `get-${byteLength}-${index}`, body })
+  for (const byteLength of sizes) {
+    const body = seededBytes('measured', 0, byteLength)
+    for (let index = 0; index < objectsOf(byteLength); index++) {
+      const reply = await client?.send({ method: 'PUT', bucket, key: `get-${byteLength}-${index}`, body })
+      if (reply?.status !== 200)
+        throw new Error(`what is to be read was not stored: ${reply?.status} ${reply?.code}`)
     }
   }
 }
 
-/** Runs it until `isOver`, which is asked before each request, and adds what it took. */
+/** Whichever comes first. */
+export interface Limit {
+  readonly requests: number
+  readonly elapsedMs: number
+}
+
+/** Runs it within the limit, and adds what it took. */
 export async function runWorkload(
   { clients, name, pids }: Subject,
   { method, byteLength, connections }: Workload,
   into: Figures,
-  isOver: (requests: number, elapsedMs: number) => boolean,
+  limit: Limit,
 ): Promise<void> {
   const body = seededBytes('measured', 0, byteLength)
   const before = await cpuMs(pids())
@@ -74,9 +84,9 @@ export async function runWorkload(
   let begun = 0
   const lane = async (index: number): Promise<void> => {
     const client = clients[index % clients.length]
-    while (client !== undefined && !isOver(begun, performance.now() - began)) {
+    while (client !== undefined && begun < limit.requests && performance.now() - began < limit.elapsedMs) {
       const number = begun++
-      const key = method === 'GET' ? `get-${byteLength}-${number % storedObjects}` : `put-${number}`
+      const key = method === 'GET' ? `get-${byteLength}-${number % objectsOf(byteLength)}` : `put-${number}`
       const sent = performance.now()
       const reply = await client.send({ method, bucket, key, ...(method === 'PUT' ? { body } : {}) })
       if (reply.status !== 200)
@@ -91,3 +101,22 @@ export async function runWorkload(
 }
 
 export const noFigures = (): Figures => ({ latencies: [], requests: 0, cpuMs: 0, elapsedMs: 0 })
+
+export interface Summary {
+  readonly perSecond: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly cpuMsPerRequest: number
+}
+
+export function summaryOf({ latencies, requests, cpuMs: used, elapsedMs }: Figures): Summary {
+  latencies.sort((left, right) => left - right)
+  const percentile = (share: number): number =>
+    latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))] ?? Number.NaN
+  return {
+    perSecond: (requests * 1000) / elapsedMs,
+    p50Ms: percentile(0.5),
+    p99Ms: percentile(0.99),
+    cpuMsPerRequest: used / requests,
+  }
+}

@@ -1,6 +1,6 @@
 // Two regions of one node each on this machine: a bucket that is there already is copied to the other region by a replication rule, and by
 // rclone sync, in turn; and what was written while the other region was down is caught up with.
-// Usage: npm run bench -- replication [--rounds N] [--quick] [--transports tls,quic] [--far]. The baseline needs rclone (Debian package rclone, which
+// Usage: npm run bench -- replication [--rounds N] [--quick] [--transports tls,quic] [--far [--way chosen]]. The baseline needs rclone (Debian package rclone, which
 // `npm run setup -- --clients` installs); without it there are no ratios.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
@@ -20,10 +20,12 @@ const { values } = parseArgs({
     transports: { type: 'string', default: 'tls' },
     /** Instead: goodput over a path of 80 ms, without loss and with some. */
     far: { type: 'boolean', default: false },
+    /** Of these rows those whose names have this in them. */
+    way: { type: 'string', default: '' },
   },
 })
 if (values.far) {
-  await measureFarAway()
+  await measureFarAway(values.way)
   process.exit(0)
 }
 const share = values.quick ? 0.1 : 1

@@ -20,9 +20,17 @@ await using stage = await openStage({
 const { region } = stage
 const [one, two, three, four, five] = region.nodes
 assert.ok(one && two && three && four && five)
+let notWhole: readonly string[] = []
 const isWhole = async (): Promise<boolean> => {
-  const reports = await Promise.all(region.nodes.filter(({ running }) => running).map(clusterStatus))
-  return reports.every(({ isSafe, repair }) => isSafe && repair.missing === 0)
+  const reports = await Promise.all(
+    region.nodes
+      .filter(({ running }) => running)
+      .map(async (node) => ({ name: node.name, ...(await clusterStatus(node)) })),
+  )
+  notWhole = reports
+    .filter(({ isSafe, repair }) => !isSafe || repair.missing > 0)
+    .map(({ name, findings, repair }) => `${name}: ${repair.missing} missing; ${findings.join('; ')}`)
+  return notWhole.length === 0
 }
 
 const boto3 = await runCommand(
@@ -104,9 +112,10 @@ if (atFull === undefined || !one.running) {
 }
 await rm(ballast)
 if (!one.running) await one.start()
-say(
-  `n1 has room again; everything has all its copies after ${Math.round(await until('all nodes are whole again', isWhole, 90_000))} ms`,
-)
+const wholeMs = await until('all nodes are whole again', isWhole, 90_000).catch((reason: unknown) => {
+  throw new Error(`${String(reason)}\n${notWhole.join('\n')}\n${one.logTail().slice(-6000)}`)
+})
+say(`n1 has room again; everything has all its copies after ${Math.round(wholeMs)} ms`)
 await stage.verify()
 
 /** Writes until no byte more fits. */

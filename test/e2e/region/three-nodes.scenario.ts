@@ -1,13 +1,23 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { checkScrape } from '../../kit/metrics-table.ts'
+import { openOtlpReceiver } from '../../kit/otlp-receiver.ts'
+import { callerAddress } from '../../kit/region/hosts.ts'
 import type { RegionNode } from '../../kit/region/region.ts'
 import { seededBytes } from '../../kit/seeded-bytes.ts'
 import { bucket, clusterStatus, openStage, outageMs, roundsOf, say, until } from './scenario.ts'
+import { checkTraces } from './trace-of-a-put.ts'
 
 /** Three nodes: what one takes the others serve; each of them is killed, frozen and cut off while clients go on. */
-await using stage = await openStage({ nodes: ['n1', 'n2', 'n3'] })
+await using receiver = await openOtlpReceiver('0.0.0.0')
+const endpoint = `http://${callerAddress}:${receiver.port}`
+await using stage = await openStage({
+  nodes: ['n1', 'n2', 'n3'],
+  config: { telemetry: { traces: { endpoint } } },
+})
 const { region } = stage
 const [one, two, three] = region.nodes
 assert.ok(one && two && three)
@@ -22,6 +32,16 @@ for (const byteLength of [0, 100, 100_000, 9_000_000]) {
     assert.ok(got.body.equals(body), `${node.name} serves other bytes than were put at ${one.name}`)
   }
 }
+const versionFile = join(dirname(one.dataDirectory), 'region.yaml')
+await writeFile(versionFile, 'qos: {tenantWeights: {batch: 2}}\nmaintenance: {collectInterval: 7s}\n')
+const applied = await one.command('config', 'apply', versionFile, '--comment', 'for all', '--json')
+assert.equal(applied.code, 0, applied.stderr)
+const needsRestart = { version: 1, afterRestart: ['maintenance.collectInterval'], problem: '' }
+assert.deepEqual(configStates(applied.stdout), [needsRestart, needsRestart, needsRestart])
+await writeFile(versionFile, 'qos: {planInterval: never}\n')
+const wrong = await two.command('config', 'apply', versionFile)
+assert.match(wrong.stderr, /qos.planInterval/, 'a wrong value becomes no version')
+say('a configuration applied at one node is in force at three')
 const create = { method: 'PUT', bucket, key: 'only-one', headers: { 'if-none-match': '*' } }
 const winners = await Promise.all(
   region.nodes.map(async ({ client }, index) => (await client.send({ ...create, body: `${index}` })).status),
@@ -35,6 +55,7 @@ checkScrape(scrape)
 for (const line of ['writable 1', 'voters_up 3', 'node_up{node="n3"} 1', 'lost_chunks 0']) {
   assert.ok(scrape.includes(`pando_cluster_${line}\n`), `pando_cluster_${line}`)
 }
+await checkTraces(region, receiver)
 say('what one gateway takes, all serve; of three conditional creates at three gateways one wins')
 
 for (const node of region.nodes) {
@@ -83,6 +104,10 @@ await until(
 )
 await stage.verify()
 
+// Each was started again since: what needed that counts now.
+const history = await three.command('config', 'history', '--json')
+const inForce = { version: 1, afterRestart: [], problem: '' }
+assert.deepEqual(configStates(history.stdout), [inForce, inForce, inForce])
 await Promise.all(region.nodes.map((node) => node.kill()))
 const beganMs = performance.now()
 await region.startAll()
@@ -90,6 +115,14 @@ say(`all three killed at once and started again: serving after ${Math.round(perf
 await stage.verify()
 for (const node of region.nodes) await node.stop()
 say('all three stop in order')
+
+/** How each node stands to the region's configuration. */
+function configStates(text: string): readonly object[] {
+  const { nodes, silent } = JSON.parse(text) as { nodes: { node: string }[]; silent: readonly string[] }
+  assert.deepEqual(silent, [])
+  assert.deepEqual(nodes.map(({ node }) => node).toSorted(), ['n1', 'n2', 'n3'])
+  return nodes.map(({ node: _, ...state }) => state)
+}
 
 /** Asked from where the node is: its metrics are for its own machine. */
 function metricsOf({ host }: RegionNode): string {

@@ -8,6 +8,8 @@ import { runCommand } from '../../kit/node-process.ts'
 /** What a stranger's project, which has neither Node's types nor anything else of ours, makes of the package. */
 const program = `
 import { PandoClient, PandoError, type ObjectInfo, type PutBody } from 'pando/sdk'
+import { PandoAdmin, type NodeStatus } from 'pando/sdk/admin'
+export const state: Promise<NodeStatus['state']> = new PandoAdmin({ endpoint: 'https://example.org' }).status().then(({ state }) => state)
 const client = new PandoClient({ endpoints: ['https://example.org'] })
 const body: PutBody = new Blob(['x'])
 export const size: Promise<number> = client.head('bucket', 'key').then((info: ObjectInfo) => info.size)
@@ -64,6 +66,11 @@ test('the package that npm packs: publint finds nothing, types resolve, ESM runs
     runCommand(process.execPath, ['--input-type=module', '--eval', text], { cwd: folder })
   assert.equal(
     (await run("import { PandoClient } from 'pando/sdk'; new PandoClient({ endpoints: ['http://a'] })")).code,
+    0,
+  )
+  assert.equal(
+    (await run("import { PandoAdmin } from 'pando/sdk/admin'; new PandoAdmin({ endpoint: 'http://a' })"))
+      .code,
     0,
   )
   const inside = await run("import 'pando/dist/sdk/client/sender.js'")

@@ -27,6 +27,7 @@ test('what sdk/README.md shows compiles against the package’s own types, and r
   try {
     const program = (await programOfReadme())
       .replaceAll('http://127.0.0.1:9000', node.endpoint)
+      .replaceAll('http://127.0.0.1:9002', node.consoleUrl)
       .replaceAll('http://127.0.0.1:9900', `http://127.0.0.1:${gate.port}`)
       .replaceAll("accessKeyId: '...'", `accessKeyId: '${node.accessKey}'`)
       .replaceAll("secretAccessKey: '...'", `secretAccessKey: '${node.secretKey}'`)

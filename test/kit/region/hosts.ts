@@ -19,7 +19,8 @@ export interface Host {
 }
 
 const bridge = 'hub'
-const callerAddress = '10.77.0.254'
+/** Where hosts reach the caller. */
+export const callerAddress = '10.77.0.254'
 const nobody = '02:00:00:00:00:01'
 
 const run = (program: string, ...args: readonly string[]): string =>

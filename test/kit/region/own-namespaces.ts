@@ -19,20 +19,30 @@ export function withoutNamespaces(): string | false {
     : `no namespaces of our own here: ${(probe.stderr ?? String(probe.error)).trim()} (needs util-linux, iproute2 and root)`
 }
 
-/** Resolves with what it printed; rejects with that when it does not end with 0 within `timeoutMs`. */
+/**
+ * Resolves with what it printed; rejects with that when it does not end with 0 within `timeoutMs`. `answer` answers each message that it
+ * sends (`process.send`) by one: for what is not to be had in there.
+ */
 export async function runInOwnNamespaces(
   script: string,
   args: readonly string[],
   timeoutMs: number,
+  answer?: (message: unknown) => Promise<unknown>,
 ): Promise<string> {
   const child = spawn('unshare', [...asUser, ...unshare, process.execPath, script, ...args], {
     env: { ...process.env, NODE_TEST_CONTEXT: undefined },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: answer === undefined ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'pipe', 'pipe', 'ipc'],
+  })
+  child.on('message', (message) => {
+    answer?.(message).then(
+      (value) => child.send({ value }),
+      (reason: unknown) => child.send({ error: String(reason) }),
+    )
   })
   const pieces: Buffer[] = []
   let byteLength = 0
   for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (piece: Buffer) => {
+    stream?.on('data', (piece: Buffer) => {
       byteLength += piece.length
       pieces.push(piece)
       // The end of it is what tells: of a run that says too much the beginning goes.

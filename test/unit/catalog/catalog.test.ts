@@ -161,8 +161,8 @@ test('when the writer dies, everything pending is rejected, and so is everything
   const writer = await Writer.open(
     { directory: await temporaryDirectory(t), retainEntries: 0, minFreeBytes: 0 },
     { maxPendingEntries: 100, maxPendingBytes: 1e6 },
-    () => {},
-    (error) => failures.push(error),
+    realEnvironment.clock,
+    { onCommit() {}, onFailure: (error) => failures.push(error) },
   )
   // No check stands before the writer itself: an entry that cannot be applied ends it.
   const results = await Promise.allSettled([

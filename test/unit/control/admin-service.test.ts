@@ -21,6 +21,7 @@ import { realEnvironment } from '../../../core/node/environment.ts'
 import { linksReport } from '../../kit/link-reports.ts'
 import { noFailover } from '../../kit/no-failover.ts'
 import { noFederation } from '../../kit/no-federation.ts'
+import { noRegionConfig } from '../../kit/no-region-config.ts'
 import { noReplication } from '../../kit/no-replication.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
@@ -67,6 +68,12 @@ const statusReply: StatusReply = {
   requestsInFlight: 5,
   store: storeNumbers,
   catalog: catalogNumbers,
+  objectives: [
+    {
+      ...{ class: 'bulk', kind: 'latency', target: 0.99, requests: 7 },
+      ...{ budgetLeft: 0.5, burnRate_1h: 1.25 },
+    },
+  ],
 }
 
 /** What the service asks of a node, written down. */
@@ -145,6 +152,7 @@ before(async () => {
     federation: noFederation,
     replication: noReplication,
     failover: noFailover,
+    config: noRegionConfig,
     backend,
     // Has a test of its own: policy-service.test.ts.
     policies: {} as PolicyBackend,

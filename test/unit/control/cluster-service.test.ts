@@ -14,6 +14,7 @@ import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { noFailover } from '../../kit/no-failover.ts'
 import { noFederation } from '../../kit/no-federation.ts'
+import { noRegionConfig } from '../../kit/no-region-config.ts'
 import { noReplication } from '../../kit/no-replication.ts'
 
 const clusterReport: ClusterReport = {
@@ -80,6 +81,7 @@ test('the report of a cluster and changes of its nodes go through the service as
     federation: noFederation,
     replication: noReplication,
     failover: noFailover,
+    config: noRegionConfig,
     backend: {} as AdminBackend,
     policies: {} as PolicyBackend,
     cluster: {

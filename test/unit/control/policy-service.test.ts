@@ -20,6 +20,7 @@ import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { noFailover } from '../../kit/no-failover.ts'
 import { noFederation } from '../../kit/no-federation.ts'
+import { noRegionConfig } from '../../kit/no-region-config.ts'
 import { noReplication } from '../../kit/no-replication.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
@@ -183,6 +184,7 @@ before(async () => {
     federation: noFederation,
     replication: noReplication,
     failover: noFailover,
+    config: noRegionConfig,
     // No test here calls what is not about policies.
     backend: {} as AdminBackend,
     policies,

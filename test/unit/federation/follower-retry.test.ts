@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { ReplicationRule } from '../../../core/contract/replication.ts'
+import { StorageError } from '../../../core/contract/errors.ts'
+import { type ReplicationRule, replicationLimits } from '../../../core/contract/replication.ts'
+import { fetchVersion } from '../../../federation/replication/fetch-version.ts'
 import { Follower } from '../../../federation/replication/follower.ts'
 import type { PeerRegion } from '../../../federation/replication/peer.ts'
-import { emptyObject, etagOf, putCommand } from '../../kit/catalog-commands.ts'
+import { emptyObject, etagOf, plainAttributes, putCommand } from '../../kit/catalog-commands.ts'
 import { createMemoryStore } from '../../kit/memory-store.ts'
 import { contentOf, ruleOf, ship, testRegion } from '../../kit/replicated-buckets.ts'
 
@@ -93,4 +95,59 @@ test('one call tries a bounded number of those that are due', async () => {
   assert.ok(left() > 0 && left() < 1000)
   while (await follower.retry(peer, signal));
   assert.equal(left(), 0)
+})
+
+test('a retry table that is full is worked off before anything more is asked for', async () => {
+  const { here, there, id, follower, left } = waiting(numbered(replicationLimits.retries))
+  const logId = here.catalog.replication.outbox(id)?.id ?? ''
+  here.catalog.run(putCommand(id, 'one more', emptyObject(etagOf(1))))
+  const after = there.catalog.replication.cursor(id, 1)?.received.lsn ?? 0
+  const entries = here.catalog.replication.entries(id, after, 256, 1 << 20).map(({ bytes }) => ({ bytes }))
+  const apply = { type: 'apply-remote', bucketId: id, source: 1, logId, after, entries } as const
+  assert.throws(() => there.catalog.run(apply), /OVERLOADED/)
+  assert.equal(await follower.step(peer, signal), false, 'it goes on with what waits')
+  there.clock.nowMs += 10_000
+  assert.equal(await follower.retry(peer, signal), true)
+  assert.ok(left() < replicationLimits.retries)
+  await assert.rejects(follower.step(peer, signal), /nothing here is fetched/, 'and asks again')
+})
+
+test('a region that has too much to do is asked again, and its body is not given up', async () => {
+  const bytes = new Uint8Array(3000).fill(7)
+  let asked = 0
+  const busy: PeerRegion = {
+    ...peer,
+    async *body({ offset }) {
+      yield bytes.subarray(offset, offset + 1000)
+      if (++asked < 3) throw new StorageError('OVERLOADED', 'too many requests at once')
+      yield bytes.subarray(offset + 1000)
+    },
+  }
+  const clock = { now: () => 0, monotonic: () => 0, sleep: async () => undefined }
+  const chunks = createMemoryStore(clock)
+  chunks.digest = () => ({
+    update: async () => undefined,
+    finish: async () => new Map([['md5', new Uint8Array(16)]]),
+    abort: () => undefined,
+  })
+  const { newWriteId } = testRegion(1)
+  const { layout } = await fetchVersion(
+    { chunks, clock, chunkBytes: 1024, writes: { begin: newWriteId, settle: () => undefined } },
+    busy,
+    'b',
+    {
+      ...{
+        versionId: new Uint8Array(16),
+        isNull: true,
+        deleteMarker: false,
+        owner: 'root',
+        byteLength: 3000,
+      },
+      ...{ etag: 'said by nobody', attributes: plainAttributes, parts: [] },
+      bodies: [{ writeId: newWriteId(), byteLength: 3000 }],
+    },
+    signal,
+  )
+  assert.equal(asked, 3)
+  assert.equal(layout.kind, 'chunks')
 })

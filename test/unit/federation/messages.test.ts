@@ -137,7 +137,7 @@ test('payloads that are read part by part are the same bytes, and no cut or chan
     const parts: Uint8Array[] = []
     const others: Buffer[] = []
     for (;;) {
-      const next = await reader.readPart(pieceType)
+      const next = await reader.readPart([pieceType])
       if (next === undefined) return [Buffer.concat(parts), ...others]
       if ('part' in next) parts.push(next.part)
       else others.push(Buffer.from(next.message.payload))
@@ -164,4 +164,33 @@ test('payloads that are read part by part are the same bytes, and no cut or chan
       },
     ),
   )
+})
+
+test('payloads that have a proof of their own are no part of the digest; their number, types and lengths are', async () => {
+  const bare = 9
+  const end = sink()
+  const writer = new MessageWriter(end.writable, { unhashed: bare })
+  let released = 0
+  await writer.lend(bare, Buffer.from('proved elsewhere'), () => released++)
+  await writer.send(1, Buffer.from('hashed'))
+  await writer.end()
+  assert.equal(released, 1)
+  const bytes = end.bytes()
+  const all = async (received: Buffer): Promise<string[]> => {
+    const reader = new MessageReader(source(received, [7]), { unhashed: bare })
+    const payloads: string[] = []
+    for (let next = await reader.readPart([bare]); next !== undefined; next = await reader.readPart([bare])) {
+      payloads.push(Buffer.from('part' in next ? next.part : next.message.payload).toString())
+    }
+    return payloads
+  }
+  assert.equal((await all(bytes)).join(''), 'proved elsewherehashed')
+  for (let at = 0; at < bytes.length; at++) {
+    const changed = Buffer.from(bytes)
+    changed[at] = (changed[at] ?? 0) ^ 1
+    const isBare = at >= 5 && at < 5 + 'proved elsewhere'.length
+    if (isBare) await all(changed)
+    else await assert.rejects(all(changed), `byte ${at}`)
+  }
+  for (let cut = 0; cut < bytes.length; cut++) await assert.rejects(all(bytes.subarray(0, cut)), notWhole)
 })

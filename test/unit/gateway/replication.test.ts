@@ -62,7 +62,14 @@ test('only the operator has data sent to other regions, or stops it', async () =
     identity: { kind: 'key', account: 'somebody', accessKeyId: 'K', root: false },
     request: { body: { text: never } },
     gateway: {
-      replication: { regionId: 1, replicate: never, stop: never, regions: never, holdBackMs: () => 0 },
+      replication: {
+        regionId: 1,
+        replicate: never,
+        stop: never,
+        regions: never,
+        holdBackMs: () => 0,
+        refusal: () => undefined,
+      },
     },
   } as unknown as OperationContext
   for (const { method, operation } of replicationRoutes) {

@@ -15,6 +15,8 @@ const violations: readonly (readonly [string, string, string])[] = [
   ['core/gateway/a.ts', '../catalog/ok.ts', 'core-gateway'],
   ['core/qos/a.ts', '../gateway/ok.ts', 'core-qos'],
   ['core/control/a.ts', '../../native/ok.ts', 'core-control'],
+  ['core/console/a.ts', '../node/ok.ts', 'core-console'],
+  ['core/console/web/a.tsx', '../../contract/ok.ts', 'core-console-web'],
   ['core/telemetry/a.ts', '../catalog/ok.ts', 'core-telemetry'],
   ['federation/a.ts', '../core/catalog/ok.ts', 'federation'],
   ['plugins/a.ts', '../core/telemetry/ok.ts', 'plugins'],
@@ -27,6 +29,8 @@ const allowed: readonly (readonly [string, string])[] = [
   ['core/gateway/good.ts', '../contract/ok.ts'],
   ['core/gateway/good-log.ts', '../telemetry/ok.ts'],
   ['core/node/good.ts', '../../native/ok.ts'],
+  ['core/console/good.ts', '../control/ok.ts'],
+  ['core/console/web/good.tsx', '../../../sdk/ok.ts'],
   ['federation/good.ts', '../core/contract/ok.ts'],
   ['test/good.ts', '../core/node/ok.ts'],
 ]

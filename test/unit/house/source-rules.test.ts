@@ -12,7 +12,7 @@ const sources = listSources(['core', 'federation', 'native', 'plugins', 'sdk', '
 function listSources(folders: readonly string[]): readonly string[] {
   return folders.flatMap((folder) =>
     readdirSync(folder, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && /\.(ts|mjs|cc|h|lua)$/.test(entry.name))
+      .filter((entry) => entry.isFile() && /\.(tsx?|mjs|cc|h|lua)$/.test(entry.name))
       .map((entry) => `${entry.parentPath}/${entry.name}`)
       .filter((path) => !/(^|\/)(build|node_modules|dist)\//.test(path)),
   )
@@ -34,7 +34,7 @@ function withoutComments(text: string): string {
     .replace(/(^|[^:'"`])\/\/.*$/gm, '$1')
 }
 
-const isProduct = (path: string) => /^(core|federation|native|plugins|sdk)\/.*\.ts$/.test(path)
+const isProduct = (path: string) => /^(core|federation|native|plugins|sdk)\/.*\.tsx?$/.test(path)
 /** Where the real clock, the real randomness and the real process are: everything else gets them handed in. */
 const mayTouchTheWorld = (path: string) =>
   /^core\/(node|cli)\//.test(path) || path === 'sdk/client/environment.ts' || isExample(path)

@@ -19,6 +19,7 @@ class Checkout implements Disposable {
     this.write('core/one.ts', 'export const one = 1\n')
     this.write('core/two.ts', 'export const two = 2\n')
     this.write('core/page.html', '<p>one</p>\n')
+    this.write('core/console/web/index.html', '<!doctype html><title>one</title>\n')
   }
 
   write(path: string, text: string): void {

@@ -26,6 +26,7 @@ function collectSpans(): Seen[] {
         const seen: Seen = { name, attributes: { ...options.attributes }, events: [], ended: false }
         spans.push(seen)
         return {
+          spanContext: () => ({ traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags: 1 }),
           setAttribute: (key: string, value: string) => Object.assign(seen.attributes, { [key]: value }),
           addEvent: (event: string) => seen.events.push(event),
           setStatus: (status: SpanStatus) => Object.assign(seen, { status }),
@@ -51,6 +52,8 @@ test('each request is a span of the application’s tracer, and none without a t
   assert.equal(traced.value?.etag, 'e')
   network.serve('a', () => refusal(404, 'NoSuchKey'))
   await assert.rejects(client.get('bucket', 'missing'))
+  assert.equal(network.requests[0]?.headers.get('traceparent'), null)
+  assert.equal(network.requests[1]?.headers.get('traceparent'), `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`)
   const [put, get] = spans
   assert.equal(spans.length, 2)
   assert.equal(put?.name, 'S3 PutObject')

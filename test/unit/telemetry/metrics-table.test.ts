@@ -2,14 +2,19 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import test from 'node:test'
 import { silentLogger } from '../../../core/contract/logger.ts'
+import { registerAuditMetrics } from '../../../core/node/audit/start-audit.ts'
 import { openQos } from '../../../core/qos/open-qos.ts'
 import { registerClusterMetrics } from '../../../core/telemetry/cluster-metrics.ts'
+import { registerEdgeMetrics } from '../../../core/telemetry/edge-metrics.ts'
 import { registerLinkMetrics } from '../../../core/telemetry/link-metrics.ts'
 import { createNodeMetrics } from '../../../core/telemetry/metrics.ts'
+import { startOtlpExporter } from '../../../core/telemetry/otlp.ts'
 import { registerPolicyMetrics } from '../../../core/telemetry/policy-metrics.ts'
 import { registerReplicationMetrics } from '../../../core/telemetry/replication-metrics.ts'
 import { createRequestTelemetry } from '../../../core/telemetry/request-telemetry.ts'
+import { createSlaMonitor } from '../../../core/telemetry/sla-monitor.ts'
 import { registerTunnelMetrics } from '../../../core/telemetry/tunnel-metrics.ts'
+import { FakeClock } from '../../kit/fake-clock.ts'
 import { clusterSample, tunnelStatus } from '../../kit/metric-samples.ts'
 import { documentedMetrics, metricsTablePath } from '../../kit/metrics-table.ts'
 import { qosConfig } from '../../kit/qos-bench.ts'
@@ -20,6 +25,12 @@ function everyMetric() {
   const { registry } = createNodeMetrics({}, '1.2.3')
   createRequestTelemetry(registry, silentLogger)
   openQos({ config: qosConfig(), environment: systemEnvironment, log: silentLogger, registry }).close()
+  registerAuditMetrics(registry, () => 0)
+  createSlaMonitor({ classes: [], objectives: {}, clock: new FakeClock(), registry })
+  startOtlpExporter({
+    send: async () => 200,
+    ...{ resource: {}, version: '1', clock: new FakeClock(), log: silentLogger, registry },
+  })
   registerPolicyMetrics(
     registry,
     () => ({ epoch: 0, policies: [], quarantine: [] }),
@@ -28,6 +39,7 @@ function everyMetric() {
   registerLinkMetrics(registry, () => ({ links: [], listeners: [] }))
   registerClusterMetrics(registry, () => clusterSample)
   registerTunnelMetrics(registry, () => tunnelStatus)
+  registerEdgeMetrics(registry, { report: () => [], traffic: () => [], now: () => 0 })
   registerReplicationMetrics(registry, { report: () => [], traffic: () => [], holdBackMs: () => 0 })
   return registry
 }

@@ -46,6 +46,8 @@ let holdMs: f64 = 10000
 let gain: f64 = 0.2
 let leastHealth: f64 = 0.5
 let msPerCost: f64 = 0
+/** Bytes of the bulk that is asked for; 0: it is not known what will be carried. */
+let bulkBytes: f64 = 0
 
 export function pando_init(config: usize, byteLength: i32): i32 {
   const settings = openSettings(config, byteLength)
@@ -63,6 +65,7 @@ export function pando_select(input: SelectInput, _inputBytes: i32, decision: Sel
   const count = input.count
   const current = input.currentIndex
   const isLossy = pathLoses(input)
+  bulkBytes = max<f64>(0, input.byteLength)
   let best = -1
   let bestRank = Rank.Unusable
   let bestCost: f64 = Infinity
@@ -117,12 +120,17 @@ function rankOf(candidate: TransportCandidate, isCurrent: bool, isLossy: bool): 
   if (transport == TransportName.Shm) return penalty + (candidate.distance == 0 ? Rank.SameHost : Rank.Unfit)
   if (transport == TransportName.Rdma) return penalty + (isFastAndSteady(candidate, isCurrent) ? Rank.Rdma : Rank.Unfit)
   if (transport == TransportName.Ipoib) return penalty + Rank.Ipoib
-  if (transport == TransportName.Tcp) return penalty + Rank.Tcp
+  if (transport == TransportName.Tcp) return penalty + (isMeasuredFar(candidate) ? Rank.QuicWanted : Rank.Tcp)
   if (transport == TransportName.Quic) {
     return penalty + (candidate.distance >= otherRegion || isLossy ? Rank.QuicWanted : Rank.Quic)
   }
   // A transport that this policy does not know.
   return penalty + Rank.Unfit
+}
+
+/** For bulk between regions what a way was found to carry says more than its name: the cheaper in time of all that were measured wins. */
+function isMeasuredFar(candidate: TransportCandidate): bool {
+  return bulkBytes > 0 && candidate.distance >= otherRegion && candidate.bytesPerSecond > 0
 }
 
 function isFastAndSteady(candidate: TransportCandidate, isCurrent: bool): bool {

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { encodeEntry, entryRandomBytes } from '../../../../core/catalog/entry.ts'
 import { LmdbReplicaStore } from '../../../../core/catalog/replicated/lmdb-replica-store.ts'
 import { createWriteRegistry } from '../../../../core/catalog/write-registry.ts'
 import { StorageError } from '../../../../core/contract/errors.ts'
 import { inlineObject, putCommand, realEnvironment } from '../../../kit/catalog-commands.ts'
+import { fillDevice } from '../../../kit/full-device.ts'
 
 /** In a mount namespace of its own: a store on a device of 24 MiB. */
 const [place = ''] = process.argv.slice(2)
@@ -48,22 +49,6 @@ const open = (): Promise<LmdbReplicaStore> =>
     onWait: (reason) => waits.push(reason),
   })
 
-/** Until no byte more fits. */
-function fill(): void {
-  const file = openSync(ballast, 'w')
-  try {
-    for (const piece of [Buffer.alloc(1 << 20), Buffer.alloc(4096)]) {
-      try {
-        for (;;) writeSync(file, piece)
-      } catch (error) {
-        assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC')
-      }
-    }
-  } finally {
-    closeSync(file)
-  }
-}
-
 async function until(what: string, condition: () => boolean): Promise<void> {
   for (let waited = 0; !condition(); waited += 10) {
     assert.ok(waited < 20_000, what)
@@ -74,7 +59,7 @@ async function until(what: string, condition: () => boolean): Promise<void> {
 const store = await open()
 await store.change(record(1))
 const before = { position: store.position, chain: store.chain }
-fill()
+fillDevice(ballast)
 let isDone = false
 const change = record(2, 200)
 const changing = store.change(change).then((applied) => {
@@ -105,7 +90,8 @@ await store.close()
 // Whoever is stopped while it waits stops, and has what it had.
 const again = await open()
 assert.deepEqual([again.position, again.chain], [position, chain])
-fill()
+// A part of it fits: LMDB takes the device for broken, and it is only full.
+fillDevice(ballast, 300_000)
 const failing = again.change(record(4, 200))
 await until('nothing waits for room', () => again.waitsFor !== undefined)
 again.giveUp()

@@ -37,13 +37,14 @@ function open() {
   const submit = (byteLength = 100): void => {
     submissions.submit(new Uint8Array(8), ++sequence, new Uint8Array(byteLength)).catch(() => undefined)
   }
-  /** The first so many entries come back from the stream and are applied. */
+  /** The first so many entries come back from the stream, are applied and confirmed. */
   const apply = (count: number): void => {
     const session = '00'.repeat(8)
     const answer = new Uint8Array(0)
     submissions.noteApplied(
       Array.from({ length: count }, (_, at) => ({ session, sequence: at + 1, position: at + 1, answer })),
     )
+    submissions.noteShown(count)
   }
   const counts = (): number[] => sent.map(({ entries }) => entries)
   return { clock, sent, submit, apply, counts }
@@ -105,4 +106,44 @@ test('an answer that does not come holds nothing up for long', async () => {
   assert.deepEqual(counts(), [1])
   await clock.advance(1)
   assert.deepEqual(counts(), [1, 1])
+})
+
+test('senders that got their answers with the last record are waited for, all but the slowest, and not for long', async () => {
+  const { clock, sent, submit, apply, counts } = open()
+  const round = async (applied: number): Promise<void> => {
+    sent.at(-1)?.answer()
+    await clock.advance(10)
+    apply(applied)
+    await clock.advance(0)
+  }
+  for (let index = 0; index < 5; index++) submit()
+  await clock.advance(0)
+  assert.deepEqual(counts(), [5])
+  await round(5)
+  for (let index = 0; index < 3; index++) submit()
+  await clock.advance(0)
+  assert.deepEqual(counts(), [5])
+  submit()
+  await clock.advance(0)
+  assert.deepEqual(counts(), [5, 4])
+  await round(9)
+  // Nobody else comes.
+  submit()
+  await clock.advance(0)
+  assert.deepEqual(counts(), [5, 4])
+  await clock.advance(8)
+  assert.deepEqual(counts(), [5, 4, 1])
+})
+
+test('one sender alone does not wait for others', async () => {
+  const { clock, sent, submit, apply, counts } = open()
+  for (let index = 1; index <= 3; index++) {
+    submit()
+    await clock.advance(0)
+    assert.equal(counts().length, index)
+    sent.at(-1)?.answer()
+    await clock.advance(5)
+    apply(index)
+    await clock.advance(0)
+  }
 })

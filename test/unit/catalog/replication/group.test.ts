@@ -142,6 +142,43 @@ test('what a former primary had not handed over is listed, and kept beside the b
   for (const { tables } of [one, two]) assert.deepEqual(verifyRows(tables), [])
 })
 
+test('what a former primary had not handed over is kept also where its successor has written the key since, or freed it', () => {
+  const { one, others, bucketId } = five()
+  const [two] = others
+  assert.ok(two !== undefined)
+  const twoId = two.catalog.bucket('b')?.id ?? 0
+  for (const key of ['written', 'freed', 'both']) put(one, bucketId, key, firstEpoch)
+  ship(one, two, 'b')
+  const lost = ['written', 'freed', 'both'].map((key) => put(one, bucketId, key, firstEpoch).modifiedMs)
+  const free = (key: string) =>
+    two.catalog.run({
+      ...{ type: 'delete-objects', bucketId: twoId, owner: 'root', items: [{ key }] },
+      groupEpoch: firstEpoch + 1,
+    })
+  const record = takenBy(two, firstEpoch + 1)
+  two.clock.nowMs = one.clock.nowMs + 1_000
+  put(two, twoId, 'written', firstEpoch + 1)
+  free('freed')
+  put(two, twoId, 'both', firstEpoch + 1)
+  one.catalog.run({ type: 'put-group', record })
+  while (!one.catalog.run({ type: 'list-losses', name: 'g', bucketId }).done);
+  const rule = two.catalog.replication.rule(twoId)
+  assert.ok(rule !== undefined)
+  one.catalog.run({ type: 'set-replication', bucketId, rule })
+  // The synchronization begins behind the write of `both`, and comes to its delete before it comes to the key.
+  const isTelling = () => two.catalog.replication.outbox(twoId)?.backfill !== undefined
+  while (isTelling()) two.catalog.run({ type: 'backfill', bucketId: twoId })
+  two.catalog.run({ type: 'start-full-sync', bucketId: twoId, region: 1 })
+  free('both')
+  ship(two, one, 'b')
+  assert.deepEqual(keysOf(one), ['written'])
+  const listed = one.catalog.failover.losses(bucketId, 10).map(({ key }) => key)
+  assert.deepEqual(listed.toSorted(), ['both', 'freed', 'written'])
+  const aside = one.catalog.bucket('b.lost')?.id ?? assert.fail()
+  for (const key of listed) assert.ok(lost.includes(one.catalog.object(aside, key)?.modifiedMs ?? 0), key)
+  for (const { tables } of [one, two]) assert.deepEqual(verifyRows(tables), [])
+})
+
 test('nothing of a successor is taken in before the losses are listed', () => {
   const { one, others, bucketId } = five()
   const [two] = others

@@ -1,0 +1,351 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { z } from 'zod'
+import type { Environment } from '../contract/clock.ts'
+import { StorageError } from '../contract/errors.ts'
+import type { Logger } from '../contract/logger.ts'
+import type { AdminMethodTable } from '../control/admin-methods.ts'
+import { parse } from '../control/call.ts'
+import { createJsonGate } from '../control/json-gate.ts'
+import {
+  base64OfBytes,
+  checkOrigin,
+  isLoopbackPeer,
+  isSecure,
+  readJson,
+  securityHeaders,
+  sendError,
+  sendJson,
+  sessionCookie,
+  tokenOf,
+} from './door.ts'
+import { EventRing } from './events.ts'
+import { type ConsoleKey, type FindConsoleKey, keyPrintOf, LoginDesk } from './login.ts'
+import { downloadTarget, objectTarget } from './object-targets.ts'
+import type { Pages } from './pages.ts'
+import { SessionStore } from './sessions.ts'
+
+/** Who is at the console, as the S3 gateway calls it. */
+export interface ConsoleIdentity {
+  readonly kind: 'key'
+  readonly account: string
+  readonly accessKeyId: string
+  readonly root: boolean
+}
+
+export interface ConsoleParts {
+  readonly methods: AdminMethodTable
+  readonly findKey: FindConsoleKey
+  /** The built front end; empty: only the API is served. */
+  readonly pages: Pages
+  /** Answers an S3 request of somebody who has logged in; absent: this process has no buckets. */
+  readonly serveObjects?: (
+    message: IncomingMessage,
+    response: ServerResponse,
+    identity: ConsoleIdentity,
+  ) => void
+  readonly problems: () => Promise<readonly string[]>
+  /** For the page's head. */
+  readonly facts: () => { readonly node: string; readonly region: string; readonly version: string }
+  readonly environment: Environment
+  readonly log: Logger
+}
+
+export interface Console {
+  /** False: the path is not the console's. */
+  handle(message: IncomingMessage, response: ServerResponse): Promise<boolean>
+  close(): void
+}
+
+/** A policy of 1 MiB in base64, and what goes with it. */
+const maxPushBytes = 1_500_000
+const maxCallBytes = 256 * 1024
+const maxLoginBytes = 4 * 1024
+const observeMs = 5_000
+
+const loginRequest = z.object({
+  accessKeyId: z.string().min(1).max(128),
+  challenge: z.string().max(128),
+  proof: z.string().max(128),
+})
+
+interface Visitor {
+  readonly accessKeyId: string
+  readonly key: ConsoleKey
+  readonly endsInMs: number
+}
+
+/**
+ * The console: pages, sessions, the admin methods over HTTP, and objects for whoever has logged in. Every call is a POST with
+ * a header that only our own pages can send; nothing that changes anything answers to GET.
+ */
+export function openConsole(parts: ConsoleParts): Console {
+  const { environment, log, pages } = parts
+  const { clock, randomness } = environment
+  const sessions = new SessionStore(clock, randomness)
+  const desk = new LoginDesk(clock, randomness, parts.findKey)
+  const events = new EventRing(clock)
+  const gate = createJsonGate(parts.methods)
+  const closed = new AbortController()
+  void observe()
+
+  async function observe(): Promise<void> {
+    while (!closed.signal.aborted) {
+      const problems = await parts.problems().catch(() => undefined)
+      if (problems !== undefined) events.observe(problems)
+      await clock.sleep(observeMs, closed.signal).catch(() => undefined)
+    }
+  }
+
+  /** UNAUTHENTICATED without a session, or with one whose key is not what it was. */
+  function visitorOf(message: IncomingMessage): Visitor {
+    const token = tokenOf(message)
+    const session = token === undefined ? undefined : sessions.find(token)
+    if (token === undefined || session === undefined) {
+      throw new StorageError('UNAUTHENTICATED', 'log in first')
+    }
+    const key = parts.findKey(session.accessKeyId)
+    if (key === undefined || !key.admin || keyPrintOf(key) !== session.keyPrint) {
+      sessions.close(token)
+      throw new StorageError('UNAUTHENTICATED', 'the access key is no longer what it was: log in again')
+    }
+    return { accessKeyId: session.accessKeyId, key, endsInMs: session.endsMs - clock.monotonic() }
+  }
+
+  const sessionOf = (message: IncomingMessage, { accessKeyId, key, endsInMs }: Visitor) => ({
+    ...parts.facts(),
+    accessKeyId,
+    account: key.account,
+    endsInMs: Math.round(endsInMs),
+    hasObjects: parts.serveObjects !== undefined,
+    isExposed: !isSecure(message) && !isLoopbackPeer(message),
+  })
+
+  async function logIn(message: IncomingMessage, response: ServerResponse): Promise<void> {
+    const request = parse(loginRequest, await readJson(message, maxLoginBytes, clock))
+    const from = message.socket.remoteAddress ?? ''
+    let key: ConsoleKey
+    try {
+      key = desk.prove(request, from)
+    } catch (error) {
+      const { code } = StorageError.from(error)
+      log.warn(
+        { event: 'console login refused', accessKeyId: request.accessKeyId, from, code },
+        'a log-in was refused',
+      )
+      if (code === 'UNAUTHENTICATED')
+        events.add('login', `A log-in from ${from} was refused`, request.accessKeyId)
+      throw error
+    }
+    // Whatever the browser had before is over: a session begins with a log-in and is never handed over.
+    const before = tokenOf(message)
+    if (before !== undefined) sessions.close(before)
+    const token = sessions.open(request.accessKeyId, keyPrintOf(key))
+    response.setHeader('set-cookie', sessionCookie(message, token))
+    log.info({ event: 'console login', accessKeyId: request.accessKeyId, from }, 'logged in at the console')
+    events.add('login', `Logged in from ${from}`, request.accessKeyId)
+    const session = sessions.find(token)
+    sendJson(
+      response,
+      200,
+      sessionOf(message, {
+        accessKeyId: request.accessKeyId,
+        key,
+        endsInMs: (session?.endsMs ?? 0) - clock.monotonic(),
+      }),
+    )
+  }
+
+  async function call(
+    message: IncomingMessage,
+    response: ServerResponse,
+    method: string,
+    visitor: Visitor,
+  ): Promise<void> {
+    const kind = gate.kindOf(method)
+    if (kind === undefined)
+      throw new StorageError('NOT_IMPLEMENTED', `there is no method ${method.slice(0, 64)}`)
+    const body = await readJson(message, method === 'PushPolicy' ? maxPushBytes : maxCallBytes, clock)
+    if (method === 'CreateKey' && !isSecure(message) && !isLoopbackPeer(message)) {
+      throw new StorageError(
+        'ACCESS_DENIED',
+        'a secret does not travel without TLS: set tls.certFile and tls.keyFile',
+      )
+    }
+    const gone = new AbortController()
+    response.once('close', () => gone.abort(new StorageError('CANCELLED', 'the caller went away')))
+    const began = clock.monotonic()
+    try {
+      if (kind === 'unary') sendJson(response, 200, await gate.call(method, body, gone.signal))
+      else await sendLines(response, gate.stream(method, body, gone.signal), gone.signal)
+      note(method, body, visitor, 'OK', began)
+    } catch (error) {
+      note(method, body, visitor, StorageError.from(error).code, began)
+      throw error
+    }
+  }
+
+  /** Who changed what: looking at things is not worth a line. */
+  function note(method: string, body: unknown, { accessKeyId }: Visitor, code: string, began: number): void {
+    if (isRead(method)) return
+    const durationMs = Math.round(clock.monotonic() - began)
+    const target = targetOf(body)
+    log.info(
+      { event: 'console call', accessKeyId, method, target, code, durationMs },
+      'a change from the console',
+    )
+    events.add(
+      'change',
+      `${method}${target === '' ? '' : ` ${target}`}${code === 'OK' ? '' : `: ${code}`}`,
+      accessKeyId,
+    )
+  }
+
+  async function answer(message: IncomingMessage, response: ServerResponse, path: string): Promise<boolean> {
+    if (path.startsWith('/api/')) {
+      response.setHeader('cache-control', 'no-store')
+      if (message.method !== 'POST') throw methodNotAllowed(response, 'POST')
+      checkOrigin(message)
+      return answerApi(message, response, path.slice(5))
+    }
+    if (path.startsWith('/s3/')) {
+      if (parts.serveObjects === undefined) return false
+      if (!objectVerbs.has(message.method ?? ''))
+        throw methodNotAllowed(response, [...objectVerbs].join(', '))
+      checkOrigin(message)
+      serveObjects(message, response, objectTarget(message))
+      return true
+    }
+    if (message.method !== 'GET' && message.method !== 'HEAD') return false
+    if (path.startsWith('/download/')) {
+      if (parts.serveObjects === undefined) return false
+      checkOrigin(message, true)
+      serveObjects(message, response, downloadTarget(message))
+      return true
+    }
+    return pages.serve(path, message, response)
+  }
+
+  async function answerApi(
+    message: IncomingMessage,
+    response: ServerResponse,
+    what: string,
+  ): Promise<boolean> {
+    switch (what) {
+      case 'login/challenge':
+        await readJson(message, maxLoginBytes, clock)
+        sendJson(response, 200, { challenge: desk.challenge() })
+        return true
+      case 'login':
+        await logIn(message, response)
+        return true
+      case 'logout': {
+        const token = tokenOf(message)
+        if (token !== undefined) sessions.close(token)
+        response.setHeader('set-cookie', sessionCookie(message, undefined))
+        // What the browser has cached of the session's pages goes, too.
+        response.setHeader('clear-site-data', '"cache", "storage"')
+        sendJson(response, 200, {})
+        return true
+      }
+    }
+    const visitor = visitorOf(message)
+    if (what === 'session') sendJson(response, 200, sessionOf(message, visitor))
+    else if (what === 'events') {
+      const { after } = parse(
+        z.object({ after: z.int().min(0).default(0) }),
+        await readJson(message, maxLoginBytes, clock),
+      )
+      sendJson(response, 200, { events: events.since(after) })
+    } else if (what.startsWith('v1/')) await call(message, response, what.slice(3), visitor)
+    else return false
+    return true
+  }
+
+  function serveObjects(message: IncomingMessage, response: ServerResponse, target: string): void {
+    const { accessKeyId, key } = visitorOf(message)
+    message.url = target
+    // The gateway sees a request of this key and nothing of the session it came in.
+    for (const name of ['cookie', 'origin', 'host', 'authorization']) delete message.headers[name]
+    // What somebody stored is never a page or a script of ours, whatever it says of itself.
+    response.setHeader('content-security-policy', "default-src 'none'; sandbox")
+    response.setHeader('x-content-type-options', 'nosniff')
+    response.setHeader('cross-origin-resource-policy', 'same-origin')
+    response.setHeader('cache-control', 'no-store')
+    parts.serveObjects?.(message, response, {
+      kind: 'key',
+      accessKeyId,
+      account: key.account,
+      root: key.root,
+    })
+  }
+
+  return {
+    async handle(message, response) {
+      const path = (message.url ?? '/').split('?', 1)[0] ?? '/'
+      try {
+        return await answer(message, response, path)
+      } catch (reason) {
+        const error = StorageError.from(reason)
+        if (error.code === 'INTERNAL')
+          log.error({ path: path.slice(0, 200), err: error }, 'a request of the console failed')
+        // An answer that has ended tells its own error.
+        if (response.writableEnded) return true
+        if (response.headersSent) response.destroy()
+        else sendError(response, error)
+        return true
+      }
+    },
+    close: () => closed.abort(new StorageError('CANCELLED', 'the console closes')),
+  }
+}
+
+const objectVerbs: ReadonlySet<string> = new Set(['GET', 'HEAD', 'PUT', 'POST', 'DELETE'])
+
+const isRead = (method: string): boolean => /^(Get|List|Stat|Explain|Plan|Record)/.test(method)
+
+/** What a change was about: a name, never a secret or a token. */
+function targetOf(body: unknown): string {
+  if (typeof body !== 'object' || body === null) return ''
+  const fields = body as Readonly<Record<string, unknown>>
+  for (const name of ['name', 'group', 'bucket', 'accessKeyId', 'regionId']) {
+    const value = fields[name]
+    if (typeof value === 'string' || typeof value === 'number') return String(value).slice(0, 128)
+  }
+  return ''
+}
+
+function methodNotAllowed(response: ServerResponse, allow: string): StorageError {
+  response.setHeader('allow', allow)
+  return new StorageError('METHOD_NOT_ALLOWED', `only ${allow}`)
+}
+
+/** One JSON object a line; an error that comes after the first line is a line, too. */
+async function sendLines(
+  response: ServerResponse,
+  updates: AsyncIterable<unknown>,
+  gone: AbortSignal,
+): Promise<void> {
+  response.writeHead(200, {
+    ...securityHeaders,
+    'content-type': 'application/x-ndjson',
+    'cache-control': 'no-store',
+  })
+  try {
+    for await (const update of updates) {
+      if (gone.aborted) return
+      if (!response.write(`${JSON.stringify(update, base64OfBytes)}\n`)) await drained(response, gone)
+    }
+    response.end()
+  } catch (reason) {
+    const { code, reason: text, retryable } = StorageError.from(reason)
+    response.end(`${JSON.stringify({ error: { code, message: text, retryable } })}\n`)
+    throw reason
+  }
+}
+
+function drained(response: ServerResponse, gone: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    response.once('drain', resolve)
+    gone.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

@@ -1,0 +1,170 @@
+import type { ComponentType } from 'preact'
+import { useEffect, useRef, useState } from 'preact/hooks'
+import type { AdminSession } from '../../../sdk/admin/index.ts'
+import iconUrl from './icon.svg'
+import { admin, isLoggedOut, sentence } from './node.ts'
+import { Buckets } from './pages/buckets.tsx'
+import { Classes } from './pages/classes.tsx'
+import { Events } from './pages/events.tsx'
+import { Failover } from './pages/failover.tsx'
+import { Federation } from './pages/federation.tsx'
+import { Keys } from './pages/keys.tsx'
+import { Links } from './pages/links.tsx'
+import { Login } from './pages/login.tsx'
+import { Objects } from './pages/objects.tsx'
+import { Overview } from './pages/overview.tsx'
+import { Policies } from './pages/policies.tsx'
+import { Icon } from './parts/icons.tsx'
+import { whenLoggedOut } from './poll.ts'
+import { setTheme, type Theme, theme } from './theme.ts'
+
+export interface PageProps {
+  readonly session: AdminSession
+  /** Behind the name of the page, each part decoded. */
+  readonly path: readonly string[]
+}
+
+interface PageEntry {
+  readonly title: string
+  readonly icon: Parameters<typeof Icon>[0]['name']
+  readonly page: ComponentType<PageProps>
+}
+
+const pages: Readonly<Record<string, PageEntry>> = {
+  overview: { title: 'Overview', icon: 'overview', page: Overview },
+  buckets: {
+    title: 'Buckets',
+    icon: 'buckets',
+    page: (props) => (props.path.length > 0 ? <Objects {...props} /> : <Buckets {...props} />),
+  },
+  links: { title: 'Links', icon: 'links', page: Links },
+  classes: { title: 'Classes of service', icon: 'classes', page: Classes },
+  policies: { title: 'Policies', icon: 'policies', page: Policies },
+  federation: { title: 'Federation', icon: 'federation', page: Federation },
+  failover: { title: 'Failover', icon: 'failover', page: Failover },
+  keys: { title: 'Access keys', icon: 'keys', page: Keys },
+  events: { title: 'Events', icon: 'events', page: Events },
+}
+
+/** `#/buckets/photos/2024` as its parts; slashes inside of a part are escaped. */
+function useRoute(): readonly string[] {
+  const read = (): readonly string[] => {
+    const parts = location.hash.replace(/^#\/?/, '').split('/')
+    try {
+      return parts.map(decodeURIComponent)
+    } catch {
+      return ['overview']
+    }
+  }
+  const [route, setRoute] = useState(read)
+  useEffect(() => {
+    const onChange = (): void => setRoute(read())
+    addEventListener('hashchange', onChange)
+    return () => removeEventListener('hashchange', onChange)
+  }, [])
+  return route
+}
+
+export function App() {
+  const [session, setSession] = useState<AdminSession | null | undefined>(undefined)
+  const [trouble, setTrouble] = useState<string | undefined>(undefined)
+  useEffect(() => {
+    whenLoggedOut(() => setSession(null))
+    admin.session().then(setSession, (error: unknown) => {
+      if (!isLoggedOut(error)) setTrouble(sentence(error))
+      setSession(null)
+    })
+  }, [])
+  if (session === undefined) return null
+  if (session === null) return <Login trouble={trouble} onLogin={setSession} />
+  return <Frame session={session} onLogout={() => setSession(null)} />
+}
+
+function Frame({ session, onLogout }: { readonly session: AdminSession; readonly onLogout: () => void }) {
+  const [name = '', ...path] = useRoute()
+  const current = name in pages ? name : 'overview'
+  const Page = pages[current]?.page ?? Overview
+  const main = useRef<HTMLElement>(null)
+  const place = `${current}/${path.join('/')}`
+  const shown = useRef(place)
+  useEffect(() => {
+    // A new page is read from its beginning; the first one is where the browser puts it.
+    if (shown.current !== place) main.current?.focus()
+    shown.current = place
+  }, [place])
+  const logOut = (): void => {
+    admin.logout().then(onLogout, onLogout)
+  }
+  return (
+    <div class="frame">
+      <header class="side">
+        <button type="button" class="skip" onClick={() => main.current?.focus()}>
+          Skip to the page
+        </button>
+        <div class="brand">
+          <img src={iconUrl} alt="" />
+          Pando
+        </div>
+        <nav aria-label="Pages">
+          {Object.entries(pages).map(([id, { title, icon }]) => (
+            <a key={id} href={`#/${id}`} aria-current={id === current ? 'page' : undefined}>
+              <Icon name={icon} />
+              {title}
+            </a>
+          ))}
+        </nav>
+        <div class="foot">
+          <ThemeChoice />
+          <div class="who">
+            <div title={session.accessKeyId}>{session.accessKeyId}</div>
+            <div class="muted">
+              {session.node}, {session.region}
+            </div>
+          </div>
+          <button type="button" onClick={logOut}>
+            Log out
+          </button>
+        </div>
+      </header>
+      <main id="main" ref={main} tabIndex={-1}>
+        {session.isExposed && (
+          <p class="notice bad" role="alert">
+            This connection is not encrypted and comes from another machine: others on the way can read it and
+            take over the session. Set <code>tls.certFile</code> and <code>tls.keyFile</code>, or come through
+            an SSH tunnel.
+          </p>
+        )}
+        <div class="fade" key={place}>
+          <Page session={session} path={path} />
+        </div>
+      </main>
+    </div>
+  )
+}
+
+const themes: readonly (readonly [Theme, string])[] = [
+  ['system', 'Auto'],
+  ['light', 'Light'],
+  ['dark', 'Dark'],
+]
+
+function ThemeChoice() {
+  const [chosen, setChosen] = useState(theme)
+  return (
+    <fieldset class="segments" aria-label="Colours">
+      {themes.map(([value, title]) => (
+        <button
+          key={value}
+          type="button"
+          aria-pressed={chosen === value}
+          onClick={() => {
+            setTheme(value)
+            setChosen(value)
+          }}
+        >
+          {title}
+        </button>
+      ))}
+    </fieldset>
+  )
+}

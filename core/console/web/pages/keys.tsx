@@ -1,0 +1,143 @@
+import { useState } from 'preact/hooks'
+import type { AccessKey } from '../../../../sdk/admin/index.ts'
+import { admin } from '../node.ts'
+import { Badge, Card, Dialog, Failure, Head, Table } from '../parts/frame.tsx'
+import { Icon } from '../parts/icons.tsx'
+import { useAction, usePoll } from '../poll.ts'
+import { moment, plural } from '../text.ts'
+
+export function Keys() {
+  const [isMaking, setIsMaking] = useState(false)
+  const { value, error, refresh } = usePoll(async (signal) => admin.keys.list({ signal }), 5000)
+  const change = useAction()
+  return (
+    <>
+      <Head
+        title="Access keys"
+        about={value === undefined ? undefined : `${plural(value.length, 'key')} beside the root key`}
+      >
+        <button type="button" class="main" onClick={() => setIsMaking(true)}>
+          New key
+        </button>
+      </Head>
+      <div class="stack">
+        <Failure text={error ?? change.error} />
+        <Card flush>
+          <Table<AccessKey>
+            label="Access keys"
+            rows={value}
+            id={({ accessKeyId }) => accessKeyId}
+            empty={
+              <>
+                <Icon name="keys" size={34} />
+                <p>Only the root key exists. Applications should have keys of their own.</p>
+              </>
+            }
+            columns={[
+              { title: 'Access key', cell: ({ accessKeyId }) => <code>{accessKeyId}</code> },
+              { title: 'Name', cell: ({ name }) => <span class="name">{name || '–'}</span> },
+              { title: 'Account', cell: ({ account }) => account },
+              {
+                title: 'State',
+                cell: ({ enabled }) => (
+                  <Badge tone={enabled ? 'good' : 'plain'}>{enabled ? 'enabled' : 'disabled'}</Badge>
+                ),
+              },
+              { title: 'Made', cell: ({ createdMs }) => moment(createdMs) },
+              {
+                title: '',
+                cell: ({ accessKeyId, enabled }) => (
+                  <button
+                    type="button"
+                    class={enabled ? 'plain risky' : 'plain'}
+                    disabled={change.busy}
+                    aria-label={`${enabled ? 'Disable' : 'Enable'} ${accessKeyId}`}
+                    onClick={() =>
+                      change.run(async () => {
+                        await admin.keys.setEnabled(accessKeyId, !enabled)
+                        refresh()
+                      })
+                    }
+                  >
+                    {enabled ? 'Disable' : 'Enable'}
+                  </button>
+                ),
+              },
+            ]}
+          />
+        </Card>
+      </div>
+      {isMaking && (
+        <NewKey
+          onClose={() => {
+            setIsMaking(false)
+            refresh()
+          }}
+        />
+      )}
+    </>
+  )
+}
+
+function NewKey({ onClose }: { readonly onClose: () => void }) {
+  const [name, setName] = useState('')
+  const [account, setAccount] = useState('')
+  const [made, setMade] = useState<{ readonly id: string; readonly secret: string } | undefined>(undefined)
+  const { busy, error, run } = useAction()
+  return (
+    <Dialog title={made === undefined ? 'New access key' : 'The key, this once'} onClose={onClose}>
+      {made === undefined ? (
+        <form
+          onSubmit={(event) => {
+            event.preventDefault()
+            run(async () => {
+              const { key, secretAccessKey } = await admin.keys.create({ name, account })
+              setMade({ id: key.accessKeyId, secret: secretAccessKey })
+            })
+          }}
+        >
+          <label>
+            What it is for
+            <input maxLength={64} value={name} onInput={(event) => setName(event.currentTarget.value)} />
+          </label>
+          <label>
+            Account
+            <input
+              maxLength={64}
+              placeholder="root"
+              value={account}
+              onInput={(event) => setAccount(event.currentTarget.value)}
+            />
+            <span class="hint">
+              Owns the buckets that are made with the key. An account exists as soon as it has one.
+            </span>
+          </label>
+          <Failure text={error} />
+          <div class="buttons">
+            <button type="button" onClick={onClose}>
+              Cancel
+            </button>
+            <button type="submit" class="main" disabled={busy}>
+              Make it
+            </button>
+          </div>
+        </form>
+      ) : (
+        <form method="dialog">
+          <dl class="facts">
+            <dt>Access key</dt>
+            <dd class="mono">{made.id}</dd>
+            <dt>Secret key</dt>
+            <dd class="mono">{made.secret}</dd>
+          </dl>
+          <p class="notice">Nobody can be shown the secret again: keep it now.</p>
+          <div class="buttons">
+            <button type="submit" class="main">
+              I have it
+            </button>
+          </div>
+        </form>
+      )}
+    </Dialog>
+  )
+}

@@ -1,0 +1,58 @@
+/**
+ * Traces: which steps a request took, where, and for how long. A request is traced or it is not, which is decided once, where it
+ * comes in; what is not traced has no span anywhere and pays for one comparison.
+ */
+
+/** As in OpenTelemetry. */
+export type SpanKind = 'internal' | 'server' | 'client' | 'producer' | 'consumer'
+
+export type SpanAttributes = Readonly<Record<string, string | number | boolean>>
+
+/** One step. Nothing secret goes into names and attributes: they leave the region. */
+export interface Span {
+  /** 16 bytes; the same in all spans of a trace. */
+  readonly traceId: Uint8Array
+  /** What the next one is told: a `traceparent` of W3C Trace Context. */
+  readonly traceParent: string
+  /** A low-cardinality name for the kind of step; may be put right until the end. */
+  name: string
+  child(name: string, kind?: SpanKind, attributes?: SpanAttributes): Span
+  set(name: string, value: string | number | boolean): void
+  /** Once; later calls change nothing. `id`: 16 hex digits, when the other side has named this span by itself. */
+  end(error?: unknown, id?: string): void
+}
+
+/** What a step was, told after it has happened. */
+export interface PastSpan {
+  readonly traceId: Uint8Array
+  /** 16 hex digits. */
+  readonly parentId: string
+  readonly name: string
+  readonly kind: SpanKind
+  /** Wall clock, milliseconds since the Unix epoch, with fractions. */
+  readonly startMs: number
+  readonly durationMs: number
+  readonly attributes: SpanAttributes
+  readonly error?: string
+}
+
+/** Where traces begin. */
+export interface Tracer {
+  /**
+   * Undefined: not traced. `parent` is a `traceparent` as it came in: one that is sampled is gone on with, one that is not is left
+   * alone; without one, or with one that cannot be read, a share of requests begins a trace.
+   */
+  begin(
+    name: string,
+    kind: SpanKind,
+    parent: string | undefined,
+    attributes?: SpanAttributes,
+  ): Span | undefined
+  record(span: PastSpan): void
+}
+
+/** Told by the catalog on the way of a change. */
+export interface SubmitWatch {
+  /** It is ordered and applied here; what is left is the confirmation by a majority. Not called where one commit is all. */
+  committed(): void
+}

@@ -1,0 +1,42 @@
+import type { Catalog, Command, CommandResult } from '../../contract/catalog.ts'
+import type { Span } from '../../contract/trace.ts'
+import type { Gateway } from './operation.ts'
+
+/** The gateway as one traced request sees it: what it asks of catalog and chunks becomes a part of its trace. */
+export function tracedGateway(gateway: Gateway, trace: Span): Gateway {
+  const { catalog } = gateway
+  const submit = async <C extends Command>(command: C): Promise<CommandResult<C>> => {
+    const whole = trace.child('catalog.submit', 'internal', { 'pando.command': command.type })
+    let step = whole.child('catalog.commit')
+    const committed = (): void => {
+      step.end()
+      step = whole.child('catalog.confirm')
+    }
+    return ended(
+      whole,
+      () => catalog.submit(command, { committed }),
+      (error) => step.end(error),
+    )
+  }
+  // What the catalog reads stays its own: only changes pass through here.
+  const traced: Catalog = Object.assign(Object.create(catalog) as Catalog, { submit })
+  return { ...gateway, catalog: traced, trace }
+}
+
+/** Does the work within the span, which ends with it. */
+export async function ended<T>(
+  span: Span,
+  work: () => Promise<T>,
+  also?: (error?: unknown) => void,
+): Promise<T> {
+  try {
+    const result = await work()
+    also?.()
+    span.end()
+    return result
+  } catch (error) {
+    also?.(error)
+    span.end(error)
+    throw error
+  }
+}

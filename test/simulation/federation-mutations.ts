@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import type { GroupRecord } from '../../core/contract/failover.ts'
+import { FailoverAgent } from '../../federation/failover/agent.ts'
+import type { Answer, Question } from '../../federation/failover/peer.ts'
+import { Voter } from '../../federation/failover/voter.ts'
+import { firstCaught, type Mutation, replace } from './many-runs.ts'
+import { CrashingTables } from './replicating-region.ts'
+
+/** What must be caught in the configurations that are run ten thousand times. */
+const failover = { module: './small-federations.js', name: 'failover' }
+const replication = { module: './small-federations.js', name: 'replication' }
+
+export const mutations: readonly Mutation[] = [
+  {
+    ...{
+      title: 'the state machine does not look whether this region may write',
+      module: failover.module,
+      known: 97,
+    },
+    name: 'unfencedFailover',
+  },
+  {
+    ...{ title: 'a write is acknowledged without a look at the lease', ...failover, known: 22 },
+    apply: () =>
+      replace<FailoverAgent>(
+        FailoverAgent.prototype,
+        'mayAcknowledge',
+        () =>
+          function ({ primary, name, epoch }: GroupRecord) {
+            return primary === this.options.regionId && this.known(name)?.record.epoch === epoch
+          } as (this: FailoverAgent, ...received: readonly unknown[]) => unknown,
+      ),
+  },
+  {
+    ...{ title: 'one voter less than a majority decides', ...failover, known: 77 },
+    apply: () =>
+      replace<FailoverAgent>(
+        FailoverAgent.prototype,
+        'ask',
+        (before) =>
+          async function (region, asked, withinMs) {
+            const question = asked as Question
+            const answer = before.call(this, region, question, withinMs) as Promise<Answer>
+            // With three voters its own vote is enough: the witness is taken to say yes.
+            if (region !== witness || (question.kind !== 'vote' && question.kind !== 'renew')) return answer
+            const epoch = question.kind === 'vote' ? question.epoch : question.record.epoch
+            const primary = this.options.regionId
+            const granted = { isGranted: true, reason: '', ballot: { epoch, primary }, leaseLeftMs: 0 }
+            return answer.then(
+              (told) => ({ ...told, ...granted, ...recordOf(question) }),
+              () => ({ ...granted, positions: [], lags: [], blockers: [], ...recordOf(question) }),
+            )
+          },
+      ),
+  },
+  {
+    ...{ title: 'a voter forgets whom it has granted a lease', ...failover, known: 203 },
+    apply: () => replace<Voter>(Voter.prototype, 'holder', () => () => undefined),
+  },
+  {
+    ...{ title: 'the outbox is not in the transaction of the write', ...replication, known: 9 },
+    apply: () => {
+      CrashingTables.isOutboxApart = true
+    },
+  },
+  {
+    ...{ title: 'the cursor goes ahead of what is applied', ...replication, known: 5 },
+    apply: () => {
+      CrashingTables.isCursorAhead = true
+    },
+  },
+]
+
+const witness = 9
+const recordOf = (question: Question): Partial<Answer> =>
+  question.kind === 'renew' ? { record: question.record } : {}
+
+/** The seed and what it says; undefined: none catches it. */
+export async function caught(title: string, mostSeeds: number) {
+  const mutation = mutations.find((one) => one.title === title)
+  assert.ok(mutation, `there is no mutation '${title}'`)
+  return firstCaught(mutation, mostSeeds)
+}

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createDirectCatalog } from '../../../core/catalog/direct-catalog.ts'
+import { MemoryTables } from '../../../core/catalog/memory-tables.ts'
+import { StorageError } from '../../../core/contract/errors.ts'
+import { type GroupRecord, usableLeaseMs } from '../../../core/contract/failover.ts'
+import { silentLogger } from '../../../core/contract/logger.ts'
+import { FailoverAgent } from '../../../federation/failover/agent.ts'
+import type { Answer, Question } from '../../../federation/failover/peer.ts'
+import { FakeClock, fakeEnvironment } from '../../kit/fake-clock.ts'
+
+const group: GroupRecord = {
+  ...{ name: 'g', regions: [1, 2], witnesses: [3], buckets: [], syncBuckets: [] },
+  ...{ automatic: false, flapMs: 60_000, leaseMs: 8_000 },
+  ...{ primary: 1, epoch: 1, revision: 1, automaticMs: 0, reigns: [] },
+}
+
+/** Three voters, of which region 1 is the primary; `cut` says whether it reaches the others. */
+function voters() {
+  const clock = new FakeClock()
+  const state = { isCut: false }
+  const all = new Map<number, FailoverAgent>()
+  for (const regionId of [1, 2, 3]) {
+    const environment = fakeEnvironment(clock, regionId)
+    const catalog = createDirectCatalog({ tables: new MemoryTables(), environment, regionId })
+    const peers = {
+      connected: () => [1, 2, 3].filter((one) => one !== regionId),
+      async ask(region: number, question: Question): Promise<Answer> {
+        if (state.isCut) throw new StorageError('PEER_UNREACHABLE', 'the path is cut')
+        return all.get(region)?.answer(regionId, question) ?? assert.fail()
+      },
+    }
+    all.set(regionId, new FailoverAgent({ regionId, catalog, peers, environment, log: silentLogger }))
+  }
+  const agentOf = (region: number): FailoverAgent => all.get(region) ?? assert.fail()
+  const close = async (): Promise<void> => {
+    const ended = Promise.all([...all.values()].map((agent) => agent.stop()))
+    await clock.advance(10_000)
+    await ended
+  }
+  return { clock, state, agentOf, close }
+}
+
+test('a lease that was granted for less is not longer because the group has a longer one now', async () => {
+  const { clock, state, agentOf, close } = voters()
+  const one = agentOf(1)
+  await one.define(group)
+  const known = () => one.known('g')?.record ?? assert.fail()
+  assert.equal(one.mayAcknowledge(known()), true)
+  // The others never hear of it: of what they have granted they go on counting eight seconds.
+  state.isCut = true
+  const longer = one.define({ ...group, leaseMs: 60_000, revision: 2 })
+  await clock.advance(1)
+  await longer
+  assert.equal(known().leaseMs, 60_000)
+  assert.ok(one.leaseLeftMs(known()) <= usableLeaseMs(group.leaseMs))
+  await clock.advance(group.leaseMs)
+  assert.equal(agentOf(2).voter.holder('g'), undefined)
+  assert.equal(one.mayAcknowledge(known()), false, 'another region may have been made the primary')
+  // With the voters' answers to the new record the lease is as long as that says.
+  state.isCut = false
+  await clock.advance(20_000)
+  assert.ok(one.leaseLeftMs(known()) > group.leaseMs)
+  await close()
+})
+
+test('a region that is no voter of a group is told nothing of it', async () => {
+  const { agentOf, close } = voters()
+  const one = agentOf(1)
+  await one.define(group)
+  for (const question of [
+    { kind: 'state', group: 'g' },
+    { kind: 'forget', group: 'g' },
+    { kind: 'hand-over', group: 'g' },
+    { kind: 'renew', record: { ...group, primary: 9, regions: [1, 9] }, endpoints: [] },
+  ] as const) {
+    await assert.rejects(one.answer(9, question), /ACCESS_DENIED/, question.kind)
+  }
+  const { record } = await one.answer(2, { kind: 'state', group: 'g' })
+  assert.equal(record?.primary, 1)
+  await close()
+})

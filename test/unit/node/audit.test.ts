@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { type TestContext } from 'node:test'
+import { silentLogger } from '../../../core/contract/logger.ts'
+import { routes } from '../../../core/gateway/s3/operations.ts'
+import { openAuditFile } from '../../../core/node/audit/audit-file.ts'
+import { type AuditEvent, changesData, verifyAudit } from '../../../core/telemetry/audit.ts'
+import { systemEnvironment } from '../../kit/s3-region.ts'
+
+const { clock } = systemEnvironment
+
+function folder(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'pando-audit-'))
+  t.after(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+const event = (key: string): AuditEvent => ({
+  ...{ actor: 'AKIATEST', via: 's3', from: '10.0.0.9', action: 'PutObject', outcome: 'ok', request: 'R1' },
+  resource: { bucket: 'b', key },
+})
+const openLog = (path: string, more: { maxBytes?: number; keep?: number } = {}) =>
+  openAuditFile({ path, maxBytes: 1 << 20, keep: 3, node: 'n1', clock, log: silentLogger, ...more })
+const linesOf = (path: string): string[] => readFileSync(path, 'utf8').split('\n').slice(0, -1)
+
+test('a record is one line of JSON that says who did what to what; the file is its owner’s alone', async (t) => {
+  const path = join(folder(t), 'deep', 'audit.log')
+  const log = await openLog(path)
+  log.record(event('a\nb'))
+  await log.close()
+  const lines = linesOf(path)
+  const [started, put] = lines.map((line) => JSON.parse(line))
+  assert.equal(lines.length, 2)
+  assert.equal(started.action, 'AuditStarted')
+  const { time, previous, hash, ...rest } = put
+  assert.deepEqual(rest, {
+    ...{ sequence: 2, node: 'n1', actor: 'AKIATEST', via: 's3', from: '10.0.0.9', action: 'PutObject' },
+    ...{ resource: { bucket: 'b', key: 'a\nb' }, outcome: 'ok', request: 'R1' },
+  })
+  assert.ok(Math.abs(Date.parse(time) - Date.now()) < 60_000)
+  assert.equal(previous, started.hash)
+  assert.match(hash, /^[0-9a-f]{64}$/)
+  assert.equal(statSync(path).mode & 0o777, 0o600)
+})
+
+test('the chain goes on over restarts and files put aside; what is changed, taken out or moved is found', async (t) => {
+  const path = join(folder(t), 'audit.log')
+  for (let run = 0; run < 3; run++) {
+    const log = await openLog(path, { maxBytes: 4096, keep: 50 })
+    for (let count = 0; count < 20; count++) {
+      log.record(event(`${run}-${count}`))
+      // Batches of their own, so that files are put aside in between.
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+    await log.close()
+  }
+  const files = readdirSync(join(path, '..')).length
+  assert.ok(files > 3, `${files} files`)
+  const order = Array.from({ length: files - 1 }, (_, index) => `${path}.${files - 1 - index}`)
+  const lines = [...order, path].flatMap(linesOf)
+  assert.deepEqual((await verifyAudit(lines)).problems, [])
+  assert.equal((await verifyAudit(lines)).records, 63)
+
+  const changed = lines.with(10, (lines[10] ?? '').replace('"b"', '"c"'))
+  assert.match((await verifyAudit(changed)).problems[0] ?? '', /^line 11: not a record, or changed/)
+  assert.match((await verifyAudit(lines.toSpliced(10, 1))).problems[0] ?? '', /record 12 follows record 10/)
+  assert.equal((await verifyAudit([...lines.slice(0, 5), ...lines.slice(4)])).problems.length, 1)
+  const other = join(folder(t), 'other.log')
+  const foreign = await openLog(other)
+  for (let count = 0; count < 20; count++) foreign.record(event(`${count}`))
+  await foreign.close()
+  const spliced = [...lines.slice(0, 10), ...linesOf(other).slice(10)]
+  assert.match((await verifyAudit(spliced)).problems[0] ?? '', /does not belong to the one before/)
+})
+
+test('only so many files are kept', async (t) => {
+  const path = join(folder(t), 'audit.log')
+  const log = await openLog(path, { maxBytes: 1, keep: 2 })
+  for (let count = 0; count < 10; count++) {
+    log.record(event(`${count}`))
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+  await log.close()
+  assert.deepEqual(readdirSync(join(path, '..')).toSorted(), ['audit.log', 'audit.log.1', 'audit.log.2'])
+  const verdict = await verifyAudit([`${path}.2`, `${path}.1`, path].flatMap(linesOf))
+  assert.deepEqual(verdict.problems, [])
+  assert.ok(verdict.first > 1, 'it is told that older ones are gone')
+})
+
+test('a line that was torn by a crash is cut off and told; an end that was changed stops the node', async (t) => {
+  const path = join(folder(t), 'audit.log')
+  const log = await openLog(path)
+  log.record(event('whole'))
+  await log.close()
+  const whole = readFileSync(path, 'utf8')
+  writeFileSync(path, `${whole}{"sequence":3,"ti`)
+  await (await openLog(path)).close()
+  const lines = linesOf(path)
+  assert.deepEqual((await verifyAudit(lines)).problems, [])
+  assert.equal(JSON.parse(lines[2] ?? '').resource.cutBytes, '17')
+  writeFileSync(path, whole.replace('whole', 'other'))
+  await assert.rejects(openLog(path), { code: 'INVALID_CONFIG' })
+  writeFileSync(path, '')
+  writeFileSync(`${path}.1`, whole)
+  await (await openLog(path)).close()
+  assert.equal(JSON.parse(linesOf(path)[0] ?? '').sequence, 3, 'it goes on behind the file put aside')
+})
+
+test('what the disk does not take is counted, and the next record says so', async (t) => {
+  const home = folder(t)
+  const path = join(home, 'audit.log')
+  const log = await openLog(path, { maxBytes: 1 << 30 })
+  for (let count = 0; count < 12_000; count++) log.record(event(`${count}`))
+  assert.ok(log.lost > 0 && log.lost <= 2001, `${log.lost} beyond the bound`)
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  const { lost } = log
+  log.record(event('after'))
+  await log.close()
+  const lines = linesOf(path)
+  const verdict = await verifyAudit(lines)
+  assert.deepEqual(verdict.problems, [])
+  assert.equal(verdict.lost, lost)
+})
+
+test('every operation that changes something is known as one, and no other', () => {
+  const names = [...new Set(routes.map(({ operation }) => operation.name))]
+  assert.ok(names.length > 40)
+  const looks = /^(Get|Head|List|Options|Select)/
+  for (const name of names) assert.equal(changesData(name), !looks.test(name), name)
+})
