@@ -151,8 +151,10 @@ async function buildGoogleTests() {
 
 async function buildTypeScript({ force }) {
   const stamp = join(root, 'dist/.stamp')
-  const isInput = (path) => !path.endsWith('.md')
-  const value = fingerprintTree(root, [...sourceFolders, 'tsconfig.json', 'package-lock.json'], isInput)
+  // Only what the step reads: tests leave screenshots and reports beside their sources, which are no reason to build again.
+  const settings = ['tsconfig.json', 'package-lock.json']
+  const isInput = (path) => path.endsWith('.ts') || isAsset(path) || settings.includes(path)
+  const value = fingerprintTree(root, [...sourceFolders, ...settings], isInput)
   if (!force && isCurrent(stamp, value)) return
   const compiler = join(root, 'node_modules/typescript/bin/tsc')
   if (!existsSync(compiler)) throw new SetupError('TypeScript is not installed; run `npm ci` and try again.')
@@ -229,12 +231,19 @@ function removeStaleOutput() {
   }
 }
 
-/** What the code reads from beside itself (.proto files, pages): mirrored into dist/. */
+/** What the code reads from beside itself (.proto files, schemas). */
+function isAsset(path) {
+  return (
+    /^(core|federation|plugins|sdk)\//.test(path) &&
+    !/\.(ts|md|cc|h|txt)$/.test(path) &&
+    !path.startsWith('core/console/web/')
+  )
+}
+
+/** Mirrors them into dist/, where the compiled code looks. */
 function copyAssets() {
-  const isAsset = (path) => !/\.(ts|md|cc|h|txt)$/.test(path) && !path.startsWith('core/console/web/')
-  for (const { path } of listFiles(root, ['core', 'federation', 'plugins', 'sdk'], isAsset)) {
+  for (const { path } of listFiles(root, sourceFolders, isAsset))
     cpSync(join(root, path), join(root, 'dist', path))
-  }
 }
 
 /**

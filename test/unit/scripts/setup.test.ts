@@ -59,9 +59,15 @@ test('a build happens once, again when a source changes, and output without a so
   assert.match(first.stderr, building)
   assert.ok(checkout.has('dist/core/one.js') && checkout.has('dist/core/page.html'))
 
+  // What tests and benchmarks leave beside their sources is not a source.
+  checkout.write('test/results/console/login.png', 'a picture\n')
+  checkout.write('test/bench/results/sdk.json', '{}\n')
   const second = checkout.run('setup.mjs')
   succeeded(second)
   assert.doesNotMatch(second.stderr, building)
+
+  checkout.write('core/page.html', '<p>two, changed</p>\n')
+  assert.match(checkout.run('setup.mjs').stderr, building)
 
   rmSync(join(checkout.folder, 'core/two.ts'))
   checkout.write('core/one.ts', 'export const one = 1 + 0\n')
