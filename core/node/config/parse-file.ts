@@ -15,7 +15,13 @@ export function parseConfigFile({ name, text }: { name: string; text: string }):
   if (problem !== undefined) {
     throw new StorageError('INVALID_CONFIG', `${name} is not valid YAML:\n  ${problem.message.trim()}`)
   }
-  const value: unknown = document.toJS({ maxAliasCount: 100 })
+  const refusePrototypes = (key: unknown, value: unknown): unknown => {
+    // Laid over another mapping it would reach every object of the process.
+    if (key === '__proto__')
+      throw new StorageError('INVALID_CONFIG', `${name} is not valid:\n  __proto__: no such key`)
+    return value
+  }
+  const value: unknown = document.toJS({ maxAliasCount: 100, reviver: refusePrototypes })
   if (value === null || value === undefined) return {}
   if (typeof value !== 'object' || Array.isArray(value)) {
     throw new StorageError(

@@ -58,6 +58,19 @@ test("what each node has its own of is refused in the region's configuration, by
   )
 })
 
+test('a key that would reach the prototype of every object is refused', () => {
+  for (const text of [
+    '__proto__:\n  reached: 1\n',
+    'qos:\n  __proto__: { reached: 1 }\n',
+    '{"__proto__": {"reached": 1}}',
+  ]) {
+    const region = { version: 1, text }
+    assert.throws(() => loadConfig({ region, environment: {} }), /__proto__: no such key/, text)
+    assert.throws(() => loadConfig({ file: { name: 'pando.yaml', text }, environment: {} }), /no such key/)
+    assert.equal(Reflect.get({}, 'reached'), undefined)
+  }
+})
+
 test('what counts at once is marked in the schema', () => {
   for (const key of ['qos.planInterval', 'qos.tenantWeights.batch', 'qos.concurrency.limit']) {
     assert.equal(isHot(key), true, key)
