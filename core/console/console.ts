@@ -4,6 +4,7 @@ import type { Environment } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { AdminMethodTable } from '../control/admin-methods.ts'
+import { createCallAudit, isLook, namesIn, type TellAudit } from '../control/audited-call.ts'
 import { parse } from '../control/call.ts'
 import { createJsonGate } from '../control/json-gate.ts'
 import {
@@ -46,6 +47,8 @@ export interface ConsoleParts {
   readonly problems: () => Promise<readonly string[]>
   /** For the page's head. */
   readonly facts: () => { readonly node: string; readonly region: string; readonly version: string }
+  /** Told of log-ins, and of calls that change something or are refused. */
+  readonly audit?: TellAudit | undefined
   readonly environment: Environment
   readonly log: Logger
 }
@@ -85,6 +88,7 @@ export function openConsole(parts: ConsoleParts): Console {
   const desk = new LoginDesk(clock, randomness, parts.findKey)
   const events = new EventRing(clock)
   const gate = createJsonGate(parts.methods)
+  const audit = createCallAudit('console', clock, parts.audit)
   const closed = new AbortController()
   void observe()
 
@@ -111,6 +115,23 @@ export function openConsole(parts: ConsoleParts): Console {
     return { accessKeyId: session.accessKeyId, key, endsInMs: session.endsMs - clock.monotonic() }
   }
 
+  /** The same for calls, whose refusals are told. */
+  function visitorAt(message: IncomingMessage, what: string): Visitor {
+    try {
+      return visitorOf(message)
+    } catch (reason) {
+      throw refused(message, what, StorageError.from(reason))
+    }
+  }
+
+  /** Tells of a call that did not get past the door: of its sender nothing is proven. */
+  function refused(message: IncomingMessage, what: string, error: StorageError): StorageError {
+    const method = what.slice('v1/'.length)
+    if (what.startsWith('v1/') && gate.kindOf(method) !== undefined)
+      audit.stranger(method, message.socket.remoteAddress ?? '', error)
+    return error
+  }
+
   const sessionOf = (message: IncomingMessage, { accessKeyId, key, endsInMs }: Visitor) => ({
     ...parts.facts(),
     accessKeyId,
@@ -123,17 +144,21 @@ export function openConsole(parts: ConsoleParts): Console {
   async function logIn(message: IncomingMessage, response: ServerResponse): Promise<void> {
     const request = parse(loginRequest, await readJson(message, maxLoginBytes, clock))
     const from = message.socket.remoteAddress ?? ''
+    // Only the id of a key that there is: what somebody typed into the wrong field may be a secret.
+    const named = parts.findKey(request.accessKeyId) === undefined ? '' : request.accessKeyId
     let key: ConsoleKey
     try {
       key = desk.prove(request, from)
-    } catch (error) {
-      const { code } = StorageError.from(error)
-      log.warn(
-        { event: 'console login refused', accessKeyId: request.accessKeyId, from, code },
-        'a log-in was refused',
-      )
-      if (code === 'UNAUTHENTICATED')
-        events.add('login', `A log-in from ${from} was refused`, request.accessKeyId)
+    } catch (reason) {
+      const error = StorageError.from(reason)
+      const { code } = error
+      log.warn({ event: 'console login refused', accessKeyId: named, from, code }, 'a log-in was refused')
+      // Who has to wait is not told of again: the failures before are there, and their number has a bound.
+      if (code !== 'OVERLOADED') {
+        events.add('login', `A log-in from ${from} was refused`, named)
+        const actor = code === 'ACCESS_DENIED' ? named : 'anonymous'
+        audit.call({ method: 'Login', actor, from, message: { accessKeyId: named }, error })
+      }
       throw error
     }
     // Whatever the browser had before is over: a session begins with a log-in and is never handed over.
@@ -142,7 +167,8 @@ export function openConsole(parts: ConsoleParts): Console {
     const token = sessions.open(request.accessKeyId, keyPrintOf(key))
     response.setHeader('set-cookie', sessionCookie(message, token))
     log.info({ event: 'console login', accessKeyId: request.accessKeyId, from }, 'logged in at the console')
-    events.add('login', `Logged in from ${from}`, request.accessKeyId)
+    events.add('login', `Logged in from ${from}`, named)
+    audit.call({ method: 'Login', actor: named, from, message: {}, error: undefined })
     const session = sessions.find(token)
     sendJson(
       response,
@@ -164,31 +190,43 @@ export function openConsole(parts: ConsoleParts): Console {
     const kind = gate.kindOf(method)
     if (kind === undefined)
       throw new StorageError('NOT_IMPLEMENTED', `there is no method ${method.slice(0, 64)}`)
-    const body = await readJson(message, method === 'PushPolicy' ? maxPushBytes : maxCallBytes, clock)
-    if (method === 'CreateKey' && !isSecure(message) && !isLoopbackPeer(message)) {
-      throw new StorageError(
-        'ACCESS_DENIED',
-        'a secret does not travel without TLS: set tls.certFile and tls.keyFile',
-      )
-    }
     const gone = new AbortController()
     response.once('close', () => gone.abort(new StorageError('CANCELLED', 'the caller went away')))
     const began = clock.monotonic()
+    const from = message.socket.remoteAddress ?? ''
+    let request: unknown
+    let error: StorageError | undefined
     try {
-      if (kind === 'unary') sendJson(response, 200, await gate.call(method, body, gone.signal))
-      else await sendLines(response, gate.stream(method, body, gone.signal), gone.signal)
-      note(method, body, visitor, 'OK', began)
-    } catch (error) {
-      note(method, body, visitor, StorageError.from(error).code, began)
+      const body = await readJson(message, method === 'PushPolicy' ? maxPushBytes : maxCallBytes, clock)
+      request = gate.messageOf(method, body)
+      if (method === 'CreateKey' && !isSecure(message) && !isLoopbackPeer(message)) {
+        throw new StorageError(
+          'ACCESS_DENIED',
+          'a secret does not travel without TLS: set tls.certFile and tls.keyFile',
+        )
+      }
+      if (kind === 'unary') sendJson(response, 200, await gate.call(method, request, gone.signal))
+      else await sendLines(response, gate.stream(method, request, gone.signal), gone.signal)
+    } catch (reason) {
+      error = StorageError.from(reason)
       throw error
+    } finally {
+      note(method, request, visitor, error?.code ?? 'OK', began)
+      audit.call({ method, actor: visitor.accessKeyId, from, message: request, error })
     }
   }
 
   /** Who changed what: looking at things is not worth a line. */
-  function note(method: string, body: unknown, { accessKeyId }: Visitor, code: string, began: number): void {
-    if (isRead(method)) return
+  function note(
+    method: string,
+    request: unknown,
+    { accessKeyId }: Visitor,
+    code: string,
+    began: number,
+  ): void {
+    if (isLook(method)) return
     const durationMs = Math.round(clock.monotonic() - began)
-    const target = targetOf(body)
+    const target = targetOf(request)
     log.info(
       { event: 'console call', accessKeyId, method, target, code, durationMs },
       'a change from the console',
@@ -204,8 +242,13 @@ export function openConsole(parts: ConsoleParts): Console {
     if (path.startsWith('/api/')) {
       response.setHeader('cache-control', 'no-store')
       if (message.method !== 'POST') throw methodNotAllowed(response, 'POST')
-      checkOrigin(message)
-      return answerApi(message, response, path.slice(5))
+      const what = path.slice(5)
+      try {
+        checkOrigin(message)
+      } catch (reason) {
+        throw refused(message, what, StorageError.from(reason))
+      }
+      return answerApi(message, response, what)
     }
     if (path.startsWith('/s3/')) {
       if (parts.serveObjects === undefined) return false
@@ -240,7 +283,12 @@ export function openConsole(parts: ConsoleParts): Console {
         return true
       case 'logout': {
         const token = tokenOf(message)
-        if (token !== undefined) sessions.close(token)
+        const session = token === undefined ? undefined : sessions.find(token)
+        if (token !== undefined && session !== undefined) {
+          sessions.close(token)
+          const from = message.socket.remoteAddress ?? ''
+          audit.call({ method: 'Logout', actor: session.accessKeyId, from, message: {}, error: undefined })
+        }
         response.setHeader('set-cookie', sessionCookie(message, undefined))
         // What the browser has cached of the session's pages goes, too.
         response.setHeader('clear-site-data', '"cache", "storage"')
@@ -248,7 +296,7 @@ export function openConsole(parts: ConsoleParts): Console {
         return true
       }
     }
-    const visitor = visitorOf(message)
+    const visitor = visitorAt(message, what)
     if (what === 'session') sendJson(response, 200, sessionOf(message, visitor))
     else if (what === 'events') {
       const { after } = parse(
@@ -301,17 +349,11 @@ export function openConsole(parts: ConsoleParts): Console {
 
 const objectVerbs: ReadonlySet<string> = new Set(['GET', 'HEAD', 'PUT', 'POST', 'DELETE'])
 
-const isRead = (method: string): boolean => /^(Get|List|Stat|Explain|Plan|Record)/.test(method)
-
-/** What a change was about: a name, never a secret or a token. */
-function targetOf(body: unknown): string {
-  if (typeof body !== 'object' || body === null) return ''
-  const fields = body as Readonly<Record<string, unknown>>
-  for (const name of ['name', 'group', 'bucket', 'accessKeyId', 'regionId']) {
-    const value = fields[name]
-    if (typeof value === 'string' || typeof value === 'number') return String(value).slice(0, 128)
-  }
-  return ''
+/** What a change was about, in a word. */
+function targetOf(request: unknown): string {
+  const names = namesIn(request)
+  const found = ['name', 'group', 'bucket', 'accessKeyId', 'regionId'].find((field) => field in names)
+  return found === undefined ? '' : (names[found] ?? '').slice(0, 128)
 }
 
 function methodNotAllowed(response: ServerResponse, allow: string): StorageError {

@@ -15,6 +15,7 @@ import { errorCodes, StorageError } from '../contract/errors.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { ServerIdentity, ServerIdentitySource } from '../contract/server-identity.ts'
 import { type AdminParts, adminMethodTable } from './admin-methods.ts'
+import { createCallAudit, type TellAudit } from './audited-call.ts'
 import { createCallVerifier } from './authentication.ts'
 import type { Call, Streaming, Unary } from './call.ts'
 import {
@@ -36,16 +37,6 @@ export interface AdminServer {
   close(graceMs: number): Promise<void>
 }
 
-/** An admin call as it ended, for the audit log. */
-export interface AuditedCall {
-  readonly method: string
-  /** Access key id of who signed it; `local`: it came through the socket; `anonymous`: nobody proved who he is. */
-  readonly actor: string
-  readonly from: string
-  readonly resource: Readonly<Record<string, string>>
-  readonly error: StorageError | undefined
-}
-
 export interface AdminServerOptions extends AdminParts {
   readonly listen: { readonly host: string; readonly port: number }
   /** Absent: TCP callers sign their calls, and what they ask can be read on the way. */
@@ -53,7 +44,7 @@ export interface AdminServerOptions extends AdminParts {
   /** Path of the unix socket; already short enough for the kernel. */
   readonly socketPath: string
   /** Told of calls that change something, and of those that are refused. */
-  readonly audit?: ((call: AuditedCall) => void) | undefined
+  readonly audit?: TellAudit | undefined
   readonly clock: Clock
   readonly log: Logger
 }
@@ -73,6 +64,7 @@ const refusalLogMs = 1_000
 export async function startAdminServer(options: AdminServerOptions): Promise<AdminServer> {
   const { keys, clock, log } = options
   const verifier = createCallVerifier(keys, clock)
+  const audit = createCallAudit('admin', clock, options.audit)
   let refusals = 0
   let refusalToldMs = Number.NEGATIVE_INFINITY
 
@@ -150,14 +142,18 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
 
   function unaryHandler(name: string, handle: Unary, signed: boolean) {
     return (call: ServerUnaryCall<ReceivedRequest, unknown>, done: sendUnaryData<unknown>): void => {
-      const run = async (): Promise<unknown> => handle(admit(call, signed))
+      let admitted: Call | undefined
+      const run = async (): Promise<unknown> => {
+        admitted = admit(call, signed)
+        return handle(admitted)
+      }
       run().then(
         (reply) => {
-          tell(name, call, signed)
+          tell(name, call, signed, admitted)
           done(null, reply)
         },
         (error: unknown) => {
-          tell(name, call, signed, error)
+          tell(name, call, signed, admitted, error)
           done(refusal(name, error))
         },
       )
@@ -166,36 +162,39 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
 
   function streamHandler(name: string, handle: Streaming, signed: boolean) {
     return (stream: ServerWritableStream<ReceivedRequest, unknown>): void => {
+      let admitted: Call | undefined
       const run = async (): Promise<void> => {
-        const call = admit(stream, signed)
-        for await (const update of handle(call)) {
-          if (call.signal.aborted) return
-          if (!stream.write(update)) await drained(stream, call.signal)
+        admitted = admit(stream, signed)
+        const { signal } = admitted
+        for await (const update of handle(admitted)) {
+          if (signal.aborted) throw signal.reason
+          if (!stream.write(update)) await drained(stream, signal)
         }
         stream.end()
-        tell(name, stream, signed)
+        tell(name, stream, signed, admitted)
       }
       run().catch((error: unknown) => {
-        tell(name, stream, signed, error)
+        tell(name, stream, signed, admitted, error)
         stream.emit('error', refusal(name, error))
       })
     }
   }
 
-  /** To the audit log: not of looks, and of strangers only as often as the log hears of them. */
   function tell(
     method: string,
     call: { readonly request: ReceivedRequest; getPeer(): string },
     signed: boolean,
+    admitted: Call | undefined,
     reason?: unknown,
   ): void {
-    if (options.audit === undefined) return
     const error = reason === undefined ? undefined : StorageError.from(reason)
-    const isStranger = error?.code === 'UNAUTHENTICATED'
-    if (isStranger ? clock.monotonic() - refusalToldMs < refusalLogMs : isLook(method)) return
-    const actor = isStranger ? 'anonymous' : signed ? keys.accessKeyId : 'local'
     const from = signed ? call.getPeer() : ''
-    options.audit({ method, actor, from, error, resource: isStranger ? {} : namesIn(call.request.message) })
+    // Past the door its error is the call's own, whatever its code; before it nothing that was said is proven.
+    if (signed && admitted === undefined && error !== undefined) audit.stranger(method, from, error)
+    else {
+      const actor = signed ? keys.accessKeyId : 'local'
+      audit.call({ method, actor, from, message: admitted?.message, error })
+    }
   }
 
   function refusal(method: string, reason: unknown): ServiceError {
@@ -217,38 +216,6 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     log.warn({ method, reason, refusals }, 'admin calls refused')
     refusals = 0
   }
-}
-
-/** Calls that change nothing. */
-const isLook = (method: string): boolean => /^(Get|List|Watch|Explain|Stat|Plan|Compare)/.test(method)
-
-/** What a call is about, by the names of fields that hold nothing but names. */
-const nameFields = [
-  'name',
-  'bucket',
-  'account',
-  'accessKeyId',
-  'node',
-  'group',
-  'region',
-  'regionId',
-  'policy',
-  'hook',
-  'digest',
-  'enabled',
-  'repair',
-] as const
-
-function namesIn(message: unknown): Readonly<Record<string, string>> {
-  if (typeof message !== 'object' || message === null) return {}
-  const fields = message as Readonly<Record<string, unknown>>
-  return Object.fromEntries(
-    nameFields.flatMap((field) => {
-      const value = fields[field]
-      const isName = typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
-      return isName && value !== '' ? [[field, String(value).slice(0, 256)]] : []
-    }),
-  )
 }
 
 function textOf(metadata: Metadata, name: string): string | undefined {

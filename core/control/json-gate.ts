@@ -18,9 +18,11 @@ import {
 export interface JsonGate {
   /** undefined: there is no such method. */
   kindOf(method: string): 'unary' | 'streaming' | undefined
-  /** INVALID_ARGUMENT, and what the method refuses with. */
-  call(method: string, body: unknown, signal: AbortSignal): Promise<unknown>
-  stream(method: string, body: unknown, signal: AbortSignal): AsyncIterable<unknown>
+  /** The message that a body is. INVALID_ARGUMENT. */
+  messageOf(method: string, body: unknown): unknown
+  /** Rejects with what the method refuses with. */
+  call(method: string, message: unknown, signal: AbortSignal): Promise<unknown>
+  stream(method: string, message: unknown, signal: AbortSignal): AsyncIterable<unknown>
 }
 
 export function createJsonGate({ unary, streaming }: AdminMethodTable): JsonGate {
@@ -42,7 +44,8 @@ export function createJsonGate({ unary, streaming }: AdminMethodTable): JsonGate
     return definition
   }
 
-  function requestOf(definition: AdminMethod, body: unknown): unknown {
+  function messageOf(method: string, body: unknown): unknown {
+    const definition = definitionOf(method)
     if (typeof body !== 'object' || body === null || Array.isArray(body)) {
       throw new StorageError('INVALID_ARGUMENT', 'a call is a JSON object')
     }
@@ -60,18 +63,19 @@ export function createJsonGate({ unary, streaming }: AdminMethodTable): JsonGate
       if (Object.hasOwn(unary, method)) return 'unary'
       return Object.hasOwn(streaming, method) ? 'streaming' : undefined
     },
-    async call(method, body, signal) {
+    messageOf,
+    async call(method, message, signal) {
       const definition = definitionOf(method)
       const handle = Object.hasOwn(unary, method) ? unary[method] : undefined
       if (handle === undefined) throw new StorageError('NOT_IMPLEMENTED', `there is no method ${method}`)
-      const reply = await handle({ message: requestOf(definition, body), nonce: undefined, signal })
+      const reply = await handle({ message, nonce: undefined, signal })
       return definition.responseDeserialize(definition.responseSerialize(reply))
     },
-    async *stream(method, body, signal) {
+    async *stream(method, message, signal) {
       const definition = definitionOf(method)
       const handle = Object.hasOwn(streaming, method) ? streaming[method] : undefined
       if (handle === undefined) throw new StorageError('NOT_IMPLEMENTED', `there is no method ${method}`)
-      for await (const reply of handle({ message: requestOf(definition, body), nonce: undefined, signal }))
+      for await (const reply of handle({ message, nonce: undefined, signal }))
         yield definition.responseDeserialize(definition.responseSerialize(reply))
     },
   }

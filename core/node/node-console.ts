@@ -4,6 +4,7 @@ import { Pages } from '../console/pages.ts'
 import type { Environment } from '../contract/clock.ts'
 import type { Logger } from '../contract/logger.ts'
 import { type AdminParts, adminMethodTable } from '../control/admin-methods.ts'
+import type { TellAudit } from '../control/audited-call.ts'
 import type { CredentialSource } from '../gateway/s3/operation.ts'
 import type { S3Server } from '../gateway/s3/server.ts'
 import type { Management } from './management.ts'
@@ -16,6 +17,7 @@ export interface NodeConsoleParts {
   /** Absent: a witness, which has no buckets. */
   readonly s3?: S3Server
   readonly facts: { readonly node: string; readonly region: string; readonly version: string }
+  readonly audit: TellAudit | undefined
   readonly environment: Environment
   readonly log: Logger
   readonly parts: StopStack
@@ -39,6 +41,7 @@ export async function attachNodeConsole(node: NodeConsoleParts): Promise<void> {
     ...(s3 === undefined ? {} : { serveObjects: s3.serve }),
     problems: async () => (await management.health.check()).problems,
     facts: () => node.facts,
+    audit: node.audit,
     environment: node.environment,
     log,
   })

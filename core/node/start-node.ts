@@ -422,7 +422,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       listen: config.admin.listen,
       tls: certificate,
       socketPath: data.sockets.address('admin.sock'),
-      audit: audit?.admin,
+      audit: audit?.call,
       clock,
       log: log.child({ part: 'admin' }),
     }),
@@ -432,6 +432,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   await consoleModule.attachNodeConsole({
     ...{ admin: administration, management, credentials: gateway.credentials, s3, environment, parts },
     facts: { node: config.node, region: config.region, version },
+    audit: audit?.call,
     log: log.child({ part: 'console' }),
     deadlineMs: partDeadlineMs,
   })

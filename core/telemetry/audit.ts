@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 export interface AuditEvent {
   /** Access key id, `local` for whoever the admin socket lets in, `anonymous`. */
   readonly actor: string
-  readonly via: 's3' | 'admin' | 'node'
+  readonly via: 's3' | 'admin' | 'console' | 'node'
   /** Address of the caller; empty: this machine. */
   readonly from: string
   /** The S3 operation, or the admin call. */

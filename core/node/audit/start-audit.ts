@@ -2,7 +2,7 @@ import type { Environment } from '../../contract/clock.ts'
 import { errorCodes } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { RequestObserver } from '../../contract/request-observer.ts'
-import type { AuditedCall } from '../../control/admin-server.ts'
+import type { TellAudit } from '../../control/audited-call.ts'
 import { changesData } from '../../telemetry/audit.ts'
 import { Counter, type Registry } from '../../telemetry/metrics.ts'
 import type { SlaMonitor } from '../../telemetry/sla-monitor.ts'
@@ -10,7 +10,8 @@ import type { NodeConfig } from '../config/schema.ts'
 import { openAuditFile } from './audit-file.ts'
 
 export interface NodeAudit {
-  admin(call: AuditedCall): void
+  /** Of admin calls, however they came. */
+  readonly call: TellAudit
   /** Tells of requests what is to be kept, and passes all on. */
   observe(observer: RequestObserver): RequestObserver
   close(): Promise<void>
@@ -30,10 +31,10 @@ export async function startAudit(parts: {
   const file = await openAuditFile({ path, maxBytes, keep, node: config.node, clock, log })
   registerAuditMetrics(parts.registry, () => file.lost)
   return {
-    admin({ method, actor, from, resource, error }) {
+    call({ via, method, actor, from, resource, error }) {
       const outcome = error === undefined ? 'ok' : outcomeOf(errorCodes[error.code].http)
       file.record({
-        ...{ actor, via: 'admin', from, action: method, resource, outcome },
+        ...{ actor, via, from, action: method, resource, outcome },
         ...(error === undefined ? {} : { code: error.code }),
       })
     },

@@ -5,6 +5,7 @@ import type { ReplicationAdministration } from '../../contract/replication-admin
 import type { AdminBackend } from '../../control/admin-backend.ts'
 import type { PolicyBackend } from '../../control/policy-backend.ts'
 import { registerTunnelMetrics } from '../../telemetry/tunnel-metrics.ts'
+import { startAudit } from '../audit/start-audit.ts'
 import { noCluster } from '../cluster/no-cluster.ts'
 import { openDataDirectory } from '../data-directory.ts'
 import { bindListener, listeners } from '../listeners.ts'
@@ -55,6 +56,11 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
     deadlineMs: partDeadlineMs,
   })
   const { health, metrics, certificate, consoleEndpoint, fail, requestStop } = management
+  const audit = await startAudit({
+    ...{ config, environment, registry: metrics.registry },
+    log: log.child({ part: 'audit' }),
+  })
+  if (audit !== undefined) parts.push('audit log', partDeadlineMs, () => audit.close())
   const catalog = await catalogModule.openCatalog({
     directory: data.catalogPath,
     regionId: config.regionId,
@@ -119,6 +125,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
       listen: config.admin.listen,
       tls: certificate,
       socketPath: data.sockets.address('admin.sock'),
+      audit: audit?.call,
       clock,
       log: log.child({ part: 'admin' }),
     }),

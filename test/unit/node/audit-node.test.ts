@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
+import { PandoAdmin, PandoError } from '../../../sdk/admin/index.ts'
 import { startNode } from '../../kit/node-process.ts'
 import { openS3Client } from '../../kit/s3-client.ts'
 
@@ -89,4 +90,94 @@ test('a node writes down who changed what, over kill -9 too, and nothing secret;
   }
   root.close()
   stranger.close()
+})
+
+test('what is done at the console is told like what is done by the admin service, and so is who tried to get in', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'pando-audit-console-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'audit.log')
+  await using node = await startNode({ config: { telemetry: { audit: { file } } } })
+  const { accessKey: accessKeyId, secretKey: secretAccessKey, consoleUrl: endpoint } = node
+  const alice = JSON.parse(
+    (await node.command('key', 'create', 'of alice', '--account', 'a', '--json')).stdout,
+  )
+  const typedIntoTheWrongField = 'my-own-secret-password'
+  const admin = new PandoAdmin({ endpoint })
+  const coded = (code: string) => (error: unknown) => error instanceof PandoError && error.code === code
+  await assert.rejects(admin.login(accessKeyId, 'a guess'), coded('UNAUTHENTICATED'))
+  await assert.rejects(admin.login(typedIntoTheWrongField, secretAccessKey), coded('UNAUTHENTICATED'))
+  await assert.rejects(admin.login(alice.accessKeyId, alice.secretKey), coded('ACCESS_DENIED'))
+  // Of strangers one call in a second is told, whatever it is.
+  await assert.rejects(admin.buckets.create('no-session'), coded('UNAUTHENTICATED'))
+  await assert.rejects(admin.status(), coded('UNAUTHENTICATED'))
+  await admin.login(accessKeyId, secretAccessKey)
+  await admin.status()
+  await admin.buckets.create('from-the-console')
+  await assert.rejects(admin.buckets.create('from-the-console'), coded('BUCKET_ALREADY_OWNED_BY_YOU'))
+  await admin.maintenance.collect()
+  const made = await admin.keys.create({ name: 'by hand', account: 'bob' })
+  await admin.keys.setEnabled(made.key.accessKeyId, false)
+  await assert.rejects(admin.policies.rollback('fair\u2028'), PandoError)
+  await assert.rejects(admin.federation.join('pando-invitation-of-nobody'), PandoError)
+  await admin.logout()
+  for (let failed = 0; failed < 20; failed++) await admin.login(accessKeyId, 'guess').catch(() => undefined)
+  await node.stop()
+  const lines = readFileSync(file, 'utf8')
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as Line)
+    .filter(({ via }) => via === 'console')
+  const shown = lines.map(({ actor, action, outcome, code, resource }) =>
+    [actor, action, outcome, code ?? '', Object.values(resource).join('/')].join(' | '),
+  )
+  assert.deepEqual(shown.slice(0, 14), [
+    `anonymous | Login | refused | UNAUTHENTICATED | ${accessKeyId}`,
+    'anonymous | Login | refused | UNAUTHENTICATED | ',
+    `${alice.accessKeyId} | Login | refused | ACCESS_DENIED | ${alice.accessKeyId}`,
+    'anonymous | CreateBucket | refused | UNAUTHENTICATED | ',
+    `${accessKeyId} | Login | ok |  | `,
+    `${accessKeyId} | CreateBucket | ok |  | from-the-console`,
+    `${accessKeyId} | CreateBucket | refused | BUCKET_ALREADY_OWNED_BY_YOU | from-the-console`,
+    `${accessKeyId} | Collect | ok |  | `,
+    `${accessKeyId} | CreateKey | ok |  | by hand/bob`,
+    `${accessKeyId} | SetKeyEnabled | ok |  | ${made.key.accessKeyId}/false`,
+    `${accessKeyId} | RollbackPolicy | refused | ${lines[10]?.code} | fair\u2028`,
+    `${accessKeyId} | JoinRegion | refused | ${lines[11]?.code} | `,
+    `${accessKeyId} | Logout | ok |  | `,
+    `anonymous | Login | refused | UNAUTHENTICATED | ${accessKeyId}`,
+  ])
+  // Ten failures, and who fails on waits: that is not told once more each time.
+  assert.ok(shown.length > 14 && shown.length <= 13 + 10 + 3, `${shown.length} lines`)
+  assert.ok(lines.every(({ from }) => from === '127.0.0.1'))
+  const text = readFileSync(file, 'utf8') + node.logTail()
+  for (const secret of [
+    secretAccessKey,
+    made.secretAccessKey,
+    typedIntoTheWrongField,
+    'invitation-of-nobody',
+  ])
+    assert.ok(!text.includes(secret), 'no secret is written down')
+  const verified = await node.command('audit', 'verify', file)
+  assert.equal(verified.code, 0, verified.stdout + verified.stderr)
+})
+
+test('a witness writes down what it is told to do', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'pando-audit-witness-'))
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'audit.log')
+  const config = { role: 'witness', regionId: 9, telemetry: { audit: { file } } }
+  await using witness = await startNode({ config })
+  assert.equal((await witness.command('federation', 'invite', '--json')).code, 0)
+  assert.notEqual((await witness.command('bucket', 'create', 'none-here')).code, 0)
+  await witness.stop()
+  const shown = readFileSync(file, 'utf8')
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as Line)
+    .map(({ via, actor, action, outcome }) => [via, actor, action, outcome].join(' | '))
+  assert.deepEqual(shown, [
+    'node | node | AuditStarted | ok',
+    'admin | local | InviteRegion | ok',
+    'admin | local | CreateBucket | failed',
+  ])
 })
