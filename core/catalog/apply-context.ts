@@ -1,3 +1,4 @@
+import type { OutboxPlace } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { BucketRecord } from '../contract/object-model.ts'
 import type { Entry } from './entry.ts'
@@ -16,6 +17,8 @@ export class ApplyContext implements TableWriter {
   readonly meta: CatalogMeta
   /** A row was written since `beginStep`. */
   wrote = false
+  /** Of the last entry that was written to an outbox which has an order of its own. */
+  place: OutboxPlace | undefined
   private readonly writer: TableWriter
 
   constructor(writer: TableWriter, meta: CatalogMeta, entry: Entry) {

@@ -1,4 +1,4 @@
-import type { Command, CommandResult, DeleteOutcome } from '../contract/catalog.ts'
+import type { Command, CommandResult, DeleteOutcome, OutboxPlace } from '../contract/catalog.ts'
 import { isErrorCode, StorageError } from '../contract/errors.ts'
 import type { VersionId } from '../contract/object-model.ts'
 import { bytesOf, pack, unpack } from './encoding.ts'
@@ -31,8 +31,14 @@ export function encodeFailure(error: StorageError): Uint8Array {
   return pack([1, packError(error)])
 }
 
-export function encodeSuccess(command: Command, result: CommandResult<Command>): Uint8Array {
-  if (command.type !== 'delete-objects') return pack([0, result])
+/** `place`: that of the last entry that the change has in its bucket's outbox. */
+export function encodeSuccess(
+  command: Command,
+  result: CommandResult<Command>,
+  place?: OutboxPlace,
+): Uint8Array {
+  const more = place === undefined ? [] : [place]
+  if (command.type !== 'delete-objects') return pack([0, result, ...more])
   const { outcomes } = result as CommandResult<typeof command>
   return pack([
     0,
@@ -40,6 +46,7 @@ export function encodeSuccess(command: Command, result: CommandResult<Command>):
       const version = versionId ?? null
       return error === undefined ? [deleteMarker, version] : [deleteMarker, version, packError(error)]
     }),
+    ...more,
   ])
 }
 
@@ -48,7 +55,7 @@ export function decodeResult<C extends Command>(
   command: C,
   bytes: Uint8Array,
 ): CommandResult<C> | StorageError {
-  const [failed, value] = unpack(bytes) as [number, unknown]
+  const [failed, value, place] = unpack(bytes) as [number, unknown, OutboxPlace?]
   if (failed !== 0) return unpackError(value as PackedError)
   if (command.type === 'delete-objects') {
     const outcomes = (value as readonly PackedOutcome[]).map(
@@ -59,10 +66,13 @@ export function decodeResult<C extends Command>(
         ...(error === undefined ? {} : { error: unpackError(error) }),
       }),
     )
-    return { outcomes } as unknown as CommandResult<C>
+    return placed({ outcomes }, place) as unknown as CommandResult<C>
   }
   const fields = value as Record<string, unknown>
   const versionId = fields['versionId']
   if (versionId instanceof Uint8Array) fields['versionId'] = bytesOf(versionId)
-  return fields as CommandResult<C>
+  return placed(fields, place) as CommandResult<C>
 }
+
+const placed = (result: object, place: OutboxPlace | undefined): object =>
+  place === undefined ? result : { ...result, place }

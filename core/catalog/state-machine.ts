@@ -84,7 +84,9 @@ export function applyEntries(
     const context = new ApplyContext(writer, meta, entry)
     const result = context.unit(() => applyCommand(context, entry.command))
     const answer =
-      result instanceof StorageError ? encodeFailure(result) : encodeSuccess(entry.command, result)
+      result instanceof StorageError
+        ? encodeFailure(result)
+        : encodeSuccess(entry.command, result, context.place)
     rememberAnswer(writer, meta, session, sequence, answer)
     if (entry.command.type === 'set-cluster-map' && !(result instanceof StorageError)) {
       options.onClusterMap?.(meta.position)

@@ -317,19 +317,31 @@ export type ClientWrite = Extract<
   }
 >
 
+/** Of a change of a replicated bucket. */
+export interface WritePlace {
+  /** Of its last entry in the bucket's outbox; absent: it has none, or (at an edge) no place there yet. */
+  readonly place?: OutboxPlace
+}
+
+export interface OutboxPlace {
+  readonly lsn: number
+  /** Of the bucket's rule when the entry was written. */
+  readonly epoch: number
+}
+
 interface ResultByType extends ReplicationResults, GroupResults, LockResults, RegionConfigResults {
   'create-bucket': BucketRecord
   'delete-bucket': { readonly deleted: boolean }
-  'set-versioning': Record<string, never>
+  'set-versioning': WritePlace
   'set-bucket-config': Record<string, never>
   /** versionId is 'null' for unversioned and suspended buckets. */
-  'put-object': { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
-  'delete-objects': { readonly outcomes: readonly DeleteOutcome[] }
-  'set-object-tags': { readonly versionId: VersionId | 'null' }
-  'set-object-acl': { readonly versionId: VersionId | 'null' }
+  'put-object': WritePlace & { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
+  'delete-objects': WritePlace & { readonly outcomes: readonly DeleteOutcome[] }
+  'set-object-tags': WritePlace & { readonly versionId: VersionId | 'null' }
+  'set-object-acl': WritePlace & { readonly versionId: VersionId | 'null' }
   'create-upload': { readonly uploadId: string }
   'put-part': { readonly modifiedMs: number }
-  'complete-upload': { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
+  'complete-upload': WritePlace & { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
   'abort-upload': Record<string, never>
   collected: Record<string, never>
   'put-access-key': Record<string, never>

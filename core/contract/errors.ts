@@ -145,6 +145,10 @@ export const errorCodes = {
   NOT_PRIMARY: row(409, 'InvalidBucketState', 'FAILED_PRECONDITION'),
   /** The region that made the change had lost the right to make it. */
   STALE_EPOCH: row(409, 'OperationAborted', 'ABORTED'),
+  /** A region has not got yet what the causal token of a request names. */
+  REPLICA_BEHIND: row(503, 'ReplicaBehind', 'UNAVAILABLE', true),
+  /** What a causal token names was acknowledged and is gone: a failover has left it out. */
+  WRITE_LOST: row(409, 'WriteLost', 'DATA_LOSS'),
 
   // Configuration
   INVALID_CONFIG: row(400, 'InvalidArgument', 'INVALID_ARGUMENT'),

@@ -188,6 +188,7 @@ export function appendEntry(
   const chain = extendOutboxChain(state.head, bytes)
   const row = encodeOutboxRow(chain, bytes)
   context.put(outboxKey(bucketId, lsn), row)
+  context.place = { lsn, epoch: rule.epoch }
   writeOutboxState(context, bucketId, {
     ...state,
     head: { lsn, chain },

@@ -73,7 +73,7 @@ const putObjectAcl: Operation = {
     const record = objectOf(context)
     const acl = await requestedAcl(context, { owner: record.owner, bucketOwner: bucket.owner })
     const version = versionOf(context)
-    await context.gateway.catalog.submit({
+    const { place } = await context.gateway.catalog.submit({
       type: 'set-object-acl',
       bucketId: bucket.id,
       key: keyOf(context),
@@ -81,7 +81,7 @@ const putObjectAcl: Operation = {
       version: version ?? (record.isNull ? 'null' : record.versionId),
       acl: serializeAcl(acl),
     })
-    return withVersion(shownVersion(bucket, record), { status: 200 })
+    return withVersion(shownVersion(bucket, record), { status: 200, place })
   },
 }
 

@@ -78,6 +78,7 @@ export const copyObject: Operation = {
     return {
       status: 200,
       headers,
+      place: result.place,
       body: document('CopyObjectResult', renderCopyResult(body, result.modifiedMs)),
     }
   },

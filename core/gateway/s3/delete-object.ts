@@ -1,4 +1,4 @@
-import type { DeleteItem, DeleteOutcome } from '../../contract/catalog.ts'
+import type { DeleteItem, DeleteOutcome, OutboxPlace } from '../../contract/catalog.ts'
 import { errorCodes, StorageError } from '../../contract/errors.ts'
 import type { BucketRecord } from '../../contract/object-model.ts'
 import { initiatorOf } from './authorize.ts'
@@ -21,7 +21,7 @@ export const deleteObject: Operation = {
       ...(version === undefined ? {} : { version }),
       ...(preconditions === undefined ? {} : { preconditions }),
     }
-    const { outcomes } = await gateway.catalog.submit({
+    const { outcomes, place } = await gateway.catalog.submit({
       type: 'delete-objects',
       bucketId: bucket.id,
       items: [item],
@@ -35,7 +35,7 @@ export const deleteObject: Operation = {
     if (outcome.versionId !== undefined && bucket.versioning !== 'off') {
       headers['x-amz-version-id'] = formatVersionId(outcome.versionId)
     }
-    return { status: 204, headers }
+    return { status: 204, headers, place }
   },
 }
 
@@ -65,6 +65,7 @@ export const deleteObjects: Operation = {
     const results: string[] = new Array<string>(objects.length).fill('')
     const items: DeleteItem[] = []
     const places: number[] = []
+    let written: OutboxPlace | undefined
     for (const [index, object] of objects.entries()) {
       const key = object.textOf('Key')
       if (key === undefined || key === '') throw malformed()
@@ -77,12 +78,13 @@ export const deleteObjects: Operation = {
       }
     }
     if (items.length > 0) {
-      const { outcomes } = await gateway.catalog.submit({
+      const { outcomes, place: at } = await gateway.catalog.submit({
         type: 'delete-objects',
         bucketId: bucket.id,
         items,
         owner: initiatorOf(context.identity),
       })
+      written = at
       for (const [index, outcome] of outcomes.entries()) {
         const place = places[index] ?? 0
         const version = objects[place]?.textOf('VersionId')
@@ -94,7 +96,7 @@ export const deleteObjects: Operation = {
             : renderError(outcome.key, version, outcome.error)
       }
     }
-    return { status: 200, body: document('DeleteResult', results.join('')) }
+    return { status: 200, place: written, body: document('DeleteResult', results.join('')) }
   },
 }
 

@@ -8,6 +8,8 @@ import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Span } from '../../contract/trace.ts'
 import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
 import { type Authorizer, isForOwner } from './authorize.ts'
+import type { CausalRequest, CausalRequests } from './causal-requests.ts'
+import { tokenHeader } from './causal-token.ts'
 import { corsHeaders } from './cors.ts'
 import { edgeHeaders, readsOfObjects } from './edge-reads.ts'
 import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
@@ -19,7 +21,7 @@ import { respond } from './respond.ts'
 import type { Router } from './route.ts'
 import type { S3ServerHooks } from './server.ts'
 import { isBucketName } from './target.ts'
-import { ended, tracedGateway } from './traced-gateway.ts'
+import { ended, endRequestSpan, tracedGateway } from './traced-gateway.ts'
 import { parseVersionId } from './version-id.ts'
 
 /** What all exchanges of a server share. */
@@ -28,6 +30,7 @@ export interface Edge {
   readonly hooks: S3ServerHooks
   readonly authenticate: Authenticator
   readonly authorize: Authorizer
+  readonly causal: CausalRequests
   readonly route: Router
   nextRequestId(): string
   isClosing(): boolean
@@ -64,6 +67,7 @@ export class Exchange implements AdmissionRequest {
   readonly #span: Span | undefined
   /** At an edge: how the answer compares with what its hub has. */
   #cache: readonly string[] = []
+  #causal: CausalRequest | undefined
   #qosClass: number | undefined
   #status = 0
   #error: ErrorCode | undefined
@@ -209,7 +213,8 @@ export class Exchange implements AdmissionRequest {
   async #readPoint({ bucketName }: EdgeRequest, operation: Operation): Promise<void> {
     if (bucketName === undefined) return
     const { gateway } = this.#edge
-    if (operation.writesUnseen !== true) return gateway.catalog.barrier()
+    const isUnseen = operation.writesUnseen === true && this.#request?.header(tokenHeader) === undefined
+    if (!isUnseen) return gateway.catalog.barrier()
     await gateway.catalog.barrier('rules')
     // A bucket's policy may ask for the tags of the object that is there, and a stranger's right may depend on whose it is.
     const bucket = gateway.catalog.bucket(bucketName)
@@ -231,12 +236,20 @@ export class Exchange implements AdmissionRequest {
     if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
   }
 
-  /** For copies in other regions that are too far behind, and then for its turn; undefined: nothing to wait for. */
+  /**
+   * For what the client has seen elsewhere, for copies in other regions that are too far behind, and then for its turn; undefined: nothing
+   * to wait for.
+   */
   #waits(request: EdgeRequest, operation: Operation): Promise<void> | undefined {
+    const bucket = operation.selfAuthorized === true ? undefined : this.#bucket
+    if (bucket !== undefined) this.#causal = this.#edge.causal.of(request, bucket, operation)
     const heldBackMs = this.#heldBackMs(operation)
-    if (heldBackMs === 0) return this.#takeTicket(request, operation)
+    const seen = this.#causal?.wait
+    if (heldBackMs === 0 && seen === undefined) return this.#takeTicket(request, operation)
     const { clock } = this.#edge.gateway.environment
-    return clock.sleep(heldBackMs, request.signal).then(() => this.#takeTicket(request, operation))
+    return Promise.resolve(seen)
+      .then(() => (heldBackMs === 0 ? undefined : clock.sleep(heldBackMs, request.signal)))
+      .then(() => this.#takeTicket(request, operation))
   }
 
   /** Before a body is taken that could not be committed. INSUFFICIENT_STORAGE. */
@@ -353,10 +366,10 @@ export class Exchange implements AdmissionRequest {
 
   /** Clients that know several regions learn from every answer where to write, and never go back to an older epoch. */
   #addPrimary(fields: string[]): void {
+    if (this.#bucket?.replicated !== true) return
+    fields.push('x-pando-region', String(this.#edge.gateway.replication?.regionId ?? 0))
     const primary = this.#primary()
     if (primary === undefined) return
-    const { replication } = this.#edge.gateway
-    fields.push('x-pando-region', String(replication?.regionId ?? 0))
     fields.push('x-pando-primary', String(primary.primary), 'x-pando-epoch', String(primary.epoch))
   }
 
@@ -368,6 +381,7 @@ export class Exchange implements AdmissionRequest {
     this.#addCors(common)
     common.push(...this.#cache)
     this.#addPrimary(common)
+    if (this.#causal !== undefined) common.push(...this.#causal.fields(answer))
     // An answer that comes before the body has been read ends the connection, or the rest of the body would be taken for
     // the next request. With a client that still waits for `100 Continue` nobody knows whether it will send it.
     const refused = !message.complete && this.#bodyIsPending()
@@ -441,9 +455,8 @@ export class Exchange implements AdmissionRequest {
   }
 
   #record(): void {
-    if (this.#span !== undefined) this.#endSpan(this.#span)
     const { observer } = this.#edge.hooks
-    if (observer === undefined) return
+    if (observer === undefined && this.#span === undefined) return
     const event: { -readonly [Field in keyof RequestEvent]: RequestEvent[Field] } = {
       requestId: this.id,
       operation: this.#operation?.name ?? 'Unknown',
@@ -459,23 +472,8 @@ export class Exchange implements AdmissionRequest {
     if (this.#request?.key !== undefined) event.key = this.#request.key
     if (this.#qosClass !== undefined) event.qosClass = this.#qosClass
     if (this.#identity.kind === 'key') event.accessKeyId = this.#identity.accessKeyId
-    observer.finished(event)
-  }
-
-  /** Names of the semantic conventions for HTTP servers and S3. */
-  #endSpan(span: Span): void {
-    span.name = `S3 ${this.#operation?.name ?? 'Unknown'}`
-    span.set('http.request.method', this.message.method ?? '')
-    span.set('http.response.status_code', this.#status)
-    span.set('http.request.body.size', this.body?.receivedBytes ?? 0)
-    span.set('http.response.body.size', this.#sentBytes)
-    span.set('aws.request_id', this.id)
-    const { bucketName, key } = this.#request ?? {}
-    if (bucketName !== undefined) span.set('aws.s3.bucket', bucketName)
-    if (key !== undefined) span.set('aws.s3.key', key)
-    // The client's own mistakes are no errors of the server.
-    if (this.#error !== undefined) span.set('error.type', errorCodes[this.#error].s3)
-    span.end(this.#error !== undefined && this.#status >= 500 ? new StorageError(this.#error, '') : undefined)
+    if (this.#span !== undefined) endRequestSpan(this.#span, event, this.#error)
+    observer?.finished(event)
   }
 }
 

@@ -233,7 +233,7 @@ const completeMultipartUpload: Operation = {
       checkExpectations(request, upload, parts, checksum)
     }
     const preconditions = writePreconditions(request)
-    const { versionId } = await gateway.catalog.submit({
+    const { versionId, place } = await gateway.catalog.submit({
       type: 'complete-upload',
       bucketId: bucket.id,
       key,
@@ -248,6 +248,7 @@ const completeMultipartUpload: Operation = {
     return {
       status: 200,
       headers: version === undefined ? {} : { 'x-amz-version-id': version },
+      place,
       body: document(
         'CompleteMultipartUploadResult',
         element('Location', objectLocation(request, bucket.name, key)) +

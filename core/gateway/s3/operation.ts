@@ -1,5 +1,5 @@
 import type { BytePace } from '../../contract/admission.ts'
-import type { Catalog } from '../../contract/catalog.ts'
+import type { Catalog, OutboxPlace } from '../../contract/catalog.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
 import type { EdgeLook, EdgeReads } from '../../contract/edge.ts'
@@ -95,6 +95,8 @@ export interface S3Response {
   readonly headers?: Readonly<Record<string, string | number>>
   /** A string is a document (XML unless content-type says otherwise). A stream is sent with back-pressure. */
   readonly body?: string | Uint8Array | ResponseStream
+  /** Of a change: its place in the bucket's outbox, for the client's causal token. */
+  readonly place?: OutboxPlace | undefined
   /** Of an error answer: what metrics and logs call it. */
   readonly error?: ErrorCode
 }

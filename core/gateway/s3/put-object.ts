@@ -33,7 +33,7 @@ export const putObject: Operation = {
     const version = writtenVersion(result.versionId)
     if (version !== undefined) headers['x-amz-version-id'] = version
     if (body.checksum !== undefined) Object.assign(headers, checksumHeaders(body.checksum))
-    return { status: 200, headers }
+    return { status: 200, headers, place: result.place }
   },
 }
 

@@ -9,6 +9,7 @@ import type { ServerIdentity, ServerIdentitySource } from '../../contract/server
 import type { Tracer } from '../../contract/trace.ts'
 import { createAuthenticator } from './authenticate/sigv4.ts'
 import { createAuthorizer } from './authorize.ts'
+import { createCausalRequests } from './causal-requests.ts'
 import { errorResponse } from './errors.ts'
 import { type Edge, Exchange } from './exchange.ts'
 import type { Gateway, Identity } from './operation.ts'
@@ -62,6 +63,7 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
     hooks,
     authenticate: createAuthenticator(gateway),
     authorize: createAuthorizer(gateway),
+    causal: createCausalRequests(gateway),
     route: createRouter(routes),
     nextRequestId() {
       idCounter = (idCounter + 1) % 0x1_0000_0000

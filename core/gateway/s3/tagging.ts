@@ -94,7 +94,7 @@ const deleteObjectTagging: Operation = {
 async function setObjectTags(context: OperationContext, tags: TagSet, status: number): Promise<S3Response> {
   const bucket = bucketOf(context)
   const record = objectOf(context)
-  await context.gateway.catalog.submit({
+  const { place } = await context.gateway.catalog.submit({
     type: 'set-object-tags',
     bucketId: bucket.id,
     key: keyOf(context),
@@ -102,7 +102,7 @@ async function setObjectTags(context: OperationContext, tags: TagSet, status: nu
     version: record.isNull ? 'null' : record.versionId,
     tags: tagRecord(tags),
   })
-  return answer(shownVersion(bucket, record), status)
+  return { ...answer(shownVersion(bucket, record), status), place }
 }
 
 function answer(version: string | undefined, status: number, body?: string): S3Response {

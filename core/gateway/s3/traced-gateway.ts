@@ -1,4 +1,6 @@
 import type { Catalog, Command, CommandResult } from '../../contract/catalog.ts'
+import { type ErrorCode, StorageError } from '../../contract/errors.ts'
+import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Span } from '../../contract/trace.ts'
 import type { Gateway } from './operation.ts'
 
@@ -39,4 +41,19 @@ export async function ended<T>(
     span.end(error)
     throw error
   }
+}
+
+/** Ends the span of a whole request. Names of the semantic conventions for HTTP servers and S3. */
+export function endRequestSpan(span: Span, event: RequestEvent, error: ErrorCode | undefined): void {
+  span.name = `S3 ${event.operation}`
+  span.set('http.request.method', event.method)
+  span.set('http.response.status_code', event.status)
+  span.set('http.request.body.size', event.bytesIn)
+  span.set('http.response.body.size', event.bytesOut)
+  span.set('aws.request_id', event.requestId)
+  if (event.bucketName !== undefined) span.set('aws.s3.bucket', event.bucketName)
+  if (event.key !== undefined) span.set('aws.s3.key', event.key)
+  // The client's own mistakes are no errors of the server.
+  if (event.errorCode !== undefined) span.set('error.type', event.errorCode)
+  span.end(error !== undefined && event.status >= 500 ? new StorageError(error, '') : undefined)
 }
