@@ -15,6 +15,14 @@ export interface RegionIdentity {
   readonly publicKey: string
 }
 
+/**
+ * What shares the way to another region, the most urgent first: what keeps the federation itself together (introductions, keys); leases and
+ * votes; the entries of outboxes and whatever else is small and waited for; bodies that a client waits for; bodies of replication; those of
+ * a full synchronization. The first two go before everything else. The others share what is left, each with four times the weight of the next.
+ */
+export const linkClasses = ['control', 'failover', 'log', 'read', 'bulk', 'full-sync'] as const
+export type LinkClass = (typeof linkClasses)[number]
+
 /** The reader of a W3C ReadableStream of bytes, without the locks. One call at a time. */
 export interface TunnelReader {
   /**
@@ -53,6 +61,11 @@ export interface TunnelWriter {
 export interface TunnelStream {
   readonly readable: TunnelReader
   readonly writable: TunnelWriter
+  /**
+   * What is written from now on is of this class. A stream begins with that of its topic. Optional: a back end without it sends what streams have in
+   * turn, and a limit of the link is all that counts.
+   */
+  classify?(linkClass: LinkClass): void
 }
 
 export interface TunnelCloseInfo {
@@ -157,6 +170,16 @@ export interface TunnelBackend {
   listen(options: TunnelListenOptions): Promise<TunnelListener>
   /** Resolves when the other side has admitted us. PEER_UNREACHABLE, PEER_REFUSED; the signal's reason when it aborts. */
   dial(options: TunnelDialOptions): Promise<TunnelSession>
+}
+
+/** What one region was sent by this node, over all connections. */
+export interface LinkShare {
+  /** Its name. */
+  readonly region: string
+  /** 0: no limit. */
+  readonly bytesPerSecond: number
+  /** Payload; grows only. */
+  readonly sentBytes: ReadonlyMap<LinkClass, number>
 }
 
 /**

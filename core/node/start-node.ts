@@ -6,7 +6,7 @@ import type { Gateway } from '../gateway/s3/operation.ts'
 import type { Qos } from '../qos/open-qos.ts'
 import { createRequestTelemetry } from '../telemetry/request-telemetry.ts'
 import { createSlaMonitor } from '../telemetry/sla-monitor.ts'
-import { registerTunnelMetrics } from '../telemetry/tunnel-metrics.ts'
+import { registerLinkShareMetrics, registerTunnelMetrics } from '../telemetry/tunnel-metrics.ts'
 import { observeAll, startAudit } from './audit/start-audit.ts'
 import { noCluster } from './cluster/no-cluster.ts'
 import type { RootKeys } from './config/load.ts'
@@ -274,14 +274,17 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const writes =
     cluster?.writes ?? registryModule.createWriteRegistry(environment, { afterMs: catalog.lastTimeMs() })
   const sealer = createSecretSealer(data.sealingKey, randomness)
+  let current = (): NodeConfig => config
   const federation = federationModule.startFederation({
     ...{ config, catalog, sealer, environment },
+    current: () => current(),
     select: (input) => policies.decisions.select(input),
     isCoordinator: () => cluster?.isCoordinator() ?? true,
     log: log.child({ part: 'federation' }),
   })
   parts.push('tunnels to other regions', partDeadlineMs, () => federation.close())
   registerTunnelMetrics(metrics.registry, () => federation.status())
+  registerLinkShareMetrics(metrics.registry, () => federation.shares())
   const replication = replicationModule.startReplication({
     ...{ config, catalog, chunks, writes, environment },
     tunnels: federation,
@@ -363,6 +366,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
         }),
     log: log.child({ part: 'config' }),
   })
+  current = inForce.current
   parts.push("the region's configuration", partDeadlineMs, () => inForce.region.close())
   let adminEndpoint = ''
   const adminBackend = createNodeAdmin({

@@ -1,4 +1,5 @@
 import type { FederationStatus, PeerStatus } from '../contract/federation.ts'
+import type { LinkShare } from '../contract/tunnel.ts'
 import { Counter, Gauge, type Registry } from './metrics.ts'
 
 type Tunnel = NonNullable<PeerStatus['tunnel']>
@@ -50,4 +51,30 @@ export function registerTunnelMetrics(registry: Registry, status: () => Federati
     'Bytes received, with framing.',
     ({ bytesReceived }) => bytesReceived,
   )
+}
+
+/** How the links to other regions are shared, read at scrape time. */
+export function registerLinkShareMetrics(registry: Registry, shares: () => readonly LinkShare[]): void {
+  new Counter({
+    name: 'pando_tunnel_class_sent_bytes_total',
+    help: 'Payload sent by class of what shares the link.',
+    labelNames: ['region', 'class'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const { region, sentBytes } of shares()) {
+        for (const [linkClass, bytes] of sentBytes) this.inc({ region, class: linkClass }, bytes)
+      }
+    },
+  })
+  new Gauge({
+    name: 'pando_tunnel_rate_limit_bytes_per_second',
+    help: 'What this node may send to the region; 0: no limit.',
+    labelNames: ['region'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const { region, bytesPerSecond } of shares()) this.set({ region }, bytesPerSecond)
+    },
+  })
 }

@@ -224,7 +224,8 @@ export class ReadThrough implements EdgeReads {
     const { change } = catalog.replication.decode(entry)
     if (change.type !== 'put') throw new StorageError('PROTOCOL_ERROR', 'an entry that brings no version')
     const peer = new TunnelPeer(tunnels, clock, hub)
-    return fetchVersion(this.#options, peer, bucket, change.version, this.#stopping.signal)
+    const options = { ...this.#options, linkClass: 'read' as const }
+    return fetchVersion(options, peer, bucket, change.version, this.#stopping.signal)
   }
 
   /** What the edge holds is the hub's as of some moment: the last comparison, or else when the version was made. UNAVAILABLE. */

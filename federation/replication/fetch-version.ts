@@ -7,7 +7,7 @@ import type { Extent, Layout } from '../../core/contract/object-model.ts'
 import { backgroundClass } from '../../core/contract/qos.ts'
 import type { ReplicatedBody, ReplicatedVersion } from '../../core/contract/replication.ts'
 import type { WriteRegistry } from '../../core/contract/write-registry.ts'
-import type { PeerRegion } from './peer.ts'
+import type { BodyClass, PeerRegion } from './peer.ts'
 
 export interface FetchOptions {
   readonly chunks: Pick<ChunkStore, 'acquire' | 'put' | 'digest'>
@@ -15,6 +15,8 @@ export interface FetchOptions {
   readonly clock: Clock
   /** Size of the chunks that bodies are cut into here. */
   readonly chunkBytes: number
+  /** How urgent bodies are on the way; `bulk` when absent. */
+  readonly linkClass?: BodyClass
 }
 
 export interface Fetched {
@@ -149,8 +151,11 @@ class BodyFetch {
     signal: AbortSignal,
   ): Promise<void> {
     const { writeId } = this.#body
+    const { linkClass } = this.#options
     const request = {
       ...{ bucket: this.#bucket, writeId, offset: this.#received, isProved: this.#isProved },
+      // Not told where it is as ever: regions of before do not know it.
+      ...(linkClass === undefined || linkClass === 'bulk' ? {} : { linkClass }),
     }
     for await (const piece of answersOf(this.#peer.body(request, signal))) {
       if (this.#received + piece.length > this.#body.byteLength) {

@@ -13,7 +13,7 @@ import {
 import { BatchFetch, type ReadyEntry } from './batch-fetch.ts'
 import { type Fetched, type FetchOptions, fetchVersion, UnfetchableVersion } from './fetch-version.ts'
 import { FetchWindow } from './fetch-window.ts'
-import { type PeerRegion, type PullReply, pullLimits } from './peer.ts'
+import { type BodyClass, type PeerRegion, type PullReply, pullLimits } from './peer.ts'
 
 export interface FollowerOptions extends FetchOptions {
   readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
@@ -181,10 +181,11 @@ export class Follower {
     if (Buffer.compare(chain, reply.chain) !== 0) {
       throw new StorageError('PROTOCOL_ERROR', 'the entries that came are not those of the outbox')
     }
+    const linkClass = this.cursor()?.synchronizing === true ? 'full-sync' : 'bulk'
     const batch = new BatchFetch({
       ...{ entries, signal, window: this.#window },
       wanted: entries.map((bytes) => this.#wanted(bucketId, bytes)),
-      fetch: (version, stop) => this.#fetch(peer, version, stop),
+      fetch: (version, stop) => this.#fetch(peer, version, stop, linkClass),
     })
     return { ...reply, batch }
   }
@@ -258,9 +259,10 @@ export class Follower {
     peer: PeerRegion,
     version: ReplicatedVersion,
     signal: AbortSignal,
+    linkClass: BodyClass = 'bulk',
   ): Promise<Fetched | { readonly failure: string }> {
     try {
-      return await fetchVersion(this.#options, peer, this.bucket, version, signal)
+      return await fetchVersion({ ...this.#options, linkClass }, peer, this.bucket, version, signal)
     } catch (reason) {
       if (!(reason instanceof UnfetchableVersion) || signal.aborted) throw reason
       return { failure: reason.message.slice(0, replicationLimits.reasonChars) }

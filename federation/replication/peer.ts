@@ -1,6 +1,7 @@
 import type { WriteId } from '../../core/contract/ids.ts'
 import type { VersioningState } from '../../core/contract/object-model.ts'
 import type { EntryTime, KeyRange, LogPoint, ReplicationRule } from '../../core/contract/replication.ts'
+import type { LinkClass } from '../../core/contract/tunnel.ts'
 
 /**
  * What a region asks another one for. The receiver asks, always: the other side keeps no more of it than how far it has come.
@@ -76,7 +77,13 @@ export interface BodyRequest {
   readonly offset: number
   /** Who asks has a digest of the whole body, and compares it: the bytes need none on the way. */
   readonly isProved: boolean
+  /** How urgent it is on the way; `bulk` when absent. */
+  readonly linkClass?: BodyClass
 }
+
+/** Of the classes that share a link, those that bodies may have. */
+export const bodyClasses = ['read', 'bulk', 'full-sync'] as const satisfies readonly LinkClass[]
+export type BodyClass = (typeof bodyClasses)[number]
 
 export const pullLimits = {
   entries: 256,

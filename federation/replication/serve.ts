@@ -81,10 +81,13 @@ async function answer(
       await source.repair(regionId, request)
       await writer.send(messageType.answer, encode({}))
       break
-    case 'body':
-      for await (const { bytes, release } of source.body(regionId, request, signal)) {
+    case 'body': {
+      const { linkClass = 'bulk', ...body } = request
+      stream.classify?.(linkClass)
+      for await (const { bytes, release } of source.body(regionId, body, signal)) {
         await writer.lend(request.isProved ? messageType.bare : messageType.piece, bytes, release)
       }
       break
+    }
   }
 }

@@ -4,6 +4,7 @@ import { type ErrorCode, isErrorCode, StorageError } from '../../core/contract/e
 import { writeIdBytes } from '../../core/contract/ids.ts'
 import { replicationLimits } from '../../core/contract/replication.ts'
 import type { Message, MessageReader, MessageWriter } from '../framing/messages.ts'
+import { bodyClasses } from './peer.ts'
 
 /**
  * What the two ends of the topic `replication` say: one request for each stream, as msgpack, then the answer. Everything that comes
@@ -115,6 +116,7 @@ export const requestSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     ...{ kind: z.literal('body'), bucket: name, writeId: bytes(writeIdBytes), offset: count },
     isProved: z.boolean(),
+    linkClass: z.enum(bodyClasses).optional(),
   }),
 ])
 

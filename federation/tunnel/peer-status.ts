@@ -1,4 +1,10 @@
-import type { FederationPeer, PeerStatus } from '../../core/contract/federation.ts'
+import type {
+  FederationPeer,
+  FederationRecord,
+  FederationStatus,
+  PeerStatus,
+} from '../../core/contract/federation.ts'
+import { shownKey } from '../identity/record.ts'
 import type { PeerTunnels } from './peer-tunnels.ts'
 
 /** What is told of a region. `newestKey`: of this one. */
@@ -21,5 +27,21 @@ export function peerStatus(
   return {
     ...common,
     tunnel: { backend, isDialed, sinceMs: live.sinceMs, rttMs, bytesSent, bytesReceived, openStreams },
+  }
+}
+
+/** What the record itself says. */
+export function recordStatus(
+  record: FederationRecord,
+  nowMs: number,
+): Pick<FederationStatus, 'keys' | 'invitations'> {
+  const shown = shownKey(record, nowMs)
+  return {
+    keys: record.keys.map((key) => ({
+      publicKey: key.publicKey,
+      fromMs: key.fromMs,
+      isShown: key === shown,
+    })),
+    invitations: record.invitations.filter(({ expiresMs }) => expiresMs > nowMs).length,
   }
 }

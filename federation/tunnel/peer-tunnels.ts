@@ -2,6 +2,7 @@ import type { Environment } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { Logger } from '../../core/contract/logger.ts'
 import type { TunnelSession } from '../../core/contract/tunnel.ts'
+import { LinkShaper } from './link-shaper.ts'
 
 export interface PeerTunnelsParts {
   readonly regionId: number
@@ -11,6 +12,8 @@ export interface PeerTunnelsParts {
   readonly log: Logger
   /** Dials and introduces us; the session is announced by `add` meanwhile. `attempt` counts failures since the last success. */
   dial(attempt: number, signal: AbortSignal): Promise<void>
+  /** What may be sent to the region, over all of them; 0: no limit. */
+  bytesPerSecond(): number
   /** Whether this node is one that dials, now. */
   mayDial(): boolean
   onChange(isConnected: boolean): void
@@ -33,6 +36,8 @@ const maxLanes = 64
 
 /** The tunnels to one region: one to each of its nodes that has come, and at least one as long as that is possible. */
 export class PeerTunnels {
+  /** Of all that this node sends to the region. */
+  readonly shaper: LinkShaper
   readonly #parts: PeerTunnelsParts
   readonly #live = new Map<string, Live>()
   readonly #lanes = new Set<TunnelSession>()
@@ -43,6 +48,7 @@ export class PeerTunnels {
 
   constructor(parts: PeerTunnelsParts) {
     this.#parts = parts
+    this.shaper = new LinkShaper(parts.environment.clock, () => parts.bytesPerSecond())
     this.#running = this.#keepConnected()
   }
 
@@ -153,6 +159,7 @@ export class PeerTunnels {
       const wasConnected = this.isConnected
       for (const session of this.sessions()) session.close({ closeCode, reason })
       this.#live.clear()
+      this.shaper.close()
       if (wasConnected) this.#parts.onChange(false)
     }
     await this.#running

@@ -1,4 +1,3 @@
-import type { Environment } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type {
   FederationAdministration,
@@ -10,6 +9,7 @@ import type {
 } from '../../core/contract/federation.ts'
 import type { Logger } from '../../core/contract/logger.ts'
 import type {
+  LinkShare,
   RegionTunnels,
   TunnelAddress,
   TunnelBackend,
@@ -18,36 +18,31 @@ import type {
   TunnelSession,
   TunnelStream,
 } from '../../core/contract/tunnel.ts'
-import { formatAddress, isWildcard } from '../identity/endpoint.ts'
+import { formatAddress } from '../identity/endpoint.ts'
 import { encodeInvitation, invitationDigest } from '../identity/invitation.ts'
-import { shownKey, withInvitation, withNews, withNextKey, withoutPeer } from '../identity/record.ts'
-import type { RegionIdentityStore } from '../identity/region-identity.ts'
+import { withInvitation, withNews, withNextKey, withoutPeer } from '../identity/record.ts'
 import { dialAny } from './dial-any.ts'
-import { answer, ask, type Hello, helloSchema, type Joined } from './exchange.ts'
+import { answer, ask, type Hello, helloSchema } from './exchange.ts'
 import { answerJoin, followInvitation, Guests, type JoinParts, joinTopic } from './join.ts'
-import { peerStatus } from './peer-status.ts'
+import { type OwnFacts, OwnIntroduction } from './own-introduction.ts'
+import { peerStatus, recordStatus } from './peer-status.ts'
 import { PeerTunnels } from './peer-tunnels.ts'
 import { answerProbe, probeTopic } from './probe.ts'
-import { openTopic, TopicRouter } from './topics.ts'
+import { shapedStream } from './shaped-stream.ts'
+import { classOf, openTopic, TopicRouter } from './topics.ts'
 import { WayChooser, type WayChooserParts } from './way-chooser.ts'
 
-export interface RegionTunnelsOptions {
-  readonly regionId: number
-  /** Of the region, for people. */
-  readonly name: string
-  readonly node: string
-  readonly identity: RegionIdentityStore
+export interface RegionTunnelsOptions extends OwnFacts {
   /** In the order in which they are tried. */
   readonly backends: readonly TunnelBackend[]
   /** undefined: this node takes no tunnels and dials only. */
   readonly listen: TunnelAddress | undefined
-  /** What others are told to dial; empty: the address that was bound. */
-  readonly endpoints: readonly string[]
   /** How what is moved in bulk gets to other regions; absent: over the tunnel itself. */
   readonly ways?: Pick<WayChooserParts, 'connections' | 'select'>
+  /** What this node sends to a region at most, bytes a second over all connections; asked all the time. 0, or absent: no limit. */
+  bytesPerSecond?(region: string): number
   /** Whether this node of the region dials: one of them is enough. */
   mayDial(): boolean
-  readonly environment: Environment
   readonly log: Logger
 }
 
@@ -63,6 +58,8 @@ const guestRegionId = -1
 export interface RunningTunnels extends RegionTunnels, FederationAdministration {
   /** The ways to a region that were measured, and the one that is used; undefined where none is chosen. */
   ways(regionId: number): Pick<WayChooser, 'measured' | 'chosen' | 'open'> | undefined
+  /** What this node has sent to the regions that it is joined with, and may send. */
+  shares(): readonly LinkShare[]
   close(): Promise<void>
 }
 
@@ -78,6 +75,7 @@ class Tunnels implements RunningTunnels {
   readonly #options: RegionTunnelsOptions
   readonly #router: TopicRouter
   readonly #join: JoinParts
+  readonly #introduction: OwnIntroduction
   readonly #guests: Guests
   readonly #peers = new Map<number, PeerTunnels>()
   readonly #ways = new Map<number, WayChooser>()
@@ -95,9 +93,18 @@ class Tunnels implements RunningTunnels {
 
   constructor(options: RegionTunnelsOptions) {
     this.#options = options
-    this.#router = new TopicRouter(options.log)
+    this.#router = new TopicRouter(options.log, (session, stream, linkClass) => {
+      const shaper = this.#peers.get(session.peer.regionId)?.shaper
+      return shaper === undefined ? stream : shapedStream(stream, shaper, linkClass)
+    })
     const { identity, regionId, environment } = options
-    this.#join = { identity, regionId, clock: environment.clock, introduction: () => this.#introduction() }
+    this.#introduction = new OwnIntroduction(options, () => this.#bound)
+    this.#join = {
+      identity,
+      regionId,
+      clock: environment.clock,
+      introduction: () => this.#introduction.told(),
+    }
     this.#guests = new Guests(this.#join)
     this.#router.serve(helloTopic, (_, stream, session) => this.#answerHello(stream, session))
     this.#router.serve(joinTopic, (_, stream, session) => answerJoin(this.#join, session, stream))
@@ -116,11 +123,11 @@ class Tunnels implements RunningTunnels {
   async open(regionId: number, topic: string, signal?: AbortSignal): Promise<TunnelStream> {
     const peer = this.#peers.get(regionId)
     const session = topic === bulkTopic ? peer?.takeWidest() : peer?.session
-    if (session === undefined) {
-      const problem = this.#peers.get(regionId)?.problem ?? 'it is not joined with this one'
+    if (peer === undefined || session === undefined) {
+      const problem = peer?.problem ?? 'it is not joined with this one'
       throw new StorageError('PEER_UNREACHABLE', `there is no tunnel to region ${regionId}: ${problem}`)
     }
-    return openTopic(session, topic, signal)
+    return shapedStream(await openTopic(session, topic, signal), peer.shaper, classOf(topic))
   }
 
   serve(topic: string, handle: Parameters<RegionTunnels['serve']>[1]): () => void {
@@ -129,6 +136,14 @@ class Tunnels implements RunningTunnels {
 
   ways(regionId: number): WayChooser | undefined {
     return this.#ways.get(regionId)
+  }
+
+  shares(): readonly LinkShare[] {
+    return this.#options.identity.record().peers.flatMap(({ regionId, name }) => {
+      const shaper = this.#peers.get(regionId)?.shaper
+      if (shaper === undefined) return []
+      return [{ region: name, bytesPerSecond: shaper.bytesPerSecond, sentBytes: shaper.sentBytes }]
+    })
   }
 
   onChange(listener: (regionId: number, isConnected: boolean) => void): () => void {
@@ -141,29 +156,22 @@ class Tunnels implements RunningTunnels {
   status(): FederationStatus {
     const { identity, regionId, name, environment } = this.#options
     const record = identity.record()
-    const nowMs = environment.clock.now()
-    const shown = shownKey(record, nowMs)
     return {
       isListening: this.#bound !== undefined,
       problem: this.#listenProblem,
       listen: this.#bound === undefined ? '' : formatAddress(this.#bound),
-      endpoints: this.#endpoints(),
+      endpoints: this.#introduction.endpoints(),
       regionId,
       name,
-      keys: record.keys.map((key) => ({
-        publicKey: key.publicKey,
-        fromMs: key.fromMs,
-        isShown: key === shown,
-      })),
+      ...recordStatus(record, environment.clock.now()),
       peers: record.peers.map((peer) => this.#peerStatus(peer)),
-      invitations: record.invitations.filter(({ expiresMs }) => expiresMs > nowMs).length,
     }
   }
 
   async invite({ validMs, regionId: forRegion }: InviteRequest): Promise<InviteReply> {
     const { identity, environment, regionId, name } = this.#options
     await this.#ensureListening()
-    const endpoints = this.#endpoints()
+    const endpoints = this.#introduction.endpoints()
     if (endpoints.length === 0) {
       throw new StorageError(
         'INVALID_ARGUMENT',
@@ -244,7 +252,7 @@ class Tunnels implements RunningTunnels {
     if (this.#closing.signal.aborted) return
     const { identity } = this.#options
     const record = identity.record()
-    const keys = this.#ownKeys().join(' ')
+    const keys = this.#introduction.keys().join(' ')
     if (record.epoch === this.#seenEpoch && keys === this.#seenKeys) return
     const haveKeysChanged = keys !== this.#seenKeys
     this.#seenEpoch = record.epoch
@@ -279,6 +287,7 @@ class Tunnels implements RunningTunnels {
     const { regionId: ownRegionId, environment, log } = this.#options
     return new PeerTunnels({
       ...{ regionId, ownRegionId, environment, log },
+      bytesPerSecond: () => this.#bytesPerSecond(regionId),
       mayDial: () =>
         this.#options.mayDial() && (this.#options.identity.peer(regionId)?.endpoints.length ?? 0) > 0,
       dial: (attempt, signal) => this.#dial(regionId, attempt, signal),
@@ -286,6 +295,11 @@ class Tunnels implements RunningTunnels {
         for (const tell of this.#changes) tell(regionId, isConnected)
       },
     })
+  }
+
+  #bytesPerSecond(regionId: number): number {
+    const name = this.#options.identity.peer(regionId)?.name
+    return name === undefined ? 0 : (this.#options.bytesPerSecond?.(name) ?? 0)
   }
 
   #choose(regionId: number, peer: PeerTunnels, ways: Pick<WayChooserParts, 'connections' | 'select'>) {
@@ -425,7 +439,7 @@ class Tunnels implements RunningTunnels {
       () => undefined,
     )
     try {
-      const hello = { ...this.#hello(regionId), ...(lane === undefined ? {} : { lane }) }
+      const hello = { ...this.#introduction.hello(regionId), ...(lane === undefined ? {} : { lane }) }
       const told = await ask(session, helloTopic, hello, helloSchema)
       await this.#hear(session, told, lane)
     } finally {
@@ -436,7 +450,7 @@ class Tunnels implements RunningTunnels {
   async #answerHello(stream: TunnelStream, session: TunnelSession): Promise<void> {
     await answer(stream, helloSchema, async (told) => {
       await this.#hear(session, told, told.lane)
-      return this.#hello(session.peer.regionId)
+      return this.#introduction.hello(session.peer.regionId)
     })
   }
 
@@ -459,33 +473,6 @@ class Tunnels implements RunningTunnels {
     else if (lane !== undefined) tunnels.addLane(session)
     // A lane may be told of a key like any other connection.
     else if (!tunnels.isLane(session)) tunnels.add(session, node)
-  }
-
-  // What is told.
-
-  #hello(regionId: number): Hello {
-    const knowsKey = this.#options.identity.peer(regionId)?.publicKeys.at(-1) ?? ''
-    return { ...this.#introduction(), node: this.#options.node, knowsKey }
-  }
-
-  #introduction(): Joined {
-    const { regionId, name } = this.#options
-    return { regionId, name, endpoints: [...this.#endpoints()], publicKeys: [...this.#ownKeys()] }
-  }
-
-  /** From the one that is shown on: who hears this drops those before. */
-  #ownKeys(): readonly string[] {
-    const { identity, environment } = this.#options
-    const record = identity.record()
-    const shown = shownKey(record, environment.clock.now())
-    if (shown === undefined) return []
-    return record.keys.slice(record.keys.indexOf(shown)).map(({ publicKey }) => publicKey)
-  }
-
-  #endpoints(): readonly string[] {
-    if (this.#options.endpoints.length > 0) return this.#options.endpoints
-    if (this.#bound === undefined || isWildcard(this.#bound.host)) return []
-    return [formatAddress(this.#bound)]
   }
 
   #peerStatus(peer: FederationPeer): PeerStatus {

@@ -1,6 +1,7 @@
 import { StorageError } from '../../core/contract/errors.ts'
 import type { Logger } from '../../core/contract/logger.ts'
 import type {
+  LinkClass,
   RegionIdentity,
   TunnelRead,
   TunnelReader,
@@ -18,6 +19,17 @@ export type TopicHandler = (
   session: TunnelSession,
 ) => Promise<void>
 
+/** Of the bytes of a topic, unless the stream says otherwise: requests and answers are small everywhere else. */
+const classes: Readonly<Record<string, LinkClass>> = {
+  hello: 'control',
+  join: 'control',
+  failover: 'failover',
+  edge: 'read',
+  probe: 'bulk',
+}
+export const classOf = (topic: string): LinkClass =>
+  (Object.hasOwn(classes, topic) && classes[topic]) || 'log'
+
 const topicPattern = /^[a-z0-9.-]{1,64}$/
 
 export async function openTopic(
@@ -27,17 +39,23 @@ export async function openTopic(
 ): Promise<TunnelStream> {
   checkTopic(topic)
   const stream = await session.createBidirectionalStream(signal)
+  stream.classify?.(classOf(topic))
   await stream.writable.write(Buffer.concat([Buffer.of(topic.length), Buffer.from(topic, 'latin1')]))
   return stream
 }
+
+/** Gives a stream its share of the link that its session is a part of. */
+export type ShapeStream = (session: TunnelSession, stream: TunnelStream, linkClass: LinkClass) => TunnelStream
 
 /** Brings the streams of sessions to who serves their topics. */
 export class TopicRouter {
   readonly #handlers = new Map<string, TopicHandler>()
   readonly #log: Logger
+  readonly #shape: ShapeStream
 
-  constructor(log: Logger) {
+  constructor(log: Logger, shape: ShapeStream = (_, stream) => stream) {
     this.#log = log
+    this.#shape = shape
   }
 
   serve(topic: string, handle: TopicHandler): () => void {
@@ -60,16 +78,18 @@ export class TopicRouter {
 
   async #handle(session: TunnelSession, stream: TunnelStream): Promise<void> {
     let topic = ''
+    let shaped = stream
     try {
       const opened = await readTopic(stream)
       topic = opened.topic
+      shaped = this.#shape(session, opened.stream, classOf(topic))
       const handle = this.#handlers.get(topic)
       if (handle === undefined) throw new StorageError('NOT_IMPLEMENTED', `nobody serves '${topic}'`)
-      await handle(session.peer, opened.stream, session)
+      await handle(session.peer, shaped, session)
     } catch (reason) {
       const error = StorageError.from(reason)
       this.#log.debug({ err: error, region: session.peer.regionId, topic }, 'a stream was given up')
-      await giveUp(stream, error.reason)
+      await giveUp(shaped, error.reason)
     }
   }
 }
@@ -90,7 +110,10 @@ export async function readTopic(
       const topic = Buffer.from(held.buffer, held.byteOffset + 1, length).toString('latin1')
       if (!topicPattern.test(topic)) throw new StorageError('PROTOCOL_ERROR', 'a stream begins with no topic')
       const rest = held.subarray(1 + length)
-      return { topic, stream: rest.length === 0 ? stream : { ...stream, readable: behind(rest, stream) } }
+      if (rest.length === 0) return { topic, stream }
+      const { writable } = stream
+      const classify = (linkClass: LinkClass): void => stream.classify?.(linkClass)
+      return { topic, stream: { writable, classify, readable: behind(rest, stream) } }
     }
     const { done, value } = await stream.readable.read()
     if (done) throw new StorageError('PROTOCOL_ERROR', 'a stream ended before its topic')

@@ -36,6 +36,7 @@ export interface TestRegionOptions {
   readonly port?: number
   readonly endpoints?: readonly string[]
   readonly ways?: RegionTunnelsOptions['ways']
+  readonly bytesPerSecond?: (region: string) => number
   readonly store?: MemoryFederationStore
   readonly node?: string
   /** Does not listen: it can only dial. */
@@ -66,6 +67,7 @@ export async function startRegion(
     port = 0,
     endpoints = [],
     ways,
+    bytesPerSecond,
   } = options
   const environment = {
     ...realEnvironment,
@@ -79,6 +81,7 @@ export async function startRegion(
     listen: isEdge ? undefined : { host: '127.0.0.1', port },
     endpoints,
     ...(ways === undefined ? {} : { ways }),
+    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
     mayDial: () => true,
   })
   t.after(() => tunnels.close())

@@ -42,9 +42,10 @@ export function reload(
   const applied = changed.filter(isHot)
   const { enabled, trackedNames, explainRequests } = running.qos
   const qos = { ...next.qos, enabled, trackedNames, explainRequests }
-  if (applied.length > 0) reconfigureQos(qos)
+  if (applied.some((path) => path.startsWith('qos.'))) reconfigureQos(qos)
+  const { rateLimit, rateLimits } = next.tunnel
   return {
-    config: { ...running, qos },
+    config: { ...running, qos, tunnel: { ...running.tunnel, rateLimit, rateLimits } },
     report: { applied, afterRestart: changed.filter((path) => !isHot(path)) },
   }
 }

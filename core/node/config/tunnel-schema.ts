@@ -1,7 +1,14 @@
 import { z } from 'zod'
 import { parseEndpoint } from '../../../federation/identity/endpoint.ts'
 import { federationLimits } from '../../contract/federation.ts'
-import { listen } from './value-schemas.ts'
+import { listen, size } from './value-schemas.ts'
+
+/** Slower links would not carry what keeps a tunnel alive. */
+const leastBytesPerSecond = 64 * 1024
+const bytesPerSecond = size(0).refine(
+  (value) => value === 0 || value >= leastBytesPerSecond,
+  `0 (no limit), or at least ${leastBytesPerSecond} bytes a second`,
+)
 
 /** How this node is reached by other regions. Whom it trusts is said by `pando federation`, not by a file. */
 export const tunnelSection = z
@@ -40,6 +47,17 @@ export const tunnelSection = z
       .describe(
         'How many connections to another region share what is moved in bulk, 1 to 16, by the first of `transports`; auto: where a region is far (10 ms and more), the ways there are measured and the `select` policy chooses.',
       ),
+    rateLimit: bytesPerSecond
+      .prefault(0)
+      .describe(
+        'Bytes a second that this node sends to another region at most, over all connections; 0: no limit. Leases and other signs of life go first and never wait; then entries, reads of clients, bodies of replication and those of full synchronizations have shares of what is left.',
+      )
+      .meta({ 'x-pando-hot': true }),
+    rateLimits: z
+      .record(z.string().min(1).max(63), bytesPerSecond)
+      .default({})
+      .describe('The same for regions by their names, where it is another limit than `rateLimit`.')
+      .meta({ 'x-pando-hot': true }),
     outboundOnly: z
       .boolean()
       .default(false)

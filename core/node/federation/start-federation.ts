@@ -22,6 +22,8 @@ export interface FederationParts {
   isCoordinator(): boolean
   /** The policy's hook: which way carries what is moved in bulk; absent: nothing is, as with a witness. */
   readonly select?: PolicyDecisions['select']
+  /** The configuration as it counts now; absent: it does not change while this runs. */
+  current?(): Pick<NodeConfig, 'tunnel'>
   readonly environment: Environment
   readonly log: Logger
 }
@@ -39,6 +41,10 @@ export function startFederation(parts: FederationParts): RunningTunnels {
     listen: outboundOnly ? undefined : listen,
     endpoints: outboundOnly ? [] : endpoints,
     ...(select === undefined ? {} : { ways: { connections: config.tunnel.connections, select } }),
+    bytesPerSecond: (region) => {
+      const { rateLimit, rateLimits } = (parts.current?.() ?? config).tunnel
+      return Object.hasOwn(rateLimits, region) ? (rateLimits[region] ?? rateLimit) : rateLimit
+    },
     mayDial: parts.isCoordinator,
     environment,
     log,

@@ -28,6 +28,8 @@ export interface ConfigInForceParts
 export interface ConfigInForce {
   /** The node's own file again. INVALID_CONFIG: everything stays as it is. */
   reload(): Promise<ReloadReport>
+  /** With what has changed since the start. */
+  current(): NodeConfig
   readonly region: FollowedRegionConfig
 }
 
@@ -57,6 +59,7 @@ export function openConfigInForce(parts: ConfigInForceParts): ConfigInForce {
   })
   return {
     region,
+    current: () => inForce,
     async reload() {
       const next = await readConfig(region.layer())
       const isNewCertificate = await parts.refreshCertificate()

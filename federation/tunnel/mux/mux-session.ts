@@ -11,6 +11,7 @@ import {
   type TunnelStream,
   tunnelCloseCodes,
 } from '../../../core/contract/tunnel.ts'
+import { ClassOrder, isBody } from '../class-order.ts'
 import {
   broken,
   FrameDecoder,
@@ -41,6 +42,8 @@ export interface MuxSessionOptions {
   readonly limits?: MuxLimits
 }
 
+/** An eighth of the session's credit at most is kept for what is small and waited for. */
+const mostReservedBytes = 1024 * 1024
 /** Bytes that wait in the socket before more are cut into frames. */
 const maxSocketBytes = 512 * 1024
 const tickMs = 500
@@ -71,13 +74,16 @@ export class MuxSession implements TunnelSession, StreamHost {
   #openCount = 0
 
   #sendCredit = 0
+  /** Of the credit, what is for everything but bodies. */
+  #reservedCredit = 0
   #receiveWindow: number
   #owedCredit = 0
 
   #control: Buffer[] = []
   #pong: Buffer | undefined
   #credits = new Set<MuxStream>()
-  #ready: MuxStream[] = []
+  /** Streams that have something to send. */
+  readonly #ready = new ClassOrder<MuxStream>()
   #isScheduled = false
   #isBlocked = false
 
@@ -204,7 +210,7 @@ export class MuxSession implements TunnelSession, StreamHost {
   ready(stream: MuxStream): void {
     if (stream.isReady || this.#end !== undefined) return
     stream.isReady = true
-    this.#ready.push(stream)
+    this.#ready.push(stream.linkClass, stream)
     this.#schedule()
   }
 
@@ -295,6 +301,7 @@ export class MuxSession implements TunnelSession, StreamHost {
     if (payload[0] !== muxVersion) throw broken(`version ${payload[0]} where ${muxVersion} is spoken`)
     this.#otherStreamBytes = payload.readUInt32BE(1)
     this.#sendCredit = payload.readUInt32BE(5)
+    this.#reservedCredit = Math.min(mostReservedBytes, this.#sendCredit >>> 3)
     this.#isOpened = true
     this.#places.allow(payload.readUInt32BE(9))
     this.#settleOpened()
@@ -371,20 +378,22 @@ export class MuxSession implements TunnelSession, StreamHost {
     if (this.#pong !== undefined) this.#put(this.#pong)
     this.#pong = undefined
     const withoutCredit: MuxStream[] = []
-    while (this.#ready.length > 0) {
+    while (this.#ready.size > 0) {
       if (this.#socket.writableLength >= maxSocketBytes) {
         this.#isBlocked = true
         break
       }
-      const stream = this.#ready.shift()
+      const stream = this.#ready.next()
       if (stream === undefined) break
       stream.isReady = false
       // Others may have an end to send, which needs no credit.
       if (!this.#sendSome(stream)) withoutCredit.push(stream)
       else if (stream.canSend) this.ready(stream)
     }
-    for (const stream of withoutCredit) stream.isReady = true
-    this.#ready.unshift(...withoutCredit)
+    for (const stream of withoutCredit.toReversed()) {
+      stream.isReady = true
+      this.#ready.putBack(stream.linkClass, stream)
+    }
     this.#socket.uncork()
   }
 
@@ -392,9 +401,11 @@ export class MuxSession implements TunnelSession, StreamHost {
   #sendSome(stream: MuxStream): boolean {
     if (!stream.canSend) return true
     // An end needs no credit; `canSend` with nothing but an end is found out by taking it.
-    const taken = stream.take(Math.min(maxDataBytes, this.#sendCredit))
+    // Bodies that nobody reads at the other side must not keep a lease from it.
+    const credit = this.#sendCredit - (isBody(stream.linkClass) ? this.#reservedCredit : 0)
+    const taken = stream.take(Math.min(maxDataBytes, credit))
     if (taken === undefined) return true
-    if (taken !== 'end' && taken.bytes.length === 0) return false
+    if (taken === 'full') return false
     const isFirst = stream.id === 0
     if (isFirst) {
       stream.id = this.#nextOwn
@@ -405,6 +416,7 @@ export class MuxSession implements TunnelSession, StreamHost {
     else {
       const { bytes, sent } = taken
       this.#sendCredit -= bytes.length
+      this.#ready.charge(stream.linkClass, bytes.length)
       this.#put(frameHeader(frameType.data, stream.id, bytes.length))
       this.#put(bytes, sent)
     }
@@ -475,9 +487,8 @@ export class MuxSession implements TunnelSession, StreamHost {
     this.#stopped.abort()
     const error = endError(info)
     this.#settleOpened(error)
-    const streams = new Set([...this.#streams.values(), ...this.#ready])
+    const streams = new Set([...this.#streams.values(), ...this.#ready.clear()])
     this.#streams.clear()
-    this.#ready = []
     this.#control = []
     this.#credits.clear()
     for (const stream of streams) stream.lost(error)

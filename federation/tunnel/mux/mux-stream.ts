@@ -1,5 +1,11 @@
 import { StorageError } from '../../../core/contract/errors.ts'
-import type { TunnelRead, TunnelReader, TunnelStream, TunnelWriter } from '../../../core/contract/tunnel.ts'
+import type {
+  LinkClass,
+  TunnelRead,
+  TunnelReader,
+  TunnelStream,
+  TunnelWriter,
+} from '../../../core/contract/tunnel.ts'
 import { broken, frameType } from './frames.ts'
 
 /** What a stream asks of its session. */
@@ -61,6 +67,8 @@ export class MuxStream implements TunnelStream {
   /** Read and not given back as credit yet. */
   owedCredit = 0
   isReady = false
+  /** Among the streams that have something to send. */
+  linkClass: LinkClass = 'log'
   readonly readable: TunnelReader
   readonly writable: TunnelWriter
   readonly #host: StreamHost
@@ -96,6 +104,10 @@ export class MuxStream implements TunnelStream {
     }
   }
 
+  classify(linkClass: LinkClass): void {
+    this.linkClass = linkClass
+  }
+
   // The sender's side.
 
   /** Whether `take` would give something. */
@@ -104,8 +116,8 @@ export class MuxStream implements TunnelStream {
     return this.#queuedBytes > 0 ? this.sendCredit > 0 : this.#isEnding
   }
 
-  /** The next bytes, or `end`, once. At most so many and so many as there is credit for. */
-  take(maxBytes: number): Taken | 'end' | undefined {
+  /** The next bytes, or `end`, once. At most so many and so many as there is credit for; `full`: there are some, and none may be taken. */
+  take(maxBytes: number): Taken | 'end' | 'full' | undefined {
     if (!this.canSend) return undefined
     const first = this.#outgoing[0]
     if (first === undefined) {
@@ -113,6 +125,8 @@ export class MuxStream implements TunnelStream {
       this.#onSent()
       return 'end'
     }
+    // Before a part of a loan is handed out: nobody would ever give it back.
+    if (maxBytes <= 0) return 'full'
     const { bytes, loan } = first
     const length = Math.min(maxBytes, this.sendCredit, bytes.length)
     const sent = loan?.take()

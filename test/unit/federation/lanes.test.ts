@@ -10,6 +10,7 @@ test('streams that are opened in one turn are spread over all connections, later
     ...{ regionId: 1, ownRegionId: 2, environment: realEnvironment, log: silentLogger },
     dial: async () => undefined,
     mayDial: () => false,
+    bytesPerSecond: () => 0,
     onChange: () => undefined,
   })
   t.after(() => peer.close('over'))

@@ -27,6 +27,18 @@ test('numbers of QoS count at once; the rest is told', () => {
   })
 })
 
+test('limits of links to other regions count at once; where tunnels are taken does not', () => {
+  const before = load('{tunnel: {rateLimits: {far: 1MB}}}')
+  const after = load('{tunnel: {listen: "127.0.0.1:1", rateLimit: 40MB, rateLimits: {far: 2MB}}}')
+  const { config, report } = reload(before, after, () => assert.fail('no number of QoS has changed'))
+  assert.deepEqual(report, {
+    applied: ['tunnel.rateLimit', 'tunnel.rateLimits.far'],
+    afterRestart: ['tunnel.listen.port'],
+  })
+  assert.deepEqual(config.tunnel, { ...before.tunnel, rateLimit: 40_000_000, rateLimits: { far: 2_000_000 } })
+  assert.throws(() => load('{tunnel: {rateLimit: 1KiB}}'), { code: 'INVALID_CONFIG' })
+})
+
 test('a configuration that does not fit, or is of another node, changes nothing', () => {
   const before = load('{}')
   const after = load('{qos: {budgets: [{tenant: a, requests: 5}]}}')

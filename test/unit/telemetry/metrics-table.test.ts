@@ -13,7 +13,7 @@ import { registerPolicyMetrics } from '../../../core/telemetry/policy-metrics.ts
 import { registerReplicationMetrics } from '../../../core/telemetry/replication-metrics.ts'
 import { createRequestTelemetry } from '../../../core/telemetry/request-telemetry.ts'
 import { createSlaMonitor } from '../../../core/telemetry/sla-monitor.ts'
-import { registerTunnelMetrics } from '../../../core/telemetry/tunnel-metrics.ts'
+import { registerLinkShareMetrics, registerTunnelMetrics } from '../../../core/telemetry/tunnel-metrics.ts'
 import { FakeClock } from '../../kit/fake-clock.ts'
 import { clusterSample, tunnelStatus } from '../../kit/metric-samples.ts'
 import { documentedMetrics, metricsTablePath } from '../../kit/metrics-table.ts'
@@ -39,6 +39,7 @@ function everyMetric() {
   registerLinkMetrics(registry, () => ({ links: [], listeners: [] }))
   registerClusterMetrics(registry, () => clusterSample)
   registerTunnelMetrics(registry, () => tunnelStatus)
+  registerLinkShareMetrics(registry, () => [])
   registerEdgeMetrics(registry, { report: () => [], traffic: () => [], now: () => 0 })
   registerReplicationMetrics(registry, { report: () => [], traffic: () => [], holdBackMs: () => 0 })
   return registry
