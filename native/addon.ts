@@ -1,7 +1,6 @@
-import { existsSync, mkdirSync, readdirSync, statfsSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ChunkStore } from '../core/contract/chunk-store.ts'
 import { StorageError } from '../core/contract/errors.ts'
@@ -10,6 +9,7 @@ import { type BdevOptions, nativeBdev } from './bdevs.ts'
 import type { NativeAddon } from './data-plane-port.ts'
 import { openNativeStore } from './native-store.ts'
 import { openReferenceStore } from './reference/reference-store.ts'
+import { deviceRoom, sizeStore, usualReactors } from './store-size.ts'
 
 export interface ChunkStoreOptions {
   readonly directory: string
@@ -37,7 +37,8 @@ const defaultPoolBytes = 128 * mebibyte
 const defaultCacheBytes = 256 * mebibyte
 /** What a node's heap may keep for the next bodies: a second's worth of socket reads at full load. */
 const keptFreeBytes = 192 * mebibyte
-const memoryCapacityBytes = 1024 * mebibyte
+/** For a store in memory: a GiB of chunks. */
+const memoryFreeBytes = 1280 * mebibyte
 const defaultSpdkMemoryBytes = 256 * mebibyte
 
 /**
@@ -84,12 +85,20 @@ export async function openChunkStore(options: ChunkStoreOptions): Promise<ChunkS
   return openNativeStore(addon, {
     ...nativeOptions(options),
     backend: backend === 'auto' ? 'uring' : backend,
-    reactors: options.reactors ?? 0,
-    capacityBytes:
-      options.capacityBytes ?? (backend === 'memory' ? memoryCapacityBytes : takeableBytes(directory)),
+    ...sizeOf(options, backend === 'memory'),
     bdevs: [],
     spdkMemoryBytes: 0,
   })
+}
+
+/** What is not told follows from the device; a size that is told is the data plane's to judge. */
+function sizeOf(
+  { directory, capacityBytes, reactors }: ChunkStoreOptions,
+  isMemory: boolean,
+): { readonly capacityBytes: number; readonly reactors: number } {
+  if (capacityBytes !== undefined) return { capacityBytes, reactors: reactors ?? 0 }
+  const room = isMemory ? { freeBytes: memoryFreeBytes, ownBytes: 0, partitions: 0 } : deviceRoom(directory)
+  return sizeStore(room, reactors ?? usualReactors(), directory)
 }
 
 /** INVALID_CONFIG without SPDK: nothing else could serve what is on those devices. */
@@ -142,23 +151,6 @@ function nativeOptions(options: ChunkStoreOptions) {
     digestEntries: 256,
     ...(options.watchLeaks === undefined ? {} : { watchLeaks: options.watchLeaks }),
   }
-}
-
-/** Free on the device, and what the store has there already. */
-/**
- * What chunks leave to the catalog, the order of the log and the machine: a twentieth within these bounds. Without room the catalog
- * could not even take the deletes that make some.
- */
-const leastKeptBytes = 256 * 1024 * 1024
-const mostKeptBytes = 8 * 1024 ** 3
-
-function takeableBytes(directory: string): number {
-  mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const { bavail, bsize } = statfsSync(directory)
-  const own = readdirSync(directory).map((name) => statSync(join(directory, name)).blocks * 512)
-  const takeable = own.reduce((sum, bytes) => sum + bytes, bavail * bsize)
-  const kept = Math.min(takeable / 4, Math.max(leastKeptBytes, Math.min(takeable / 20, mostKeptBytes)))
-  return takeable - Math.ceil(kept)
 }
 
 function whatWrote(directory: string): 'native' | 'reference' | 'spdk' | 'nothing' {

@@ -79,8 +79,8 @@ const store = z
       .union([z.literal('auto'), size(16 * MiB)])
       .prefault('auto')
       .describe(
-        'Bytes that chunks may take on the disk. auto: what is free there but for a twentieth (at least 256MiB, at most 8GiB), ' +
-          'which the catalog and the machine need.',
+        'Bytes that chunks may take on the disk. auto: what is free there but for a twentieth (at least 256MiB, at most 8GiB; less on a ' +
+          'disk with less than 768MiB), which the catalog and the machine need. A new store needs 576MiB.',
       )
       .meta({ 'x-pando-node': true }),
     pool: size(16 * MiB)
