@@ -12,10 +12,13 @@ export function addClusterCommands(program: Command, action: MakeAction): void {
   const cluster = program.command('cluster').description('a region of several nodes')
   cluster
     .command('init <node...>')
-    .description('write cluster.yaml and the keys of each node; NODE is NAME=ADDRESS[,zone=ZONE][,rack=RACK]')
+    .description(
+      'write cluster.yaml and the keys of each node; NODE is NAME=ADDRESS[,zone=ZONE][,rack=RACK], or with --discovery NAME alone',
+    )
     .option('--directory <directory>', 'where they are written', 'cluster')
     .option('--region <name>', 'name of the region', 'us-east-1')
     .option('--replicas <count>', 'copies of each chunk', '3')
+    .option('--discovery <source...>', 'how nodes find each other: dns:NAME, dns:NAME?type=SRV, multicast')
     .option('--from <data>', 'data directory of a node that is to be the first one, with all that it holds')
     .action(action<InitOptions>(async () => (await import('./cluster-init.ts')).initCluster))
   cluster

@@ -42,6 +42,7 @@ export async function initCluster(
     region: options.region,
     replicas: Number(options.replicas),
     nodes,
+    ...(options.discovery === undefined ? {} : { discovery: options.discovery }),
     ...(own === undefined ? {} : { regionId: own.regionId, data: own.path }),
   })
   // Checked as it will be read, once for each node, before anything is made.
@@ -136,7 +137,10 @@ async function readOwnRegion(terminal: Terminal, from: string) {
   return { path, ...(await readDataKeys(path)) }
 }
 
-const planned = ({ name, address }: NodeSpec): PlannedNode => ({ name, hosts: [address] })
+const planned = ({ name, address }: NodeSpec): PlannedNode => ({
+  name,
+  hosts: address === '' ? [] : [address],
+})
 
 async function refuseExisting(path: string): Promise<void> {
   const exists = await readFile(path).then(

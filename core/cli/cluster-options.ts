@@ -4,6 +4,8 @@ export interface InitOptions extends GlobalOptions {
   readonly directory: string
   readonly region: string
   readonly replicas: string
+  /** `cluster.discovery`. */
+  readonly discovery?: readonly string[]
   /** Data directory of a node that was a region of its own. */
   readonly from?: string
 }

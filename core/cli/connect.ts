@@ -1,5 +1,6 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { networkInterfaces } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { StorageError } from '../contract/errors.ts'
 import type { AdminClient } from '../control/admin-client.ts'
@@ -44,7 +45,10 @@ export async function readConfig(
     const reason = error instanceof Error ? error.message : String(error)
     throw new StorageError('INVALID_CONFIG', `cannot read the config file: ${reason}`, { cause: error })
   }
-  const config = loadConfig({ file: { name, text }, region, environment, overrides })
+  const config = loadConfig({
+    ...{ file: { name, text }, region, environment, overrides },
+    machineAddresses: machineAddresses(),
+  })
   // The keys travel with the file, wherever it is copied to.
   const { keys, natsCredentials } = config.cluster
   const { certFile, keyFile } = config.tls
@@ -54,6 +58,14 @@ export async function readConfig(
     tls: { certFile: beside(certFile), keyFile: beside(keyFile) },
     cluster: { ...config.cluster, keys: beside(keys), natsCredentials: beside(natsCredentials) },
   }
+}
+
+/** Under which others may reach this machine: of IPv4, else of IPv6. */
+function machineAddresses(): readonly string[] {
+  const all = Object.values(networkInterfaces()).flatMap((found) => found ?? [])
+  const outer = all.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
+  const four = outer.filter(({ family }) => family === 'IPv4')
+  return (four.length > 0 ? four : outer).map(({ address }) => address)
 }
 
 /**

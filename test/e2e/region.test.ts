@@ -17,6 +17,10 @@ const scenarios = {
     400_000,
   ],
   'registers at three gateways are linearizable through all of it': ['registers', 400_000],
+  'nodes find each other by A records, by SRV records and by multicast, and again after they have moved': [
+    'discovery',
+    240_000,
+  ],
   'six nodes, 4+2: two are lost, one comes back empty, another one is lost': ['erasure', 240_000],
 } as const
 

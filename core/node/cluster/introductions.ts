@@ -12,12 +12,15 @@ const maxAddressBytes = 261
 
 /**
  * Where the other nodes are: as the cluster map says, before there is one as the configuration says, and of a node that neither knows,
- * as it says itself when it connects. So a new node needs the file of the region, and the others need not know its name before.
+ * as it says itself when it connects; of one that is not there, as discovery has found it. So a new node needs the file of the region, and the others need not know its name before.
  */
 export class Introductions {
   readonly #peers: GrpcRegionPeers
   readonly #seats: readonly ClusterSeat[]
+  readonly #own: string
   readonly #introduced = new Map<string, string>()
+  readonly #found = new Map<string, string>()
+  readonly #onAddress: (name: string, address: string) => void
   readonly #stop: (() => void)[]
   #map: ClusterMap | undefined
 
@@ -25,10 +28,14 @@ export class Introductions {
     readonly peers: GrpcRegionPeers
     readonly own: ClusterSeat
     readonly seats: readonly ClusterSeat[]
+    /** Where a node is now, as far as this one knows; called again when that changes. */
+    readonly onAddress?: (name: string, address: string) => void
     readonly log: Logger
   }) {
     const { peers, own, seats, log } = parts
+    this.#onAddress = parts.onAddress ?? (() => undefined)
     this.#peers = peers
+    this.#own = own.name
     this.#seats = seats
     const ownAddress = Buffer.from(seatAddress(own, 'control'))
     const introduce = (name: string): void => {
@@ -57,6 +64,35 @@ export class Introductions {
     this.#tell()
   }
 
+  /** A node that was looked for has proved that it is there. One that is connected is where it is. */
+  setFound(name: string, address: string): void {
+    if (this.#peers.connected().includes(name)) return
+    this.#found.set(name, address)
+    this.#tell()
+  }
+
+  /** Control addresses, `host:port`, of all that are known. */
+  addresses(): ReadonlyMap<string, string> {
+    const addresses = new Map(
+      this.#seats
+        .filter(({ address }) => address !== '')
+        .map((seat) => [seat.name, seatAddress(seat, 'control')]),
+    )
+    // What a node said last is newer than the map, which it will correct.
+    for (const { name, control } of this.#map?.nodes ?? []) addresses.set(name, control)
+    for (const [name, address] of this.#introduced) addresses.set(name, address)
+    for (const [name, address] of this.#found) addresses.set(name, address)
+    return addresses
+  }
+
+  /** Nodes of the region that there is no connection to. */
+  missing(): readonly string[] {
+    const connected = new Set(this.#peers.connected())
+    const names = new Set([...this.#seats, ...(this.#map?.nodes ?? [])].map(({ name }) => name))
+    names.delete(this.#own)
+    return [...names].filter((name) => !connected.has(name))
+  }
+
   stop(): void {
     for (const stop of this.#stop) stop()
   }
@@ -69,14 +105,13 @@ export class Introductions {
     }
     if (this.#introduced.get(from) === address) return
     this.#introduced.set(from, address)
+    this.#found.delete(from)
     this.#tell()
   }
 
   #tell(): void {
-    const addresses = new Map(this.#seats.map((seat) => [seat.name, seatAddress(seat, 'control')]))
-    // What a node said last is newer than the map, which it will correct.
-    for (const { name, control } of this.#map?.nodes ?? []) addresses.set(name, control)
-    for (const [name, address] of this.#introduced) addresses.set(name, address)
-    this.#peers.setPeers([...addresses].map(([name, address]) => ({ name, address })))
+    const addresses = [...this.addresses()]
+    for (const [name, address] of addresses) this.#onAddress(name, address)
+    this.#peers.setPeers(addresses.map(([name, address]) => ({ name, address })))
   }
 }

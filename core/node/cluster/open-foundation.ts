@@ -8,11 +8,12 @@ import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
 import { type GrpcRegionPeers, openRegionPeers } from '../../control/region-peers/region-peers.ts'
-import { formatListen } from '../config/addresses.ts'
+import { formatListen, parseListen } from '../config/addresses.ts'
 import { type ClusterSeat, seatAddress, seatsOf, stripeWidths } from '../config/cluster-schema.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import type { NodeHealth } from '../node-health.ts'
 import type { StopStack } from '../stop-stack.ts'
+import { startDiscovery } from './discovery.ts'
 import { Introductions } from './introductions.ts'
 import { LinkNotices } from './link-notices.ts'
 import { type OwnEntry, withOwnEntry } from './map-upkeep.ts'
@@ -36,6 +37,13 @@ export async function readMembership(
   const seats = seatsOf(config.cluster)
   const own = seats.find(({ name }) => name === config.node)
   if (own === undefined) return undefined
+  if (own.address === '') {
+    throw new StorageError(
+      'INVALID_CONFIG',
+      `cluster.nodes.${config.node}.address: this machine has not exactly one address that it could be; write it there, or ` +
+        'set PANDO_ADDRESS',
+    )
+  }
   const keys = await loadNodeKeys({
     folder: join(config.cluster.keys, config.node),
     node: config.node,
@@ -90,10 +98,28 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
     )
   })
   parts.push('talk between nodes', deadlineMs, () => peers.close())
-  const introductions = new Introductions({ peers, own, seats, log: log.child({ part: 'peers' }) })
+  let order: Order | undefined
+  const introductions = new Introductions({
+    ...{ peers, own, seats, log: log.child({ part: 'peers' }) },
+    onAddress: (name, address) => order?.setAddress(name, address),
+  })
   parts.push('introductions', deadlineMs, async () => introductions.stop())
+  const { discovery: sources } = config.cluster
+  const discovery =
+    sources.length === 0
+      ? undefined
+      : startDiscovery({
+          ...{ sources, own, keys, environment, regionId: config.regionId },
+          missing: () => introductions.missing(),
+          onFound(name, address) {
+            log.info({ peer: name, address }, 'found a node of the region')
+            introductions.setFound(name, address)
+          },
+          log: log.child({ part: 'discovery' }),
+        })
+  if (discovery !== undefined) parts.push('discovery', deadlineMs, () => discovery.close())
 
-  const order = await openOrder({
+  order = await openOrder({
     cluster: config.cluster,
     own,
     seats,
@@ -102,7 +128,9 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
     environment,
     log: log.child({ part: 'nats' }),
   })
-  parts.push('order of the log', deadlineMs, () => order.close())
+  const { streams, close: closeOrder } = order
+  parts.push('order of the log', deadlineMs, closeOrder)
+  for (const [name, address] of introductions.addresses()) order.setAddress(name, address)
 
   const notices = new LinkNotices()
   const catalog = await openReplicatedCatalog({
@@ -110,12 +138,12 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
     environment,
     regionId: config.regionId,
     inlineBytes: config.s3.inlineBytes,
-    streams: order.streams,
+    streams,
     peers,
     board: notices,
     name: config.node,
     bootstrap: seats.map(({ name }) => name),
-    firstMap: (members) => firstMap(config, seats, members),
+    firstMap: (members) => firstMap(config, withAddresses(seats, introductions.addresses()), members),
     log: log.child({ part: 'catalog' }),
     onFailure: options.onFailure,
     onWait(reason) {
@@ -126,7 +154,7 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
   parts.push('catalog', deadlineMs, () => catalog.close())
   catalog.onClusterMap((map) => introductions.setMap(map))
 
-  await waitUntilReady(options, { membership, peers, catalog })
+  await waitUntilReady(options, { membership, peers, catalog }, () => discovery?.problems() ?? [])
   introductions.setMap(catalog.clusterMap())
   await enterMap(options, catalog, entryOf(config.rpc, own, catalog.incarnation))
   return { membership, peers, order, catalog, notices }
@@ -166,6 +194,7 @@ async function enterMap(
 async function waitUntilReady(
   options: FoundationParts,
   foundation: Pick<Foundation, 'membership' | 'peers' | 'catalog'>,
+  notFound: () => readonly string[],
 ): Promise<void> {
   const { health, log, signal, membership, environment } = options
   const { catalog, peers } = foundation
@@ -179,7 +208,7 @@ async function waitUntilReady(
       const problems = catalog.status().problems
       const why =
         missing.length > 0
-          ? `waiting for ${missing.join(', ')}`
+          ? [`waiting for ${missing.join(', ')}`, ...notFound()].join('; ')
           : problems.length > 0
             ? problems.join('; ')
             : 'waiting for the catalog of the region'
@@ -221,6 +250,17 @@ export function entryOf(
     control: seatAddress(seat, 'control'),
     transports: Object.fromEntries(transports.filter(([, address]) => address !== '')),
   }
+}
+
+/** Those that discovery has found are where it found them. */
+function withAddresses(
+  seats: readonly ClusterSeat[],
+  known: ReadonlyMap<string, string>,
+): readonly ClusterSeat[] {
+  return seats.map((seat) => {
+    const host = parseListen(known.get(seat.name) ?? '')?.host
+    return seat.address !== '' || host === undefined ? seat : { ...seat, address: host }
+  })
 }
 
 /** Of the others it says what the shared file says; each corrects its own entry when it finds something else. */

@@ -9,6 +9,7 @@ import type { Environment } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { OrderStreams } from '../../contract/order-stream.ts'
+import { formatListen, parseListen } from '../config/addresses.ts'
 import { type ClusterConfig, type ClusterSeat, seatAddress } from '../config/cluster-schema.ts'
 
 export interface OpenOrderParts {
@@ -26,6 +27,8 @@ export interface Order {
   readonly streams: OrderStreams
   /** In words, and whether a server answers. */
   report(): { readonly text: string; readonly isReachable: boolean }
+  /** Where a node is whose address the configuration does not say; `host:port` of any part of it. */
+  setAddress(name: string, address: string): void
   close(): Promise<void>
 }
 
@@ -44,7 +47,7 @@ export async function openOrder(parts: OpenOrderParts): Promise<Order> {
   const ordered = [...servers.filter((seat) => seat === own), ...servers.filter((seat) => seat !== own)]
   const places = ordered.map((seat) => {
     const client = openNatsClient({
-      servers: [`tls://${seatAddress(seat, 'nats')}`],
+      servers: seat.address === '' ? [] : [`tls://${seatAddress(seat, 'nats')}`],
       login: { kind: 'password', user, password },
       tls: { ca, certificate, key, trust: 'region' },
       name: own.name,
@@ -52,7 +55,7 @@ export async function openOrder(parts: OpenOrderParts): Promise<Order> {
       log: log.child({ server: seat.name }),
     })
     const streams = openNatsOrderStreams({ client, serverCount: 1, environment, log })
-    return { name: seat.name, client, streams, isReachable: () => client.isConnected }
+    return { name: seat.name, seat, client, streams, isReachable: () => client.isConnected }
   })
   const streams = openPlacedStreams(places)
   return {
@@ -65,6 +68,12 @@ export async function openOrder(parts: OpenOrderParts): Promise<Order> {
         text: `NATS, ${reached.length} of ${places.length} servers answer: ${names}${ownState}`,
         isReachable: reached.length > 0,
       }
+    },
+    setAddress(name, address) {
+      const place = places.find((one) => one.name === name)
+      const host = parseListen(address)?.host
+      if (place === undefined || place.seat.address !== '' || host === undefined) return
+      place.client.setServers([`tls://${formatListen({ host, port: place.seat.ports.nats })}`])
     },
     async close() {
       await streams.close()
@@ -95,6 +104,7 @@ async function openForeignOrder({ cluster, own, environment, log }: OpenOrderPar
         : 'NATS, not connected',
       isReachable: client.isConnected,
     }),
+    setAddress: () => undefined,
     async close() {
       await streams.close()
       await client.close()

@@ -2,9 +2,10 @@ import { Document, isMap, parseDocument, YAMLMap } from 'yaml'
 import { StorageError } from '../../contract/errors.ts'
 import { clusterPorts } from './cluster-schema.ts'
 
-/** A node as a person writes it on the command line: `n1=10.0.0.1,zone=a,rack=r1`. */
+/** A node as a person writes it on the command line: `n1=10.0.0.1,zone=a,rack=r1`; `n1` where its address is to be found. */
 export interface NodeSpec {
   readonly name: string
+  /** Empty: to be found. */
   readonly address: string
   readonly zone: string
   readonly rack: string
@@ -13,9 +14,9 @@ export interface NodeSpec {
 /** INVALID_ARGUMENT when it is not written so. What name and address may be is the configuration's to say. */
 export function parseNodeSpec(text: string): NodeSpec {
   const [place = '', ...options] = text.split(',')
-  const at = place.indexOf('=')
-  const spec = { name: place.slice(0, at), address: place.slice(at + 1), zone: '', rack: '' }
-  if (at < 1 || spec.address === '') throw notASpec(text)
+  const [name = '', address = '', ...more] = place.split('=')
+  const spec = { name, address, zone: '', rack: '' }
+  if (name === '' || more.length > 0 || (place.includes('=') && address === '')) throw notASpec(text)
   for (const option of options) {
     const [key, value = '', ...rest] = option.split('=')
     if ((key !== 'zone' && key !== 'rack') || value === '' || rest.length > 0) throw notASpec(text)
@@ -27,13 +28,15 @@ export function parseNodeSpec(text: string): NodeSpec {
 const notASpec = (text: string): StorageError =>
   new StorageError(
     'INVALID_ARGUMENT',
-    `'${text}' is not NAME=ADDRESS[,zone=ZONE][,rack=RACK], for example n1=10.0.0.1,zone=a`,
+    `'${text}' is not NAME=ADDRESS[,zone=ZONE][,rack=RACK], for example n1=10.0.0.1,zone=a (NAME alone with --discovery)`,
   )
 
 export interface NewClusterFile {
   readonly region: string
   readonly replicas: number
   readonly nodes: readonly NodeSpec[]
+  /** `cluster.discovery`. */
+  readonly discovery?: readonly string[]
   /** Of a region that there is already; 1 is what it is otherwise. */
   readonly regionId?: number
   /** Where the first node has its data, when it has some. */
@@ -41,15 +44,22 @@ export interface NewClusterFile {
 }
 
 /** Text of a configuration file for all nodes. Nodes that share an address get ports and data directories of their own. */
-export function makeClusterFile({ region, replicas, nodes, regionId = 1, data }: NewClusterFile): string {
+export function makeClusterFile(file: NewClusterFile): string {
+  const { region, replicas, nodes, discovery = [], regionId = 1, data } = file
   const numbered = regionId === 1 ? {} : { regionId }
-  const document = new Document({ region, ...numbered, cluster: { replicas, keys: 'keys', nodes: {} } })
+  const found = discovery.length === 0 ? {} : { discovery }
+  const document = new Document({
+    region,
+    ...numbered,
+    cluster: { replicas, keys: 'keys', ...found, nodes: {} },
+  })
   document.commentBefore =
     ' The same file on every node; each is started with its own name:\n' +
     '   pando up --config cluster.yaml --node NAME\n' +
     ' All keys and what they mean: pando config schema'
   for (const node of nodes) {
-    addNode(document, node, nodes.filter(({ address }) => address === node.address).length > 1)
+    const onSameMachine = nodes.filter(({ address }) => address !== '' && address === node.address)
+    addNode(document, node, onSameMachine.length > 1)
   }
   const [first] = nodes
   if (first !== undefined && data !== undefined) {
@@ -79,7 +89,7 @@ function addNode(
   let sharing = 0
   for (const { key, value } of nodes.items) {
     if (String(key) === node.name) throw new StorageError('CONFLICT', `${node.name} is in the file already`)
-    if (!(value instanceof YAMLMap) || value.get('address') !== node.address) continue
+    if (!(value instanceof YAMLMap) || node.address === '' || value.get('address') !== node.address) continue
     sharing++
     const ports = value.get('ports')
     for (const [part, usual] of Object.entries(clusterPorts)) {
@@ -88,7 +98,7 @@ function addNode(
   }
   const { name, address, zone, rack } = node
   const entry: Record<string, unknown> = {
-    address,
+    ...(address === '' ? {} : { address }),
     ...(zone === '' ? {} : { zone }),
     ...(rack === '' ? {} : { rack }),
     ...(sharing === 0 ? {} : { ports: freePorts(taken) }),

@@ -1,6 +1,8 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
+import { parseDiscoverySource } from '../../cluster/discovery/source.ts'
 import { type ErasureScheme, parseScheme, stripeWidth } from '../../contract/erasure.ts'
+import { StorageError } from '../../contract/errors.ts'
 import { formatListen } from './addresses.ts'
 import { nodeName } from './rpc-schema.ts'
 import { size } from './value-schemas.ts'
@@ -32,7 +34,13 @@ const host = z
   })
 
 const clusterNode = z.strictObject({
-  address: host.describe('Host name or IP address at which the other nodes and S3 clients reach this node.'),
+  address: z
+    .union([z.literal(''), host])
+    .default('')
+    .describe(
+      'Host name or IP address at which the other nodes and S3 clients reach this node. With `discovery` it may be left out: the ' +
+        'node takes the one address of its machine, or PANDO_ADDRESS, and the others find it.',
+    ),
   ports: z
     .partialRecord(z.enum(Object.keys(clusterPorts) as (keyof typeof clusterPorts)[]), port)
     .default({})
@@ -69,6 +77,23 @@ export const clusterSection = z
       .describe(
         'All nodes of the region by name; the same list on each of them. Empty: a region of this node alone. The nodes named ' +
           'at the first start found the region together.',
+      ),
+    discovery: z
+      .array(
+        z.string().superRefine((text, context) => {
+          try {
+            parseDiscoverySource(text)
+          } catch (error) {
+            context.addIssue({ code: 'custom', message: StorageError.from(error).reason })
+          }
+        }),
+      )
+      .max(8)
+      .default([])
+      .describe(
+        'Where nodes are found whose address is not written here, or has changed. dns:NAME for A and AAAA records (port 9005), ' +
+          'dns:NAME?type=SRV for SRV records, dns://SERVER/NAME to ask that server; multicast, or multicast://GROUP:PORT, for ' +
+          'announcements within one network. Who is at an address is proved by certificate in any case.',
       ),
     keys: z
       .string()
@@ -221,7 +246,12 @@ export function checkCluster(
     )
   }
   const taken = new Map<string, string>()
+  for (const { name, address } of seats) {
+    if (address !== '' || cluster.discovery.length > 0) continue
+    refuse(['cluster', 'nodes', name, 'address'], 'is missing; or say with cluster.discovery how it is found')
+  }
   for (const seat of seats) {
+    if (seat.address === '') continue
     for (const [part, number] of Object.entries(seat.ports)) {
       // Admin and console are on loopback: two nodes with different addresses may still be on one machine, but need not be.
       const place = formatListen({ host: seat.address, port: number })
@@ -241,10 +271,16 @@ export function checkCluster(
  * Lets the entry of the node that is meant speak where the file, the environment and the command line have not: the document
  * before it is checked, so that what is wrong in it is told as of any other key.
  */
-export function placeNode(document: Record<string, unknown>): void {
+export function placeNode(
+  document: Record<string, unknown>,
+  /** Where this node is when its entry does not say so; empty or undefined: not known. */
+  ownAddress: string | undefined,
+): void {
   const entry = mapping(mapping(mapping(document['cluster'])?.['nodes'])?.[String(document['node'])])
-  const address = entry?.['address']
-  if (entry === undefined || typeof address !== 'string') return
+  if (entry === undefined) return
+  if (entry['address'] === undefined || entry['address'] === '') entry['address'] = ownAddress ?? ''
+  const { address } = entry
+  if (typeof address !== 'string' || address === '') return
   const ports = mapping(entry['ports']) ?? {}
   const places = { s3: address, admin: '127.0.0.1', console: '127.0.0.1', rpc: address }
   for (const [part, at] of Object.entries(places)) {

@@ -29,6 +29,8 @@ export interface ConfigSources {
   readonly environment: EnvironmentVariables
   /** Options of the command line by dotted path; they win over the environment. */
   readonly overrides?: Readonly<Record<string, string>>
+  /** Addresses of this machine: a node whose entry has none takes it when it is the only one. */
+  readonly machineAddresses?: readonly string[]
 }
 
 /** Keys of the root account, when the environment names them. */
@@ -62,7 +64,13 @@ const nameOf = ({ version }: { readonly version: number }): string =>
   `version ${version} of the region's configuration`
 
 /** File, then environment, then command line; INVALID_CONFIG names every problem with its path. */
-export function loadConfig({ file, region, environment, overrides = {} }: ConfigSources): NodeConfig {
+export function loadConfig({
+  file,
+  region,
+  environment,
+  overrides = {},
+  machineAddresses,
+}: ConfigSources): NodeConfig {
   const document = file === undefined ? {} : parseConfigFile(file)
   if (region !== undefined) layOver(document, parseRegionConfig(region.text, nameOf(region)))
   const origins = new Map<string, string>()
@@ -76,7 +84,8 @@ export function loadConfig({ file, region, environment, overrides = {} }: Config
     setPath(document, path, value)
     origins.set(path, 'the command line')
   }
-  placeNode(document)
+  const told = environment['PANDO_ADDRESS'] ?? ''
+  placeNode(document, told === '' && machineAddresses?.length === 1 ? machineAddresses[0] : told)
   const parsed = configSchema.safeParse(document)
   if (parsed.success) return parsed.data
   const problems = explainIssues(parsed.error.issues).map((problem) => {

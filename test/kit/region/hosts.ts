@@ -6,6 +6,7 @@ import { execFileSync } from 'node:child_process'
  */
 export interface Host {
   readonly name: string
+  /** The first one; see `move`. */
   readonly address: string
   /** In front of a command line: runs it on this host. */
   readonly prefix: readonly string[]
@@ -14,6 +15,8 @@ export interface Host {
   /** What this host sends to the other does not arrive; what the other sends does. */
   stopSendingTo(other: Host): void
   sendAgainTo(other: Host): void
+  /** The host has another address from now on, and this one no more. `number`: as of `addHost`. Answers it. */
+  move(number: number): string
   /** Process ids of everything that runs here. */
   pids(): readonly number[]
 }
@@ -36,9 +39,12 @@ export function openNetwork(): void {
   run('ip', 'link', 'set', bridge, 'up')
 }
 
+const addressOf = (number: number): string => `10.77.0.${number}`
+
 /** `number`: 1 to 250. */
 export function addHost(name: string, number: number): Host {
-  const address = `10.77.0.${number}`
+  const address = addressOf(number)
+  let current = address
   const cable = `cable-${number}`
   const prefix = ['ip', 'netns', 'exec', name]
   run('ip', 'netns', 'add', name)
@@ -56,6 +62,12 @@ export function addHost(name: string, number: number): Host {
     stopSendingTo: (other) =>
       void run('ip', '-n', name, 'neighbour', 'replace', other.address, 'lladdr', nobody, 'dev', 'eth0'),
     sendAgainTo: (other) => void run('ip', '-n', name, 'neighbour', 'del', other.address, 'dev', 'eth0'),
+    move(next) {
+      run('ip', '-n', name, 'address', 'del', `${current}/24`, 'dev', 'eth0')
+      current = addressOf(next)
+      run('ip', '-n', name, 'address', 'add', `${current}/24`, 'dev', 'eth0')
+      return current
+    },
     pids: () =>
       run('ip', 'netns', 'pids', name)
         .split('\n')

@@ -51,6 +51,8 @@ export interface RegionNode {
 export interface RegionOptions {
   readonly nodes: readonly string[]
   readonly replicas?: number
+  /** `cluster.discovery`: then no address is in the file. */
+  readonly discovery?: readonly string[]
   /** Keys of the configuration file beside `cluster`, as JSON. */
   readonly config?: Readonly<Record<string, unknown>>
   /** `cluster.classes`: storage classes that are kept as fragments. */
@@ -101,12 +103,24 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
       timeoutMs: options.startTimeoutMs ?? 60_000,
     })
   }
-  const specOf = ({ name, host }: RegionNode): string => `${name}=${host.address}`
+  const { discovery } = options
+  const specOf = ({ name, host }: RegionNode): string =>
+    discovery === undefined ? `${name}=${host.address}` : name
+  const found = discovery === undefined ? [] : ['--discovery', ...discovery]
   try {
     for (const [index, name] of options.nodes.entries()) nodes.push(await makeNode(name, index + 1))
     const replicas = `${options.replicas ?? 3}`
     await must(
-      pando('cluster', 'init', ...nodes.map(specOf), '--directory', 'cluster', '--replicas', replicas),
+      pando(
+        'cluster',
+        'init',
+        ...nodes.map(specOf),
+        '--directory',
+        'cluster',
+        '--replicas',
+        replicas,
+        ...found,
+      ),
     )
     if (options.classes !== undefined) {
       const text = await readFile(file, 'utf8')

@@ -94,3 +94,41 @@ test('storage classes are kept as fragments where the region has nodes enough fo
     assert.throws(() => load(classes(text), { node: 'n1' }), reason)
   }
 })
+
+const found = `
+cluster:
+  discovery: ['dns:pando.test']
+  nodes: { n1: {}, n2: {}, n3: { address: 10.0.0.3 } }
+`
+
+test('an address may be left out where nodes are found; a node takes the only one of its machine, or PANDO_ADDRESS', () => {
+  const at = (machineAddresses?: readonly string[], environment = {}) =>
+    loadConfig({
+      file: { name: 'cluster.yaml', text: found },
+      environment,
+      overrides: { node: 'n1' },
+      ...(machineAddresses === undefined ? {} : { machineAddresses }),
+    })
+  const config = at(['10.0.0.7'])
+  assert.deepEqual(config.s3.listen, { host: '10.0.0.7', port: 9000 })
+  assert.deepEqual(
+    seatsOf(config.cluster).map(({ address }) => address),
+    ['10.0.0.7', '', '10.0.0.3'],
+  )
+  assert.equal(at(['10.0.0.7'], { PANDO_ADDRESS: '10.0.0.8' }).rpc.listen.host, '10.0.0.8')
+  // Which of two is meant nobody can know: the start says so.
+  assert.equal(seatsOf(at(['10.0.0.7', '10.0.0.8']).cluster)[0]?.address, '')
+  assert.equal(seatsOf(at().cluster)[0]?.address, '')
+})
+
+test('without a way to find it a node needs an address, and a way that is none is refused', () => {
+  const text = found.replace(/ {2}discovery.*\n/, '')
+  assert.throws(
+    () => load(text, { node: 'n3' }),
+    /cluster\.nodes\.n1\.address: is missing; .*cluster\.discovery/,
+  )
+  assert.throws(
+    () => load(found.replace('dns:pando.test', 'mdns'), { node: 'n3' }),
+    /cluster\.discovery\[?\.?0\]?: 'mdns' does not say where nodes are found/,
+  )
+})

@@ -49,7 +49,7 @@ test('a node is added to a file that people have written in, and nothing of that
 
 test('what is no node is told with an example', () => {
   for (const text of [
-    'n1',
+    '',
     '=10.0.0.1',
     'n1=',
     'n1=10.0.0.1,color=red',
@@ -71,4 +71,25 @@ test('a region that a node with data begins keeps its number, and the node its d
   const config = load(text, 'n1')
   assert.equal(config.regionId, 7)
   assert.equal(config.data, '/srv/pando')
+})
+
+test('nodes without an address are written without one, and the file says how they are found', () => {
+  const nodes = ['n1', 'n2,zone=b', 'n3'].map(parseNodeSpec)
+  const text = makeClusterFile({ region: 'eu', replicas: 3, nodes, discovery: ['multicast'] })
+  const { cluster } = load(text, 'n2')
+  assert.deepEqual(cluster.discovery, ['multicast'])
+  assert.deepEqual(
+    seatsOf(cluster).map(({ name, address, zone, ports }) => [name, address, zone, ports.control]),
+    [
+      ['n1', '', '', 9005],
+      ['n2', '', 'b', 9005],
+      ['n3', '', '', 9005],
+    ],
+  )
+  const more = addToClusterFile(text, parseNodeSpec('n4'))
+  assert.equal(seatsOf(load(more, 'n4').cluster)[3]?.ports.control, 9005)
+  assert.throws(() => load(makeClusterFile({ region: 'eu', replicas: 3, nodes }), 'n1'), {
+    code: 'INVALID_CONFIG',
+  })
+  assert.throws(() => parseNodeSpec('n1='), /NAME=ADDRESS/)
 })
