@@ -106,6 +106,7 @@ export const readHeaders: readonly string[] = [
     'x-amz-storage-class',
     'x-amz-tagging-count',
   ],
+  ...['x-pando-token', 'x-pando-region', 'x-pando-primary', 'x-pando-epoch'],
   ...['x-amz-checksum-type', 'x-amz-checksum-crc32', 'x-amz-checksum-crc32c', 'x-amz-checksum-crc64nvme'],
 ]
 

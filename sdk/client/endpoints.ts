@@ -115,6 +115,11 @@ export class EndpointPool {
     if (made !== undefined) this.#endpoints = [...this.#endpoints, Object.assign(made, { regionId })]
   }
 
+  /** Whether one of them is of the region, or may be. */
+  mayReach(regionId: number): boolean {
+    return this.#endpoints.some((endpoint) => (endpoint.regionId ?? regionId) === regionId)
+  }
+
   /** The gateways of a region are asked again at once. */
   wake(regionId: number): void {
     for (const endpoint of this.#endpoints) {

@@ -28,6 +28,8 @@ export type ClientErrorCode =
   | 'InvalidAnswer'
   /** The call itself is wrong; nothing was sent. */
   | 'InvalidArgument'
+  /** No gateway of the region that was named is among the endpoints. */
+  | 'WrongRegion'
   /** The credentials provider failed. */
   | 'CredentialsUnavailable'
 

@@ -25,6 +25,11 @@ export interface PandoClientOptions {
    * do; at most one read in twenty. Default true; needs two endpoints of one group.
    */
   readonly hedgedReads?: boolean
+  /**
+   * `causal`: in whatever region a request is answered, the answer knows what this client has written and seen of the bucket. A region that
+   * is behind is waited for, others are asked meanwhile, until the deadline. Default: each region answers with what it has.
+   */
+  readonly consistency?: 'causal'
   /** Class of service asked for with every request, unless a call says otherwise. See `CallOptions.qos`. */
   readonly qos?: string
   /** For tests: time, randomness and network. */

@@ -10,6 +10,7 @@ import {
   setVersioning,
   type Versioning,
 } from './bucket-operations.ts'
+import { bucketOfToken } from './causal-history.ts'
 import { openCredentials } from './credentials.ts'
 import { EndpointPool, type Topology } from './endpoints.ts'
 import { webEnvironment } from './environment.ts'
@@ -74,6 +75,7 @@ export class PandoClient {
       limits: clientLimits(options),
       retryBudget: whole('retryBudget', options.retryBudget ?? 20, 0, 10_000),
       hedgedReads: options.hedgedReads ?? true,
+      isCausal: options.consistency === 'causal',
       qos: options.qos,
     })
   }
@@ -199,6 +201,33 @@ export class PandoClient {
    */
   primaryOf(bucket: string): { readonly epoch: number; readonly region: number } | undefined {
     return this.#sender.primaries.of(bucket)
+  }
+
+  /**
+   * What this client has written and seen of a bucket that several regions hold, in a few hundred characters: for another client, which
+   * takes it by `useToken`. Undefined: the bucket is in one region, or nothing was asked of it yet.
+   */
+  lastToken(bucket: string): string | undefined {
+    return this.#sender.history.of(bucket)
+  }
+
+  /** From now on (with `consistency: 'causal'`) answers know what the giver of the token had seen, too. */
+  useToken(token: string): void {
+    this.#sender.history.adopt(token)
+  }
+
+  /**
+   * Resolves when a region has what the token names; the caller needs the right to list the bucket. `WriteLost` when a failover has left it
+   * out, `WrongRegion` when no endpoint is of that region, `DeadlineExceeded`.
+   */
+  async waitFor(token: string, region: number, options: CallOptions = {}): Promise<void> {
+    const bucket = bucketOfToken(token)
+    const waitMs = Math.min(10_000, Math.floor(this.#sender.limits.attemptTimeoutMs / 2))
+    await this.#sender.send({
+      ...{ operation: 'ListObjectsV2', method: 'GET', bucket, region, answer: 'text', options },
+      query: { 'list-type': '2', 'max-keys': '0' },
+      headers: { 'x-pando-token': token, 'x-pando-wait-ms': `${waitMs}` },
+    })
   }
 
   /**

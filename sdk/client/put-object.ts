@@ -76,5 +76,6 @@ async function putAtOnce(
     versionId: headers.get('x-amz-version-id') ?? undefined,
     size: bytes.length,
     resumedBytes: 0,
+    token: headers.get('x-pando-token') ?? undefined,
   }
 }

@@ -35,6 +35,8 @@ export interface PutResult {
   readonly size: number
   /** Bytes that an earlier call had sent already. */
   readonly resumedBytes: number
+  /** For `waitFor`: where the write is in the history of its bucket; undefined: the bucket is in one region only. */
+  readonly token: string | undefined
 }
 
 /** What the object is to be, from the options and from what the body itself says. */

@@ -1,4 +1,5 @@
 import { errorOfAnswer, errorOfFailure, maxDocumentBytes, readText } from './answers.ts'
+import { CausalHistory } from './causal-history.ts'
 import type { Credentials, CredentialsSource } from './credentials.ts'
 import { encodeKey, encodeQuery, hex, keyPath } from './encoding.ts'
 import type { EndpointPool, PooledEndpoint } from './endpoints.ts'
@@ -28,6 +29,8 @@ export interface ApiRequest {
   readonly answer: 'text' | 'stream'
   /** Reads, of which a second one beside the first does no harm. */
   readonly hedge?: boolean
+  /** Only an answer of this region counts. */
+  readonly region?: number
   readonly options: CallOptions
 }
 
@@ -53,6 +56,7 @@ export interface SenderParts {
   readonly limits: ClientLimits
   readonly retryBudget: number
   readonly hedgedReads: boolean
+  readonly isCausal: boolean
   readonly qos: string | undefined
 }
 
@@ -72,6 +76,9 @@ export class Sender {
   readonly limits: ClientLimits
   /** Who writes the buckets that have a primary. */
   readonly primaries: Primaries
+  /** What was written and seen of the buckets that several regions hold. */
+  readonly history = new CausalHistory()
+  readonly #isCausal: boolean
   readonly #credentials: CredentialsSource | undefined
   readonly #budget: RetryBudget
   /** One read in twenty may be asked for twice. */
@@ -90,6 +97,7 @@ export class Sender {
     this.#credentials = parts.credentials
     this.#budget = new RetryBudget(parts.retryBudget, 10)
     this.#hedgedReads = parts.hedgedReads
+    this.#isCausal = parts.isCausal
     this.#qos = parts.qos
   }
 
@@ -117,9 +125,14 @@ export class Sender {
     const tried = new Set<PooledEndpoint>()
     let ambiguous = false
     let restarts = 0
+    /** The region that surely has what another one lacks. */
+    let origin: number | undefined
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted()
-      const endpoint = this.pool.pick(tried, this.primaries.of(request.bucket)?.region)
+      const endpoint = this.pool.pick(
+        tried,
+        request.region ?? origin ?? this.primaries.of(request.bucket)?.region,
+      )
       let error: PandoError
       try {
         const answer = await this.#attemptHedged(request, endpoint, deadlineMs, span)
@@ -139,7 +152,9 @@ export class Sender {
         continue
       }
       // A change of the primary takes seconds: it is waited for as long as the call may take, at a slow pace.
-      const isFollowing = error.retryable && this.primaries.of(request.bucket) !== undefined
+      const isBehind = isOfRegion(error)
+      if (isBehind) origin = Number(error.details['OriginRegion'] ?? Number.NaN)
+      const isFollowing = error.retryable && (isBehind || this.primaries.of(request.bucket) !== undefined)
       if (isFollowing) attempt -= 1
       else if (!error.retryable || attempt >= limits.maxAttempts || !this.#budget.take()) throw error
       tried.add(endpoint)
@@ -264,7 +279,9 @@ export class Sender {
     const digest = isHashed ? digestBody(request.body) : undefined
     const payload =
       digest === undefined ? emptyPayload : hex(digest instanceof Promise ? await digest : digest)
-    const { url, headers } = this.#address(request, endpoint, credentials, payload)
+    const seen =
+      request.headers?.[tokenHeader] ?? (this.#isCausal ? this.history.of(request.bucket) : undefined)
+    const { url, headers } = this.#address(request, endpoint, credentials, payload, seen)
     // Not signed: whoever is on the way may put a span of his own in between.
     if (traceParent !== undefined) headers['traceparent'] = traceParent
 
@@ -299,8 +316,10 @@ export class Sender {
         ...browserOnly,
       })
       this.primaries.learn(request.bucket, endpoint, response.headers)
+      this.#remember(request, response.headers, seen)
       if (response.status < 200 || response.status >= 300) {
-        throw await errorOfAnswer(request, response, endpoint.origin, environment.now())
+        const error = await errorOfAnswer(request, response, endpoint.origin, environment.now())
+        throw this.#judged(error, request, seen)
       }
       if (request.answer === 'stream') {
         handedOver = true
@@ -324,6 +343,9 @@ export class Sender {
       // S3 begins the answer of long operations before it knows how they end.
       if (text.includes('<Error>') && /^\s*(<\?xml[^>]*>)?\s*<Error>/.test(text)) {
         throw await errorOfAnswer(request, answerOf(500, text), endpoint.origin, environment.now())
+      }
+      if (request.region !== undefined && endpoint.regionId !== request.region) {
+        throw wrongRegion(request.region, endpoint.origin, this.pool.mayReach(request.region))
       }
       this.pool.succeeded(endpoint)
       return {
@@ -354,11 +376,11 @@ export class Sender {
       // nobody leads it now.
       if (
         error.status === undefined ||
-        (error.status === 503 && this.primaries.of(request.bucket) === undefined) ||
+        (error.status === 503 && !isOfRegion(error) && this.primaries.of(request.bucket) === undefined) ||
         error.status === 502 ||
         error.status === 504
       ) {
-        if (error.code !== 'InvalidArgument') this.pool.failed(endpoint)
+        if (error.code !== 'InvalidArgument' && !isOfRegion(error)) this.pool.failed(endpoint)
       }
       throw error
     } finally {
@@ -367,11 +389,41 @@ export class Sender {
     }
   }
 
+  #remember({ bucket }: ApiRequest, headers: AnswerHeaders, seen: string | undefined): void {
+    const told = headers.get(tokenHeader)
+    if (bucket === undefined || told === null) return
+    try {
+      this.history.learn(bucket, told, seen)
+    } catch {
+      // Of a newer server perhaps: an answer is not worth less for it.
+    }
+  }
+
+  /** What cannot be had any more is said once, and then not asked for again. */
+  #judged(error: PandoError, { bucket, method }: ApiRequest, seen: string | undefined): PandoError {
+    if (bucket === undefined || seen === undefined) return error
+    // The answer to a HEAD has no document that says what is the matter.
+    const isLost = error.code === 'WriteLost' || (method === 'HEAD' && error.status === 409)
+    if (
+      isLost ||
+      (error.status === 400 && (method === 'HEAD' || error.details['ArgumentName'] === tokenHeader))
+    ) {
+      this.history.forget(bucket, seen)
+    }
+    if (!isLost || error.code === 'WriteLost') return error
+    const { endpoint, status } = error
+    return new PandoError('WriteLost', 'what was seen or written did not survive a failover (HeadObject)', {
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(status === undefined ? {} : { status }),
+    })
+  }
+
   #address(
     request: ApiRequest,
     endpoint: PooledEndpoint,
     credentials: Credentials | undefined,
     payload: string,
+    seen: string | undefined,
   ): { url: string; headers: Record<string, string> } {
     const { bucket, key } = request
     const query = request.query === undefined ? '' : encodeQuery(request.query)
@@ -379,8 +431,9 @@ export class Sender {
     const path = key === undefined ? prefix : `${prefix}/${encodeKey(key)}`
     const sentPath = key === undefined ? prefix : `${prefix}/${keyPath(key)}`
     const qos = request.options.qos ?? this.#qos
-    const headers: Record<string, string> =
-      qos === undefined ? { ...request.headers } : { ...request.headers, 'x-pando-qos-class': qos }
+    const headers: Record<string, string> = { ...request.headers }
+    if (qos !== undefined) headers['x-pando-qos-class'] = qos
+    if (seen !== undefined) headers[tokenHeader] = seen
     // fetch would add a content type of its own, which is not signed, to some bodies.
     return {
       url: `${endpoint.origin}${sentPath}${query === '' ? '' : `?${query}`}`,
@@ -420,6 +473,17 @@ interface Attempted extends Omit<ApiAnswer, 'attempts' | 'ambiguous'> {
   /** Stops listening to the caller's signal. */
   detach(): void
 }
+
+const tokenHeader = 'x-pando-token'
+
+/** Says nothing against the gateway: its region is behind, or another one than was asked for. */
+const isOfRegion = ({ code }: PandoError): boolean => code === 'ReplicaBehind' || code === 'WrongRegion'
+
+const wrongRegion = (region: number, endpoint: string, isElsewhere: boolean): PandoError =>
+  new PandoError('WrongRegion', `${endpoint} is no gateway of region ${region}`, {
+    retryable: isElsewhere,
+    endpoint,
+  })
 
 /** SHA-256 of nothing. */
 const emptyPayload = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'

@@ -296,6 +296,7 @@ async function complete(
     versionId: answer.headers.get('x-amz-version-id') ?? undefined,
     size,
     resumedBytes,
+    token: answer.headers.get('x-pando-token') ?? undefined,
   }
 }
 

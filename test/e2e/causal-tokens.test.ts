@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import test from 'node:test'
 import { decodeToken, encodeToken } from '../../core/gateway/s3/causal-token.ts'
+import { PandoClient } from '../../sdk/index.ts'
 import { openFailoverTrio, type TrioMember, until, untilWhole } from '../kit/failover-trio.ts'
 import { openS3Client, type S3Client, type S3Reply } from '../kit/s3-client.ts'
 
@@ -55,6 +56,27 @@ test('with its token a client reads in another region what it wrote, and hears o
     const missing = await get(there, 'own', { 'x-pando-token': tokenOf(gone), 'x-pando-wait-ms': '20000' })
     assert.equal(missing.status, 404, 'a delete is seen like a write')
     tokenOf(missing)
+  })
+
+  await t.test('the SDK carries tokens by itself, from client to client, and waits for regions', async () => {
+    const sdkOf = ({ node }: TrioMember): PandoClient =>
+      new PandoClient({
+        endpoints: [node.endpoint],
+        credentials: { accessKeyId: node.accessKey, secretAccessKey: node.secretKey },
+        consistency: 'causal',
+      })
+    const [writer, reader] = [sdkOf(one), sdkOf(two)]
+    for (let round = 0; round < 20; round++) {
+      const body = `round ${round}`
+      const { token } = await writer.put(bucket, 'sdk', body)
+      assert.ok(token !== undefined && token === writer.lastToken(bucket))
+      reader.useToken(token)
+      assert.equal(await (await reader.get(bucket, 'sdk')).text(), body)
+    }
+    const { token = '' } = await writer.put(bucket, 'waited-for', randomBytes(200_000))
+    await reader.waitFor(token, 2)
+    assert.equal((await get(there, 'waited-for', { 'x-pando-wait-ms': '0' })).status, 200)
+    await assert.rejects(writer.waitFor(token, 2), { code: 'WrongRegion' })
   })
 
   await t.test('hostile tokens are refused at once, and tell a stranger nothing', async () => {
