@@ -11,6 +11,7 @@ import { addPolicyNodeCommands } from './policy-node-commands.ts'
 import { addRegionConfigCommands } from './region-config-commands.ts'
 import { addReplicationCommands } from './replication-commands.ts'
 import type { Terminal } from './terminal.ts'
+import type { TopOptions } from './top/top.ts'
 import type { UpOptions } from './up.ts'
 
 /** What a command gets: options of its own merged with the global ones. */
@@ -70,6 +71,12 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     .command('status')
     .description('what the node is doing')
     .action(action(async () => (await import('./status.ts')).showStatus))
+  program
+    .command('top')
+    .description('requests, latencies, links and replication of the node, live; q or Ctrl-C quits')
+    .option('--interval <time>', 'between two looks: 500ms to 1m', '1s')
+    .option('--once', 'one look over one interval, then end')
+    .action(action<TopOptions>(async () => (await import('./top/top.ts')).top))
   program
     .command('stop')
     .description('stop the node gracefully')

@@ -7,6 +7,21 @@ export interface Terminal {
   readonly columns: number
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly workingDirectory: string
+  /** The whole screen; absent where standard output is no terminal. */
+  readonly screen?: Screen | undefined
+}
+
+export type ScreenEvent =
+  | { readonly kind: 'key'; readonly key: string }
+  | { readonly kind: 'resize' }
+  /** Ctrl-C, or a signal that ends the program. */
+  | { readonly kind: 'end' }
+
+export interface Screen {
+  readonly hasColour: boolean
+  size(): { readonly columns: number; readonly rows: number }
+  /** Takes screen and keyboard; gives both back as they were when it is disposed or the process ends. */
+  open(listener: (event: ScreenEvent) => void): Disposable
 }
 
 export interface Column {

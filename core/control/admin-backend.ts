@@ -13,6 +13,8 @@ import type {
 export interface AdminBackend {
   status(): Promise<StatusReply>
   stats(): Promise<StatsReply>
+  /** Prometheus's text format. */
+  metrics(): Promise<{ readonly text: string }>
   links(): Promise<NodeLinksReport>
 
   listBuckets(after: string): ListBucketsReply

@@ -60,6 +60,8 @@ export interface NewKeyRequest {
 export interface AdminClient extends Disposable {
   status(): Promise<StatusReply>
   stats(): Promise<StatsReply>
+  /** Prometheus's text format. */
+  metrics(): Promise<string>
   links(): Promise<NodeLinksReport>
   listBuckets(after: string): Promise<ListBucketsReply>
   createBucket(name: string, owner: string): Promise<BucketMessage>
@@ -102,7 +104,13 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
       ? credentials.createInsecure()
       : credentials.createSsl(target.tls.ca === undefined ? null : Buffer.from(target.tls.ca)),
     // The admin service is on this machine or this network: never through a proxy of the environment.
-    { 'grpc.enable_http_proxy': 0, 'grpc.service_config_disable_resolution': 1 },
+    {
+      'grpc.enable_http_proxy': 0,
+      'grpc.service_config_disable_resolution': 1,
+      // One node is meant, and whoever looks at it again and again sees soon that it is back.
+      'grpc.initial_reconnect_backoff_ms': 250,
+      'grpc.max_reconnect_backoff_ms': 2_000,
+    },
   )
   const keys = target.kind === 'tcp' ? target.keys : undefined
 
@@ -164,6 +172,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
   return {
     status: () => call('GetStatus', {}),
     stats: () => call('GetStats', {}),
+    metrics: async () => (await call<{ text: string }>('GetMetrics', {})).text,
     links: () => call('GetLinks', {}),
     listBuckets: (after) => call('ListBuckets', { after }),
     createBucket: (name, owner) => call('CreateBucket', { name, owner }),

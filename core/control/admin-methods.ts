@@ -51,6 +51,7 @@ export function adminMethodTable(parts: AdminParts): AdminMethodTable {
     unary: {
       GetStatus: () => backend.status(),
       GetStats: () => backend.stats(),
+      GetMetrics: () => backend.metrics(),
       GetLinks: () => backend.links(),
       ListBuckets: ({ message }) =>
         backend.listBuckets(parse(z.object({ after: z.string().max(255) }), message).after),

@@ -65,6 +65,7 @@ const looks: ReadonlySet<string> = new Set([
   'GetFederation',
   'GetLinks',
   'GetLocks',
+  'GetMetrics',
   'GetPolicyStatus',
   'GetRegionConfig',
   'GetReplication',

@@ -36,6 +36,7 @@ export interface NodeAdminParts {
   readonly environment: Environment
   inFlight(): number
   objectives(): StatusReply['objectives']
+  metrics(): Promise<string>
   links(): Promise<NodeLinksReport>
   /** Throws INVALID_BUCKET_NAME. */
   checkBucketName(name: string): void
@@ -67,6 +68,8 @@ export function createNodeAdmin(parts: NodeAdminParts): AdminBackend {
         objectives: parts.objectives(),
       }
     },
+
+    metrics: async () => ({ text: await parts.metrics() }),
 
     async stats() {
       const memory = memoryUsage()

@@ -389,6 +389,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     inFlight: () => requests.inFlight(),
     objectives: () =>
       sla.report().map(({ burnRates, ...objective }) => ({ ...objective, burnRate_1h: burnRates['1h'] })),
+    metrics: () => metrics.scrape(),
     links: () => links.report(),
     checkBucketName(name) {
       if (!target.isBucketName(name)) {

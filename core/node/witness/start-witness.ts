@@ -110,6 +110,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
         catalog: catalog.stats(),
       }
     },
+    metrics: async () => ({ text: await metrics.scrape() }),
     stop: requestStop,
   }
   const admin = await bindListener(listeners.admin, config.admin.listen, () =>
@@ -167,7 +168,7 @@ const noRegionConfig: RegionConfigAdministration = {
 const refuseLater = async (): Promise<never> => refuse()
 const refuseStream = (): AsyncIterable<never> => refuse()
 
-const refusing: Omit<AdminBackend, 'status' | 'stop'> = {
+const refusing: Omit<AdminBackend, 'status' | 'metrics' | 'stop'> = {
   stats: refuseLater,
   links: refuseLater,
   listBuckets: () => ({ buckets: [], truncated: false }),

@@ -91,6 +91,7 @@ const backend: AdminBackend = {
     catalog: catalogNumbers,
     process: { residentBytes: 1, heapUsedBytes: 2, externalBytes: 3, cpuSeconds: 4.5, uptimeSeconds: 6.25 },
   }),
+  metrics: async () => ({ text: 'pando_a_total 1\n' }),
   links: async () => linksReport,
   listBuckets: (from) => ({
     buckets: [{ name: `${from}x`, owner: 'root', createdMs: 1, versioning: 'off' }],
@@ -195,6 +196,7 @@ for (const [name, admin] of [
   test(`every field of every answer arrives over ${name}`, async () => {
     const reply = await admin().status()
     assert.deepEqual({ ...reply }, statusReply)
+    assert.equal(await admin().metrics(), 'pando_a_total 1\n')
     const stats = await admin().stats()
     assert.deepEqual(stats.store, storeNumbers)
     assert.deepEqual(stats.catalog, catalogNumbers)
