@@ -332,8 +332,8 @@ export interface ReplicationReads {
   unshippedKeys(bucketId: number, prefix: string, after: string, limit: number): readonly string[]
   /** One version, the newest when none is named, in the form of an entry: for an edge that reads it. Undefined: there is none. */
   versionEntry(bucketId: number, key: string, version?: VersionId | 'null'): Uint8Array | undefined
-  /** What such an entry tells, without a body. PROTOCOL_ERROR. */
-  recordOf(entry: Uint8Array): ObjectRecord
+  /** What such an entry of region `from` tells region `here`, without a body. PROTOCOL_ERROR. */
+  recordOf(entry: Uint8Array, from: number, here: number): ObjectRecord
   /** Whether a version with this very id is here. */
   hasVersion(bucketId: number, key: string, versionId: VersionId): boolean
 }

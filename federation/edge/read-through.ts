@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
+import { accountFrom } from '../../core/contract/accounts.ts'
 import type { Catalog, ListQuery, ObjectListing } from '../../core/contract/catalog.ts'
 import type { CacheState, EdgeAnswer, EdgeLook, EdgeReads, EdgeTraffic } from '../../core/contract/edge.ts'
 import { StorageError } from '../../core/contract/errors.ts'
@@ -130,7 +131,13 @@ export class ReadThrough implements EdgeReads {
     const { prefix, delimiter, after, limit } = query
     try {
       const asked = this.#hub.list(place.rule.primary, place.bucket, { prefix, delimiter, after, limit })
-      const page = await unlessGone(asked, signal)
+      const told = await unlessGone(asked, signal)
+      const here = this.#options.regionId
+      const objects = told.objects.map((object) => ({
+        ...object,
+        owner: accountFrom(object.owner, place.rule.primary, here),
+      }))
+      const page = { ...told, objects }
       this.#heard.set(bucketId, clock.now())
       return this.#count(place.bucket, {
         state: 'miss',
@@ -194,7 +201,7 @@ export class ReadThrough implements EdgeReads {
         if (local !== undefined) await catalog.submit(command)
         return { state: 'miss' }
       }
-      const record = catalog.replication.recordOf(entry)
+      const record = catalog.replication.recordOf(entry, rule.primary, this.#options.regionId)
       if (record.key !== key) throw new StorageError('PROTOCOL_ERROR', 'the hub tells of another key')
       if (local !== undefined && hex(local.versionId) === hex(record.versionId)) {
         if (!isDeepStrictEqual(local.attributes, record.attributes))

@@ -1,3 +1,4 @@
+import { accountFrom } from '../../core/contract/accounts.ts'
 import type { Catalog } from '../../core/contract/catalog.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { Offer } from './peer.ts'
@@ -44,7 +45,8 @@ export async function acceptOffer(options: AcceptOptions, source: number, offer:
     )
   }
   if (rule.primary !== source) return false
-  const bucket = await catalog.submit({ type: 'create-bucket', name: offer.bucket, owner: 'root' })
+  const owner = accountFrom(offer.owner ?? 'root', source, regionId)
+  const bucket = await catalog.submit({ type: 'create-bucket', name: offer.bucket, owner })
   await catalog.submit({ type: 'set-replication', bucketId: bucket.id, rule, ...told })
   return true
 }

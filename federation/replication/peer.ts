@@ -36,6 +36,8 @@ export interface OffersReply {
 export interface Offer {
   readonly bucket: string
   readonly rule: ReplicationRule
+  /** Of the bucket, as the region that answers calls it; absent: not told. */
+  readonly owner?: string
   /** To an edge, which the outbox does not tell it. */
   readonly versioning?: VersioningState
   /** Of the outbox in the region that answers; absent where no client writes. */

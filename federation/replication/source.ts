@@ -82,6 +82,7 @@ export class ReplicationSource {
           {
             bucket: bucket.name,
             rule,
+            owner: bucket.owner,
             ...(rule.edge?.regions.includes(peer) === true ? { versioning: bucket.versioning } : {}),
             ...(outbox === undefined || !this.#isWritten(rule)
               ? {}

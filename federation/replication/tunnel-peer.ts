@@ -47,9 +47,10 @@ export class TunnelPeer implements PeerRegion {
       await answer.end()
       return {
         ...rest,
-        offers: offers.map(({ log, versioning, ...offer }) => ({
+        offers: offers.map(({ log, owner, versioning, ...offer }) => ({
           ...offer,
           ...(log === undefined ? {} : { log }),
+          ...(owner === undefined ? {} : { owner }),
           ...(versioning === undefined ? {} : { versioning }),
         })),
       }

@@ -126,6 +126,7 @@ export const offersSchema = z.object({
       z.object({
         bucket: name,
         rule,
+        owner: z.string().min(1).max(200).optional(),
         versioning: z.enum(['off', 'enabled', 'suspended']).optional(),
         log: z
           .object({

@@ -7,7 +7,8 @@ import { KeyVersions, type VersionPlace } from '../key-versions.ts'
 import { decodeObjectRow, rowVersionId } from '../object-row.ts'
 import { discard } from './apply-change.ts'
 import { decodeOutboxEntry } from './entry-codec.ts'
-import { readRule } from './rows.ts'
+import { changeFrom } from './names-from.ts'
+import { readRule, type StoredRule } from './rows.ts'
 import { isEdge, isUnshipped } from './waiting.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
@@ -16,12 +17,13 @@ type Of<T extends Command['type']> = Extract<Command, { type: T }>
  * What an edge holds and its hub has is a cache: the versions are the hub's, under their ids, and can go at any time. A key that the edge has
  * changed and the hub lacks is none of it.
  */
-function checkEdge(context: ApplyContext, bucketId: number): void {
+function checkEdge(context: ApplyContext, bucketId: number): StoredRule {
   context.bucket(bucketId)
   const rule = readRule(context, bucketId)
   if (rule === undefined || rule.isLeaving === true || !isEdge(rule, context.entry.regionId)) {
     throw new StorageError('NO_SUCH_REPLICATION', 'this region is no edge of the bucket')
   }
+  return rule
 }
 
 const isNewer = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) > 0
@@ -30,8 +32,8 @@ export function cacheVersion(
   context: ApplyContext,
   { bucketId, key, version: named, entry, layout = { kind: 'empty' } }: Of<'cache-version'>,
 ): CommandResult<Of<'cache-version'>> {
-  checkEdge(context, bucketId)
-  const change = entry === undefined ? undefined : decodeOutboxEntry(entry).change
+  const names = { from: checkEdge(context, bucketId).primary, here: context.entry.regionId }
+  const change = entry === undefined ? undefined : changeFrom(decodeOutboxEntry(entry).change, names)
   if (change !== undefined && (change.type !== 'put' || change.key !== key)) {
     throw new StorageError('PROTOCOL_ERROR', 'the hub tells of something else than it was asked for')
   }

@@ -12,6 +12,7 @@ import { encodeText, table, tableKey } from '../keys.ts'
 import { decodeObjectRow, rowVersionId, type StoredObject } from '../object-row.ts'
 import { encodeGarbageRow } from '../rows.ts'
 import { versionsWithin } from './apply-backfill.ts'
+import { changeFrom } from './names-from.ts'
 import { bury, isBuried, isReplicatedKey } from './outbox.ts'
 import { compareTimes, readMember, type StoredRule } from './rows.ts'
 
@@ -32,8 +33,9 @@ const isNewer = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare
  * Does what an entry of another region says. Every change names versions by their ids, so doing one twice is doing it once. An
  * error comes before the first write.
  */
-export function applyChange(target: ChangeTarget, { change }: OutboxEntry, layout: Layout | undefined): void {
-  const { context, bucket, rule } = target
+export function applyChange(target: ChangeTarget, entry: OutboxEntry, layout: Layout | undefined): void {
+  const { context, bucket, source, rule } = target
+  const change = changeFrom(entry.change, { from: source, here: context.entry.regionId })
   if ('key' in change && !isReplicatedKey(rule, change.key)) {
     throw new StorageError('PROTOCOL_ERROR', 'the key is not one that the rule replicates')
   }

@@ -9,6 +9,7 @@ import { rowKey, rowValue, type TableReader } from '../tables.ts'
 import { watermarkOf } from './apply-remote.ts'
 import { decodeOutboxEntry, encodeOutboxEntry } from './entry-codec.ts'
 import { outboxKey, retryKey, ruleKey, unshippedKey } from './keys.ts'
+import { changeFrom } from './names-from.ts'
 import { isReplicatedKey, versionOf } from './outbox.ts'
 import {
   compareTimes,
@@ -114,8 +115,8 @@ function versionEntry(
   })
 }
 
-function recordOfEntry(entry: Uint8Array): ObjectRecord {
-  const { change } = decodeOutboxEntry(entry)
+function recordOfEntry(entry: Uint8Array, from: number, here: number): ObjectRecord {
+  const change = changeFrom(decodeOutboxEntry(entry).change, { from, here })
   if (change.type !== 'put') throw new StorageError('PROTOCOL_ERROR', 'an entry that brings no version')
   const { bodies: _bodies, inline: _inline, ...fields } = change.version
   const { key, version } = change
