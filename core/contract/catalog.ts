@@ -25,6 +25,9 @@ import type { RegionConfigCommand, RegionConfigReads, RegionConfigResults } from
 import type { ReplicationCommand, ReplicationReads, ReplicationResults } from './replication.ts'
 import type { SubmitWatch } from './trace.ts'
 
+/** Less than everything that was acknowledged; see `Catalog.barrier`. */
+export type BarrierScope = 'rules' | 'local'
+
 /**
  * The catalog as the gateway sees it: commands in, records out. A command becomes one entry of the ordered log; its
  * preconditions are evaluated when the entry is applied, so that conditional writes are linearizable. `submit` resolves
@@ -35,9 +38,11 @@ export interface Catalog extends LockReads, RegionConfigReads {
 
   /**
    * Linearizable read point: after it resolves, reads below see every write acknowledged before the call. With `rules` those of buckets,
-   * their settings, keys, policies and the map; of objects and uploads perhaps not all: enough for who writes an object unseen.
+   * their settings, keys, policies and the map; of objects and uploads perhaps not all: enough for who writes an object unseen. With
+   * `local` no other node is asked: what is read below was so once, and may be older than what others have acknowledged by as
+   * much as this node is cut off from them.
    */
-  barrier(scope?: 'rules'): Promise<void>
+  barrier(scope?: BarrierScope): Promise<void>
 
   // Reads are synchronous, from one consistent snapshot each, and never older than the last acknowledged `submit`.
   bucket(name: string): BucketRecord | undefined

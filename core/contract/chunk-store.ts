@@ -2,6 +2,7 @@ import type { FragmentCode, Stripe } from './erasure.ts'
 import type { ChunkId } from './ids.ts'
 import type { PlanSink } from './qos.ts'
 import type { Span } from './trace.ts'
+import type { ReplicaAcks } from './transport.ts'
 
 /**
  * The chunk store of one node: immutable runs of bytes under 16-byte ids. Native (C++) and reference (TypeScript)
@@ -12,6 +13,8 @@ import type { Span } from './trace.ts'
  *
  * `stripe` is for the store of a region of several nodes, which keeps such a chunk as fragments; the store of one node takes no
  * notice of it. A chunk is read and deleted with the stripe that it was written with.
+ *
+ * `acks` is how many copies of the chunk have to be durable, for the store of a region, instead of what its configuration says.
  *
  * `span` is of the caller's trace, where there is one: the store of a region makes spans of what it asks of each node.
  */
@@ -43,6 +46,7 @@ export interface ChunkStore {
     qosClass?: number,
     stripe?: Stripe,
     span?: Span,
+    acks?: ReplicaAcks,
   ): Promise<void>
 
   /**

@@ -58,6 +58,14 @@ export class Barrier {
     }
   }
 
+  /** Asks nobody. UNAVAILABLE while the node takes over what another one has. */
+  async readable(): Promise<void> {
+    const { replica } = this
+    const isThere = (): boolean => replica.isReadable
+    if (isThere() || (await replica.until(isThere, replica.closing.signal, barrierMs))) return
+    throw new StorageError('UNAVAILABLE', 'this node has nothing that could be read yet')
+  }
+
   /** A question that begins after this call. */
   private ask(): Promise<ReadPoint> {
     if (this.forming !== undefined) return this.forming

@@ -213,7 +213,8 @@ export async function openReplicatedCatalog(
       if (store.waitsFor !== undefined) {
         throw new StorageError('UNAVAILABLE', 'the catalog of this node waits for room on its device')
       }
-      await log.barrier(scope === 'rules' ? 'rules' : 'position')
+      if (scope === 'local') await log.readable()
+      else await log.barrier(scope === 'rules' ? 'rules' : 'position')
     },
     async ready(signal) {
       const { signal: closing } = replica.closing

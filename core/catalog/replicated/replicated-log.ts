@@ -19,6 +19,8 @@ export interface ReplicatedLog {
   /** UNAVAILABLE after the deadline: it may have happened, or may happen yet. */
   submit(session: Uint8Array, sequence: number, entry: Uint8Array, watch?: SubmitWatch): Promise<Acknowledged>
   barrier(scope?: ReadScope): Promise<void>
+  /** That what is here is a state which the region was in, and not one that is being replaced. UNAVAILABLE. */
+  readable(): Promise<void>
   close(): Promise<void>
 }
 
@@ -59,6 +61,7 @@ export function startReplicatedLog(options: ReplicatedLogOptions): ReplicatedLog
       return submissions.submit(session, sequence, entry, watch)
     },
     barrier: (scope) => barrier.wait(scope),
+    readable: () => barrier.readable(),
     async close() {
       submissions.fail(new StorageError('CLOSED', 'the catalog is closed'))
       await replica.close()

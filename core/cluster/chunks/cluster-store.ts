@@ -138,6 +138,7 @@ export class ClusterChunkStore implements ChunkStore {
     qosClass?: number,
     stripe?: Stripe,
     span?: Span,
+    acks = this.#parts.acks,
   ): Promise<void> {
     this.#check()
     if (id.length !== chunkIdBytes) throw new StorageError('INVALID_ARGUMENT', 'a chunk id has 16 bytes')
@@ -152,8 +153,8 @@ export class ClusterChunkStore implements ChunkStore {
         followMap(this.#parts, () => {
           const begun =
             stripe === undefined
-              ? this.#write(id, inner, byteLength, qosClass, span)
-              : this.#striped.write(id, inner, { ...stripe, byteLength }, qosClass)
+              ? this.#write(id, inner, byteLength, acks, qosClass, span)
+              : this.#striped.write(id, inner, { ...stripe, byteLength }, acks, qosClass)
           last = begun.settled
           return begun
         }),
@@ -173,10 +174,11 @@ export class ClusterChunkStore implements ChunkStore {
     id: ChunkId,
     buffer: ChunkBuffer,
     byteLength: number,
+    acks: ReplicaAcks,
     qosClass: number | undefined,
     trace: Span | undefined,
   ): BegunTurn<void> {
-    const { self, local, peers, acks } = this.#parts
+    const { self, local, peers } = this.#parts
     const layout = this.#parts.layout()
     const writers = layout.writers(groupOf(id))
     const wanted = acks === 'all' ? writers.length : acks === 'one' ? 1 : Math.floor(writers.length / 2) + 1

@@ -21,7 +21,6 @@ import type { Stragglers } from './stragglers.ts'
 
 export interface StripedChunksParts extends RebuildParts {
   readonly local: Pick<ChunkStore, 'acquire' | 'delete' | 'get' | 'has' | 'put' | 'recompute'>
-  readonly acks: ReplicaAcks
   readonly stragglers: Stragglers
   readonly putDeadlineMs: number
 }
@@ -48,8 +47,14 @@ export class StripedChunks {
   }
 
   /** `buffer` is one of the local store, with room for the parity. */
-  write(id: ChunkId, buffer: ChunkBuffer, stripe: Stripe, qosClass: number | undefined): BegunTurn<void> {
-    const { acks, stragglers, damaged } = this.#parts
+  write(
+    id: ChunkId,
+    buffer: ChunkBuffer,
+    stripe: Stripe,
+    acks: ReplicaAcks,
+    qosClass: number | undefined,
+  ): BegunTurn<void> {
+    const { stragglers, damaged } = this.#parts
     const layout = this.#parts.layout()
     const refuse = (error: StorageError): BegunTurn<void> => ({
       answer: Promise.reject(error),

@@ -9,6 +9,7 @@ import {
 import { errorCodes, StorageError } from '../../contract/errors.ts'
 import { chunkId, type WriteId } from '../../contract/ids.ts'
 import { type Checksum, checksumDigest, type Layout } from '../../contract/object-model.ts'
+import type { Span } from '../../contract/trace.ts'
 import {
   badChecksum,
   badMd5,
@@ -390,11 +391,13 @@ class StoredChunks {
     const index = this.#count
     this.#count += 1
     const id = chunkId(this.#writeId, index)
-    const { chunks, trace } = this.#gateway
+    const { chunks, trace, acks } = this.#gateway
     const stripe = this.#stripe(byteLength)
-    if (trace === undefined) return chunks.put(id, buffer, byteLength, this.#qosClass, stripe)
+    const put = (span?: Span): Promise<void> =>
+      chunks.put(id, buffer, byteLength, this.#qosClass, stripe, span, acks)
+    if (trace === undefined) return put()
     const span = trace.child('chunk.put', 'internal', { 'pando.chunk': hexOf(id), 'pando.bytes': byteLength })
-    return ended(span, () => chunks.put(id, buffer, byteLength, this.#qosClass, stripe, span))
+    return ended(span, () => put(span))
   }
 
   #stripe(byteLength: number): Stripe | undefined {

@@ -13,6 +13,7 @@ import { tokenHeader } from './causal-token.ts'
 import { corsHeaders } from './cors.ts'
 import { edgeHeaders, readsOfObjects } from './edge-reads.ts'
 import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
+import { acksOf, consistencyHeader, isLocalRead } from './levels.ts'
 import type { BucketPrimary, Gateway, Identity, Operation, S3Response } from './operation.ts'
 import { operationKind } from './operation-kind.ts'
 import { EdgeRequest } from './request.ts'
@@ -69,6 +70,8 @@ export class Exchange implements AdmissionRequest {
   #cache: readonly string[] = []
   #causal: CausalRequest | undefined
   #qosClass: number | undefined
+  /** Answered from what this node has, without asking the others. */
+  #isLocal = false
   #status = 0
   #error: ErrorCode | undefined
   #sentBytes = 0
@@ -198,10 +201,12 @@ export class Exchange implements AdmissionRequest {
     const look = looks === undefined ? undefined : await looks
     this.body.pace = this.#ticket?.pace('in')
     this.body.qosClass = this.#ticket?.qosClass
+    const acks = acksOf(request)
+    const asked = acks === undefined ? gateway : { ...gateway, acks }
     return await operation.handle({
       request,
       identity: this.#identity,
-      gateway: this.#span === undefined ? gateway : tracedGateway(gateway, this.#span),
+      gateway: this.#span === undefined ? asked : tracedGateway(asked, this.#span),
       bucket: this.#bucket,
       look,
       log: gateway.log,
@@ -210,11 +215,22 @@ export class Exchange implements AdmissionRequest {
   }
 
   /** What was acknowledged before the request came is seen from here on. */
-  async #readPoint({ bucketName }: EdgeRequest, operation: Operation): Promise<void> {
+  async #readPoint(request: EdgeRequest, operation: Operation): Promise<void> {
+    const { bucketName } = request
     if (bucketName === undefined) return
     const { gateway } = this.#edge
-    const isUnseen = operation.writesUnseen === true && this.#request?.header(tokenHeader) === undefined
-    if (!isUnseen) return gateway.catalog.barrier()
+    // Who has seen something elsewhere needs all that was acknowledged here: by it is judged whether it is there yet.
+    const hasSeen = request.header(tokenHeader) !== undefined
+    if (isLocalRead(request, operation) && !hasSeen) {
+      await gateway.catalog.barrier('local')
+      const bucket = gateway.catalog.bucket(bucketName)
+      // What somebody else may see is never judged by rules that may have been tightened since.
+      if (bucket !== undefined && isForOwner(gateway, bucket, this.#identity)) {
+        this.#isLocal = true
+        return
+      }
+    }
+    if (operation.writesUnseen !== true || hasSeen) return gateway.catalog.barrier()
     await gateway.catalog.barrier('rules')
     // A bucket's policy may ask for the tags of the object that is there, and a stranger's right may depend on whose it is.
     const bucket = gateway.catalog.bucket(bucketName)
@@ -380,6 +396,7 @@ export class Exchange implements AdmissionRequest {
     const common = ['x-amz-request-id', this.id, 'x-amz-id-2', 'pando', 'server', 'Pando']
     this.#addCors(common)
     common.push(...this.#cache)
+    if (this.#isLocal) common.push(consistencyHeader, 'local')
     this.#addPrimary(common)
     if (this.#causal !== undefined) common.push(...this.#causal.fields(answer))
     // An answer that comes before the body has been read ends the connection, or the rest of the body would be taken for

@@ -16,6 +16,7 @@ import type {
 } from '../../contract/object-model.ts'
 import type { ReplicationAdministration } from '../../contract/replication-admin.ts'
 import type { Span } from '../../contract/trace.ts'
+import type { ReplicaAcks } from '../../contract/transport.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 
 /**
@@ -166,6 +167,8 @@ export interface Gateway {
   readonly erasure?: (storageClass: string) => ErasureScheme | undefined
   /** Of the request that is served with it; absent: it is not traced. */
   readonly trace?: Span
+  /** How many copies of a chunk the request waits for; absent: as many as the region's configuration says. */
+  readonly acks?: ReplicaAcks
   /** Other regions; absent: there are none. */
   readonly replication?: GatewayReplication
   /** Failover groups; absent: this node knows of none. */

@@ -8,6 +8,7 @@ import type { ClusterMap } from '../../../core/contract/cluster-map.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
 import { chunkId } from '../../../core/contract/ids.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
+import type { ReplicaAcks } from '../../../core/contract/transport.ts'
 import { getBytes, pattern, putBytes, rejectsWith } from '../../kit/chunk-store-place.ts'
 import { clusterMap, clusterNode } from '../../kit/cluster-maps.ts'
 import { FakeClock } from '../../kit/fake-clock.ts'
@@ -132,6 +133,20 @@ test('one copy is enough with `one`, and every copy is needed with `all`', async
   const { store, peerOf } = regionOf(three, { acks: 'all' })
   peerOf('b').isDown = true
   await rejectsWith('UNAVAILABLE', putBytes(store, idOf(1), pattern(1, 10)))
+})
+
+test('a write that asks for more copies, or fewer, than the region does gets what it asks for', async () => {
+  const { store, peerOf } = regionOf(three)
+  const put = async (id: number, acks: ReplicaAcks): Promise<void> => {
+    const buffer = await store.acquire(10)
+    await store.put(idOf(id), buffer, 10, undefined, undefined, undefined, acks).finally(() => buffer.release())
+  }
+  peerOf('b').isDown = true
+  await rejectsWith('UNAVAILABLE', put(1, 'all'))
+  await put(2, 'quorum')
+  peerOf('c').isDown = true
+  await rejectsWith('UNAVAILABLE', put(3, 'quorum'))
+  await put(4, 'one')
 })
 
 test('full nodes are told as what they are', async () => {

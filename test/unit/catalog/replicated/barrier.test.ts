@@ -58,6 +58,20 @@ test('what a voter has posted is read without asking it, and it is asked where n
   assert.ok(asked.length >= 1, "somebody else's notice is none")
 })
 
+test('a node that is cut off from the others answers who is content with what it has, and nobody else', {
+  timeout,
+}, async (t) => {
+  const { region, a, asked } = await openThree(t)
+  const { id } = await a.catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  await a.catalog.submit(putCommand(id, 'kept', emptyObject()))
+  for (const other of ['b', 'c']) region.network.silence('a', other)
+  asked.length = 0
+  await a.catalog.barrier('local')
+  assert.deepEqual(asked, [])
+  assert.ok(a.catalog.object(id, 'kept') !== undefined)
+  await assert.rejects(a.catalog.barrier(), { code: 'UNAVAILABLE' })
+})
+
 test('a voter that does not answer holds up one linearizable read, and not for long', {
   timeout,
 }, async (t) => {
