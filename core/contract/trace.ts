@@ -51,6 +51,14 @@ export interface Tracer {
   record(span: PastSpan): void
 }
 
+/** Which entries of outboxes traced requests have written: who takes an entry over goes on with its trace. Bounded; the oldest are forgotten. */
+export interface OutboxTraces {
+  readonly size: number
+  remember(bucketId: number, lsn: number, traceParent: string): void
+  /** A `traceparent`. */
+  recall(bucketId: number, lsn: number): string | undefined
+}
+
 /** Told by the catalog on the way of a change. */
 export interface SubmitWatch {
   /** It is ordered and applied here; what is left is the confirmation by a majority. Not called where one commit is all. */

@@ -289,7 +289,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     ...{ config, catalog, chunks, writes, environment },
     tunnels: federation,
     joined: async () => (await federation.status()).peers,
-    registry: metrics.registry,
+    ...{ registry: metrics.registry, tracing },
     isCoordinator: () => cluster?.isCoordinator() ?? true,
     log: log.child({ part: 'replication' }),
   })
@@ -324,6 +324,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     },
     ...(cluster === undefined ? {} : { erasure: cluster.erasure }),
     replication: replication.gateway,
+    ...(tracing === undefined ? {} : { outboxTraces: tracing.outboxTraces }),
     ...(failover === undefined ? {} : { failover: failover.gateway }),
     credentials: createCredentialSource(data.rootKeys, catalog, sealer, (accessKeyId, error) =>
       log.error({ accessKeyId, err: error }, 'an access key cannot be used'),

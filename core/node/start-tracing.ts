@@ -1,9 +1,10 @@
 import type { Environment } from '../contract/clock.ts'
 import type { Logger } from '../contract/logger.ts'
-import type { Tracer } from '../contract/trace.ts'
+import type { OutboxTraces, Tracer } from '../contract/trace.ts'
 import type { ServedRequest } from '../contract/transport.ts'
 import type { Registry } from '../telemetry/metrics.ts'
 import { startOtlpExporter } from '../telemetry/otlp.ts'
+import { createOutboxTraces } from '../telemetry/outbox-traces.ts'
 import { createTracer, requestSpanId } from '../telemetry/tracing.ts'
 import type { NodeConfig } from './config/schema.ts'
 
@@ -17,6 +18,7 @@ export interface TracingParts {
 
 export interface NodeTracing {
   readonly tracer: Tracer
+  readonly outboxTraces: OutboxTraces
   /** Makes spans of what other nodes have asked this one for. */
   follow(served: () => readonly ServedRequest[]): void
   close(): Promise<void>
@@ -53,6 +55,7 @@ export function startTracing(parts: TracingParts): NodeTracing | undefined {
   let stopFollowing = (): void => undefined
   return {
     tracer,
+    outboxTraces: createOutboxTraces(),
     follow(served) {
       const look = (): void => {
         for (const request of served()) recordServed(tracer, config.node, request, environment)

@@ -17,6 +17,8 @@ export interface FetchOptions {
   readonly chunkBytes: number
   /** How urgent bodies are on the way; `bulk` when absent. */
   readonly linkClass?: BodyClass
+  /** A `traceparent` that the other region is told. */
+  readonly traceParent?: string
 }
 
 export interface Fetched {
@@ -151,11 +153,12 @@ class BodyFetch {
     signal: AbortSignal,
   ): Promise<void> {
     const { writeId } = this.#body
-    const { linkClass } = this.#options
+    const { linkClass, traceParent } = this.#options
     const request = {
       ...{ bucket: this.#bucket, writeId, offset: this.#received, isProved: this.#isProved },
       // Not told where it is as ever: regions of before do not know it.
       ...(linkClass === undefined || linkClass === 'bulk' ? {} : { linkClass }),
+      ...(traceParent === undefined ? {} : { traceParent }),
     }
     for await (const piece of answersOf(this.#peer.body(request, signal))) {
       if (this.#received + piece.length > this.#body.byteLength) {

@@ -10,10 +10,12 @@ import {
   type RetryRecord,
   replicationLimits,
 } from '../../core/contract/replication.ts'
+import type { Tracer } from '../../core/contract/trace.ts'
+import { ApplyTraces } from './apply-traces.ts'
 import { BatchFetch, type ReadyEntry } from './batch-fetch.ts'
 import { type Fetched, type FetchOptions, fetchVersion, UnfetchableVersion } from './fetch-version.ts'
 import { FetchWindow } from './fetch-window.ts'
-import { type BodyClass, type PeerRegion, type PullReply, pullLimits } from './peer.ts'
+import { type PeerRegion, type PullReply, pullLimits } from './peer.ts'
 
 export interface FollowerOptions extends FetchOptions {
   readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
@@ -22,6 +24,8 @@ export interface FollowerOptions extends FetchOptions {
   /** Asks for the next entries while the last ones are being applied, and fetches their bodies. */
   readonly pullsAhead?: boolean
   /** Told what went into the catalog: entries, and bytes of bodies that were fetched for them. */
+  /** Absent: nothing is traced here. */
+  readonly tracer?: Tracer
   readonly onApplied?: (source: number, entries: number, bodyBytes: number) => void
 }
 
@@ -43,7 +47,10 @@ const retriesAtOnce = 256
 /** An answer, checked, with the bodies of its entries on their way. */
 type Begun =
   | Extract<PullReply, { readonly kind: 'start' }>
-  | (Extract<PullReply, { readonly kind: 'entries' }> & { readonly batch: BatchFetch })
+  | (Extract<PullReply, { readonly kind: 'entries' }> & {
+      readonly batch: BatchFetch
+      readonly spans: ApplyTraces | undefined
+    })
 
 interface PullAhead {
   readonly logId: string
@@ -131,7 +138,7 @@ export class Follower {
       await catalog.submit({ type: 'set-cursor', bucketId, source: this.source, logId, at })
       return true
     }
-    const { batch, entries, head, chain } = answer
+    const { batch, entries, head, chain, spans } = answer
     try {
       if (cursor === undefined) throw new StorageError('PROTOCOL_ERROR', 'entries without a place to begin')
       const last = { lsn: place.lsn + entries.length, chain }
@@ -147,10 +154,11 @@ export class Follower {
         this.told = told
       }
       for (let next = await batch.take(); next !== undefined; next = await batch.take()) {
-        await this.#submit(bucketId, cursor.logId, place.lsn + next.first, next.run)
+        await this.#submit(bucketId, cursor.logId, place.lsn + next.first, next.run, spans)
       }
     } finally {
       await batch.giveUp()
+      spans?.giveUp()
     }
     // The answer to the last of them is the acknowledgement, which is worth a question of its own.
     if (entries.length > 0) return true
@@ -167,7 +175,9 @@ export class Follower {
     this.#ahead = undefined
     ahead?.stop.abort(new StorageError('CANCELLED', 'another place is asked for'))
     const begun = await ahead?.reply
-    if (begun?.kind === 'entries') await begun.batch.giveUp()
+    if (begun?.kind !== 'entries') return
+    await begun.batch.giveUp()
+    begun.spans?.giveUp()
   }
 
   /** Checks an answer and fetches what its entries need. PROTOCOL_ERROR. */
@@ -181,13 +191,34 @@ export class Follower {
     if (Buffer.compare(chain, reply.chain) !== 0) {
       throw new StorageError('PROTOCOL_ERROR', 'the entries that came are not those of the outbox')
     }
+    const fetchAs = (
+      how: Pick<FetchOptions, 'linkClass' | 'traceParent'>,
+      version: ReplicatedVersion,
+      stop: AbortSignal,
+    ) => this.#fetch(peer, version, stop, how)
     const linkClass = this.cursor()?.synchronizing === true ? 'full-sync' : 'bulk'
+    const wanted = entries.map((bytes) => this.#wanted(bucketId, bytes))
+    const spans = this.#tracesOf(reply, wanted)
     const batch = new BatchFetch({
-      ...{ entries, signal, window: this.#window },
-      wanted: entries.map((bytes) => this.#wanted(bucketId, bytes)),
-      fetch: (version, stop) => this.#fetch(peer, version, stop, linkClass),
+      ...{ entries, signal, window: this.#window, wanted },
+      fetch(version, stop) {
+        const fetch = (traceParent?: string) =>
+          fetchAs({ linkClass, ...(traceParent === undefined ? {} : { traceParent }) }, version, stop)
+        return spans === undefined ? fetch() : spans.fetch(version, fetch)
+      },
     })
-    return { ...reply, batch }
+    return { ...reply, batch, spans }
+  }
+
+  #tracesOf(
+    { traces = [], entries }: Extract<PullReply, { readonly kind: 'entries' }>,
+    wanted: readonly (ReplicatedVersion | undefined)[],
+  ): ApplyTraces | undefined {
+    const { tracer } = this.#options
+    if (tracer === undefined || traces.length === 0) return undefined
+    const { bucket, source } = this
+    const decode = (bytes: Uint8Array): OutboxEntry | undefined => this.#decode(bytes)
+    return new ApplyTraces({ tracer, traces, entries, wanted, bucket, source, decode })
   }
 
   #pull(
@@ -230,12 +261,19 @@ export class Follower {
     }
   }
 
-  async #submit(bucketId: number, logId: string, after: number, run: readonly ReadyEntry[]): Promise<void> {
+  async #submit(
+    bucketId: number,
+    logId: string,
+    after: number,
+    run: readonly ReadyEntry[],
+    spans: ApplyTraces | undefined,
+  ): Promise<void> {
     try {
       const entries = run.map(({ pulled }) => pulled)
       await this.#options.catalog.submit({
         ...{ type: 'apply-remote', bucketId, source: this.source, logId, after, entries },
       })
+      spans?.applied(run)
       const bodyBytes = run.reduce(
         (sum, { fetched }) => sum + (fetched === undefined ? 0 : layoutBytes(fetched.layout)),
         0,
@@ -259,10 +297,10 @@ export class Follower {
     peer: PeerRegion,
     version: ReplicatedVersion,
     signal: AbortSignal,
-    linkClass: BodyClass = 'bulk',
+    how: Pick<FetchOptions, 'linkClass' | 'traceParent'> = {},
   ): Promise<Fetched | { readonly failure: string }> {
     try {
-      return await fetchVersion({ ...this.#options, linkClass }, peer, this.bucket, version, signal)
+      return await fetchVersion({ ...this.#options, ...how }, peer, this.bucket, version, signal)
     } catch (reason) {
       if (!(reason instanceof UnfetchableVersion) || signal.aborted) throw reason
       return { failure: reason.message.slice(0, replicationLimits.reasonChars) }

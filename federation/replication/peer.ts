@@ -63,6 +63,8 @@ export type PullReply =
       readonly head: number
       /** Behind the last of the entries. */
       readonly chain: Uint8Array
+      /** Of entries that traced requests have written: their index, and a `traceparent`. */
+      readonly traces?: readonly (readonly [index: number, traceParent: string])[]
     }
   /** What is asked for is not there: a full synchronization begins at this place. */
   | { readonly kind: 'start'; readonly logId: string; readonly at: LogPoint; readonly reason: string }
@@ -81,6 +83,8 @@ export interface BodyRequest {
   readonly isProved: boolean
   /** How urgent it is on the way; `bulk` when absent. */
   readonly linkClass?: BodyClass
+  /** A `traceparent`: the request is a part of this trace. */
+  readonly traceParent?: string
 }
 
 /** Of the classes that share a link, those that bodies may have. */

@@ -13,7 +13,9 @@ import { replicationStatus, type SeenHead } from './status.ts'
 import { tendOutbox } from './tend-outbox.ts'
 import { TunnelPeer } from './tunnel-peer.ts'
 
-export interface ReplicatorOptions extends FetchOptions, Pick<FollowerOptions, 'onApplied' | 'pullsAhead'> {
+export interface ReplicatorOptions
+  extends FetchOptions,
+    Pick<FollowerOptions, 'onApplied' | 'pullsAhead' | 'tracer'> {
   readonly regionId: number
   readonly catalog: Pick<Catalog, 'bucket' | 'bucketById' | 'replication' | 'submit'>
   readonly tunnels: Pick<RegionTunnels, 'connected' | 'onChange' | 'open'>

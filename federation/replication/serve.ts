@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { Logger } from '../../core/contract/logger.ts'
+import type { Tracer } from '../../core/contract/trace.ts'
 import type { RegionTunnels, TunnelStream } from '../../core/contract/tunnel.ts'
 import { MessageReader, MessageWriter } from '../framing/messages.ts'
 import type { ReplicationSource } from './source.ts'
@@ -22,6 +23,7 @@ export function serveReplication(
   tunnels: Pick<RegionTunnels, 'serve'>,
   source: ReplicationSource,
   log: Logger,
+  tracer?: Tracer,
 ): () => void {
   const open = new Map<number, number>()
   const stopping = new AbortController()
@@ -33,7 +35,7 @@ export function serveReplication(
     const writer = new MessageWriter(stream.writable, { unhashed: messageType.bare })
     try {
       if (busy >= mostRequests) throw new StorageError('OVERLOADED', 'too many requests at once')
-      await answer(source, regionId, stream, writer, stopping.signal)
+      await answer(source, regionId, stream, writer, stopping.signal, tracer)
     } catch (reason) {
       const error = StorageError.from(reason)
       log.debug({ region: regionId, err: error }, 'a request of another region failed')
@@ -57,6 +59,7 @@ async function answer(
   stream: TunnelStream,
   writer: MessageWriter,
   signal: AbortSignal,
+  tracer: Tracer | undefined,
 ): Promise<void> {
   const reader = new MessageReader(stream.readable, { maxBytes: 64 * 1024 })
   const request = decode(requestSchema, expectType(await reader.expect(), messageType.request))
@@ -72,8 +75,8 @@ async function answer(
         await writer.send(messageType.answer, encode(reply))
         break
       }
-      const { kind, head, chain, entries } = reply
-      await writer.send(messageType.answer, encode({ kind, head, chain, count: entries.length }))
+      const { entries, ...rest } = reply
+      await writer.send(messageType.answer, encode({ ...rest, count: entries.length }))
       for (const bytes of entries) await writer.send(messageType.entry, bytes)
       break
     }
@@ -82,10 +85,23 @@ async function answer(
       await writer.send(messageType.answer, encode({}))
       break
     case 'body': {
-      const { linkClass = 'bulk', ...body } = request
+      const { linkClass = 'bulk', traceParent, ...body } = request
       stream.classify?.(linkClass)
-      for await (const { bytes, release } of source.body(regionId, body, signal)) {
-        await writer.lend(request.isProved ? messageType.bare : messageType.piece, bytes, release)
+      const span =
+        traceParent === undefined
+          ? undefined
+          : tracer?.begin('replication.body', 'server', traceParent, {
+              ...{ 'pando.peer_region': regionId, 'aws.s3.bucket': request.bucket },
+              'pando.link_class': linkClass,
+            })
+      try {
+        for await (const { bytes, release } of source.body(regionId, body, signal)) {
+          await writer.lend(request.isProved ? messageType.bare : messageType.piece, bytes, release)
+        }
+        span?.end()
+      } catch (error) {
+        span?.end(error)
+        throw error
       }
       break
     }

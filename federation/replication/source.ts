@@ -9,6 +9,7 @@ import type { Logger } from '../../core/contract/logger.ts'
 import type { BucketRecord } from '../../core/contract/object-model.ts'
 import { backgroundClass } from '../../core/contract/qos.ts'
 import type { ReplicationRule } from '../../core/contract/replication.ts'
+import type { OutboxTraces } from '../../core/contract/trace.ts'
 import type { WriteRegistry } from '../../core/contract/write-registry.ts'
 import {
   type BodyRequest,
@@ -34,6 +35,8 @@ export interface SourceOptions {
   readonly writes: Pick<WriteRegistry, 'pin'>
   readonly clock: Clock
   readonly log: Logger
+  /** Absent: nothing is traced here. */
+  readonly outboxTraces?: Pick<OutboxTraces, 'recall' | 'size'>
 }
 
 /** A part of a body. Who takes it calls `release` once, when it looks at the bytes no more. */
@@ -133,6 +136,14 @@ export class ReplicationSource {
     const limit = Math.min(request.limit, pullLimits.entries)
     const rows = replication.entries(bucket.id, request.after.lsn, limit, pullLimits.bytes)
     const last = rows.at(-1)?.lsn ?? request.after.lsn
+    const { outboxTraces } = this.#options
+    const traces =
+      outboxTraces === undefined || outboxTraces.size === 0
+        ? []
+        : rows.flatMap(({ lsn }, index): (readonly [number, string])[] => {
+            const traceParent = outboxTraces.recall(bucket.id, lsn)
+            return traceParent === undefined ? [] : [[index, traceParent]]
+          })
     const place = replication.entryAt(bucket.id, last)
     if (place === undefined) throw new StorageError('LOG_TRIMMED', 'the entries went while they were read')
     return {
@@ -140,6 +151,7 @@ export class ReplicationSource {
       entries: rows.map(({ bytes }) => bytes),
       head: this.#headOf(bucket.id, replication.outbox(bucket.id)?.head.lsn ?? last),
       chain: place.chain,
+      ...(traces.length === 0 ? {} : { traces }),
     }
   }
 

@@ -71,7 +71,11 @@ export class TunnelPeer implements PeerRegion {
         throw new StorageError('PROTOCOL_ERROR', 'more entries than asked for')
       const entries = await answer.several(messageType.entry, head.count)
       await answer.end()
-      return { kind: 'entries', entries, head: head.head, chain: head.chain }
+      const { traces } = head
+      return {
+        ...{ kind: 'entries', entries, head: head.head, chain: head.chain },
+        ...(traces === undefined ? {} : { traces }),
+      }
     } finally {
       answer.close()
     }

@@ -4,7 +4,7 @@ import { type ErrorCode, isErrorCode, StorageError } from '../../core/contract/e
 import { writeIdBytes } from '../../core/contract/ids.ts'
 import { replicationLimits } from '../../core/contract/replication.ts'
 import type { Message, MessageReader, MessageWriter } from '../framing/messages.ts'
-import { bodyClasses } from './peer.ts'
+import { bodyClasses, pullLimits } from './peer.ts'
 
 /**
  * What the two ends of the topic `replication` say: one request for each stream, as msgpack, then the answer. Everything that comes
@@ -39,6 +39,8 @@ const bytes = (length: number) =>
 const name = z.string().min(1).max(255)
 const point = z.strictObject({ lsn: count, chain: bytes(32) })
 const logId = z.string().max(24)
+/** What it says is judged where a span begins. */
+const traceParent = z.string().max(64)
 
 const edgePriority = z
   .strictObject({
@@ -117,6 +119,7 @@ export const requestSchema = z.discriminatedUnion('kind', [
     ...{ kind: z.literal('body'), bucket: name, writeId: bytes(writeIdBytes), offset: count },
     isProved: z.boolean(),
     linkClass: z.enum(bodyClasses).optional(),
+    traceParent: traceParent.optional(),
   }),
 ])
 
@@ -144,7 +147,13 @@ export const offersSchema = z.object({
 })
 
 export const pullSchema = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('entries'), count: count, head: count, chain: bytes(32) }),
+  z.object({
+    ...{ kind: z.literal('entries'), count: count, head: count, chain: bytes(32) },
+    traces: z
+      .array(z.tuple([count, traceParent]))
+      .max(pullLimits.entries)
+      .optional(),
+  }),
   z.object({ kind: z.literal('start'), logId, at: point, reason: z.string().max(1024) }),
 ])
 

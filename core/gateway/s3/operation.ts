@@ -15,7 +15,7 @@ import type {
   Layout,
 } from '../../contract/object-model.ts'
 import type { ReplicationAdministration } from '../../contract/replication-admin.ts'
-import type { Span } from '../../contract/trace.ts'
+import type { OutboxTraces, Span } from '../../contract/trace.ts'
 import type { ReplicaAcks } from '../../contract/transport.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 
@@ -169,6 +169,8 @@ export interface Gateway {
   readonly trace?: Span
   /** How many copies of a chunk the request waits for; absent: as many as the region's configuration says. */
   readonly acks?: ReplicaAcks
+  /** What traced requests write is remembered there for other regions. */
+  readonly outboxTraces?: Pick<OutboxTraces, 'remember'>
   /** Other regions; absent: there are none. */
   readonly replication?: GatewayReplication
   /** Failover groups; absent: this node knows of none. */

@@ -14,11 +14,15 @@ export function tracedGateway(gateway: Gateway, trace: Span): Gateway {
       step.end()
       step = whole.child('catalog.confirm')
     }
-    return ended(
+    const result = await ended(
       whole,
       () => catalog.submit(command, { committed }),
       (error) => step.end(error),
     )
+    if ('place' in result && result.place !== undefined && 'bucketId' in command) {
+      gateway.outboxTraces?.remember(command.bucketId, result.place.lsn, trace.traceParent)
+    }
+    return result
   }
   // What the catalog reads stays its own: only changes pass through here.
   const traced: Catalog = Object.assign(Object.create(catalog) as Catalog, { submit })

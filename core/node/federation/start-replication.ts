@@ -23,6 +23,7 @@ import type {
   ReplicationAdministration,
   ReplicationReport,
 } from '../../contract/replication-admin.ts'
+import type { OutboxTraces, Tracer } from '../../contract/trace.ts'
 import type { RegionTunnels } from '../../contract/tunnel.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 import type { GatewayReplication } from '../../gateway/s3/operation.ts'
@@ -40,6 +41,8 @@ export interface ReplicationParts {
   /** Regions that this one is joined with, connected or not. */
   joined(): Promise<readonly { readonly regionId: number; readonly name: string }[]>
   readonly registry: Registry
+  /** Absent: nothing is traced. */
+  readonly tracing?: { readonly tracer: Tracer; readonly outboxTraces: OutboxTraces } | undefined
   isCoordinator(): boolean
   readonly environment: Environment
   readonly log: Logger
@@ -59,12 +62,17 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
   const { clock } = environment
   // A region far away takes its bytes slowly: clients of this one need the pool as well.
   const lentBytes = Math.floor(config.store.pool / 8)
-  const source = new ReplicationSource({ regionId, catalog, chunks, writes, clock, log, lentBytes })
-  const stopServing = serveReplication(tunnels, source, log)
+  const { tracer, outboxTraces } = parts.tracing ?? {}
+  const source = new ReplicationSource({
+    ...{ regionId, catalog, chunks, writes, clock, log, lentBytes },
+    ...(outboxTraces === undefined ? {} : { outboxTraces }),
+  })
+  const stopServing = serveReplication(tunnels, source, log, tracer)
   const replicator = new Replicator({
     ...{ regionId, catalog, chunks, writes, clock, log, tunnels },
     chunkBytes: config.s3.chunkBytes,
     isCoordinator: parts.isCoordinator,
+    ...(tracer === undefined ? {} : { tracer }),
   })
   const reads = new ReadThrough({
     ...{ regionId, catalog, chunks, writes, clock, log, tunnels },

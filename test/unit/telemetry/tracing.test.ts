@@ -5,6 +5,7 @@ import { StorageError } from '../../../core/contract/errors.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import { tracesUrl } from '../../../core/node/start-tracing.ts'
 import { encodeSpans, startOtlpExporter } from '../../../core/telemetry/otlp.ts'
+import { createOutboxTraces } from '../../../core/telemetry/outbox-traces.ts'
 import {
   createTracer,
   type EndedSpan,
@@ -161,4 +162,15 @@ test('a collector that is away costs spans beyond the bound, and no memory; one 
 test('the address of a collector is a base, as exporters of OpenTelemetry take it', () => {
   assert.equal(tracesUrl('http://127.0.0.1:4318'), 'http://127.0.0.1:4318/v1/traces')
   assert.equal(tracesUrl('https://collector.example/otlp/traces'), 'https://collector.example/otlp/traces')
+})
+
+test('which entries are traced is remembered of the newest ones alone', () => {
+  const traces = createOutboxTraces(3)
+  for (const lsn of [1, 2, 3, 1, 4]) traces.remember(7, lsn, `${sampled}${lsn}`)
+  assert.equal(traces.size, 3)
+  assert.deepEqual(
+    [1, 2, 3, 4].map((lsn) => traces.recall(7, lsn)),
+    [`${sampled}1`, undefined, `${sampled}3`, `${sampled}4`],
+  )
+  assert.equal(traces.recall(8, 4), undefined)
 })
