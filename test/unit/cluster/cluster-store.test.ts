@@ -139,7 +139,9 @@ test('a write that asks for more copies, or fewer, than the region does gets wha
   const { store, peerOf } = regionOf(three)
   const put = async (id: number, acks: ReplicaAcks): Promise<void> => {
     const buffer = await store.acquire(10)
-    await store.put(idOf(id), buffer, 10, undefined, undefined, undefined, acks).finally(() => buffer.release())
+    await store
+      .put(idOf(id), buffer, 10, undefined, undefined, undefined, acks)
+      .finally(() => buffer.release())
   }
   peerOf('b').isDown = true
   await rejectsWith('UNAVAILABLE', put(1, 'all'))

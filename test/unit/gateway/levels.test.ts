@@ -71,7 +71,7 @@ describe('what a request asks for beyond S3', () => {
     assert.deepEqual(scopes, ['all'])
   })
 
-  test("what others may see is judged by the newest rules, whatever they ask for", async () => {
+  test('what others may see is judged by the newest rules, whatever they ask for', async () => {
     scopes.length = 0
     const bob = asking(region.client('bob'), 'x-pando-consistency', 'local')
     await bob.send(new GetObjectCommand({ Bucket: 'levels', Key: 'open' }))
