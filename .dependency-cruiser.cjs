@@ -13,7 +13,9 @@ module.exports = {
     only('core-telemetry', '^core/telemetry/', '^core/(contract|telemetry)/'),
     only('federation', '^federation/', '^(core/(contract|telemetry)|federation)/'),
     only('plugins', '^plugins/', '^(core/contract|plugins)/'),
-    only('sdk', '^sdk/', '^(core/contract|sdk)/'),
+    only('sdk', '^sdk/(?!policy/)', '^(core/contract|sdk/(?!policy/))'),
+    // For authors: what a node itself uses to ask a policy.
+    only('sdk-policy', '^sdk/policy/', '^(core/contract/|plugins/(abi|kit)/|sdk/policy/)'),
     only('native', '^native/', '^(core/contract|native)/'),
     { name: 'product-does-not-import-test', severity: 'error', from: { pathNot: '^test/' }, to: { path: '^test/' } },
     { name: 'contract-needs-no-package', severity: 'error', from: { path: '^core/contract/' }, to: { path: 'node_modules' } },

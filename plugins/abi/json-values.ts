@@ -210,6 +210,28 @@ export function toJsonValue(value: unknown): unknown {
   )
 }
 
+/**
+ * What a hook was asked, as `InputReader.read` takes it. Callers ask several hooks with one object: what this hook does not know is
+ * left out, or nobody could read it again.
+ */
+export function inputToJson(hook: PolicyHook, input: object): Json {
+  const spec = policyIdl.hooks.find(({ name }) => name === hook)
+  if (spec === undefined) throw new Error(`there is no hook '${hook}'`)
+  const { items } = spec
+  const known = only([...policyIdl.header.fields, ...spec.input.fields], input)
+  const list = items === undefined ? undefined : (input as Json)[items.property]
+  const asked =
+    items === undefined || !Array.isArray(list)
+      ? known
+      : { ...known, [items.property]: list.map((item: object) => only(items.fields, item)) }
+  return toJsonValue(asked) as Json
+}
+
+function only(fields: readonly FieldSpec[], value: object): Json {
+  const names = fields.map(propertyOf)
+  return Object.fromEntries(Object.entries(value).filter(([name]) => names.includes(name)))
+}
+
 function parseOrHex(bytes: Uint8Array): unknown {
   const text = Buffer.from(bytes).toString('utf8')
   try {

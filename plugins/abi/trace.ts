@@ -3,6 +3,7 @@ import {
   createInputReader,
   defaultTables,
   type InputReader,
+  inputToJson,
   type PolicyInputs,
   type PolicyTables,
   toJsonValue,
@@ -31,7 +32,7 @@ export function traceLine(
   decision: { readonly policy: string },
 ): string {
   const { policy, ...rest } = decision
-  return `${JSON.stringify({ hook, policy, input: toJsonValue(input), decision: toJsonValue(rest) })}\n`
+  return `${JSON.stringify({ hook, policy, input: inputToJson(hook, input), decision: toJsonValue(rest) })}\n`
 }
 
 /** Reads line after line. Throws Error with the line's number where one is not part of a trace. */

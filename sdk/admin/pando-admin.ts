@@ -282,6 +282,14 @@ class AdminPolicies extends AdminPart {
     }
   }
 
+  /** The last sampled calls as JSON lines, at most 8 MiB: what `readTrace` of `pando/sdk/policy` reads. */
+  async record(options: AdminCallOptions = {}): Promise<string> {
+    let text = ''
+    for await (const { lines } of this.connection.stream<{ lines: string }>('RecordPolicies', {}, options))
+      text += lines
+    return text
+  }
+
   #explain(
     subject: { readonly requestId: string } | { readonly recent: number } | { readonly hook: string },
     options: AdminCallOptions,

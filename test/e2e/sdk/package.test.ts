@@ -9,6 +9,9 @@ import { runCommand } from '../../kit/node-process.ts'
 const program = `
 import { PandoClient, PandoError, type ObjectInfo, type PutBody } from 'pando/sdk'
 import { PandoAdmin, type NodeStatus } from 'pando/sdk/admin'
+import { openPolicy, type PolicyAnswer, readTrace, replayTrace } from 'pando/sdk/policy'
+export const answer: PolicyAnswer = openPolicy(new Uint8Array()).ask('admit', { utilisation: 0.5 })
+export const changed: number = replayTrace(new Uint8Array(), readTrace('')).changed
 export const state: Promise<NodeStatus['state']> = new PandoAdmin({ endpoint: 'https://example.org' }).status().then(({ state }) => state)
 const client = new PandoClient({ endpoints: ['https://example.org'] })
 const body: PutBody = new Blob(['x'])
@@ -73,6 +76,14 @@ test('the package that npm packs: publint finds nothing, types resolve, ESM runs
       .code,
     0,
   )
+  // Authors have this package, whatever else is missing: no other is imported.
+  const asked = await run(`
+    import { readFile } from 'node:fs/promises'
+    import { checkVectors, openPolicy } from 'pando/sdk/policy'
+    const wasm = await readFile('node_modules/pando/dist/plugins/builtin/fair.wasm')
+    console.log(checkVectors(wasm).length > 0, openPolicy(wasm).ask('classify', { operation: 'write', byteLength: 1e9 }).status)
+  `)
+  assert.equal(asked.stdout, 'true decided\n', asked.stderr)
   const inside = await run("import 'pando/dist/sdk/client/sender.js'")
   assert.match(inside.stderr, /ERR_PACKAGE_PATH_NOT_EXPORTED/)
   assert.match(await readFile(join(installed, 'dist/sdk/index.d.ts'), 'utf8'), /PandoClient/)

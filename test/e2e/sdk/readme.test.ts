@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import test from 'node:test'
 import { runCommand, startNode } from '../../kit/node-process.ts'
@@ -32,6 +32,7 @@ test('what sdk/README.md shows compiles against the package’s own types, and r
       .replaceAll("accessKeyId: '...'", `accessKeyId: '${node.accessKey}'`)
       .replaceAll("secretAccessKey: '...'", `secretAccessKey: '${node.secretKey}'`)
       .replaceAll('/tmp/', `${folder}/`)
+    await copyFile('dist/plugins/builtin/fair.wasm', join(folder, 'nightly.wasm'))
     await writeFile(join(folder, 'readme.ts'), program)
     await writeFile(join(folder, 'package.json'), JSON.stringify({ name: 'reader', type: 'module' }))
     await mkdir(join(folder, 'node_modules'))

@@ -21,6 +21,8 @@ const violations: readonly (readonly [string, string, string])[] = [
   ['federation/a.ts', '../core/catalog/ok.ts', 'federation'],
   ['plugins/a.ts', '../core/telemetry/ok.ts', 'plugins'],
   ['sdk/a.ts', '../core/catalog/ok.ts', 'sdk'],
+  ['sdk/b.ts', './policy/good.ts', 'sdk'],
+  ['sdk/policy/a.ts', '../../core/node/ok.ts', 'sdk-policy'],
   ['native/a.ts', '../core/catalog/ok.ts', 'native'],
   ['core/node/a.ts', '../../test/ok.ts', 'product-does-not-import-test'],
 ]
@@ -31,6 +33,7 @@ const allowed: readonly (readonly [string, string])[] = [
   ['core/node/good.ts', '../../native/ok.ts'],
   ['core/console/good.ts', '../control/ok.ts'],
   ['core/console/web/good.tsx', '../../../sdk/ok.ts'],
+  ['sdk/policy/good.ts', '../../plugins/abi/ok.ts'],
   ['federation/good.ts', '../core/contract/ok.ts'],
   ['test/good.ts', '../core/node/ok.ts'],
 ]

@@ -76,4 +76,11 @@ test('a trace gives back what was recorded', () => {
   assert.throws(() => reader.read('{"hook":"resolve"'), /line 3 of the trace: not JSON/)
   assert.throws(() => new TraceReader().read('{}'), /line 1 of the trace: this is not the header/)
   assert.deepEqual(toJsonValue({ etag: Uint8Array.of(1, 255) }), { etag: '01ff' })
+
+  // A node asks several hooks with one object.
+  const shared = createInputReader().read('admit', { utilisation: 0.5 })
+  assert.ok(!('problem' in shared))
+  const asked = { ...shared, key: 'of another hook', attributes: new Uint32Array(1) }
+  const line = traceLine('admit', asked, { policy: 'fallback' }).trimEnd()
+  assert.deepEqual(reader.read(line)?.input, shared)
 })
