@@ -61,9 +61,9 @@ export const table = {
   retry: 0x26,
   /** [bucket, region u16, escaped key, lsn]: the retries of a key, in order */
   retryKey: 0x27,
-  /** [bucket, escaped key, ~version]: versions that are gone for good in all regions */
+  /** [bucket, escaped key, ~version] -> the entry that said so: versions that are gone for good */
   tombstone: 0x28,
-  /** [bucket, key] -> the newest `null` version that is gone for good, and with it every older one */
+  /** [bucket, key] -> the newest `null` version that is gone for good, and with it every older one; the entry that said so */
   nullTombstone: 0x29,
   /** [bucket] -> what an edge keeps for its hub, in numbers */
   backlog: 0x2a,
@@ -71,6 +71,8 @@ export const table = {
   waiting: 0x2b,
   /** [bucket, key] -> changes of a key that an edge's hub lacks */
   unshipped: 0x2c,
+  /** [bucket] -> how many tombstones there are, and which of the deletes that came from elsewhere were told of */
+  tombstones: 0x2d,
   /** [name] -> a failover group: its record, this voter's vote */
   group: 0x30,
   /** [bucket, epoch, lsn] -> a change that this region made as the primary and its successor never received */

@@ -19,6 +19,7 @@ const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
   'set-replication',
   'acknowledge-outbox',
   'trim-outbox',
+  'collect-tombstones',
   // What gives space back is done under one.
   'acquire-lock',
   'renew-lock',

@@ -23,6 +23,7 @@ import { cacheVersion, evictVersions } from './replication/apply-cache.ts'
 import { compareContent, sendRange } from './replication/apply-compare.ts'
 import { applyRemote, retryRemote, setCursor } from './replication/apply-remote.ts'
 import { acknowledgeOutbox, setReplication, startFullSync, trimOutbox } from './replication/apply-rule.ts'
+import { collectTombstones, tellPassed } from './replication/apply-tombstones.ts'
 import { checkFence } from './replication/fence.ts'
 import { stageOutbox } from './replication/stage.ts'
 import { encodeFailure, encodeSuccess } from './result.ts'
@@ -188,6 +189,10 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return cacheVersion(context, command)
     case 'evict-versions':
       return evictVersions(context, command)
+    case 'tell-passed':
+      return tellPassed(context, command)
+    case 'collect-tombstones':
+      return collectTombstones(context, command)
     case 'trim-outbox':
       return trimOutbox(context, command)
     case 'put-group':

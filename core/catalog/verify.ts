@@ -14,6 +14,7 @@ import {
 import { decodeOutboxEntry } from './replication/entry-codec.ts'
 import { readPin } from './replication/pins.ts'
 import { splitOutboxRow } from './replication/rows.ts'
+import { decodeTombstone, readTombstoneState } from './replication/tombstones.ts'
 import { mostUrgent } from './replication/waiting.ts'
 import {
   decodePartRow,
@@ -204,6 +205,27 @@ class RowCheck {
   }
 
   /** Entries of outboxes hold bodies; those of versions that are gone are theirs alone. */
+  private checkTombstones(): void {
+    const found = new Map<number, number>()
+    for (const tag of [table.tombstone, table.nullTombstone]) {
+      for (const { key, value } of this.rows(tag)) {
+        decodeTombstone(key, value)
+        found.set(key.readUInt32BE(1), (found.get(key.readUInt32BE(1)) ?? 0) + 1)
+      }
+    }
+    for (const { key } of this.rows(table.tombstones)) {
+      const bucketId = key.readUInt32BE(1)
+      const { held } = readTombstoneState(this.reader, bucketId)
+      if (held !== (found.get(bucketId) ?? 0))
+        this.problems.push(
+          `bucket ${bucketId} counts ${held} tombstones, there are ${found.get(bucketId) ?? 0}`,
+        )
+      found.delete(bucketId)
+    }
+    for (const [bucketId, count] of found)
+      this.problems.push(`bucket ${bucketId} does not count ${count} tombstones`)
+  }
+
   private checkOutboxes(): void {
     const named = new Map<string, number>()
     for (const { key, value } of this.rows(table.outbox)) {
@@ -222,6 +244,7 @@ class RowCheck {
         }
       }
     }
+    this.checkTombstones()
     let pins = 0
     for (const { key, value } of this.rows(table.pin)) {
       const id = hex(key.subarray(1))

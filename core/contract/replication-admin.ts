@@ -50,6 +50,9 @@ export interface BucketReplicationStatus {
   /** The last whole comparison of the copies with what is here; 0 and empty: none yet. */
   readonly comparedMs: number
   readonly comparedRoot: string
+  /** Deletes that are remembered so that no late copy undoes them, and those that need not be any more. Where several regions write. */
+  readonly tombstonesHeld: number
+  readonly tombstonesCollected: number
   /** Some region is further behind than the rule's objective. */
   readonly isBreached: boolean
 }

@@ -27,8 +27,16 @@ export interface ReplicationRule {
   readonly retentionBytes: number
   /** The bucket's failover group: its primary is that of the group, and its epochs are counted with it. */
   readonly group?: string
+  /** Mode `multi`: regions that were members once, ascending, and the last epoch before they left. Deletes are not remembered for them. */
+  readonly former?: readonly FormerMember[]
   /** Some members are edges; mode `multi`, and the primary, their hub, is the only member that is none. */
   readonly edge?: EdgeRule
+}
+
+/** It may become a member again with a bucket that is empty and whose rule is new: entries of this epoch and older ones are not taken in. */
+export interface FormerMember {
+  readonly region: number
+  readonly epoch: number
 }
 
 /**
@@ -133,6 +141,14 @@ export type ReplicatedChange =
       readonly hash: Uint8Array
       readonly root?: Uint8Array
     }
+  /**
+   * Where several regions write: at this place of its outbox the region has applied these logs up to these entries, without a gap. Who has
+   * this entry gets nothing more from the region that does not know of the deletes in front of them.
+   */
+  | {
+      readonly type: 'passed'
+      readonly seen: readonly (readonly [region: number, logId: string, lsn: number])[]
+    }
 
 export interface OutboxEntry {
   /** 1, 2, ... without a gap. */
@@ -154,6 +170,25 @@ export interface OutboxRow {
 export interface LogPoint {
   readonly lsn: number
   readonly chain: Uint8Array
+}
+
+/** An entry of the outbox of a region. */
+export interface LogPlace {
+  readonly region: number
+  readonly logId: string
+  readonly lsn: number
+}
+
+/** What a region remembers of versions that are gone for good. */
+export interface TombstoneNumbers {
+  readonly held: number
+  readonly collected: number
+  /** Other regions are to be told what of theirs was taken over. */
+  readonly isTellDue: boolean
+  /** Some may be settled that were not when they were last looked at. */
+  readonly isCollectDue: boolean
+  /** A pass over them is under way. */
+  readonly isSweeping: boolean
 }
 
 export interface OutboxState {
@@ -238,6 +273,10 @@ export interface CursorState {
   readonly synchronizing: boolean
   /** Absent until the source has compared something. */
   readonly comparison?: ComparisonState
+  /** What the source last said to have applied of other logs, and the entry in which it did. */
+  readonly passed?: { readonly at: number; readonly seen: readonly LogPlace[] }
+  /** Entries up to here were applied before this region began to synchronize in full once more. */
+  readonly reached?: number
 }
 
 /** What comparisons with a source have found. */
@@ -278,6 +317,7 @@ export interface PulledEntry {
 
 export const replicationLimits = {
   members: 16,
+  formerMembers: 256,
   /** Of one `apply-remote`. */
   entries: 256,
   /** Retries that a bucket keeps for one source; beyond, pulling stops. */
@@ -334,6 +374,8 @@ export interface ReplicationReads {
   versionEntry(bucketId: number, key: string, version?: VersionId | 'null'): Uint8Array | undefined
   /** What such an entry of region `from` tells region `here`, without a body. PROTOCOL_ERROR. */
   recordOf(entry: Uint8Array, from: number, here: number): ObjectRecord
+  /** `here`: this region's id. Undefined: only one region writes the bucket, and nothing has to be remembered. */
+  tombstones(bucketId: number, here: number): TombstoneNumbers | undefined
   /** Whether a version with this very id is here. */
   hasVersion(bucketId: number, key: string, versionId: VersionId): boolean
 }
@@ -427,6 +469,10 @@ export type ReplicationCommand =
       readonly bucketId: number
       readonly versions: readonly (readonly [key: string, versionId: VersionId])[]
     }
+  /** Writes into the outbox what of other logs is applied here, when deletes among it have not been told of. */
+  | { readonly type: 'tell-passed'; readonly bucketId: number }
+  /** The next step of a pass over the tombstones: removes those that nothing can need any more. */
+  | { readonly type: 'collect-tombstones'; readonly bucketId: number }
   /** Removes what every member has, and what the retention says; bounded, `done: false` when there is more. */
   | { readonly type: 'trim-outbox'; readonly bucketId: number }
 
@@ -443,5 +489,7 @@ export interface ReplicationResults {
   'stage-outbox': { readonly staged: number }
   'cache-version': { readonly kept: boolean }
   'evict-versions': { readonly evicted: number }
+  'tell-passed': Record<string, never>
+  'collect-tombstones': { readonly collected: number; readonly done: boolean }
   'trim-outbox': { readonly done: boolean; readonly dropped: readonly number[] }
 }

@@ -98,6 +98,16 @@ export function registerReplicationMetrics(registry: Registry, sources: Replicat
     'How long writes are held back now, by a rule that slows them down.',
     ({ bucket }) => sources.holdBackMs(bucket) / 1000,
   )
+  gauge(
+    'tombstones',
+    'Deletes that are remembered so that no late copy undoes them, where several regions write.',
+    ['bucket'],
+    (into) => {
+      for (const { bucket, rule, tombstonesHeld } of report()) {
+        if (rule.mode === 'multi') into.set({ bucket }, tombstonesHeld)
+      }
+    },
+  )
   perSource(
     'behind_entries',
     'Changes of a region that are not applied here, as far as is known.',
@@ -133,6 +143,18 @@ export function registerReplicationMetrics(registry: Registry, sources: Replicat
     'When all of the bucket was last found to be the same as in that region; 0: not yet.',
     ({ agreedMs }) => agreedMs / 1000,
   )
+  new Counter({
+    name: 'pando_replication_tombstones_collected_total',
+    help: 'Deletes that need not be remembered any more: every region has them, and everything that was written before.',
+    labelNames: ['bucket'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const { bucket, rule, tombstonesCollected } of report()) {
+        if (rule.mode === 'multi') this.inc({ bucket }, tombstonesCollected)
+      }
+    },
+  })
   const counter = (name: string, help: string, read: (traffic: ReplicationTraffic) => number): void => {
     new Counter({
       ...{ name: `pando_replication_${name}_total`, help, labelNames: ['source'], registers: [registry] },

@@ -109,7 +109,7 @@ export class Replicator {
   }
 
   async #tend(): Promise<void> {
-    const { catalog, clock, log } = this.#options
+    const { catalog, clock, log, regionId } = this.#options
     const { signal } = this.#stopping
     for (let round = 0; !signal.aborted; round++) {
       try {
@@ -119,7 +119,8 @@ export class Replicator {
         for (const id of catalog.replication.ruledBuckets(0, Number.MAX_SAFE_INTEGER)) {
           if (catalog.replication.rule(id) === undefined) continue
           if (catalog.replication.outbox(id) === undefined) continue
-          await tendOutbox({ catalog, log, nowMs: () => clock.now() }, id, round % lateEvery === 0)
+          const tend = { catalog, log, regionId, nowMs: () => clock.now() }
+          await tendOutbox(tend, id, round % lateEvery === 0)
         }
       } catch (reason) {
         if (signal.aborted) return

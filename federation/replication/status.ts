@@ -55,6 +55,7 @@ export function bucketStatus(
   const outgoing = isWritten
     ? replication.members(id).map((member) => outgoingOf(catalog, bucket, outbox.head.lsn, member, nowMs))
     : []
+  const tombstones = replication.tombstones(id, regionId)
   const incoming = replication
     .cursors(id)
     .filter(({ source }) => rule.members.includes(source))
@@ -67,6 +68,8 @@ export function bucketStatus(
     bytesKept: isWritten ? (backlog?.bytes ?? outbox.rowBytes + outbox.bodyBytes) : 0,
     ...(backlog === undefined ? {} : { backlog }),
     isBackfilling: isWritten && outbox.backfill !== undefined,
+    tombstonesHeld: tombstones?.held ?? 0,
+    tombstonesCollected: tombstones?.collected ?? 0,
     comparedMs: outbox?.compared?.ms ?? 0,
     comparedRoot: hex(outbox?.compared?.root),
     isBreached: outgoing.some(({ oldestUnshippedMs }) => oldestUnshippedMs > rule.rpoMs),
@@ -109,11 +112,11 @@ function outgoingOf(
     }
   }
   const trimmed = outbox?.trimmed.lsn ?? 0
-  // The digests of a comparison are nothing that could be lost.
+  // The digests of a comparison are nothing that could be lost, nor is what was told of other logs.
   const madeMs = replication
     .entries(bucket.id, Math.max(acknowledged, trimmed), entriesAhead, 1024 * 1024)
     .map(({ bytes }) => replication.decode(bytes))
-    .find(({ change }) => change.type !== 'digest')?.time.ms
+    .find(({ change }) => change.type !== 'digest' && change.type !== 'passed')?.time.ms
   return {
     ...{ region, acknowledged, needsFullSync, synchronizing, lagEntries },
     dead: dead.length,

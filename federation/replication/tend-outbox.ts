@@ -9,6 +9,8 @@ const stepsAtOnce = 32
 const stepsTogether = 4
 
 export interface TendOptions {
+  /** Of this region. */
+  readonly regionId: number
   readonly catalog: Pick<Catalog, 'bucketById' | 'replication' | 'submit'>
   readonly log: Logger
   /** By this region's clock, as in `OutboxState.compared`. */
@@ -20,16 +22,16 @@ const compareEveryMs = 6 * 3_600_000
 /** Ranges of a comparison that are written at once, a few hundred versions each. */
 const rangesAtOnce = 2
 
+/** Steps of a pass over the tombstones at once, a thousand of them each. */
+const sweepsAtOnce = 8
+
 /**
  * Looks after one outbox of this region: writes the next steps of a full synchronization as fast as members take them, forgets what
- * every member has, and lets go who holds up more than the retention allows. `isLate`: also ask for what only time brings about.
+ * every member has, lets go who holds up more than the retention allows, and forgets deletes that nobody can undo any more. `isLate`:
+ * also ask for what only time brings about.
  */
-export async function tendOutbox(
-  { catalog, log, nowMs }: TendOptions,
-  bucketId: number,
-  isLate: boolean,
-): Promise<void> {
-  const { replication } = catalog
+export async function tendOutbox(options: TendOptions, bucketId: number, isLate: boolean): Promise<void> {
+  const { catalog, nowMs } = options
   for (let step = 0; step < stepsAtOnce && mayBackfill(catalog, bucketId); step += stepsTogether) {
     await Promise.all(
       Array.from({ length: stepsTogether }, () => catalog.submit({ type: 'backfill', bucketId })),
@@ -38,6 +40,12 @@ export async function tendOutbox(
   for (let step = 0; step < rangesAtOnce && mayCompare(catalog, bucketId, nowMs()); step++) {
     await catalog.submit({ type: 'compare-content', bucketId })
   }
+  await trim(options, bucketId, isLate)
+  await forgetDeletes(options, bucketId, isLate)
+}
+
+async function trim({ catalog, log }: TendOptions, bucketId: number, isLate: boolean): Promise<void> {
+  const { replication } = catalog
   for (let step = 0; step < stepsAtOnce; step++) {
     const outbox = replication.outbox(bucketId)
     if (outbox === undefined || outbox.head.lsn === outbox.trimmed.lsn) return
@@ -51,6 +59,21 @@ export async function tendOutbox(
       )
     }
     if (done) return
+  }
+}
+
+/** What is told is an entry for all members, so it is told late: with each late turn at most once, and only when there is something new. */
+async function forgetDeletes(
+  { catalog, regionId }: TendOptions,
+  bucketId: number,
+  isLate: boolean,
+): Promise<void> {
+  const numbers = catalog.replication.tombstones(bucketId, regionId)
+  if (numbers === undefined) return
+  if (isLate && numbers.isTellDue) await catalog.submit({ type: 'tell-passed', bucketId })
+  if (!numbers.isSweeping && !(isLate && numbers.isCollectDue)) return
+  for (let step = 0; step < sweepsAtOnce; step++) {
+    if ((await catalog.submit({ type: 'collect-tombstones', bucketId })).done) return
   }
 }
 

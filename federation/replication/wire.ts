@@ -79,10 +79,15 @@ const rule = z
     retentionMs: count.min(1000),
     retentionBytes: count.min(1024 * 1024),
     group: z.string().min(1).max(64).optional(),
+    former: z
+      .array(z.strictObject({ region, epoch: count.min(1) }))
+      .max(replicationLimits.formerMembers)
+      .optional(),
     edge: edge.optional(),
   })
-  .transform(({ onBreach, group, edge, ...told }) => ({
+  .transform(({ onBreach, group, former, edge, ...told }) => ({
     ...told,
+    ...(former === undefined ? {} : { former }),
     ...(edge === undefined ? {} : { edge }),
     ...(onBreach === undefined ? {} : { onBreach }),
     ...(group === undefined ? {} : { group }),

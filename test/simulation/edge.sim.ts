@@ -296,7 +296,11 @@ export class EdgeWorld {
   private async tend({ region }: EdgeSite): Promise<void> {
     const { catalog, clock } = region
     await this.crashing(region, () =>
-      tendOutbox({ catalog, log: silentLogger, nowMs: clock.now }, region.bucketId ?? 0, true),
+      tendOutbox(
+        { catalog, log: silentLogger, regionId: region.id, nowMs: clock.now },
+        region.bucketId ?? 0,
+        true,
+      ),
     )
   }
 

@@ -227,7 +227,8 @@ export class FailoverSite {
             if (other !== regionId) await this.#followOne(life, catalog, writes, name, other)
           }
           if (catalog.replication.outbox(bucket.id) !== undefined) {
-            await tendOutbox({ catalog, log: silentLogger, nowMs: () => clock.now() }, bucket.id, true)
+            const tend = { catalog, log: silentLogger, regionId, nowMs: () => clock.now() }
+            await tendOutbox(tend, bucket.id, true)
           }
         } catch (reason) {
           if (!(reason instanceof StorageError)) throw reason

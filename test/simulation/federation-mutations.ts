@@ -69,6 +69,15 @@ export const mutations: readonly Mutation[] = [
       CrashingTables.isCursorAhead = true
     },
   },
+  {
+    ...{
+      title: 'a delete is forgotten when all members have it, whatever was written before and is on its way',
+      ...{ ...replication, known: 266 },
+    },
+    apply: () => {
+      CrashingTables.isForgottenEarly = true
+    },
+  },
 ]
 
 const witness = 9

@@ -2,9 +2,12 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { createCollector } from '../../core/catalog/collector.ts'
 import { createDirectCatalog, type DirectCatalog } from '../../core/catalog/direct-catalog.ts'
-import { table } from '../../core/catalog/keys.ts'
+import { pack, unpack } from '../../core/catalog/encoding.ts'
+import { bucketKey, successor, table } from '../../core/catalog/keys.ts'
 import { MemoryTables } from '../../core/catalog/memory-tables.ts'
-import type { Tables, TableWriter } from '../../core/catalog/tables.ts'
+import { tombstonesKey } from '../../core/catalog/replication/keys.ts'
+import { decodeTombstone, type TombstoneState } from '../../core/catalog/replication/tombstones.ts'
+import { rowKey, rowValue, type Tables, type TableWriter } from '../../core/catalog/tables.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
 import type { BodyDigest } from '../../core/contract/chunk-store.ts'
 import type { Clock } from '../../core/contract/clock.ts'
@@ -32,6 +35,8 @@ export class CrashingTables implements Tables {
   /** For the test of the test: what a crash leaves of a transaction where these rows are not part of it. */
   static isOutboxApart = false
   static isCursorAhead = false
+  /** And what forgets deletes as soon as every member has them, whatever else is on its way. */
+  static isForgottenEarly = false
 
   readonly inner = new MemoryTables()
   /** Writes until the next crash. */
@@ -112,6 +117,9 @@ export class SimulatedRegion {
   /** What the bucket held at each entry of the outbox. */
   readonly history = new Map<number, string>()
   readonly purged = new Set<string>()
+  /** Versions that were here once, and that are. */
+  readonly #known = new Set<string>()
+  #present = new Set<string>()
   writes: WriteRegistry
   source: ReplicationSource
   readonly #world: SimulatedWorld
@@ -155,6 +163,70 @@ export class SimulatedRegion {
     return JSON.stringify(contentOf(this, bucketName), (_, value: unknown) =>
       value instanceof Uint8Array ? hex(value) : value,
     )
+  }
+
+  tombstones() {
+    return this.bucketId === undefined
+      ? undefined
+      : this.catalog.replication.tombstones(this.bucketId, this.id)
+  }
+
+  /** Where several regions write: what is gone is gone for good. */
+  checkGone(): void {
+    const present = new Set(
+      (JSON.parse(this.content()) as { key: string; versionId: string }[]).map(
+        ({ key, versionId }) => `${key} ${versionId}`,
+      ),
+    )
+    for (const id of present) {
+      assert.ok(!this.#known.has(id) || this.#present.has(id), 'a version that was gone is back')
+      this.#known.add(id)
+    }
+    this.#present = present
+  }
+
+  /** The bucket is taken away, with its rule. */
+  empty(): void {
+    const { bucketId, catalog } = this
+    if (bucketId === undefined) return
+    while (!catalog.run({ type: 'set-replication', bucketId, rule: null }).done);
+    const { versions } = catalog.listVersions(bucketId, {
+      ...{ prefix: '', delimiter: '', keyMarker: '', limit: 10_000 },
+    })
+    for (const { key, versionId, isNull } of versions) {
+      const items = [{ key, version: isNull ? ('null' as const) : versionId }]
+      catalog.run({ type: 'delete-objects', bucketId, owner: 'root', items })
+    }
+    catalog.run({ type: 'delete-bucket', name: bucketName })
+    this.#known.clear()
+    this.#present.clear()
+    this.purged.clear()
+    this.history.clear()
+  }
+
+  /** See `CrashingTables.isForgottenEarly`. */
+  forgetAcknowledged(): void {
+    const { bucketId, catalog } = this
+    if (bucketId === undefined || this.tombstones() === undefined) return
+    const acknowledged = catalog.replication
+      .members(bucketId)
+      .map((member) => (member.needsFullSync ? 0 : member.acknowledged))
+    const least = Math.min(...acknowledged)
+    const rows: Uint8Array[] = []
+    for (const tag of [table.tombstone, table.nullTombstone]) {
+      const cursor = this.tables.reader.rows(bucketKey(tag, bucketId), successor(bucketKey(tag, bucketId)))
+      while (cursor.next()) {
+        const { place } = decodeTombstone(rowKey(cursor), rowValue(cursor))
+        if (place?.region === this.id && place.lsn <= least) rows.push(rowKey(cursor))
+      }
+    }
+    this.tables.inner.transact((writer) => {
+      for (const row of rows) writer.remove(row)
+      const known = writer.get(tombstonesKey(bucketId))
+      if (known === undefined) return
+      const state = unpack(known) as TombstoneState
+      writer.put(tombstonesKey(bucketId), pack({ ...state, held: state.held - rows.length }))
+    })
   }
 
   /** After every change that this region made. */

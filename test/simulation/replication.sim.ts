@@ -13,8 +13,9 @@ import { tendOutbox } from '../../federation/replication/tend-outbox.ts'
 import { plainAttributes, putCommand } from '../kit/catalog-commands.ts'
 import { forgeChange } from '../kit/forged-change.ts'
 import { ruleOf } from '../kit/replicated-buckets.ts'
+import { adopt, changeMembers, comeBack } from './changing-members.ts'
 import { isCrash } from './crashing-writer.ts'
-import { bucketName, chunkBytes, hex, SimulatedRegion } from './replicating-region.ts'
+import { bucketName, CrashingTables, chunkBytes, hex, SimulatedRegion } from './replicating-region.ts'
 import { SeededRandom } from './seeded-random.ts'
 
 /**
@@ -32,6 +33,10 @@ export interface ReplicationReport {
   readonly compared: number
   /** Copies that were made to differ, and found out by a comparison. */
   readonly repaired: number
+  /** Deletes that need not be remembered any more. */
+  readonly collected: number
+  /** Regions that left and came back. */
+  readonly returned: number
 }
 
 export interface ReplicationShape {
@@ -54,7 +59,17 @@ class World {
   nowMs = 0
   readonly regions: readonly SimulatedRegion[]
   readonly mode: ReplicationRule['mode']
-  readonly report = { operations: 0, applied: 0, crashes: 0, lost: 0, fullSyncs: 0, compared: 0, repaired: 0 }
+  readonly report = {
+    operations: 0,
+    applied: 0,
+    crashes: 0,
+    lost: 0,
+    fullSyncs: 0,
+    compared: 0,
+    repaired: 0,
+    collected: 0,
+    returned: 0,
+  }
   rule: ReplicationRule
   isHealed = false
   #bodies = 0
@@ -99,12 +114,18 @@ class World {
     else if (roll < 90) await this.tend(region)
     else if (roll < 95) await this.collect(region)
     else if (roll < 96) this.nowMs += this.random.below(2 * retentionMs)
-    else if (roll < 98) region.restart()
-    else this.switchOver()
+    else if (roll < (this.mode === 'single' ? 98 : 97)) region.restart()
+    else if (this.mode === 'single') this.switchOver()
+    else await changeMembers(this)
+    if (this.mode === 'multi') {
+      if (this.random.chance(0.2)) adopt(this, region)
+      for (const one of this.regions) one.checkGone()
+    }
   }
 
   private async client(): Promise<void> {
-    await this.clientOf(this.mode === 'single' ? this.primary : this.random.pick(this.regions))
+    const writers = this.regions.filter(({ id }) => this.rule.members.includes(id))
+    await this.clientOf(this.mode === 'single' ? this.primary : this.random.pick(writers))
   }
 
   async clientOf(region: SimulatedRegion): Promise<void> {
@@ -232,6 +253,9 @@ class World {
             'CONFLICT',
             'STALE_EPOCH',
             'NO_SUCH_REPLICATION',
+            // Who has left, or whom not everybody knows to be back.
+            'NO_SUCH_BUCKET',
+            'ACCESS_DENIED',
           ]
           if (!weather.includes(error.code)) throw error
           this.report.lost++
@@ -296,8 +320,13 @@ class World {
     if (bucketId === undefined || catalog.replication.outbox(bucketId) === undefined) return
     if (this.mode === 'single' && region !== this.primary) return
     await this.crashing(region, () =>
-      tendOutbox({ catalog, log: silentLogger, nowMs: region.clock.now }, bucketId, true),
+      tendOutbox(
+        { catalog, log: silentLogger, regionId: region.id, nowMs: region.clock.now },
+        bucketId,
+        true,
+      ),
     )
+    if (CrashingTables.isForgottenEarly) region.forgetAcknowledged()
     region.note()
   }
 
@@ -342,6 +371,9 @@ class World {
   async heal(): Promise<void> {
     this.isHealed = true
     for (const region of this.regions) region.restart()
+    const away = this.regions.find(({ id }) => !this.rule.members.includes(id))
+    if (away !== undefined) comeBack(this, away)
+    for (const region of this.regions) adopt(this, region)
     for (let round = 0; round < 200; round++) {
       let isEven = true
       for (const region of this.regions) {
@@ -356,8 +388,13 @@ class World {
         const writes = this.mode === 'multi' || region === this.primary
         if (writes && (outbox?.backfill !== undefined || outbox?.head.lsn !== outbox?.trimmed.lsn))
           isEven = false
+        if ((region.tombstones()?.held ?? 0) > 0) isEven = false
+        if (this.mode === 'multi') region.checkGone()
       }
-      if (isEven) return
+      if (isEven) {
+        for (const region of this.regions) this.report.collected += region.tombstones()?.collected ?? 0
+        return
+      }
     }
     assert.fail('the regions do not come to an end')
   }

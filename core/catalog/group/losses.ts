@@ -84,6 +84,7 @@ function lossOf(one: Divergence, entry: OutboxEntry): LostChange | undefined {
       return { ...place, kind: 'versioning', key: '', versionId: '', byteLength: 0 }
     case 'range':
     case 'digest':
+    case 'passed':
       return undefined
   }
 }

@@ -3,14 +3,14 @@ import { StorageError } from '../../contract/errors.ts'
 import type { ObjectSummary, VersionId } from '../../contract/object-model.ts'
 import { type KeyRange, replicationLimits } from '../../contract/replication.ts'
 import type { ApplyContext } from '../apply-context.ts'
-import { versionIdBytes } from '../hybrid-time.ts'
 import { findVersion } from '../key-versions.ts'
-import { bucketKey, encodeText, escapeKey, successor, table, unescapeKey } from '../keys.ts'
+import { bucketKey, encodeText, escapeKey, successor, table } from '../keys.ts'
 import { listVersions } from '../listing.ts'
 import { decodeObjectRow } from '../object-row.ts'
 import { rowKey, rowValue } from '../tables.ts'
 import { append, versionOf, writeOutboxState } from './outbox.ts'
 import { readOutboxState, readRule, type StoredRule } from './rows.ts'
+import { decodeTombstone } from './tombstones.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
@@ -107,23 +107,13 @@ function tombstones(
 ): (readonly [key: string, versionId: VersionId, isNull: boolean])[] {
   const found: [string, VersionId, boolean][] = []
   for (const tag of [table.tombstone, table.nullTombstone]) {
-    const isNull = tag === table.nullTombstone
-    const start = isNull ? encodeText(after) : escapeKey(encodeText(after), false)
+    const start = tag === table.nullTombstone ? encodeText(after) : escapeKey(encodeText(after), false)
     const cursor = context.rows(bucketKey(tag, bucketId, start), successor(bucketKey(tag, bucketId)))
     while (cursor.next()) {
-      const row = Buffer.from(rowKey(cursor))
-      const { key, next } = isNull
-        ? { key: row.subarray(5), next: row.length }
-        : unescapeKey(row, 5, row.length)
-      if (!isWithin(key, after, through)) {
-        // Keys ascend: behind the range there is nothing more of it.
-        if (found.length > 0 || Buffer.compare(key, encodeText(after)) > 0) break
-        continue
-      }
-      const id = isNull
-        ? rowValue(cursor)
-        : Uint8Array.from(row.subarray(next, next + versionIdBytes), (byte) => ~byte)
-      found.push([key.toString('utf8'), new Uint8Array(id), isNull])
+      const { key, versionId, isNull } = decodeTombstone(rowKey(cursor), rowValue(cursor))
+      if (isWithin(encodeText(key), after, through)) found.push([key, versionId, isNull])
+      // Keys ascend: behind the range there is nothing more of it.
+      else if (Buffer.compare(encodeText(key), encodeText(after)) > 0) break
     }
     cursor.close()
   }

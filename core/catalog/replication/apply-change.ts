@@ -1,6 +1,6 @@
 import { StorageError } from '../../contract/errors.ts'
 import type { BucketRecord, Layout, VersionId } from '../../contract/object-model.ts'
-import type { OutboxEntry, ReplicatedChange } from '../../contract/replication.ts'
+import type { LogPlace, OutboxEntry, ReplicatedChange } from '../../contract/replication.ts'
 import { putBucket } from '../apply-buckets.ts'
 import type { ApplyContext } from '../apply-context.ts'
 import { checkBody, putBody } from '../apply-objects.ts'
@@ -13,8 +13,9 @@ import { decodeObjectRow, rowVersionId, type StoredObject } from '../object-row.
 import { encodeGarbageRow } from '../rows.ts'
 import { versionsWithin } from './apply-backfill.ts'
 import { changeFrom } from './names-from.ts'
-import { bury, isBuried, isReplicatedKey } from './outbox.ts'
+import { isReplicatedKey } from './outbox.ts'
 import { compareTimes, readMember, type StoredRule } from './rows.ts'
+import { bury, isBuried } from './tombstones.ts'
 
 type Of<T extends ReplicatedChange['type']> = Extract<ReplicatedChange, { type: T }>
 
@@ -25,6 +26,10 @@ export interface ChangeTarget {
   readonly rule: StoredRule
   /** The first synchronization with the source is under way: until it has passed a key, what is there may be in nobody's history. */
   readonly synchronizing: boolean
+  /** Of the entry. */
+  readonly place: LogPlace
+  /** Where several regions write: the entry was applied before, and is read again since this region synchronizes in full. */
+  readonly isAgain: boolean
 }
 
 const isNewer = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) > 0
@@ -56,6 +61,7 @@ export function applyChange(target: ChangeTarget, entry: OutboxEntry, layout: La
       applyRange(target, change)
       break
     case 'digest':
+    case 'passed':
       // Changes nothing: what it says is compared where the cursor is.
       break
   }
@@ -80,7 +86,8 @@ function putVersion(target: ChangeTarget, change: Of<'put'>, layout: Layout): vo
     discard(context, layout)
     return
   }
-  if (rule.mode === 'multi' && isBuried(context, bucket.id, key, versionId, isNull)) {
+  // What was here once and is not any more is gone, though nobody may remember why.
+  if (rule.mode === 'multi' && (target.isAgain || isBuried(context, bucket.id, key, versionId, isNull))) {
     discard(context, layout)
     return
   }
@@ -109,13 +116,13 @@ export function discard(context: ApplyContext, layout: Layout): void {
   }
 }
 
-function changeAttributes({ context, bucket, rule }: ChangeTarget, change: Of<'attributes'>): void {
+function changeAttributes({ context, bucket, rule, isAgain }: ChangeTarget, change: Of<'attributes'>): void {
   const { key, versionId, changed, tags, acl } = change
   const versions = new KeyVersions(context, bucket, key, 'elsewhere')
   const place = versions.withId(versionId)
   if (place === undefined) {
     // From a third region it may still be on its way.
-    if (rule.mode === 'multi' && !isGone(context, bucket, key, versionId)) {
+    if (rule.mode === 'multi' && !isAgain && !isGone(context, bucket, key, versionId)) {
       throw new StorageError('NO_SUCH_VERSION', 'the version has not come yet')
     }
     return
@@ -146,7 +153,7 @@ function purge(target: ChangeTarget, change: Of<'purge'>): void {
   const isOlder = isMeant && isNull && isNewer(versionId, rowVersionId(place.row))
   if (isOlder && isDoubtful(target, place, false)) setAside(context, versions, place)
   else if (isMeant) versions.removeVersion(place)
-  if (rule.mode === 'multi') bury(context, bucket.id, key, versionId, isNull)
+  if (rule.mode === 'multi') bury(context, bucket.id, { key, versionId, isNull, place: target.place })
 }
 
 /**

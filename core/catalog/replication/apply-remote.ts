@@ -80,11 +80,18 @@ export function setCursor(context: ApplyContext, command: Of<'set-cursor'>): Com
   checkSource(target)
   checkLosses(target)
   checkBallot(target)
+  const known = readCursor(context, bucketId, source)
+  // Of the same log what was said stays true; what was applied may come once more.
+  const kept = known?.logId === logId ? known : undefined
+  const reached =
+    kept === undefined ? 0 : Math.max(kept.reached ?? 0, watermarkOf(context, bucketId, source, kept))
   // What waited there is superseded: the synchronization brings all of it.
   dropRetries(context, bucketId, source)
   putCursor({
     ...target,
     cursor: {
+      ...(kept?.passed === undefined ? {} : { passed: kept.passed }),
+      ...(reached > at.lsn ? { reached } : {}),
       logId,
       received: at,
       receivedTime: { ms: 0, counter: 0 },
@@ -183,6 +190,13 @@ function decodeAt(
   if (entry.epoch > rule.epoch) {
     throw new StorageError('CONFLICT', `an entry of epoch ${entry.epoch}: the rule here is of ${rule.epoch}`)
   }
+  const left = rule.former?.find(({ region }) => region === source)
+  if (left !== undefined && entry.epoch <= left.epoch) {
+    throw new StorageError(
+      'CONFLICT',
+      `region ${source} had left the rule and has come back with what it had: its bucket has to be made anew`,
+    )
+  }
   if (entry.time.ms > context.entry.nowMs + maxSkewMs) {
     const aheadMs = entry.time.ms - context.entry.nowMs
     throw new StorageError('CLOCK_SKEW', `the clock of region ${source} is ${aheadMs} ms ahead`)
@@ -199,7 +213,7 @@ function applyPulled(target: Target, entry: OutboxEntry, pulled: PulledEntry): s
     return 'an earlier change of the key waits'
   }
   if (pulled.failure !== undefined) return pulled.failure
-  const outcome = context.unit(() => applyChange(contextOf(target), entry, pulled.layout))
+  const outcome = context.unit(() => applyChange(contextOf(target, entry.lsn), entry, pulled.layout))
   if (outcome instanceof StorageError) return outcome.message
   if (compareTimes(entry.time, context.meta.time) > 0) context.meta.time = entry.time
   target.cursor = cursorBehind(target, entry)
@@ -221,6 +235,10 @@ function cursorBehind(
       comparison: compareRange(context, bucketId, rule, change, comparison, lsn, isComparable),
     }
   }
+  if (change.type === 'passed') {
+    const seen = change.seen.map(([region, logId, place]) => ({ region, logId, lsn: place }))
+    return { ...cursor, passed: { at: lsn, seen } }
+  }
   if (change.type !== 'range') return cursor
   if (change.isRepair === true) {
     return comparison === undefined ? cursor : { ...cursor, comparison: rangeCame(comparison, change.after) }
@@ -228,8 +246,13 @@ function cursorBehind(
   return change.through === undefined ? { ...cursor, synchronizing: false } : cursor
 }
 
-function contextOf({ context, bucketId, source, rule, cursor: { synchronizing } }: Target): ChangeTarget {
-  return { context, bucket: context.bucket(bucketId), source, rule, synchronizing }
+function contextOf({ context, bucketId, source, rule, cursor }: Target, lsn: number): ChangeTarget {
+  const { logId, synchronizing, reached = 0 } = cursor
+  return {
+    ...{ context, bucket: context.bucket(bucketId), source, rule, synchronizing },
+    place: { region: source, logId, lsn },
+    isAgain: rule.mode === 'multi' && lsn <= reached,
+  }
 }
 
 function firstOfKey({ context, bucketId, source }: Omit<Target, 'cursor'>, key: string): number | undefined {
@@ -288,7 +311,7 @@ export function retryRemote(
   }
   const outcome =
     failure === undefined
-      ? context.unit(() => applyChange(contextOf(target), decodeOutboxEntry(retry.bytes), layout))
+      ? context.unit(() => applyChange(contextOf(target, lsn), decodeOutboxEntry(retry.bytes), layout))
       : new StorageError('UNAVAILABLE', failure.reason)
   if (outcome instanceof StorageError) {
     const dead = failure?.dead ?? retry.dead

@@ -44,6 +44,7 @@ const sameRule = (left: ReplicationRule, right: ReplicationRule): boolean =>
   left.retentionMs === right.retentionMs &&
   left.retentionBytes === right.retentionBytes &&
   left.group === right.group &&
+  JSON.stringify(left.former ?? []) === JSON.stringify(right.former ?? []) &&
   isSameEdge(left.edge, right.edge)
 
 const isSameEdge = (left: EdgeRule | undefined, right: EdgeRule | undefined): boolean =>
@@ -85,6 +86,10 @@ export function setReplication(
   }
   checkRule(context, bucketId, old, rule)
   if (old !== undefined) leaveCursor(context, bucketId, old, rule)
+  if (old !== undefined && rule.mode === 'multi' && rule.edge === undefined) {
+    // What they had is not taken in any more, nor what of it waits; who comes back begins anew, and says so anew what it has passed.
+    for (const region of old.members) if (hasLeft(old, rule, region)) dropCursor(context, bucketId, region)
+  }
   context.put(ruleKey(bucketId), pack(rule))
   putBucket(context, { ...told, replicated: true })
   const here = context.entry.regionId
@@ -119,9 +124,51 @@ function checkRule(
   }
   if (rule.group !== undefined) checkGroup(context, rule)
   checkEdges(old, rule)
+  checkFormer(context, bucketId, old, rule)
   // A bucket with content of its own must not become a copy by mistake: the first synchronization would remove that content.
   if (old === undefined && !isWriter(rule, here) && hasVersions(context, bucketId)) {
     throw new StorageError('BUCKET_NOT_EMPTY', 'only an empty bucket can become a copy')
+  }
+}
+
+/** Since the rule before; it may have come back as well. */
+const hasLeft = (old: ReplicationRule, { former = [] }: ReplicationRule, region: number): boolean =>
+  former.some((one) => one.region === region && one.epoch >= old.epoch)
+
+/**
+ * Where several regions write, who has left is not waited for any more when tombstones are collected: what it holds may have been deleted
+ * meanwhile, and nobody would know. So all keep in mind who has left, and who comes back begins with nothing.
+ */
+function checkFormer(
+  context: ApplyContext,
+  bucketId: number,
+  old: ReplicationRule | undefined,
+  { mode, members, former = [], edge }: ReplicationRule,
+): void {
+  if (mode === 'single' || edge !== undefined) {
+    if (former.length > 0) {
+      throw new StorageError(
+        'INVALID_ARGUMENT',
+        'only a rule by which several regions write names who has left',
+      )
+    }
+    return
+  }
+  if (former.some(({ region }, at) => at > 0 && region <= (former[at - 1]?.region ?? 0))) {
+    throw new StorageError('INVALID_ARGUMENT', 'those who have left are named ascending, each once')
+  }
+  const leftAt = (region: number): number => former.find((one) => one.region === region)?.epoch ?? 0
+  const isForgotten =
+    old !== undefined &&
+    (old.members.some((region) => !members.includes(region) && leftAt(region) < old.epoch) ||
+      (old.former ?? []).some(({ region, epoch }) => leftAt(region) < epoch))
+  if (isForgotten) throw new StorageError('INVALID_ARGUMENT', 'a rule names every region that has left it')
+  const left = leftAt(context.entry.regionId)
+  if (left > 0 && (old === undefined ? hasVersions(context, bucketId) : old.epoch <= left)) {
+    throw new StorageError(
+      'BUCKET_NOT_EMPTY',
+      'this region had left the rule: it comes back with an empty bucket, without a rule of its own',
+    )
   }
 }
 
@@ -231,7 +278,8 @@ export function becomeWriter(
     addStagedTimes(context, bucketId, [0])
   }
   for (const { region } of readMembers(context, bucketId)) {
-    if (!rule.members.includes(region)) context.remove(memberKey(bucketId, region))
+    const isGone = !rule.members.includes(region) || (old !== undefined && hasLeft(old, rule, region))
+    if (isGone) context.remove(memberKey(bucketId, region))
   }
   for (const region of rule.members) {
     if (region === here || isEdge(rule, region)) continue
@@ -328,11 +376,13 @@ export function startFullSync(
   context: ApplyContext,
   { bucketId, region }: Of<'start-full-sync'>,
 ): CommandResult<Of<'start-full-sync'>> {
-  const { state } = ownOutbox(context, bucketId)
+  const { rule, state } = ownOutbox(context, bucketId)
   const member = readMember(context, bucketId, region)
   if (member === undefined) throw new StorageError('INVALID_ARGUMENT', `region ${region} is no member`)
   const running = state.backfill
-  const canJoin = running !== undefined && running.from >= state.trimmed.lsn
+  // Where several regions write, what a step has written may have been deleted by another one since, and the newcomer need not hear of that.
+  const isUntouched = rule.mode === 'single' || running?.from === state.head.lsn
+  const canJoin = running !== undefined && running.from >= state.trimmed.lsn && isUntouched
   const from = canJoin ? running.from : state.head.lsn
   if (!canJoin) writeOutboxState(context, bucketId, { ...state, backfill: { from, after: '' } })
   putMember(context, bucketId, {

@@ -23,6 +23,10 @@ const rule = z.strictObject({
   retentionMs: count.min(1000),
   retentionBytes: count.min(1024 * 1024),
   group: z.string().min(1).max(64).optional(),
+  former: z
+    .array(z.strictObject({ region, epoch: count.min(1) }))
+    .max(replicationLimits.formerMembers)
+    .optional(),
   edge: z
     .strictObject({
       regions: z.array(region).min(1).max(replicationLimits.members),
@@ -120,6 +124,8 @@ export function replicationCommands<L extends z.ZodType>(layout: L) {
       bucketId,
       versions: z.array(z.tuple([objectKey, versionId])).max(replicationLimits.evictedVersions),
     }),
+    z.strictObject({ type: z.literal('tell-passed'), bucketId }),
+    z.strictObject({ type: z.literal('collect-tombstones'), bucketId }),
     z.strictObject({ type: z.literal('trim-outbox'), bucketId }),
   ] as const
 }

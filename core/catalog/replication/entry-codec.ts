@@ -8,6 +8,7 @@ import type {
   ReplicatedChange,
   ReplicatedVersion,
 } from '../../contract/replication.ts'
+import { replicationLimits } from '../../contract/replication.ts'
 import { bytesOf, pack, unpack } from '../encoding.ts'
 import { hybridTimeBytes, versionIdBytes, versionTimeMs } from '../hybrid-time.ts'
 
@@ -96,6 +97,12 @@ const change = z.discriminatedUnion('type', [
     before: z.strictObject({ ms: count, counter: z.int().min(0).max(0xffff) }),
     hash: sized(32),
     root: sized(32).optional(),
+  }),
+  z.strictObject({
+    type: z.literal('passed'),
+    seen: z
+      .array(z.tuple([region, z.string().regex(/^[0-9a-f]{24}$/), count]))
+      .max(replicationLimits.members),
   }),
 ])
 

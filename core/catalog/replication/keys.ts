@@ -46,6 +46,8 @@ export function tombstoneKey(bucketId: number, keyBytes: Uint8Array, versionId: 
 export const nullTombstoneKey = (bucketId: number, keyBytes: Uint8Array): Buffer =>
   bucketKey(table.nullTombstone, bucketId, keyBytes)
 
+export const tombstonesKey = (bucketId: number): Buffer => bucketKey(table.tombstones, bucketId)
+
 export const backlogKey = (bucketId: number): Buffer => bucketKey(table.backlog, bucketId)
 export const unshippedKey = (bucketId: number, keyBytes: Uint8Array): Buffer =>
   bucketKey(table.unshipped, bucketId, keyBytes)
@@ -64,6 +66,7 @@ export const tablesOfRule = [
   table.retry,
   table.tombstone,
   table.nullTombstone,
+  table.tombstones,
   table.cursor,
   table.member,
   table.outboxState,

@@ -8,13 +8,14 @@ import type {
 import type { ApplyContext } from '../apply-context.ts'
 import { bytesOf } from '../encoding.ts'
 import { readHybridTime, writeHybridTime } from '../hybrid-time.ts'
-import { objectKeyBytes, table, tableKey } from '../keys.ts'
+import { table, tableKey } from '../keys.ts'
 import type { StoredObject } from '../object-row.ts'
 import type { TableReader } from '../tables.ts'
 import { changedBytes, encodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
-import { nullTombstoneKey, outboxKey, outboxStateKey, tombstoneKey } from './keys.ts'
+import { outboxKey, outboxStateKey } from './keys.ts'
 import { pin } from './pins.ts'
 import { encodeOutboxRow, encodeOutboxState, readOutboxState, readRule, type StoredRule } from './rows.ts'
+import { bury } from './tombstones.ts'
 import { bodyBytesOf, isEdge, wait } from './waiting.ts'
 
 /**
@@ -52,8 +53,26 @@ export function logPurge(context: ApplyContext, bucketId: number, record: Stored
   const rule = ruleOfWriter(context, bucketId)
   if (rule === undefined || !isReplicatedKey(rule, record.key)) return
   const { key, versionId, isNull } = record
-  if (rule.mode === 'multi') bury(context, bucketId, key, versionId, isNull)
+  if (rule.mode === 'multi') buryHere(context, bucketId, rule, key, versionId, isNull)
   append(context, bucketId, rule, context.tick(), { type: 'purge', key, versionId, isNull })
+}
+
+/** REQUIRES that the entry that says so is the next one. */
+function buryHere(
+  context: ApplyContext,
+  bucketId: number,
+  { edge }: StoredRule,
+  key: string,
+  versionId: VersionId,
+  isNull: boolean,
+): void {
+  const outbox = readOutboxState(context, bucketId)
+  // An edge's entry has no place yet, and a hub writes none.
+  const isPlaced = outbox !== undefined && edge === undefined
+  const place = isPlaced
+    ? { place: { region: context.entry.regionId, logId: outbox.id, lsn: outbox.head.lsn + 1 } }
+    : {}
+  bury(context, bucketId, { key, versionId, isNull, ...place })
 }
 
 /** Whether clients of this region write the bucket as those of an edge, which may not hold what the hub does. */
@@ -75,7 +94,7 @@ export function logErasure(
 ): void {
   const rule = ruleOfWriter(context, bucketId)
   if (rule === undefined || !isReplicatedKey(rule, key)) return
-  bury(context, bucketId, key, versionId, isNull)
+  buryHere(context, bucketId, rule, key, versionId, isNull)
   append(context, bucketId, rule, context.tick(), { type: 'purge', key, versionId, isNull })
 }
 
@@ -108,37 +127,6 @@ export function logAttributes(context: ApplyContext, bucketId: number, record: S
 export function logVersioning(context: ApplyContext, bucketId: number, state: 'enabled' | 'suspended'): void {
   const rule = ruleOfWriter(context, bucketId)
   if (rule !== undefined) append(context, bucketId, rule, context.tick(), { type: 'versioning', state })
-}
-
-/** Remembers that a version must not come back by way of a third region. */
-export function bury(
-  context: ApplyContext,
-  bucketId: number,
-  key: string,
-  versionId: VersionId,
-  isNull: boolean,
-): void {
-  const keyBytes = objectKeyBytes(key)
-  if (!isNull) {
-    context.put(tombstoneKey(bucketId, keyBytes, versionId), new Uint8Array(0))
-    return
-  }
-  const row = nullTombstoneKey(bucketId, keyBytes)
-  const known = context.get(row)
-  if (known === undefined || Buffer.compare(known, versionId) < 0) context.put(row, versionId)
-}
-
-export function isBuried(
-  context: ApplyContext,
-  bucketId: number,
-  key: string,
-  versionId: VersionId,
-  isNull: boolean,
-): boolean {
-  const keyBytes = objectKeyBytes(key)
-  if (!isNull) return context.get(tombstoneKey(bucketId, keyBytes, versionId)) !== undefined
-  const newest = context.get(nullTombstoneKey(bucketId, keyBytes))
-  return newest !== undefined && Buffer.compare(newest, versionId) >= 0
 }
 
 export function versionOf(context: Pick<TableReader, 'get'>, record: StoredObject): ReplicatedVersion {

@@ -7,6 +7,7 @@ import { after, encodeText, maxObjectKeyBytes, successor, table } from '../keys.
 import { decodeObjectRow, rowVersionId } from '../object-row.ts'
 import { rowKey, rowValue, type TableReader } from '../tables.ts'
 import { watermarkOf } from './apply-remote.ts'
+import { tombstoneNumbers } from './apply-tombstones.ts'
 import { decodeOutboxEntry, encodeOutboxEntry } from './entry-codec.ts'
 import { outboxKey, retryKey, ruleKey, unshippedKey } from './keys.ts'
 import { changeFrom } from './names-from.ts'
@@ -67,6 +68,7 @@ export function createReplicationReads(reader: TableReader): ReplicationReads {
     versionEntry: (bucketId, key, version) => versionEntry(reader, bucketId, key, version),
     recordOf: recordOfEntry,
     decode: decodeOutboxEntry,
+    tombstones: (bucketId, here) => tombstoneNumbers(reader, bucketId, here),
     status: (bucketId, key, version) => statusOf(reader, bucketId, key, version),
     hasVersion(bucketId, key, versionId) {
       const keyBytes = encodeText(key)

@@ -1,5 +1,6 @@
 import type {
   ComparisonState,
+  CursorState,
   EntryTime,
   LogPoint,
   MemberState,
@@ -30,6 +31,8 @@ export interface StoredCursor {
   readonly dead: number
   readonly synchronizing: boolean
   readonly comparison?: ComparisonState
+  readonly passed?: NonNullable<CursorState['passed']>
+  readonly reached?: number
 }
 
 type Get = Pick<TableReader, 'get'>

@@ -16,6 +16,7 @@ import {
   defaultRetentionBytes,
   defaultRetentionMs,
   defaultRpoMs,
+  type FormerMember,
   type ReplicationRule,
 } from '../../contract/replication.ts'
 import type {
@@ -186,6 +187,15 @@ async function checkJoined(regions: readonly number[], { joined, config }: Repli
   }
 }
 
+/** Who has left a rule by which several regions write, and when: deletes are not remembered for them. */
+function formerOf(current: ReplicationRule | undefined, members: readonly number[]): readonly FormerMember[] {
+  const left = (current?.members ?? [])
+    .filter((region) => !members.includes(region))
+    .map((region) => ({ region, epoch: current?.epoch ?? 1 }))
+  const before = (current?.former ?? []).filter(({ region }) => !left.some((one) => one.region === region))
+  return [...before, ...left].toSorted((one, other) => one.region - other.region)
+}
+
 /** What the operator asks for; what is not said stays as it is. */
 function nextRule(
   { mode, regions, prefix, rpoMs, onBreach, edge }: ReplicateRequest,
@@ -209,6 +219,7 @@ function nextRule(
       },
     )
   }
+  const former = mode === 'multi' && edge === undefined ? formerOf(current, members) : []
   const breach = onBreach ?? current?.onBreach ?? 'alert'
   return {
     ...{ mode, members, prefix, primary },
@@ -219,6 +230,7 @@ function nextRule(
     retentionMs: current?.retentionMs ?? defaultRetentionMs,
     retentionBytes: current?.retentionBytes ?? defaultRetentionBytes,
     ...(current?.group === undefined ? {} : { group: current.group }),
+    ...(former.length === 0 ? {} : { former }),
     ...(edge === undefined
       ? {}
       : {

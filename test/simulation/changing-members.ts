@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict'
+import type { ReplicationRule } from '../../core/contract/replication.ts'
+import { bucketName, type SimulatedRegion } from './replicating-region.ts'
+import type { SeededRandom } from './seeded-random.ts'
+
+/** Regions of a simulation in which several write, while the members of their rule change. */
+export interface ChangingWorld {
+  readonly random: SeededRandom
+  readonly regions: readonly SimulatedRegion[]
+  readonly primary: SimulatedRegion
+  readonly report: { returned: number }
+  /** The newest; regions hear of it one after the other. */
+  rule: ReplicationRule
+  follow(region: SimulatedRegion, source: SimulatedRegion): Promise<boolean>
+}
+
+const epochOf = ({ catalog, bucketId = 0 }: SimulatedRegion): number =>
+  catalog.replication.rule(bucketId)?.epoch ?? 0
+
+/** One that has told all that it has leaves, or one that has left comes back, with nothing. */
+export async function changeMembers(world: ChangingWorld): Promise<void> {
+  const { regions, rule, random, primary } = world
+  if (regions.length < 3) return
+  const { members, epoch, former = [] } = rule
+  const away = regions.find(({ id }) => !members.includes(id))
+  if (away !== undefined) {
+    comeBack(world, away)
+    return
+  }
+  const leaving = random.pick(regions.filter((region) => region !== primary))
+  const others = regions.filter((region) => region !== leaving)
+  for (const region of [...others, ...others, ...others]) await world.follow(region, leaving)
+  const bucketId = leaving.bucketId ?? 0
+  const { head, backfill } = leaving.catalog.replication.outbox(bucketId) ?? {}
+  const isReady =
+    regions.every((region) => epochOf(region) === epoch) &&
+    backfill === undefined &&
+    leaving.catalog.replication
+      .members(bucketId)
+      .every(({ acknowledged, needsFullSync }) => acknowledged === head?.lsn && !needsFullSync)
+  if (!isReady) return
+  const left = { region: leaving.id, epoch }
+  world.rule = {
+    ...rule,
+    epoch: epoch + 1,
+    members: members.filter((id) => id !== leaving.id),
+    former: [...former.filter(({ region }) => region !== leaving.id), left].toSorted(
+      (one, other) => one.region - other.region,
+    ),
+  }
+}
+
+/** It does not come back with what it had, and does with an empty bucket. */
+export function comeBack(world: ChangingWorld, region: SimulatedRegion): void {
+  const members = world.regions.map(({ id }) => id)
+  const rule = { ...world.rule, epoch: world.rule.epoch + 1, members }
+  const { catalog, bucketId } = region
+  if (bucketId !== undefined) {
+    assert.throws(() => catalog.run({ type: 'set-replication', bucketId, rule }), /BUCKET_NOT_EMPTY/)
+  }
+  region.empty()
+  catalog.run({ type: 'create-bucket', name: bucketName, owner: 'root' })
+  world.rule = rule
+  adopt(world, region)
+  world.report.returned++
+}
+
+/** A region hears of the newest rule. */
+export function adopt({ rule }: ChangingWorld, region: SimulatedRegion): void {
+  if (!rule.members.includes(region.id) || epochOf(region) === rule.epoch) return
+  region.catalog.run({ type: 'set-replication', bucketId: region.bucketId ?? 0, rule })
+}
