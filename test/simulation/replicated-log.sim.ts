@@ -147,6 +147,7 @@ class World {
       streams: openPlacedStreams(places),
       peers,
       board: peers,
+      endOfTurn: () => this.clock.sleep(0.1),
       environment: fakeEnvironment(this.clock, this.random.below(2 ** 31)),
       log: silentLogger,
       pace: this.shape.pace,

@@ -10,6 +10,8 @@ export const barrierMs = 5000
 const hedgeTimes = 4
 const leastHedgeMs = 10
 const mostHedgeMs = 250
+/** Turns of the event loop that a question waits at most while each of them brings readers. */
+const mostTurns = 8
 /** One that did not answer is not waited for so long: then it has its turn again. */
 const silentMs = 5000
 
@@ -28,14 +30,17 @@ interface VoterPlace extends ReadPoint {
  */
 export class Barrier {
   private readonly replica: Replica
-  /** That waits for the end of the turn: whoever comes until then shares it. */
+  /** Not asked yet: whoever comes until then shares it. */
   private forming: Promise<ReadPoint> | undefined
+  /** Readers that share what is forming. */
+  private sharing = 0
   private asking: Promise<ReadPoint> | undefined
   private next: Promise<ReadPoint> | undefined
   /** Voters that did not answer when they were asked last, and when that was. */
   private readonly silent = new Map<string, number>()
   /** How long an answer takes, smoothed; a guess at first. */
   private usualMs = 5
+  private order: { sets: readonly VoterSet[]; selfId: string; voters: readonly string[] } | undefined
   private asked: { readonly log: string; readonly message: Uint8Array } | undefined
 
   constructor(replica: Replica) {
@@ -46,7 +51,7 @@ export class Barrier {
     const { replica } = this
     const untilMs = replica.nowMs() + barrierMs
     for (;;) {
-      const asked = setNames(replica)
+      const sets = replica.row.voterSets
       const target = (await this.ask())[of]
       const leftMs = untilMs - replica.nowMs()
       const isThere = (): boolean => replica.isReadable && replica.shown >= target
@@ -54,7 +59,7 @@ export class Barrier {
         throw new StorageError('UNAVAILABLE', 'this node is behind the others and did not catch up in time')
       }
       // Others may be voters by now, whom this node had not heard of when it asked: then it asks those, too.
-      if (setNames(replica) === asked) return
+      if (isSameVoters(replica.row.voterSets, sets)) return
     }
   }
 
@@ -68,7 +73,10 @@ export class Barrier {
 
   /** A question that begins after this call. */
   private ask(): Promise<ReadPoint> {
-    if (this.forming !== undefined) return this.forming
+    if (this.forming !== undefined) {
+      this.sharing++
+      return this.forming
+    }
     if (this.asking === undefined) return this.begin()
     this.next ??= this.asking.then(
       () => this.begin(),
@@ -80,7 +88,7 @@ export class Barrier {
   private begin(): Promise<ReadPoint> {
     this.next = undefined
     const { endOfTurn } = this.replica.options
-    const asking = (endOfTurn === undefined ? this.askVoters() : this.askAfter(endOfTurn())).finally(() => {
+    const asking = (endOfTurn === undefined ? this.askVoters() : this.askAfter(endOfTurn)).finally(() => {
       if (this.asking === asking) this.asking = undefined
     })
     if (endOfTurn !== undefined) this.forming = asking
@@ -88,9 +96,16 @@ export class Barrier {
     return asking
   }
 
-  /** Requests that one turn of the event loop brought need one question, not one for the first and another for the rest. */
-  private async askAfter(turn: Promise<void>): Promise<ReadPoint> {
-    await turn
+  /**
+   * Requests that come at about the same time need one question: as long as turns of the event loop bring readers it waits for the next
+   * turn. One that comes alone waits for the end of its own.
+   */
+  private async askAfter(endOfTurn: () => Promise<void>): Promise<ReadPoint> {
+    this.sharing = 1
+    for (let turn = 0, before = 0; turn < mostTurns && before < this.sharing; turn++) {
+      before = this.sharing
+      await endOfTurn()
+    }
     this.forming = undefined
     return this.askVoters()
   }
@@ -172,9 +187,12 @@ export class Barrier {
   /** All but this node, each node beginning with another one: so each is asked as much as it asks. */
   private inTurn(sets: readonly VoterSet[]): readonly string[] {
     const { selfId } = this.replica
-    const voters = [...allVoters(sets)].sort()
-    for (const voter of this.silent.keys()) if (!voters.includes(voter)) this.silent.delete(voter)
-    return [...voters.filter((voter) => voter > selfId), ...voters.filter((voter) => voter < selfId)]
+    if (this.order?.sets === sets && this.order.selfId === selfId) return this.order.voters
+    const all = [...allVoters(sets)].sort()
+    for (const voter of this.silent.keys()) if (!all.includes(voter)) this.silent.delete(voter)
+    const voters = [...all.filter((voter) => voter > selfId), ...all.filter((voter) => voter < selfId)]
+    this.order = { sets, selfId, voters }
+    return voters
   }
 
   private question(log: string): Uint8Array {
@@ -188,4 +206,8 @@ function isMajority(sets: readonly VoterSet[], has: (voter: string) => boolean):
   return sets.every(({ voters }) => voters.filter(has).length >= majorityOf(voters.length))
 }
 
-const setNames = ({ row }: Replica): string => row.voterSets.map(({ voters }) => voters.join()).join(';')
+/** They are the same list for as long as nothing has changed them. */
+const isSameVoters = (left: readonly VoterSet[], right: readonly VoterSet[]): boolean =>
+  left === right || namesOf(left) === namesOf(right)
+
+const namesOf = (sets: readonly VoterSet[]): string => sets.map(({ voters }) => voters.join()).join(';')

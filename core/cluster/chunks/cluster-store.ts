@@ -16,14 +16,15 @@ import type { PlanSink } from '../../contract/qos.ts'
 import type { Span } from '../../contract/trace.ts'
 import type { ReplicaAcks, RequestOptions } from '../../contract/transport.ts'
 import { type BegunTurn, ChunkTurns } from './chunk-turns.ts'
-import { CopySpan, traced } from './copy-span.ts'
+import { type CopyQuestion, copyReaders } from './copy-readers.ts'
+import { CopySpan } from './copy-span.ts'
 import { type FollowMapParts, followMap } from './follow-map.ts'
 import { HeldBuffer } from './held-buffer.ts'
 import { type ChunkLayout, groupOf } from './layout.ts'
 import { toldEpoch } from './moved-groups.ts'
 import type { ClusterPeers, DamagedCopy, PeerView } from './peers.ts'
 import type { Rebuilder } from './rebuild.ts'
-import { type CopyReader, readCopies } from './region-read.ts'
+import { CopyReads } from './region-read.ts'
 import { type CopyFailure, readError, writeError } from './replica-errors.ts'
 import { type StragglerLimits, Stragglers } from './stragglers.ts'
 import { StripedChunks } from './striped-chunks.ts'
@@ -64,13 +65,7 @@ export interface ClusterStoreCounts {
 
 const defaultStragglers: StragglerLimits = { bytes: 32 * 1024 * 1024, ms: 5000 }
 const defaultPutDeadlineMs = 15_000
-const getDeadlineMs = 10_000
 const hasDeadlineMs = 5000
-/** A read is asked for a second time when it takes longer than this many of its peer's medians, within bounds. */
-const hedgeMedians = 5
-const leastHedgeMs = 10
-const mostHedgeMs = 250
-const localHedgeMs = 100
 /** A map that changes under a read makes it look again, not for ever. */
 const mostLayouts = 3
 /** Nodes that are asked for a chunk that nobody has who should; a larger region leaves that to repair. */
@@ -86,6 +81,7 @@ export class ClusterChunkStore implements ChunkStore {
   readonly discard?: (bytes: Uint8Array) => void
   readonly #parts: ClusterStoreParts
   readonly #turns = new ChunkTurns()
+  readonly #reads: CopyReads
   readonly #stragglers: Stragglers
   readonly #striped: StripedChunks
   #isClosed = false
@@ -103,9 +99,11 @@ export class ClusterChunkStore implements ChunkStore {
     const { local, clock } = parts
     this.#parts = parts
     this.kind = local.kind
+    this.#reads = new CopyReads(clock)
     this.#stragglers = new Stragglers(clock, parts.stragglers ?? defaultStragglers)
     this.#striped = new StripedChunks({
       ...parts,
+      reads: this.#reads,
       stragglers: this.#stragglers,
       putDeadlineMs: parts.putDeadlineMs ?? defaultPutDeadlineMs,
     })
@@ -281,7 +279,7 @@ export class ClusterChunkStore implements ChunkStore {
     for (let attempt = 1; ; attempt++) {
       const layout = this.#parts.layout()
       const names = layout.readers(groupOf(id))
-      const outcome = await readCopies(this.#readers(names, ask), this.#parts.clock, signal)
+      const outcome = await this.#reads.read(copyReaders(this.#parts, names, ask), signal)
       if (outcome.buffer !== undefined) {
         if (outcome.hedged) this.#counts.hedgedReads++
         if (outcome.failures.length > 0) this.#readAround(id, layout, outcome.failures)
@@ -306,7 +304,7 @@ export class ClusterChunkStore implements ChunkStore {
   async #readAnyway(
     layout: ChunkLayout,
     asked: readonly string[],
-    ask: Ask,
+    ask: CopyQuestion,
   ): Promise<ChunkBuffer | undefined> {
     const rest = layout.others.filter((name) => !asked.includes(name))
     const self = asked.includes(this.#parts.self) || layout.others.length === 0 ? [] : [this.#parts.self]
@@ -314,7 +312,7 @@ export class ClusterChunkStore implements ChunkStore {
       (name) => name === this.#parts.self || this.#parts.peers(name) !== undefined,
     )
     if (names.length === 0 || names.length > mostAskedAnyway) return undefined
-    const outcome = await readCopies(this.#readers(names, ask), this.#parts.clock, ask.signal)
+    const outcome = await this.#reads.read(copyReaders(this.#parts, names, ask), ask.signal)
     return outcome.buffer
   }
 
@@ -328,44 +326,6 @@ export class ClusterChunkStore implements ChunkStore {
       if (error.code === 'CHUNK_NOT_FOUND' && (isComing || !layout.isHolder(node, groupOf(id)))) continue
       this.#parts.damaged({ id, node, problem: error.code === 'CORRUPT_CHUNK' ? 'corrupt' : 'missing' })
     }
-  }
-
-  /** In the order in which they are to be asked: our own copy, then the better ways to new holders, then old ones. */
-  #readers(names: readonly string[], ask: Ask): readonly CopyReader[] {
-    const { self, local, peers, order } = this.#parts
-    const { id, offset, length, qosClass, trace } = ask
-    const mine: CopyReader[] = []
-    const others: CopyReader[] = []
-    const views: PeerView[] = []
-    for (const node of names) {
-      if (node === self) {
-        mine.push({
-          node,
-          hedgeAfterMs: localHedgeMs,
-          read: (signal) =>
-            traced(trace, 'get', true, node, id, () => local.get(id, offset, length, signal, qosClass)),
-        })
-        continue
-      }
-      const peer = peers(node)
-      const { distance, isUsable, p50Ms } = peer ?? unknownPeer
-      views.push({ distance, isUsable, p50Ms, inFlight: peer?.chunks.inFlight ?? 0 })
-      others.push({
-        node,
-        hedgeAfterMs:
-          p50Ms === 0 ? mostHedgeMs : Math.min(mostHedgeMs, Math.max(leastHedgeMs, hedgeMedians * p50Ms)),
-        read: async (signal) => {
-          if (peer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${node}`)
-          const asked = qosClass === undefined ? {} : { classIndex: qosClass }
-          const options = { deadlineMs: getDeadlineMs, signal, ...asked }
-          return traced(trace, 'get', false, node, id, (told) =>
-            peer.chunks.get(id, offset, length, told(options)),
-          )
-        },
-      })
-    }
-    const ordered = others.length < 2 ? others : order(views).flatMap((at) => others[at] ?? [])
-    return [...mine, ...ordered]
   }
 
   /** Whether any node has it that should. UNAVAILABLE when none says so and one could not be asked. */
@@ -473,6 +433,7 @@ export class ClusterChunkStore implements ChunkStore {
   /** Closes the local store too. Copies on their way are given up: repair brings them later. */
   async close(): Promise<void> {
     this.#isClosed = true
+    this.#reads.close()
     this.#stragglers.giveUpAll()
     const closing = this.#parts.local.close()
     await this.#turns.idle()
@@ -483,17 +444,6 @@ export class ClusterChunkStore implements ChunkStore {
     if (this.#isClosed) throw new StorageError('CLOSED', 'the chunk store is closed')
   }
 }
-
-interface Ask {
-  readonly id: ChunkId
-  readonly offset: number
-  readonly length: number
-  readonly signal: AbortSignal | undefined
-  readonly qosClass: number | undefined
-  readonly trace: Span | undefined
-}
-
-const unknownPeer = { distance: 3, isUsable: false, p50Ms: 0 }
 
 function unreachable(node: string): never {
   throw new StorageError('PEER_UNREACHABLE', `there is no link to ${node}`)

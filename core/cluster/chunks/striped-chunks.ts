@@ -15,13 +15,14 @@ import type { BegunTurn } from './chunk-turns.ts'
 import { fragmentHolder, fragmentReaders } from './fragment-places.ts'
 import { toldEpoch } from './moved-groups.ts'
 import { type FragmentRange, Rebuilder, type RebuildParts } from './rebuild.ts'
-import { type CopyReader, readCopies } from './region-read.ts'
+import type { CopyReader, CopyReads } from './region-read.ts'
 import { type CopyFailure, readError, writeError } from './replica-errors.ts'
 import type { Stragglers } from './stragglers.ts'
 
 export interface StripedChunksParts extends RebuildParts {
   readonly local: Pick<ChunkStore, 'acquire' | 'delete' | 'get' | 'has' | 'put' | 'recompute'>
   readonly stragglers: Stragglers
+  readonly reads: CopyReads
   readonly putDeadlineMs: number
 }
 
@@ -204,7 +205,7 @@ export class StripedChunks {
   }
 
   async #read(range: FragmentRange, signal: AbortSignal | undefined): Promise<ChunkBuffer> {
-    const { self, local, peers, clock, damaged } = this.#parts
+    const { self, local, peers, damaged } = this.#parts
     const { id, stripe, fragment, start, end, qosClass } = range
     const layout = this.#parts.layout()
     const own = fragmentId(id, fragment)
@@ -237,7 +238,7 @@ export class StripedChunks {
       hedgeAfterMs: mostHedgeMs * 10,
       read: (abort) => this.rebuilder.rebuild(range, abort),
     }
-    const outcome = await readCopies([...near, computed, ...far], clock, signal)
+    const outcome = await this.#parts.reads.read([...near, computed, ...far], signal)
     for (const { node, error } of outcome.failures) {
       if (node === '') continue
       const { moving } = layout.map

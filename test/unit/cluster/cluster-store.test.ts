@@ -35,7 +35,7 @@ interface Region {
 /** As node `a` sees it. */
 function regionOf(
   map: ClusterMap,
-  options: Partial<Pick<ClusterStoreParts, 'acks' | 'refreshMap' | 'stragglers' | 'self'>> & {
+  options: Partial<Pick<ClusterStoreParts, 'acks' | 'order' | 'refreshMap' | 'stragglers' | 'self'>> & {
     extra?: readonly string[]
   } = {},
 ): Region {
@@ -58,7 +58,7 @@ function regionOf(
     layout: () => layout,
     refreshMap: options.refreshMap ?? (() => assert.fail('nobody has another map')),
     acks: options.acks ?? 'quorum',
-    order: (views) => views.map((_, index) => index),
+    order: options.order ?? ((views) => views.map((_, index) => index)),
     clock,
     log: silentLogger,
     damaged: (copy) => damage.push(copy),
@@ -253,7 +253,46 @@ test('a slow copy is hedged, the late answer gives its memory back', async () =>
   peerOf('b').isStuck = false
   await turns()
   assert.equal(storeOf('a').held, 0)
+  // The one timer of all reads runs out by itself.
+  await clock.advance(250)
   assert.equal(clock.pending, 0)
+})
+
+test('reads of what is here look at no other node, and share the timer that would', async () => {
+  const { store, peers, clock } = regionOf(three, { order: () => assert.fail('nobody else is to be asked') })
+  await putBytes(store, idOf(1), pattern(3, 700))
+  await turns()
+  const asked = [...peers.values()].map(({ chunks }) => chunks.inFlight)
+  const reading = Array.from({ length: 50 }, () => getBytes(store, idOf(1)))
+  assert.equal(clock.pending, 1)
+  for (const bytes of await Promise.all(reading)) assert.ok(bytes.equals(pattern(3, 700)))
+  assert.deepEqual(asked, [0, 0])
+  await clock.advance(100)
+  assert.equal(clock.pending, 0)
+  assert.equal(store.counts().hedgedReads, 0)
+})
+
+test('of two reads the one that is due sooner is hedged sooner', async () => {
+  const { store, storeOf, peerOf, clock } = regionOf(three)
+  await putBytes(store, idOf(1), pattern(3, 700))
+  await turns()
+  await storeOf('a').delete(idOf(1))
+  await putBytes(store, idOf(2), pattern(4, 700))
+  await turns()
+  peerOf('b').isStuck = true
+  Object.assign(peerOf('b'), { p50Ms: 40 })
+  const first = getBytes(store, idOf(1))
+  await turns()
+  await clock.advance(150)
+  Object.assign(peerOf('b'), { p50Ms: 2 })
+  const second = getBytes(store, idOf(1))
+  await turns()
+  await clock.advance(10)
+  assert.ok((await second).equals(pattern(3, 700)))
+  assert.equal(store.counts().hedgedReads, 1)
+  await clock.advance(40)
+  assert.ok((await first).equals(pattern(3, 700)))
+  assert.equal(store.counts().hedgedReads, 2)
 })
 
 test('a read can be cancelled while it waits', async () => {

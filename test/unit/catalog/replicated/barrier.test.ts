@@ -41,6 +41,47 @@ test('a linearizable read asks as many voters as it needs and no more', { timeou
   assert.ok(asked.length <= 4, `asked ${asked.length} times for 40 who came at once`)
 })
 
+test('readers that come by twos in turns one after the other share a question, and it waits for few of them', {
+  timeout,
+}, async (t) => {
+  const { a, read } = await openThree(t)
+  const inTurns = async (turns: number): Promise<number> => {
+    read.length = 0
+    const reads: Promise<void>[] = []
+    for (let turn = 0; turn < turns; turn++) {
+      reads.push(a.catalog.barrier(), a.catalog.barrier())
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    const asked = read.length
+    await Promise.all(reads)
+    return asked
+  }
+  assert.equal(await inTurns(6), 0, 'it was asked while others still came')
+  assert.ok((await inTurns(40)) >= 1, 'it was not asked for as long as others came')
+})
+
+test('who comes after a question was asked does not share it', { timeout }, async (t) => {
+  const { a } = await openThree(t)
+  const readBoard = a.peers.read.bind(a.peers)
+  const asked: string[] = []
+  let answer: () => void = () => undefined
+  const mayAnswer = new Promise<void>((resolve) => {
+    answer = resolve
+  })
+  a.peers.read = async (from, ...rest) => {
+    asked.push(from)
+    await mayAnswer
+    return readBoard(from, ...rest)
+  }
+  const early = a.catalog.barrier()
+  while (asked.length === 0) await new Promise((resolve) => setImmediate(resolve))
+  const [first = ''] = asked
+  const late = a.catalog.barrier()
+  answer()
+  await Promise.all([early, late])
+  assert.equal(asked.filter((from) => from === first).length, 2)
+})
+
 test('what a voter has posted is read without asking it, and it is asked where nothing can be read', {
   timeout,
 }, async (t) => {
