@@ -2,8 +2,9 @@ import type { Credentials, CredentialsProvider } from './credentials.ts'
 import type { Endpoint } from './endpoints.ts'
 import type { ClientEnvironment } from './environment.ts'
 import { invalidArgument } from './errors.ts'
+import type { ReadWishes, Wishes } from './wishes.ts'
 
-export interface PandoClientOptions {
+export interface PandoClientOptions extends Wishes {
   /** The gateways to talk to: URLs of one region's nodes, or objects that say which belong together. */
   readonly endpoints: readonly (string | Endpoint)[]
   /** Left out: requests are not signed. */
@@ -27,25 +28,19 @@ export interface PandoClientOptions {
   readonly hedgedReads?: boolean
   /**
    * `causal`: in whatever region a request is answered, the answer knows what this client has written and seen of the bucket. A region that
-   * is behind is waited for, others are asked meanwhile, until the deadline. Default: each region answers with what it has.
+   * is behind is waited for, others are asked meanwhile, until the deadline. Default, `strong`: each region answers with all that was
+   * acknowledged in it. `local`: see `ReadWishes`.
    */
-  readonly consistency?: 'causal'
-  /** Class of service asked for with every request, unless a call says otherwise. See `CallOptions.qos`. */
-  readonly qos?: string
+  readonly consistency?: 'strong' | 'local' | 'causal'
   /** For tests: time, randomness and network. */
   readonly environment?: ClientEnvironment
 }
 
-export interface CallOptions {
+export interface CallOptions extends Wishes, ReadWishes {
   /** Ends the call: it rejects with the signal's reason, and what it had begun is taken back where that is possible. */
   readonly signal?: AbortSignal
   /** Instead of the client's `deadlineMs`. */
   readonly deadlineMs?: number
-  /**
-   * Class of service, sent as `x-pando-qos-class`. It is a wish: the server's operator decides (`qos.attributes` and the
-   * configuration of the classify policy) whether it means anything.
-   */
-  readonly qos?: string
 }
 
 export interface ClientLimits {

@@ -76,7 +76,7 @@ export class PandoClient {
       retryBudget: whole('retryBudget', options.retryBudget ?? 20, 0, 10_000),
       hedgedReads: options.hedgedReads ?? true,
       isCausal: options.consistency === 'causal',
-      qos: options.qos,
+      wishes: options,
     })
   }
 

@@ -13,6 +13,7 @@ import { backoffMs, RetryBudget } from './retry.ts'
 import { digestBody } from './sha256.ts'
 import { signedHeaders } from './signature.ts'
 import { type Span, startSpan } from './spans.ts'
+import { type ClientWishes, wishHeaders } from './wishes.ts'
 
 /** One request of the S3 API, before anybody has decided which gateway gets it. */
 export interface ApiRequest {
@@ -57,7 +58,7 @@ export interface SenderParts {
   readonly retryBudget: number
   readonly hedgedReads: boolean
   readonly isCausal: boolean
-  readonly qos: string | undefined
+  readonly wishes: ClientWishes
 }
 
 /** A body has as much more time as it takes at this rate. */
@@ -85,7 +86,7 @@ export class Sender {
   readonly #hedgeBudget = new RetryBudget(5, 20)
   readonly #latency = new LatencyWindow()
   readonly #hedgedReads: boolean
-  readonly #qos: string | undefined
+  readonly #wishes: ClientWishes
   /** What the server's clock is ahead of ours, once one has complained. */
   #clockOffsetMs = 0
 
@@ -98,7 +99,7 @@ export class Sender {
     this.#budget = new RetryBudget(parts.retryBudget, 10)
     this.#hedgedReads = parts.hedgedReads
     this.#isCausal = parts.isCausal
-    this.#qos = parts.qos
+    this.#wishes = parts.wishes
   }
 
   /** Rejects with a PandoError, or with the signal's reason. */
@@ -430,9 +431,7 @@ export class Sender {
     const prefix = bucket === undefined ? '/' : `/${bucket}`
     const path = key === undefined ? prefix : `${prefix}/${encodeKey(key)}`
     const sentPath = key === undefined ? prefix : `${prefix}/${keyPath(key)}`
-    const qos = request.options.qos ?? this.#qos
-    const headers: Record<string, string> = { ...request.headers }
-    if (qos !== undefined) headers['x-pando-qos-class'] = qos
+    const headers = { ...request.headers, ...wishHeaders(this.#wishes, request.options) }
     if (seen !== undefined) headers[tokenHeader] = seen
     // fetch would add a content type of its own, which is not signed, to some bodies.
     return {

@@ -141,10 +141,11 @@ async function listParts(
   }
 }
 
-const withoutProgress = ({ signal, deadlineMs, qos }: CallOptions): CallOptions => ({
+const withoutProgress = ({ signal, deadlineMs, qos, acks }: CallOptions): CallOptions => ({
   ...(signal === undefined ? {} : { signal }),
   ...(deadlineMs === undefined ? {} : { deadlineMs }),
   ...(qos === undefined ? {} : { qos }),
+  ...(acks === undefined ? {} : { acks }),
 })
 
 /** Sends parts, so many at a time; who adds one waits for a free place, so a source is read no faster than it is sent. */
