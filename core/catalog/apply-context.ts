@@ -1,4 +1,4 @@
-import type { OutboxPlace } from '../contract/catalog.ts'
+import type { Idempotency, OutboxPlace } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { BucketRecord } from '../contract/object-model.ts'
 import type { Entry } from './entry.ts'
@@ -19,6 +19,8 @@ export class ApplyContext implements TableWriter {
   wrote = false
   /** Of the last entry that was written to an outbox which has an order of its own. */
   place: OutboxPlace | undefined
+  /** Of the request that the change is made for: other regions are told of it with the version. */
+  idempotency: Idempotency | undefined
   private readonly writer: TableWriter
 
   constructor(writer: TableWriter, meta: CatalogMeta, entry: Entry) {

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Command } from '../contract/catalog.ts'
+import { type Command, idempotencyLimits } from '../contract/catalog.ts'
 import { nodeSlotCount } from '../contract/cluster-map.ts'
 import {
   fragmentPageBytes,
@@ -96,6 +96,14 @@ const object = z.strictObject({
   layout,
   inline: bytes.optional(),
 })
+
+const idempotency = z
+  .strictObject({
+    scope: bytesOf(idempotencyLimits.scopeBytes),
+    key: bytesOf(idempotencyLimits.keyBytes),
+    request: bytesOf(idempotencyLimits.keyBytes),
+  })
+  .optional()
 
 /** Changes that clients ask for carry the epoch of the bucket's group. */
 const fenced = { bucketId, groupEpoch: count.optional() }
@@ -233,6 +241,7 @@ const command = z.discriminatedUnion('type', [
     owner: account,
     object,
     preconditions: preconditions.optional(),
+    idempotency,
   }),
   z.strictObject({
     type: z.literal('delete-objects'),
@@ -241,6 +250,7 @@ const command = z.discriminatedUnion('type', [
     items: z.array(
       z.strictObject({ key: text, version: version.optional(), preconditions: preconditions.optional() }),
     ),
+    idempotency,
   }),
   z.strictObject({ type: z.literal('set-object-tags'), ...key, version: version.optional(), tags: texts }),
   z.strictObject({ type: z.literal('set-object-acl'), ...key, version: version.optional(), acl: text }),
@@ -268,6 +278,7 @@ const command = z.discriminatedUnion('type', [
     etag: text,
     checksum: checksum.optional(),
     preconditions: preconditions.optional(),
+    idempotency,
   }),
   z.strictObject({ type: z.literal('abort-upload'), ...upload }),
   z.strictObject({ type: z.literal('collected'), writeIds: z.array(writeId), fence: lockFence.optional() }),

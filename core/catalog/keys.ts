@@ -45,6 +45,10 @@ export const table = {
   lock: 0x16,
   /** [version u48] -> what the region's nodes have in common of their configuration */
   regionConfig: 0x17,
+  /** [access key (hash), idempotency key (hash)] -> the first answer to a request */
+  firstAnswer: 0x18,
+  /** [access key (hash)] -> numbers of its oldest answer and of its next; [access key (hash), number u48] -> idempotency key (hash) */
+  answerQueue: 0x19,
   /** [bucket] -> rule of replication */
   replication: 0x20,
   /** [bucket] -> where its outbox begins and ends */

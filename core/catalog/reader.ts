@@ -7,6 +7,7 @@ import { findUpload } from './apply-uploads.ts'
 import { readClusterMap } from './cluster-map-row.ts'
 import { readFederation } from './federation-row.ts'
 import { createGroupReads } from './group/reads.ts'
+import { findFirstAnswer } from './idempotency.ts'
 import { findVersion, newestVersion } from './key-versions.ts'
 import { after, bucketKey, encodeText, maxObjectKeyBytes, successor, table, tableKey } from './keys.ts'
 import { listObjects, listUploads, listVersions } from './listing.ts'
@@ -16,6 +17,7 @@ import { decodeObjectRow } from './object-row.ts'
 import { readDeployment, readPackage, readPackageRows } from './policy-rows.ts'
 import { createRegionConfigReads } from './region-config.ts'
 import { createReplicationReads } from './replication/reads.ts'
+import { decodeObjectResult } from './result.ts'
 import {
   decodeAccessKeyRow,
   decodeBucketRow,
@@ -84,6 +86,11 @@ export function createReads(tables: Tables): CatalogReads {
         ...record,
         ...(signature === undefined ? {} : { signedBy: signature.publicKey }),
       })),
+
+    firstResult(idempotency) {
+      const answer = findFirstAnswer(reader, idempotency, readMeta(reader).time.ms)
+      return answer === undefined ? undefined : decodeObjectResult(answer)
+    },
 
     replication: createReplicationReads(reader),
     ...createLockReads(reader),

@@ -1,4 +1,12 @@
-import type { Command, CommandResult, DeleteOutcome, OutboxPlace } from '../contract/catalog.ts'
+import type {
+  Command,
+  CommandResult,
+  DeleteOutcome,
+  FirstAnswer,
+  OutboxPlace,
+  Repeatable,
+  WritePlace,
+} from '../contract/catalog.ts'
 import { isErrorCode, StorageError } from '../contract/errors.ts'
 import type { VersionId } from '../contract/object-model.ts'
 import { bytesOf, pack, unpack } from './encoding.ts'
@@ -31,13 +39,14 @@ export function encodeFailure(error: StorageError): Uint8Array {
   return pack([1, packError(error)])
 }
 
-/** `place`: that of the last entry that the change has in its bucket's outbox. */
+/** `place`: that of the last entry that the change has in its bucket's outbox. `first`: for who asks again with the same idempotency key. */
 export function encodeSuccess(
   command: Command,
   result: CommandResult<Command>,
   place?: OutboxPlace,
+  first?: FirstAnswer,
 ): Uint8Array {
-  const more = place === undefined ? [] : [place]
+  const more = first !== undefined ? [place ?? null, first] : place === undefined ? [] : [place]
   if (command.type !== 'delete-objects') return pack([0, result, ...more])
   const { outcomes } = result as CommandResult<typeof command>
   return pack([
@@ -55,7 +64,7 @@ export function decodeResult<C extends Command>(
   command: C,
   bytes: Uint8Array,
 ): CommandResult<C> | StorageError {
-  const [failed, value, place] = unpack(bytes) as [number, unknown, OutboxPlace?]
+  const { failed, value, more } = unpackAnswer(bytes)
   if (failed !== 0) return unpackError(value as PackedError)
   if (command.type === 'delete-objects') {
     const outcomes = (value as readonly PackedOutcome[]).map(
@@ -66,13 +75,32 @@ export function decodeResult<C extends Command>(
         ...(error === undefined ? {} : { error: unpackError(error) }),
       }),
     )
-    return placed({ outcomes }, place) as unknown as CommandResult<C>
+    return { outcomes, ...more } as unknown as CommandResult<C>
   }
+  return { ...fieldsOf(value), ...more } as CommandResult<C>
+}
+
+/** Of a `put-object` that succeeded. */
+export function decodeObjectResult(
+  bytes: Uint8Array,
+): CommandResult<Extract<Command, { type: 'put-object' }>> {
+  const { value, more } = unpackAnswer(bytes)
+  return { ...fieldsOf(value), ...more } as CommandResult<Extract<Command, { type: 'put-object' }>>
+}
+
+function unpackAnswer(bytes: Uint8Array): { failed: number; value: unknown; more: WritePlace & Repeatable } {
+  const [failed, value, place, first] = unpack(bytes) as [
+    number,
+    unknown,
+    (OutboxPlace | null)?,
+    FirstAnswer?,
+  ]
+  return { failed, value, more: { ...(place ? { place } : {}), ...(first === undefined ? {} : { first }) } }
+}
+
+function fieldsOf(value: unknown): Record<string, unknown> {
   const fields = value as Record<string, unknown>
   const versionId = fields['versionId']
   if (versionId instanceof Uint8Array) fields['versionId'] = bytesOf(versionId)
-  return placed(fields, place) as CommandResult<C>
+  return fields
 }
-
-const placed = (result: object, place: OutboxPlace | undefined): object =>
-  place === undefined ? result : { ...result, place }

@@ -15,6 +15,7 @@ import { findAnswer, rememberAnswer } from './dedupe.ts'
 import { decodeEntry } from './entry.ts'
 import { freezeGroup, putGroup, removeGroup, takeGroup, voteGroup } from './group/apply-group.ts'
 import { listLosses } from './group/losses.ts'
+import { findFirstAnswer, firstAnswerOf, keepFirstAnswer } from './idempotency.ts'
 import { numberKey, table } from './keys.ts'
 import { readMeta, writeMeta } from './meta.ts'
 import { setRegionConfig } from './region-config.ts'
@@ -83,11 +84,8 @@ export function applyEntries(
       return { ...place, answer: known instanceof StorageError ? encodeFailure(known) : known }
     }
     const context = new ApplyContext(writer, meta, entry)
-    const result = context.unit(() => applyCommand(context, entry.command))
-    const answer =
-      result instanceof StorageError
-        ? encodeFailure(result)
-        : encodeSuccess(entry.command, result, context.place)
+    const result = context.unit(() => applyOnce(context, entry.command))
+    const answer = result instanceof StorageError ? encodeFailure(result) : result
     rememberAnswer(writer, meta, session, sequence, answer)
     if (entry.command.type === 'set-cluster-map' && !(result instanceof StorageError)) {
       options.onClusterMap?.(meta.position)
@@ -116,8 +114,31 @@ export function extendChain(chain: Uint8Array, position: Position, entry: Uint8A
   return new Uint8Array(digest.buffer, digest.byteOffset, digest.length)
 }
 
-function applyCommand(context: ApplyContext, command: Command): CommandResult<Command> {
+/** The answer; that of the first request with an idempotency key to all requests with it. */
+function applyOnce(context: ApplyContext, command: Command): Uint8Array {
   checkFence(context, command)
+  const idempotency = 'idempotency' in command ? command.idempotency : undefined
+  if (idempotency === undefined) {
+    const result = applyCommand(context, command)
+    return encodeSuccess(command, result, context.place)
+  }
+  const nowMs = Math.max(context.meta.time.ms, context.entry.nowMs)
+  const known = findFirstAnswer(context, idempotency, nowMs)
+  if (known !== undefined) return known
+  // One entry of an outbox tells of one version: of a delete of many none tells all.
+  if (!('items' in command) || command.items.length === 1) context.idempotency = idempotency
+  const result = applyCommand(context, command)
+  const { place } = context
+  // What was refused has not been done: it may be asked for again.
+  const isDone = !('outcomes' in result) || result.outcomes.some(({ error }) => error === undefined)
+  if (isDone) {
+    const answer = encodeSuccess(command, result, place, firstAnswerOf(command))
+    keepFirstAnswer(context, idempotency, answer)
+  }
+  return encodeSuccess(command, result, place)
+}
+
+function applyCommand(context: ApplyContext, command: Command): CommandResult<Command> {
   switch (command.type) {
     case 'create-bucket':
       return createBucket(context, command)

@@ -91,6 +91,12 @@ export interface Catalog extends LockReads, RegionConfigReads {
   /** Ascending by write id: everything that must exist in the chunk store (for the full scan). */
   writes(after: WriteId | null, limit: number): readonly WriteOwner[]
 
+  /**
+   * The result of the first request with this key, where that is remembered. IDEMPOTENCY_KEY_REUSED. The catalog looks again when the
+   * command is applied: this is for requests that could not even be tried a second time.
+   */
+  firstResult(idempotency: Idempotency): ResultByType['put-object'] | undefined
+
   readonly replication: ReplicationReads
 
   readonly failover: GroupReads
@@ -203,6 +209,8 @@ export type Command =
       readonly owner: AccountId
       readonly object: NewObject
       readonly preconditions?: Preconditions
+      /** IDEMPOTENCY_KEY_REUSED when its key is that of another request. */
+      readonly idempotency?: Idempotency
     }
   | {
       readonly type: 'delete-objects'
@@ -210,6 +218,7 @@ export type Command =
       readonly groupEpoch?: number
       readonly items: readonly DeleteItem[]
       readonly owner: AccountId
+      readonly idempotency?: Idempotency
     }
   | {
       readonly type: 'set-object-tags'
@@ -262,6 +271,7 @@ export type Command =
       readonly etag: string
       readonly checksum?: Checksum
       readonly preconditions?: Preconditions
+      readonly idempotency?: Idempotency
     }
   | {
       readonly type: 'abort-upload'
@@ -328,6 +338,36 @@ export interface WritePlace {
   readonly place?: OutboxPlace
 }
 
+/** Makes a change that is asked for again one change, with one answer. */
+export interface Idempotency {
+  /** Whose keys these are: 8 bytes, of a SHA-256 of the access key. */
+  readonly scope: Uint8Array
+  /** 16 bytes, of a SHA-256 of the client's key. */
+  readonly key: Uint8Array
+  /** 16 bytes, of a SHA-256 of what was asked for. */
+  readonly request: Uint8Array
+}
+
+/** First answers are kept for so long, and so many of an access key: the oldest go. */
+export const idempotencyLimits = {
+  windowMs: 24 * 3_600_000,
+  answers: 16_384,
+  keyChars: 255,
+  scopeBytes: 8,
+  keyBytes: 16,
+} as const
+
+/** Of an object that was made: beside the command's result, what the first request was told. */
+export interface FirstAnswer {
+  readonly etag?: string
+  readonly checksum?: Checksum
+}
+
+export interface Repeatable {
+  /** There: the change was made by an earlier request with the same idempotency key, and nothing now. */
+  readonly first?: FirstAnswer
+}
+
 export interface OutboxPlace {
   readonly lsn: number
   /** Of the bucket's rule when the entry was written. */
@@ -340,13 +380,15 @@ interface ResultByType extends ReplicationResults, GroupResults, LockResults, Re
   'set-versioning': WritePlace
   'set-bucket-config': Record<string, never>
   /** versionId is 'null' for unversioned and suspended buckets. */
-  'put-object': WritePlace & { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
-  'delete-objects': WritePlace & { readonly outcomes: readonly DeleteOutcome[] }
+  'put-object': Repeatable &
+    WritePlace & { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
+  'delete-objects': Repeatable & WritePlace & { readonly outcomes: readonly DeleteOutcome[] }
   'set-object-tags': WritePlace & { readonly versionId: VersionId | 'null' }
   'set-object-acl': WritePlace & { readonly versionId: VersionId | 'null' }
   'create-upload': { readonly uploadId: string }
   'put-part': { readonly modifiedMs: number }
-  'complete-upload': WritePlace & { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
+  'complete-upload': Repeatable &
+    WritePlace & { readonly versionId: VersionId | 'null'; readonly modifiedMs: number }
   'abort-upload': Record<string, never>
   collected: Record<string, never>
   'put-access-key': Record<string, never>

@@ -98,6 +98,8 @@ export const errorCodes = {
   INVALID_BUCKET_STATE: row(409, 'InvalidBucketState', 'FAILED_PRECONDITION'),
   PRECONDITION_FAILED: row(412, 'PreconditionFailed', 'FAILED_PRECONDITION'),
   NOT_MODIFIED: row(304, 'NotModified', 'FAILED_PRECONDITION'),
+  /** The idempotency key was used for another request. */
+  IDEMPOTENCY_KEY_REUSED: row(422, 'IdempotencyKeyReused', 'INVALID_ARGUMENT'),
   CONDITIONAL_CONFLICT: row(409, 'ConditionalRequestConflict', 'ABORTED', true),
   INVALID_PART: row(400, 'InvalidPart', 'INVALID_ARGUMENT'),
   INVALID_PART_ORDER: row(400, 'InvalidPartOrder', 'INVALID_ARGUMENT'),

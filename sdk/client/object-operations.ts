@@ -8,7 +8,7 @@ import {
   unquoted,
   type WriteConditions,
 } from './object-headers.ts'
-import type { CallOptions } from './options.ts'
+import type { CallOptions, RepeatableOptions } from './options.ts'
 import { explained } from './put-options.ts'
 import type { Sender } from './sender.ts'
 import { childrenOf, parseXml, textOf, xmlElement } from './xml.ts'
@@ -20,7 +20,7 @@ export interface ObjectName {
   readonly key: string
 }
 
-export interface CopyOptions extends CallOptions, ObjectAttributes, WriteConditions {
+export interface CopyOptions extends RepeatableOptions, ObjectAttributes, WriteConditions {
   /** Only if the source still has this etag. */
   readonly sourceIfMatch?: string
 }
@@ -57,6 +57,7 @@ export async function copyObject(
         'x-amz-copy-source': `/${from.bucket}/${encodeKey(from.key)}${version}`,
       },
       answer: 'text',
+      once: options.idempotencyKey ?? true,
       options,
     })
     .catch((error: unknown) => {
@@ -72,7 +73,7 @@ export async function copyObject(
   }
 }
 
-export interface DeleteOptions extends CallOptions {
+export interface DeleteOptions extends RepeatableOptions {
   /** This version for good; without it a bucket with versions gets a delete marker. */
   readonly versionId?: string
   /** Only the object that has this etag. */
@@ -98,6 +99,7 @@ export async function deleteObject(
     ...(options.versionId === undefined ? {} : { query: { versionId: options.versionId } }),
     headers: options.ifMatch === undefined ? {} : { 'if-match': quoted(options.ifMatch) },
     answer: 'text',
+    once: options.idempotencyKey ?? true,
     options,
   })
   return {
@@ -140,6 +142,7 @@ export async function deleteObjects(
       headers: { 'content-type': 'application/xml' },
       body: utf8(`<Delete>${xmlElement('Quiet', 'true')}${page.join('')}</Delete>`),
       answer: 'text',
+      once: true,
       options,
     })
     const failed = childrenOf(parseXml(text), 'Error')

@@ -43,6 +43,15 @@ export interface CallOptions extends Wishes, ReadWishes {
   readonly deadlineMs?: number
 }
 
+export interface RepeatableOptions extends CallOptions {
+  /**
+   * Calls with the same key are one call: what was done for the first is not done again, and all are answered alike. For retries by the
+   * application, also of another process; those of the client itself have a key of their own. Letters, digits and `. _ ~ + / = : -`, at most
+   * 200; for 24 hours. The same key for another call fails with `IdempotencyKeyReused`. An upload in parts goes on by `resume`.
+   */
+  readonly idempotencyKey?: string
+}
+
 export interface ClientLimits {
   readonly maxAttempts: number
   readonly attemptTimeoutMs: number

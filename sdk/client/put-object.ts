@@ -65,6 +65,7 @@ async function putAtOnce(
       },
       body: bytes,
       answer: 'text',
+      once: options.idempotencyKey ?? true,
       options,
     })
     .catch((error: unknown) => {

@@ -1,7 +1,7 @@
 import type { ChecksumAlgorithm } from './crc.ts'
 import { PandoError } from './errors.ts'
 import { attributeHeaders, type ObjectAttributes, type WriteConditions } from './object-headers.ts'
-import type { CallOptions } from './options.ts'
+import type { RepeatableOptions } from './options.ts'
 import type { PutSource } from './put-source.ts'
 
 export interface PutProgress {
@@ -11,7 +11,7 @@ export interface PutProgress {
   readonly total: number | undefined
 }
 
-export interface PutOptions extends CallOptions, ObjectAttributes, WriteConditions {
+export interface PutOptions extends RepeatableOptions, ObjectAttributes, WriteConditions {
   /** Told after each part that the server has confirmed. */
   readonly onProgress?: (progress: PutProgress) => void
   /** Longer bodies go in parts of this size, in parallel. 5 MiB to 1 GiB; default 8 MiB, more where 10 000 parts are not enough. */

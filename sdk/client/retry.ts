@@ -1,3 +1,4 @@
+import type { ClientEnvironment } from './environment.ts'
 import type { PandoError } from './errors.ts'
 
 /**
@@ -82,4 +83,17 @@ export function parseRetryAfter(value: string | null, nowMs: number): number | u
   if (seconds !== undefined) return Number(seconds) * 1000
   const dateMs = Date.parse(value)
   return Number.isNaN(dateMs) ? undefined : Math.max(0, dateMs - nowMs)
+}
+
+/** One key for all attempts of a request that is to have one effect. */
+export function withIdempotencyKey<
+  R extends { readonly once?: string | true; readonly headers?: Readonly<Record<string, string>> },
+>(request: R, environment: Pick<ClientEnvironment, 'random'>): R {
+  if (request.once === undefined) return request
+  const word = (): string =>
+    Math.floor(environment.random() * 2 ** 32)
+      .toString(16)
+      .padStart(8, '0')
+  const key = request.once === true ? `${word()}${word()}${word()}${word()}` : request.once
+  return { ...request, headers: { ...request.headers, 'x-pando-idempotency-key': key } }
 }

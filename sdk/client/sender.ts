@@ -9,7 +9,7 @@ import { type AnswerHeaders, answerOf, type HttpAnswer } from './http-answer.ts'
 import { LatencyWindow } from './latency.ts'
 import type { CallOptions, ClientLimits } from './options.ts'
 import { Primaries } from './primaries.ts'
-import { backoffMs, RetryBudget } from './retry.ts'
+import { backoffMs, RetryBudget, withIdempotencyKey } from './retry.ts'
 import { digestBody } from './sha256.ts'
 import { signedHeaders } from './signature.ts'
 import { type Span, startSpan } from './spans.ts'
@@ -30,6 +30,8 @@ export interface ApiRequest {
   readonly answer: 'text' | 'stream'
   /** Reads, of which a second one beside the first does no harm. */
   readonly hedge?: boolean
+  /** However often it is sent, it has one effect where the server knows idempotency keys; a string: the caller's own key. */
+  readonly once?: string | true
   /** Only an answer of this region counts. */
   readonly region?: number
   readonly options: CallOptions
@@ -119,8 +121,9 @@ export class Sender {
     }
   }
 
-  async #sendWithRetries(request: ApiRequest, span: Span | undefined): Promise<ApiAnswer> {
+  async #sendWithRetries(asked: ApiRequest, span: Span | undefined): Promise<ApiAnswer> {
     const { environment, limits } = this
+    const request = withIdempotencyKey(asked, environment)
     const { signal } = request.options
     const deadlineMs = environment.monotonic() + (request.options.deadlineMs ?? limits.deadlineMs)
     const tried = new Set<PooledEndpoint>()

@@ -285,6 +285,7 @@ async function complete(
         `<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${document}</CompleteMultipartUpload>`,
       ),
       answer: 'text',
+      once: true,
       options: withoutProgress(options),
     })
     .catch((error: unknown) => {

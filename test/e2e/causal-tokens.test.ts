@@ -130,6 +130,15 @@ test('with its token a client reads in another region what it wrote, and hears o
       (await get(there, 'kept', { 'x-pando-token': kept, 'x-pando-wait-ms': '20000' })).status,
       200,
     )
+    // With an idempotency key: a retry is to be known to the next primary.
+    const retried = {
+      ...{ method: 'PUT', bucket, key: 'retried', body: 'mine' },
+      headers: { 'x-pando-idempotency-key': 'order-1' },
+    }
+    const first = await here.send(retried)
+    assert.equal(first.status, 200, first.code)
+    const arrived = { 'x-pando-token': tokenOf(first), 'x-pando-wait-ms': '20000' }
+    assert.equal((await get(there, 'retried', arrived)).status, 200)
     // A region that stands still takes nothing over: what is written now is in the other alone.
     process.kill(two.node.pid, 'SIGSTOP')
     let lost = ''
@@ -145,6 +154,11 @@ test('with its token a client reads in another region what it wrote, and hears o
       const { status } = await there.send({ method: 'PUT', bucket, key: 'later', body: 'y' })
       return status === 200
     })
+    await there.send({ method: 'PUT', bucket, key: 'retried', body: 'another one, since' })
+    const again = await there.send(retried)
+    assert.deepEqual([again.status, again.headers.etag], [200, first.headers.etag])
+    const since = await get(there, 'retried')
+    assert.equal(since.body.toString(), 'another one, since', 'a retry does not write over what came since')
     const startedMs = performance.now()
     const reply = await get(there, 'lost', { 'x-pando-token': lost, 'x-pando-wait-ms': '30000' })
     assert.deepEqual([reply.status, reply.code], [409, 'WriteLost'])

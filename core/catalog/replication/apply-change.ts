@@ -3,13 +3,15 @@ import type { BucketRecord, Layout, VersionId } from '../../contract/object-mode
 import type { LogPlace, OutboxEntry, ReplicatedChange } from '../../contract/replication.ts'
 import { putBucket } from '../apply-buckets.ts'
 import type { ApplyContext } from '../apply-context.ts'
-import { checkBody, putBody } from '../apply-objects.ts'
+import { checkBody, putBody, shownVersion } from '../apply-objects.ts'
 import { setAside } from '../group/losses.ts'
 import { isDivergent, readGroup } from '../group/rows.ts'
 import { readHybridTime, versionTimeMs } from '../hybrid-time.ts'
+import { answered, keepFirstAnswer } from '../idempotency.ts'
 import { findVersion, KeyVersions, type VersionPlace } from '../key-versions.ts'
 import { encodeText, table, tableKey } from '../keys.ts'
 import { decodeObjectRow, rowVersionId, type StoredObject } from '../object-row.ts'
+import { encodeSuccess } from '../result.ts'
 import { encodeGarbageRow } from '../rows.ts'
 import { versionsWithin } from './apply-backfill.ts'
 import { changeFrom } from './names-from.ts'
@@ -102,6 +104,22 @@ function putVersion(target: ChangeTarget, change: Of<'put'>, layout: Layout): vo
   }
   if (versions.merge(record)) putBody(context, layout, inline, { bucketId: bucket.id, key })
   else discard(context, layout)
+  if (change.idempotency !== undefined) keepFirstAnswer(context, change.idempotency, answerOf(record))
+}
+
+/** What the region that made a version has answered, without the place in its own outbox. */
+function answerOf(record: StoredObject): Uint8Array {
+  const { key, deleteMarker, modifiedMs } = record
+  const versionId = shownVersion(record)
+  const shape = { bucketId: 0, key, owner: record.owner }
+  if (deleteMarker) {
+    const outcomes = [{ key, deleteMarker, versionId }]
+    return encodeSuccess({ type: 'delete-objects', items: [{ key }], ...shape }, { outcomes }, undefined, {})
+  }
+  const { etag, byteLength, attributes, layout } = record
+  const object = { etag, byteLength, attributes, layout }
+  const result = { versionId, modifiedMs }
+  return encodeSuccess({ type: 'put-object', object, ...shape }, result, undefined, answered(record))
 }
 
 /** A body that was fetched and is not needed: the collector takes it, unless it is in use after all. */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { idempotencyLimits } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { writeIdBytes } from '../../contract/ids.ts'
 import type {
@@ -70,8 +71,14 @@ const version = z.strictObject({
     .optional(),
 })
 
+const idempotency = z.strictObject({
+  scope: sized(idempotencyLimits.scopeBytes),
+  key: sized(idempotencyLimits.keyBytes),
+  request: sized(idempotencyLimits.keyBytes),
+})
+
 const change = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('put'), key, version }),
+  z.strictObject({ type: z.literal('put'), key, version, idempotency: idempotency.optional() }),
   z.strictObject({
     type: z.literal('attributes'),
     key,

@@ -45,6 +45,7 @@ export function logPut(context: ApplyContext, bucketId: number, record: StoredOb
     type: 'put',
     key: record.key,
     version: versionOf(context, record),
+    ...(context.idempotency === undefined ? {} : { idempotency: context.idempotency }),
   })
 }
 

@@ -101,7 +101,7 @@ const noOptions: StoreBodyOptions = {}
  * Submits the entry that makes a stored body visible, and settles the body by what became of it. The bytes are freed only
  * when the answer is certain: an entry that failed without an answer may yet be applied.
  */
-export async function commitBody<T>(body: StoredBody, submit: () => Promise<T>): Promise<T> {
+export async function commitBody<T extends object>(body: StoredBody, submit: () => Promise<T>): Promise<T> {
   let result: T
   try {
     result = await submit()
@@ -110,7 +110,8 @@ export async function commitBody<T>(body: StoredBody, submit: () => Promise<T>):
     await body.settle(http >= 400 && http < 499 ? 'abandoned' : 'unknown')
     throw reason
   }
-  await body.settle('committed')
+  // An earlier request made the object, of a body of its own.
+  await body.settle('first' in result ? 'abandoned' : 'committed')
   return result
 }
 

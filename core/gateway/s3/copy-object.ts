@@ -1,12 +1,14 @@
+import type { Command, CommandResult, FirstAnswer } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { ObjectAttributes } from '../../contract/object-model.ts'
 import { commitBody, maxBodyBytes, storeBody } from './body-writer.ts'
 import { parseChecksumAlgorithm } from './checksum.ts'
 import { type CopySource, copyBody, fetchCopySource, resolveCopySource } from './copy-source.ts'
 import { invalidArgument } from './errors.ts'
+import { idempotencyOf } from './idempotency-key.ts'
 import { newObjectAttributes } from './object-headers.ts'
 import { newObjectOwnership } from './object-ownership.ts'
-import type { Operation, S3Request, StoreBodyOptions, StoredBody } from './operation.ts'
+import type { Operation, S3Request, S3Response, StoreBodyOptions, StoredBody } from './operation.ts'
 import { writePreconditions } from './preconditions.ts'
 import { newObject } from './put-object.ts'
 import { bucketOf, keyOf, shownVersion, writtenVersion } from './resources.ts'
@@ -24,6 +26,10 @@ export const copyObject: Operation = {
     const taggingDirective = directive(request, 'x-amz-tagging-directive', 'Unknown tagging directive.')
     const given = newObjectAttributes(request, ownership.acl)
     const preconditions = writePreconditions(request)
+    const idempotency = idempotencyOf(context)?.('')
+    // The source may be another by now, or gone: what was asked for has been done.
+    const made = idempotency === undefined ? undefined : gateway.catalog.firstResult(idempotency)
+    if (made !== undefined) return copied(made, made.first ?? {})
     await fetchCopySource(context)
     const source = resolveCopySource(context)
     if (source.record.byteLength > maxBodyBytes) {
@@ -68,24 +74,32 @@ export const copyObject: Operation = {
         owner: ownership.owner,
         object: newObject(body, attributes),
         ...(preconditions === undefined ? {} : { preconditions }),
+        ...(idempotency === undefined ? {} : { idempotency }),
       }),
     )
-    const headers: Record<string, string> = {}
+    const { md5: etag, checksum } = body
+    const answer = { etag, ...(checksum === undefined ? {} : { checksum }) }
     const sourceVersion = shownVersion(source.bucket, source.record)
-    if (sourceVersion !== undefined) headers['x-amz-copy-source-version-id'] = sourceVersion
-    const version = writtenVersion(result.versionId)
-    if (version !== undefined) headers['x-amz-version-id'] = version
-    return {
-      status: 200,
-      headers,
-      place: result.place,
-      body: document('CopyObjectResult', renderCopyResult(body, result.modifiedMs)),
-    }
+    return copied(result, result.first ?? answer, sourceVersion)
   },
 }
 
+/** A copy that was made before does not tell of which version of its source. */
+function copied(
+  { versionId, modifiedMs, place }: CommandResult<Extract<Command, { type: 'put-object' }>>,
+  { etag = '', checksum }: FirstAnswer,
+  sourceVersion?: string,
+): S3Response {
+  const headers: Record<string, string> = {}
+  if (sourceVersion !== undefined) headers['x-amz-copy-source-version-id'] = sourceVersion
+  const version = writtenVersion(versionId)
+  if (version !== undefined) headers['x-amz-version-id'] = version
+  const body = document('CopyObjectResult', renderCopyResult({ md5: etag, checksum }, modifiedMs))
+  return { status: 200, headers, place, body }
+}
+
 /** The content of CopyObjectResult and CopyPartResult. */
-export function renderCopyResult(body: StoredBody, modifiedMs: number): string {
+export function renderCopyResult(body: Pick<StoredBody, 'md5' | 'checksum'>, modifiedMs: number): string {
   const { checksum } = body
   return (
     element('LastModified', new Date(modifiedMs).toISOString()) +

@@ -2,6 +2,7 @@ import type { DeleteItem, DeleteOutcome, OutboxPlace } from '../../contract/cata
 import { errorCodes, StorageError } from '../../contract/errors.ts'
 import type { BucketRecord } from '../../contract/object-model.ts'
 import { initiatorOf } from './authorize.ts'
+import { idempotencyOf } from './idempotency-key.ts'
 import type { Operation, OperationContext, S3Request } from './operation.ts'
 import { deletePreconditions, parseEntityTags, parseSize, parseTime } from './preconditions.ts'
 import { bucketOf, keyOf, versionOf } from './resources.ts'
@@ -21,11 +22,13 @@ export const deleteObject: Operation = {
       ...(version === undefined ? {} : { version }),
       ...(preconditions === undefined ? {} : { preconditions }),
     }
+    const idempotency = idempotencyOf(context)?.('')
     const { outcomes, place } = await gateway.catalog.submit({
       type: 'delete-objects',
       bucketId: bucket.id,
       items: [item],
       owner: initiatorOf(context.identity),
+      ...(idempotency === undefined ? {} : { idempotency }),
     })
     const outcome = outcomes[0]
     if (outcome === undefined) throw new StorageError('INTERNAL', 'a delete had no outcome')
@@ -57,7 +60,8 @@ export const deleteObjects: Operation = {
     const { request, gateway } = context
     const bucket = bucketOf(context)
     requireIntegrity(request)
-    const root = parseXml(await request.body.text(maxDeleteDocumentBytes), 'Delete', maxDeleteDocumentBytes)
+    const text = await request.body.text(maxDeleteDocumentBytes)
+    const root = parseXml(text, 'Delete', maxDeleteDocumentBytes)
     const objects = root.all('Object')
     if (objects.length === 0 || objects.length > maxDeleteItems) throw malformed()
     const quiet = root.textOf('Quiet')?.trim() === 'true'
@@ -78,11 +82,14 @@ export const deleteObjects: Operation = {
       }
     }
     if (items.length > 0) {
+      // With what may be deleted: an answer to some of them is none to others.
+      const idempotency = idempotencyOf(context)?.(`${places.join()} ${text}`)
       const { outcomes, place: at } = await gateway.catalog.submit({
         type: 'delete-objects',
         bucketId: bucket.id,
         items,
         owner: initiatorOf(context.identity),
+        ...(idempotency === undefined ? {} : { idempotency }),
       })
       written = at
       for (const [index, outcome] of outcomes.entries()) {

@@ -10,6 +10,7 @@ import { bodyOptions, commitBody, requireLength, storeBody } from './body-writer
 import { checksumHeader, verifyDocument } from './checksum.ts'
 import { copyBody, fetchCopySource, isCopy, resolveCopySource } from './copy-source.ts'
 import { invalidArgument } from './errors.ts'
+import { idempotencyOf } from './idempotency-key.ts'
 import { urlEncodeName } from './list-objects.ts'
 import {
   maxCompleteDocumentBytes,
@@ -217,7 +218,9 @@ const completeMultipartUpload: Operation = {
     const bucket = bucketOf(context)
     const key = keyOf(context)
     const uploadId = request.query.get('uploadId') ?? ''
-    const requested = parseCompleteDocument(await completeDocument(context))
+    const text = await completeDocument(context)
+    const requested = parseCompleteDocument(text)
+    const idempotency = idempotencyOf(context)?.(text)
     const upload = gateway.catalog.upload(bucket.id, key, uploadId)
     const etag = multipartEtag(requested.map((part) => part.etag))
     let checksum: Checksum | undefined
@@ -233,7 +236,7 @@ const completeMultipartUpload: Operation = {
       checkExpectations(request, upload, parts, checksum)
     }
     const preconditions = writePreconditions(request)
-    const { versionId, place } = await gateway.catalog.submit({
+    const { versionId, place, first } = await gateway.catalog.submit({
       type: 'complete-upload',
       bucketId: bucket.id,
       key,
@@ -242,9 +245,11 @@ const completeMultipartUpload: Operation = {
       etag,
       ...(checksum === undefined ? {} : { checksum }),
       ...(preconditions === undefined ? {} : { preconditions }),
+      ...(idempotency === undefined ? {} : { idempotency }),
     })
     const version = writtenVersion(versionId)
-    if (upload === undefined) checksum = gateway.catalog.object(bucket.id, key, versionId)?.checksum
+    if (first !== undefined) checksum = first.checksum
+    else if (upload === undefined) checksum = gateway.catalog.object(bucket.id, key, versionId)?.checksum
     return {
       status: 200,
       headers: version === undefined ? {} : { 'x-amz-version-id': version },

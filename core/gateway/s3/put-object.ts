@@ -1,5 +1,6 @@
 import type { NewObject } from '../../contract/catalog.ts'
 import { commitBody, storeRequestBody } from './body-writer.ts'
+import { idempotencyOf } from './idempotency-key.ts'
 import { checksumHeaders, newObjectAttributes } from './object-headers.ts'
 import { newObjectOwnership } from './object-ownership.ts'
 import type { Operation, StoredBody } from './operation.ts'
@@ -18,6 +19,7 @@ export const putObject: Operation = {
     const ownership = newObjectOwnership(gateway, bucket, identity, (name) => request.header(name))
     const attributes = newObjectAttributes(request, ownership.acl)
     const preconditions = writePreconditions(request)
+    const idempotent = idempotencyOf(context)
     const body = await storeRequestBody(context, attributes.storageClass)
     const result = await commitBody(body, () =>
       gateway.catalog.submit({
@@ -27,12 +29,14 @@ export const putObject: Operation = {
         owner: ownership.owner,
         object: newObject(body, attributes),
         ...(preconditions === undefined ? {} : { preconditions }),
+        ...(idempotent === undefined ? {} : { idempotency: idempotent(`${body.byteLength} ${body.md5}`) }),
       }),
     )
-    const headers: Record<string, string | number> = { etag: `"${body.md5}"` }
+    const { etag, checksum } = result.first ?? { etag: body.md5, checksum: body.checksum }
+    const headers: Record<string, string | number> = { etag: `"${etag ?? body.md5}"` }
     const version = writtenVersion(result.versionId)
     if (version !== undefined) headers['x-amz-version-id'] = version
-    if (body.checksum !== undefined) Object.assign(headers, checksumHeaders(body.checksum))
+    if (checksum !== undefined) Object.assign(headers, checksumHeaders(checksum))
     return { status: 200, headers, place: result.place }
   },
 }

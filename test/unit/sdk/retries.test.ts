@@ -260,3 +260,28 @@ test('waits, verdicts and Retry-After by themselves', () => {
   assert.equal(parseRetryAfter('Thu, 01 Jan 1970 00:00:05 GMT', 1000), 4000)
   assert.equal(parseRetryAfter('soon', 0), undefined)
 })
+
+test('all attempts of a write carry one idempotency key, of two writes two, and reads none', async () => {
+  const network = scriptNetwork()
+  let drawn = 0
+  const environment = { ...network.environment, random: () => (drawn++ % 97) / 97 }
+  network.serve('a', () => (network.requests.length % 3 === 0 ? ok() : refusal(500, 'InternalError')))
+  const client = network.client({ environment })
+  const keys = (): (string | null)[] =>
+    network.requests.splice(0).map(({ headers }) => headers.get('x-pando-idempotency-key'))
+  const sent = async (call: () => Promise<unknown>): Promise<(string | null)[]> => {
+    const seen = watch(call())
+    await network.clock.advance(10_000)
+    assert.equal(seen.error, undefined)
+    return keys()
+  }
+  const first = await sent(() => client.put('bucket', 'key', 'x'))
+  assert.deepEqual([first.length, new Set(first).size], [3, 1])
+  assert.match(first[0] ?? '', /^[0-9a-f]{32}$/)
+  const second = await sent(() => client.delete('bucket', 'key'))
+  assert.deepEqual([new Set(second).size, second[0] !== first[0]], [1, true])
+  const own = await sent(() => client.put('bucket', 'key', 'x', { idempotencyKey: 'order-1' }))
+  assert.deepEqual(own, ['order-1', 'order-1', 'order-1'])
+  const read = await sent(() => client.setVersioning('bucket', 'enabled'))
+  assert.deepEqual(read, [null, null, null])
+})

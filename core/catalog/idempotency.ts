@@ -1,0 +1,92 @@
+import type { Command, FirstAnswer, Idempotency } from '../contract/catalog.ts'
+import { idempotencyLimits } from '../contract/catalog.ts'
+import { StorageError } from '../contract/errors.ts'
+import type { ApplyContext } from './apply-context.ts'
+import { bytesOf, pack, unpack } from './encoding.ts'
+import { table, tableKey } from './keys.ts'
+import type { TableReader } from './tables.ts'
+
+/**
+ * First answers to requests with an idempotency key: one row an answer, and for each access key a queue of them in the order in which they
+ * were given, of which the oldest go. Written in the transaction of the change, and like everything here the same on all replicas.
+ */
+interface Stored {
+  readonly request: Uint8Array
+  readonly ms: number
+  /** Its place in the queue: a key that was used again after its time stands there twice. */
+  readonly number: number
+  /** As `encodeSuccess` writes it. */
+  readonly answer: Uint8Array
+}
+
+/** Of each change: more than one, so that what has expired goes, and bounded. */
+const forgottenAtOnce = 3
+
+const answerKey = ({ scope, key }: Pick<Idempotency, 'scope' | 'key'>): Uint8Array =>
+  tableKey(table.firstAnswer, scope, key)
+
+function queueKey(scope: Uint8Array, number?: number): Uint8Array {
+  if (number === undefined) return tableKey(table.answerQueue, scope)
+  const place = Buffer.alloc(6)
+  place.writeUIntBE(number, 0, 6)
+  return tableKey(table.answerQueue, scope, place)
+}
+
+function readAnswer(reader: Pick<TableReader, 'get'>, row: Uint8Array): Stored | undefined {
+  const bytes = reader.get(row)
+  if (bytes === undefined) return undefined
+  const [request, ms, number, answer] = unpack(bytes) as [Uint8Array, number, number, Uint8Array]
+  return { request, ms, number, answer: bytesOf(answer) }
+}
+
+const isOver = ({ ms }: Stored, nowMs: number): boolean => ms + idempotencyLimits.windowMs < nowMs
+
+/** Undefined: none was given, or too long ago. IDEMPOTENCY_KEY_REUSED when it was to another request. */
+export function findFirstAnswer(
+  reader: Pick<TableReader, 'get'>,
+  idempotency: Idempotency,
+  nowMs: number,
+): Uint8Array | undefined {
+  const stored = readAnswer(reader, answerKey(idempotency))
+  if (stored === undefined || isOver(stored, nowMs)) return undefined
+  if (Buffer.compare(stored.request, idempotency.request) !== 0) {
+    throw new StorageError(
+      'IDEMPOTENCY_KEY_REUSED',
+      'The idempotency key has been used for another request: a new request needs a new key.',
+    )
+  }
+  return stored.answer
+}
+
+export function keepFirstAnswer(context: ApplyContext, idempotency: Idempotency, answer: Uint8Array): void {
+  const { scope, key, request } = idempotency
+  const nowMs = context.meta.time.ms
+  const row = context.get(queueKey(scope))
+  let [first, next] = row === undefined ? [0, 0] : (unpack(row) as [number, number])
+  context.put(answerKey(idempotency), pack([request, nowMs, next, answer]))
+  context.put(queueKey(scope, next), key)
+  next++
+  for (let forgotten = 0; forgotten < forgottenAtOnce && first < next - 1; forgotten++) {
+    const place = queueKey(scope, first)
+    const oldest = context.get(place)
+    const oldestRow = oldest === undefined ? undefined : answerKey({ scope, key: bytesOf(oldest) })
+    const stored = oldestRow === undefined ? undefined : readAnswer(context, oldestRow)
+    const isItsOwn = stored?.number === first
+    if (isItsOwn && next - first <= idempotencyLimits.answers && !isOver(stored, nowMs)) break
+    if (isItsOwn && oldestRow !== undefined) context.remove(oldestRow)
+    context.remove(place)
+    first++
+  }
+  context.put(queueKey(scope), pack([first, next]))
+}
+
+/** What a request is answered with that is not done again, beside its result. */
+export function firstAnswerOf(command: Command): FirstAnswer {
+  if (command.type === 'put-object') return answered(command.object)
+  return command.type === 'complete-upload' ? answered(command) : {}
+}
+
+export const answered = ({ etag, checksum }: FirstAnswer): FirstAnswer => ({
+  ...(etag === undefined ? {} : { etag }),
+  ...(checksum === undefined ? {} : { checksum }),
+})
