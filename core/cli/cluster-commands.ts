@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { ChangeOptions, InitOptions } from './cluster-options.ts'
+import type { RecoverOptions } from './cluster-recover.ts'
 import type { GlobalOptions } from './connect.ts'
 import type { Action } from './program.ts'
 
@@ -33,6 +34,13 @@ export function addClusterCommands(program: Command, action: MakeAction): void {
     .action(
       action<GlobalOptions & { watch?: boolean }>(async () => (await import('./cluster.ts')).showCluster),
     )
+  cluster
+    .command('recover')
+    .description(
+      'go on from this node alone after a majority was lost for good; without --yes only the plan. The node must not run',
+    )
+    .option('--yes <region>', 'do it; the name of the region, for what others had is given up')
+    .action(action<RecoverOptions>(async () => (await import('./cluster-recover.ts')).recoverCluster))
   cluster
     .command('locks')
     .description('which node does what only one of them does: locks with their fencing tokens')

@@ -21,6 +21,7 @@ const scenarios = {
     'discovery',
     240_000,
   ],
+  'a region goes on from one of three nodes after two were lost for good': ['recover', 240_000],
   'six nodes, 4+2: two are lost, one comes back empty, another one is lost': ['erasure', 240_000],
 } as const
 

@@ -1,11 +1,12 @@
 import { StorageError } from '../../contract/errors.ts'
 import { compareBallots } from './generation.ts'
-import { peerRequest, placeAnswer, prepareAnswerMessage, sequenceAnswer } from './peer-messages.ts'
-import type { Replica } from './replica.ts'
+import { peerRequest, placeAnswer, prepareAnswerMessage, sequenceAnswer, topic } from './peer-messages.ts'
+import type { HeardProgress, Replica } from './replica.ts'
 
 /** What a replica answers to the others' questions. */
 export async function answerPeer(
   replica: Replica,
+  from: string,
   message: Uint8Array,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
@@ -28,10 +29,32 @@ export async function answerPeer(
       }
       return sequenceAnswer.encode(await publishing(request.record, signal))
     }
+    case 'replaced':
+      replica.fail(
+        new StorageError(
+          'PEER_REFUSED',
+          `the catalog of this node is of before the region was recovered without it ('pando cluster recover'), and ${from} goes on ` +
+            'from there: move the directory `catalog` of its data away, keep it as long as something in it may be missed, and start ' +
+            'the node again: it joins as a new one, and the chunks that it has are used',
+        ),
+      )
+      return new Uint8Array(0)
     case 'prepare':
       if (request.log === '' && own !== '') {
         throw new StorageError('CONFLICT', 'the region has been founded already')
       }
       return prepareAnswerMessage.encode(await replica.prepare(request.ballot))
   }
+}
+
+/** A node that comes back with the log from before a recovery must not go on as if nothing had happened: it is told at once. */
+export function refuseReplaced(replica: Replica, { name, log }: HeardProgress): void {
+  if (log === '' || replica.row.founding?.replaced?.includes(log) !== true) return
+  const { peers, log: logger } = replica.options
+  logger.warn(
+    { peer: name },
+    'a node holds the catalog from before the region was recovered: it is told to stop',
+  )
+  // Heard again in a second, told again.
+  peers.request(name, topic, peerRequest.encode({ type: 'replaced', log })).catch(() => undefined)
 }

@@ -28,6 +28,8 @@ export interface Founding {
   readonly stream: string
   /** As of the base. */
   readonly voterSets: readonly VoterSet[]
+  /** Logs that this one has taken the place of, by an operator's word (recover-log.ts): whoever still holds one is told so. */
+  readonly replaced?: readonly string[]
 }
 
 /**

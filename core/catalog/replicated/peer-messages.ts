@@ -15,9 +15,14 @@ const position = z.int().min(0).max(mostPosition)
 const name = z.string().max(64)
 const voter = z.string().min(3).max(100)
 const log = z.string().max(32)
+/** Logs that a founding remembers as replaced; the oldest are forgotten. */
+export const mostReplaced = 64
 const ballot = z.tuple([z.int().min(0).max(Number.MAX_SAFE_INTEGER), name])
 const voterSets = z.array(z.tuple([position, z.array(voter).max(1000)])).max(1000)
-const founding = z.tuple([log, ballot, position, chain, z.string().max(200), voterSets])
+const founding = z
+  .tuple([log, ballot, position, chain, z.string().max(200), voterSets])
+  // Only where there are some: older nodes do not know of them.
+  .rest(z.array(log).max(mostReplaced))
 
 type PackedBallot = z.infer<typeof ballot>
 type PackedFounding = z.infer<typeof founding>
@@ -35,14 +40,16 @@ const packFounding = (value: Founding): PackedFounding => [
   value.chain,
   value.stream,
   packSets(value.voterSets),
+  ...(value.replaced === undefined ? [] : [[...value.replaced]]),
 ]
-const unpackFounding = ([id, by, at, hash, stream, sets]: PackedFounding): Founding => ({
+const unpackFounding = ([id, by, at, hash, stream, sets, replaced]: PackedFounding): Founding => ({
   log: id,
   ballot: unpackBallot(by),
   position: at,
   chain: hash,
   stream,
   voterSets: unpackSets(sets),
+  ...(replaced === undefined ? {} : { replaced }),
 })
 
 /** How packed rows keep a founding, too. */
@@ -161,15 +168,18 @@ export type PeerRequest =
   | { readonly type: 'place'; readonly log: string; readonly rules: boolean }
   /** A record of a node that does not reach the server that orders the log. */
   | { readonly type: 'publish'; readonly log: string; readonly ballot: Ballot; readonly record: Uint8Array }
+  /** The log that the other one holds has been replaced: it has nothing to say any more. */
+  | { readonly type: 'replaced'; readonly log: string }
 
 const request = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('prepare'), log, ballot }),
   z.strictObject({ type: z.literal('publish'), log, ballot, record: bytes }),
+  z.strictObject({ type: z.literal('replaced'), log: log.min(1) }),
 ])
 
 export const peerRequest = {
   encode: (value: PeerRequest): Uint8Array =>
-    pack(value.type === 'place' ? value : { ...value, ballot: packBallot(value.ballot) }),
+    pack('ballot' in value ? { ...value, ballot: packBallot(value.ballot) } : value),
   decode(message: Uint8Array): PeerRequest {
     const unpacked = unpack(message) as Readonly<Record<'type' | 'log' | 'rules', unknown>> | null
     if (unpacked?.type === 'place' && isText(unpacked.log, 32)) {
@@ -177,7 +187,7 @@ export const peerRequest = {
       return { type: 'place', log: unpacked.log as string, rules: unpacked.rules === true }
     }
     const value = check(request, unpacked)
-    return { ...value, ballot: unpackBallot(value.ballot) }
+    return 'ballot' in value ? { ...value, ballot: unpackBallot(value.ballot) } : value
   },
 }
 

@@ -156,6 +156,7 @@ async function foundNext(
     chain: vote.chain,
     stream,
     voterSets: donor.voterSets,
+    ...(row.founding.replaced === undefined ? {} : { replaced: row.founding.replaced }),
   }
   const { store } = replica
   const isHere = store.position === vote.position && Buffer.compare(store.chain, vote.chain) === 0

@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events'
 import { StorageError } from '../../contract/errors.ts'
 import type { Position } from '../../contract/ordered-log.ts'
 import { chooseActivity } from './activity.ts'
-import { answerPeer } from './answer-peers.ts'
+import { answerPeer, refuseReplaced } from './answer-peers.ts'
 import { reportOf } from './branch-report.ts'
 import { catchUp, serveFetch } from './catch-up.ts'
 import { Confirmations } from './confirmations.ts'
@@ -130,7 +130,7 @@ export class Replica {
     this.stopServing = [
       peers.serve(topic, {
         message: (from, message) => this.hear(from, message),
-        request: (_from, message, signal) => answerPeer(this, message, signal),
+        request: (from, message, signal) => answerPeer(this, from, message, signal),
         stream: (_from, message, signal) => serveFetch(this, message, signal),
       }),
       peers.onChange((peer, isConnected) => {
@@ -319,6 +319,7 @@ export class Replica {
     const progress = { ...progressMessage.decode(message), name, heardMs: this.nowMs() }
     this.heard.set(name, progress)
     this.lastHeard.set(name, progress)
+    refuseReplaced(this, progress)
     const own = this.row.founding?.log
     if (progress.log === '' || own === undefined || progress.log === own) {
       this.maxRound = Math.max(this.maxRound, progress.promised.round, progress.ballot.round)

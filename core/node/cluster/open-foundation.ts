@@ -133,6 +133,8 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
   for (const [name, address] of introductions.addresses()) order.setAddress(name, address)
 
   const notices = new LinkNotices()
+  /** While the start waits for the others, too. */
+  const failed = new AbortController()
   const catalog = await openReplicatedCatalog({
     directory: options.catalogPath,
     environment,
@@ -145,7 +147,10 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
     bootstrap: seats.map(({ name }) => name),
     firstMap: (members) => firstMap(config, withAddresses(seats, introductions.addresses()), members),
     log: log.child({ part: 'catalog' }),
-    onFailure: options.onFailure,
+    onFailure(error) {
+      failed.abort(error)
+      options.onFailure(error)
+    },
     onWait(reason) {
       if (reason === undefined) options.health.clear('catalog')
       else options.health.report('catalog', `writes are refused here: ${reason}`)
@@ -154,9 +159,14 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
   parts.push('catalog', deadlineMs, () => catalog.close())
   catalog.onClusterMap((map) => introductions.setMap(map))
 
-  await waitUntilReady(options, { membership, peers, catalog }, () => discovery?.problems() ?? [])
+  const signal = AbortSignal.any([options.signal, failed.signal])
+  await waitUntilReady(
+    { ...options, signal },
+    { membership, peers, catalog },
+    () => discovery?.problems() ?? [],
+  )
   introductions.setMap(catalog.clusterMap())
-  await enterMap(options, catalog, entryOf(config.rpc, own, catalog.incarnation))
+  await enterMap({ ...options, signal }, catalog, entryOf(config.rpc, own, catalog.incarnation))
   return { membership, peers, order, catalog, notices }
 }
 
