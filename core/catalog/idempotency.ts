@@ -11,6 +11,8 @@ import type { TableReader } from './tables.ts'
  * were given, of which the oldest go. Written in the transaction of the change, and like everything here the same on all replicas.
  */
 interface Stored {
+  /** Of a bucket that was deleted and made again the answers are not its own. */
+  readonly bucketId: number
   readonly request: Uint8Array
   readonly ms: number
   /** Its place in the queue: a key that was used again after its time stands there twice. */
@@ -35,8 +37,14 @@ function queueKey(scope: Uint8Array, number?: number): Uint8Array {
 function readAnswer(reader: Pick<TableReader, 'get'>, row: Uint8Array): Stored | undefined {
   const bytes = reader.get(row)
   if (bytes === undefined) return undefined
-  const [request, ms, number, answer] = unpack(bytes) as [Uint8Array, number, number, Uint8Array]
-  return { request, ms, number, answer: bytesOf(answer) }
+  const [bucketId, request, ms, number, answer] = unpack(bytes) as [
+    number,
+    Uint8Array,
+    number,
+    number,
+    Uint8Array,
+  ]
+  return { bucketId, request, ms, number, answer: bytesOf(answer) }
 }
 
 const isOver = ({ ms }: Stored, nowMs: number): boolean => ms + idempotencyLimits.windowMs < nowMs
@@ -44,6 +52,7 @@ const isOver = ({ ms }: Stored, nowMs: number): boolean => ms + idempotencyLimit
 /** Undefined: none was given, or too long ago. IDEMPOTENCY_KEY_REUSED when it was to another request. */
 export function findFirstAnswer(
   reader: Pick<TableReader, 'get'>,
+  bucketId: number,
   idempotency: Idempotency,
   nowMs: number,
 ): Uint8Array | undefined {
@@ -55,15 +64,20 @@ export function findFirstAnswer(
       'The idempotency key has been used for another request: a new request needs a new key.',
     )
   }
-  return stored.answer
+  return stored.bucketId === bucketId ? stored.answer : undefined
 }
 
-export function keepFirstAnswer(context: ApplyContext, idempotency: Idempotency, answer: Uint8Array): void {
+export function keepFirstAnswer(
+  context: ApplyContext,
+  bucketId: number,
+  idempotency: Idempotency,
+  answer: Uint8Array,
+): void {
   const { scope, key, request } = idempotency
   const nowMs = context.meta.time.ms
   const row = context.get(queueKey(scope))
   let [first, next] = row === undefined ? [0, 0] : (unpack(row) as [number, number])
-  context.put(answerKey(idempotency), pack([request, nowMs, next, answer]))
+  context.put(answerKey(idempotency), pack([bucketId, request, nowMs, next, answer]))
   context.put(queueKey(scope, next), key)
   next++
   for (let forgotten = 0; forgotten < forgottenAtOnce && first < next - 1; forgotten++) {

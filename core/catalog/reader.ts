@@ -87,8 +87,8 @@ export function createReads(tables: Tables): CatalogReads {
         ...(signature === undefined ? {} : { signedBy: signature.publicKey }),
       })),
 
-    firstResult(idempotency) {
-      const answer = findFirstAnswer(reader, idempotency, readMeta(reader).time.ms)
+    firstResult(bucketId, idempotency) {
+      const answer = findFirstAnswer(reader, bucketId, idempotency, readMeta(reader).time.ms)
       return answer === undefined ? undefined : decodeObjectResult(answer)
     },
 

@@ -117,13 +117,13 @@ export function extendChain(chain: Uint8Array, position: Position, entry: Uint8A
 /** The answer; that of the first request with an idempotency key to all requests with it. */
 function applyOnce(context: ApplyContext, command: Command): Uint8Array {
   checkFence(context, command)
-  const idempotency = 'idempotency' in command ? command.idempotency : undefined
-  if (idempotency === undefined) {
+  if (!('idempotency' in command) || command.idempotency === undefined) {
     const result = applyCommand(context, command)
     return encodeSuccess(command, result, context.place)
   }
+  const { bucketId, idempotency } = command
   const nowMs = Math.max(context.meta.time.ms, context.entry.nowMs)
-  const known = findFirstAnswer(context, idempotency, nowMs)
+  const known = findFirstAnswer(context, bucketId, idempotency, nowMs)
   if (known !== undefined) return known
   // One entry of an outbox tells of one version: of a delete of many none tells all.
   if (!('items' in command) || command.items.length === 1) context.idempotency = idempotency
@@ -133,7 +133,7 @@ function applyOnce(context: ApplyContext, command: Command): Uint8Array {
   const isDone = !('outcomes' in result) || result.outcomes.some(({ error }) => error === undefined)
   if (isDone) {
     const answer = encodeSuccess(command, result, place, firstAnswerOf(command))
-    keepFirstAnswer(context, idempotency, answer)
+    keepFirstAnswer(context, bucketId, idempotency, answer)
   }
   return encodeSuccess(command, result, place)
 }

@@ -95,7 +95,7 @@ export interface Catalog extends LockReads, RegionConfigReads {
    * The result of the first request with this key, where that is remembered. IDEMPOTENCY_KEY_REUSED. The catalog looks again when the
    * command is applied: this is for requests that could not even be tried a second time.
    */
-  firstResult(idempotency: Idempotency): ResultByType['put-object'] | undefined
+  firstResult(bucketId: number, idempotency: Idempotency): ResultByType['put-object'] | undefined
 
   readonly replication: ReplicationReads
 

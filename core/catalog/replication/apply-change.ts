@@ -104,7 +104,8 @@ function putVersion(target: ChangeTarget, change: Of<'put'>, layout: Layout): vo
   }
   if (versions.merge(record)) putBody(context, layout, inline, { bucketId: bucket.id, key })
   else discard(context, layout)
-  if (change.idempotency !== undefined) keepFirstAnswer(context, change.idempotency, answerOf(record))
+  if (change.idempotency !== undefined)
+    keepFirstAnswer(context, bucket.id, change.idempotency, answerOf(record))
 }
 
 /** What the region that made a version has answered, without the place in its own outbox. */

@@ -28,7 +28,7 @@ export const copyObject: Operation = {
     const preconditions = writePreconditions(request)
     const idempotency = idempotencyOf(context)?.('')
     // The source may be another by now, or gone: what was asked for has been done.
-    const made = idempotency === undefined ? undefined : gateway.catalog.firstResult(idempotency)
+    const made = idempotency === undefined ? undefined : gateway.catalog.firstResult(bucket.id, idempotency)
     if (made !== undefined) return copied(made, made.first ?? {})
     await fetchCopySource(context)
     const source = resolveCopySource(context)

@@ -129,6 +129,17 @@ test('answers are forgotten by time and by number, a few with each write', () =>
   )
 })
 
+test('what was done in a bucket that is gone was not done in the one that has its name now', () => {
+  const { region, bucketId } = regionWith(false)
+  put(region, bucketId, keyOf(1))
+  region.catalog.run({ type: 'delete-objects', bucketId, owner: 'root', items: [{ key: 'k' }] })
+  assert.ok(region.catalog.run({ type: 'delete-bucket', name: 'b' }).deleted)
+  const { id } = region.catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' })
+  assert.equal(put(region, id, keyOf(1)).first, undefined)
+  assert.ok(region.catalog.object(id, 'k') !== undefined)
+  assert.ok(put(region, id, keyOf(1)).first !== undefined)
+})
+
 test('two catalogs that apply the same are the same', () => {
   const hashes = [1, 2].map(() => {
     const { region, bucketId } = regionWith(true)
