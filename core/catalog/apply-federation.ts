@@ -1,5 +1,6 @@
 import type { Command, CommandResult } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
+import { endSharing } from './apply-access-keys.ts'
 import type { ApplyContext } from './apply-context.ts'
 import { readFederation, writeFederation } from './federation-row.ts'
 
@@ -10,7 +11,8 @@ export function setFederation(
   context: ApplyContext,
   { record }: SetFederation,
 ): CommandResult<SetFederation> {
-  const { epoch } = readFederation(context)
+  const before = readFederation(context)
+  const { epoch } = before
   if (record.epoch !== epoch + 1) {
     throw new StorageError(
       'CONFLICT',
@@ -18,5 +20,6 @@ export function setFederation(
     )
   }
   writeFederation(context, record)
+  endSharing(context, before, record)
   return {}
 }

@@ -8,7 +8,9 @@ import {
   mostParityFragments,
 } from '../contract/erasure.ts'
 import { StorageError } from '../contract/errors.ts'
+import { federationLimits } from '../contract/federation.ts'
 import { maxChunkBytes, placementGroupCount, writeIdBytes } from '../contract/ids.ts'
+import { sharingLimits } from '../contract/sharing.ts'
 import { decodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { federationRecord } from './federation-schema.ts'
 import { groupCommands } from './group/command-schema.ts'
@@ -220,6 +222,16 @@ function sharesAddUp(versions: readonly { readonly percent: number }[]): boolean
   return versions.length < 2 || sum === 100
 }
 
+const regionId = z.int().min(0).max(0xffff)
+const accessKey = z.strictObject({
+  accessKeyId: text.min(1).max(256),
+  sealedSecret: bytes,
+  account,
+  name: text,
+  enabled: z.boolean(),
+  createdMs: count,
+})
+
 const command = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('create-bucket'),
@@ -284,14 +296,17 @@ const command = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('collected'), writeIds: z.array(writeId), fence: lockFence.optional() }),
   z.strictObject({
     type: z.literal('put-access-key'),
-    record: z.strictObject({
-      accessKeyId: text.min(1).max(256),
-      sealedSecret: bytes,
-      account,
-      name: text,
-      enabled: z.boolean(),
-      createdMs: count,
-    }),
+    record: accessKey,
+  }),
+  z.strictObject({
+    type: z.literal('share-access-key'),
+    accessKeyId: text.min(1).max(256),
+    regions: z.array(regionId).max(federationLimits.peers),
+  }),
+  z.strictObject({
+    type: z.literal('take-access-keys'),
+    home: regionId,
+    keys: z.array(accessKey).max(sharingLimits.keys),
   }),
   z.strictObject({
     type: z.literal('set-access-key-enabled'),

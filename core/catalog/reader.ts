@@ -1,8 +1,8 @@
 import type { Catalog, GarbageRecord, WriteOwner } from '../contract/catalog.ts'
 import type { WriteId } from '../contract/ids.ts'
-import type { AccessKeyRecord, BucketConfigKind, BucketRecord, PartRecord } from '../contract/object-model.ts'
+import type { BucketConfigKind, BucketRecord, PartRecord } from '../contract/object-model.ts'
+import { readAccessKey, readAccessKeys } from './access-key-rows.ts'
 import { bucketNameKey, configKey } from './apply-buckets.ts'
-import { accessKeyKey } from './apply-maintenance.ts'
 import { findUpload } from './apply-uploads.ts'
 import { readClusterMap } from './cluster-map-row.ts'
 import { readFederation } from './federation-row.ts'
@@ -18,14 +18,7 @@ import { readDeployment, readPackage, readPackageRows } from './policy-rows.ts'
 import { createRegionConfigReads } from './region-config.ts'
 import { createReplicationReads } from './replication/reads.ts'
 import { decodeObjectResult } from './result.ts'
-import {
-  decodeAccessKeyRow,
-  decodeBucketRow,
-  decodeGarbageRow,
-  decodePartRow,
-  decodeWriteRow,
-  parseUploadId,
-} from './rows.ts'
+import { decodeBucketRow, decodeGarbageRow, decodePartRow, decodeWriteRow, parseUploadId } from './rows.ts'
 import { type RowCursor, rowKey, rowValue, type TableReader, type Tables } from './tables.ts'
 
 /** The synchronous half of the catalog. */
@@ -69,15 +62,9 @@ export function createReads(tables: Tables): CatalogReads {
 
     accessKey(accessKeyId) {
       if (accessKeyId.length === 0 || accessKeyId.length > 256) return undefined
-      const row = reader.get(accessKeyKey(accessKeyId))
-      return row === undefined ? undefined : decodeAccessKeyRow(row)
+      return readAccessKey(reader, accessKeyId)
     },
-    accessKeys() {
-      const keys: AccessKeyRecord[] = []
-      const cursor = under(reader, Uint8Array.of(table.accessKey))
-      while (cursor.next()) keys.push(decodeAccessKeyRow(rowValue(cursor)))
-      return keys
-    },
+    accessKeys: () => readAccessKeys(reader),
 
     policyDeployment: () => readDeployment(reader),
     policyPackage: (digest) => readPackage(reader, digest),
@@ -135,8 +122,6 @@ export function createReads(tables: Tables): CatalogReads {
 function plain(bytes: Uint8Array | undefined): Uint8Array | undefined {
   return bytes === undefined ? undefined : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
 }
-
-const under = (reader: TableReader, prefix: Uint8Array): RowCursor => reader.rows(prefix, successor(prefix))
 
 /** Rows of a table keyed by write id, behind `start`. */
 function behind(reader: TableReader, tag: number, start: WriteId | null | undefined): RowCursor {

@@ -7,6 +7,8 @@ const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
   'abort-upload',
   'collected',
   'set-access-key-enabled',
+  // Keys that another region has revoked. What it brings is bounded.
+  'take-access-keys',
   // A policy that makes a full device worse can be taken back. The record replaces its predecessor and is bounded.
   'deploy-policies',
   // Nodes come, go and are replaced on full devices too.

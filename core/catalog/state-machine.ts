@@ -2,12 +2,13 @@ import { createHash } from 'node:crypto'
 import type { Command, CommandResult } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { Position } from '../contract/ordered-log.ts'
+import { putAccessKey, setAccessKeyEnabled, shareAccessKey, takeAccessKeys } from './apply-access-keys.ts'
 import { createBucket, deleteBucket, setBucketConfig, setVersioning } from './apply-buckets.ts'
 import { setClusterMap } from './apply-cluster.ts'
 import { ApplyContext } from './apply-context.ts'
 import { setFederation } from './apply-federation.ts'
 import { acquireLock, releaseLock, renewLock } from './apply-locks.ts'
-import { collected, putAccessKey, setAccessKeyEnabled } from './apply-maintenance.ts'
+import { collected } from './apply-maintenance.ts'
 import { deleteObjects, putObject, setObjectAcl, setObjectTags } from './apply-objects.ts'
 import { deployPolicies, putPolicyPackage } from './apply-policies.ts'
 import { abortUpload, completeUpload, createUpload, putPart } from './apply-uploads.ts'
@@ -170,6 +171,10 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return putAccessKey(context, command)
     case 'set-access-key-enabled':
       return setAccessKeyEnabled(context, command)
+    case 'share-access-key':
+      return shareAccessKey(context, command)
+    case 'take-access-keys':
+      return takeAccessKeys(context, command)
     case 'put-policy-package':
       return putPolicyPackage(context, command)
     case 'deploy-policies':

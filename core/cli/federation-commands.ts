@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { GlobalOptions } from './connect.ts'
 import type { InviteOptions, RotateOptions } from './federation.ts'
 import type { Action } from './program.ts'
+import type { AcceptOptions } from './sharing.ts'
 
 type MakeAction = <T extends GlobalOptions>(
   load: () => Promise<Action<T>>,
@@ -26,12 +27,26 @@ export function addFederationCommands(program: Command, action: MakeAction): voi
     .action(action(async () => (await import('./federation.ts')).listRegions))
   federation
     .command('status')
-    .description('the tunnels to other regions, and the keys of this one')
+    .description('the tunnels to other regions, how each of them is, and the keys of this one')
     .action(action(async () => (await import('./federation.ts')).showFederation))
   federation
     .command('revoke <region-id>')
     .description('trust a region no more; its tunnels are cut at once')
     .action(action(async () => (await import('./federation.ts')).revokeRegion))
+  federation
+    .command('accept <region-id>')
+    .description('what is taken of a region from now on; what is not named is given up, its keys at once')
+    .option('--keys', 'access keys that it gives to this region: their accounts are here as ACCOUNT~REGION')
+    .option('--policies', 'policies that it offers, checked as if they had been pushed here')
+    .action(action<AcceptOptions>(async () => (await import('./sharing.ts')).acceptRegion))
+  federation
+    .command('policies')
+    .description('policies that this region offers to others, and what became of them there')
+    .action(action(async () => (await import('./sharing.ts')).showPublications))
+  federation
+    .command('withdraw <policy>')
+    .description('offer a policy to other regions no more')
+    .action(action(async () => (await import('./sharing.ts')).withdrawPolicy))
   federation
     .command('rotate')
     .description('make a new key; the others learn it over their tunnels before it is shown')

@@ -3,6 +3,8 @@ import type { FederationStatus, PeerStatus } from '../contract/federation.ts'
 import { formatDuration, formatSize, parseDuration } from '../node/config/quantities.ts'
 import { connect, type GlobalOptions } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
+import { regionId as regionOf } from './region-ids.ts'
+import { describeRegions } from './sharing.ts'
 import { facts, formatTime, type Terminal, table } from './terminal.ts'
 
 export interface InviteOptions extends GlobalOptions {
@@ -53,8 +55,12 @@ export async function listRegions(terminal: Terminal, options: GlobalOptions): P
 /** Exit code 7 while a region that is trusted has no tunnel, so that a script can wait for it. */
 export async function showFederation(terminal: Terminal, options: GlobalOptions): Promise<number> {
   using admin = await connect(terminal, options)
-  const status = await admin.federation.status()
-  terminal.out(options.json === true ? `${JSON.stringify(status)}\n` : describeFederation(status, Date.now()))
+  const [status, { regions }] = await Promise.all([admin.federation.status(), admin.sharing.status()])
+  terminal.out(
+    options.json === true
+      ? `${JSON.stringify({ ...status, regions })}\n`
+      : `${describeFederation(status, Date.now())}${regions.length === 0 ? '' : `\n${describeRegions(regions)}`}`,
+  )
   const isWell = status.problem === '' && status.peers.every(({ isConnected }) => isConnected)
   return exitCodes[isWell ? 'ok' : 'findings'][0]
 }
@@ -163,15 +169,4 @@ function durationOf(text: string, option: string): number {
     )
   }
   return durationMs
-}
-
-function regionOf(text: string, option: string): number {
-  const regionId = Number(text)
-  if (text.trim() === '' || !Number.isInteger(regionId) || regionId < 0 || regionId > 0xffff) {
-    throw new StorageError(
-      'INVALID_ARGUMENT',
-      `${option}: '${text}' is not the number of a region, 0 to 65535`,
-    )
-  }
-  return regionId
 }

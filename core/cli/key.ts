@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers'
 import { StorageError } from '../contract/errors.ts'
 import { connect, type GlobalOptions } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
+import { regionIds } from './region-ids.ts'
 import { facts, formatTime, type Terminal, table } from './terminal.ts'
 
 export async function listKeys(terminal: Terminal, options: GlobalOptions): Promise<number> {
@@ -19,13 +20,15 @@ export async function listKeys(terminal: Terminal, options: GlobalOptions): Prom
           { title: 'account' },
           { title: 'state' },
           { title: 'created' },
+          { title: 'regions' },
           { title: 'name' },
         ],
-        keys.map(({ accessKeyId, account, enabled, createdMs, name }) => [
+        keys.map(({ accessKeyId, account, enabled, createdMs, name, homeRegion, regions }) => [
           accessKeyId,
           account,
           enabled ? 'enabled' : 'disabled',
           formatTime(createdMs),
+          homeRegion >= 0 ? `of ${homeRegion}` : regions.length === 0 ? '-' : `here, ${regions.join(', ')}`,
           name,
         ]),
       ),
@@ -38,9 +41,11 @@ export interface CreateKeyOptions extends GlobalOptions {
   readonly account: string
   readonly accessKey?: string
   readonly secretFile?: string
+  readonly regions?: string
 }
 
 export async function createKey(terminal: Terminal, options: CreateKeyOptions, name = ''): Promise<number> {
+  const regions = options.regions === undefined ? [] : regionIds(options.regions, '--regions')
   const imported = await importedPair(terminal, options)
   using admin = await connect(terminal, options)
   const { key, secretKey } = await admin.createKey({
@@ -49,16 +54,19 @@ export async function createKey(terminal: Terminal, options: CreateKeyOptions, n
     ...(imported === undefined ? {} : { imported }),
   })
   if (options.json === true) {
-    terminal.out(`${JSON.stringify({ ...key, ...(imported === undefined ? { secretKey } : {}) })}\n`)
-    return exitCodes.ok[0]
+    terminal.out(`${JSON.stringify({ ...key, regions, ...(imported === undefined ? { secretKey } : {}) })}\n`)
+  } else {
+    terminal.out(
+      facts([
+        ['Access key', key.accessKeyId],
+        ...(imported === undefined ? [['Secret key', `${secretKey}   shown this once`] as const] : []),
+        ['Account', key.account],
+        ...(regions.length === 0 ? [] : [['Offered to', `regions ${regions.join(', ')}`] as const]),
+      ]),
+    )
   }
-  terminal.out(
-    facts([
-      ['Access key', key.accessKeyId],
-      ...(imported === undefined ? [['Secret key', `${secretKey}   shown this once`] as const] : []),
-      ['Account', key.account],
-    ]),
-  )
+  // After the secret was shown: it would be lost with what is refused here.
+  if (regions.length > 0) await admin.sharing.shareKey(key.accessKeyId, regions)
   return exitCodes.ok[0]
 }
 

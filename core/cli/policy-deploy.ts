@@ -8,15 +8,16 @@ import { formatSize, parseDuration } from '../node/config/quantities.ts'
 import { connect, type GlobalOptions } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
 import { readModule, wholeNumber } from './policy-module.ts'
+import { publish, publishedTo, type RegionsOption } from './sharing.ts'
 import { facts, type Terminal } from './terminal.ts'
 
-export interface PushOptions extends GlobalOptions {
+export interface PushOptions extends GlobalOptions, RegionsOption {
   readonly signature?: string
   readonly settings?: string
   readonly activate?: boolean
 }
 
-export interface ActivateOptions extends GlobalOptions {
+export interface ActivateOptions extends GlobalOptions, RegionsOption {
   readonly settings?: string
   readonly position?: string
   readonly shadow?: string
@@ -30,6 +31,7 @@ const configBytes = 16_384
 const signatureBytes = 4096
 
 export async function pushPolicy(terminal: Terminal, options: PushOptions, named = '.'): Promise<number> {
+  const regions = publishedTo(options)
   const { path, wasm } = readModule(terminal, named)
   if (wasm.length > moduleBytes) {
     throw new StorageError('INVALID_ARGUMENT', `${path} has ${wasm.length} bytes, more than ${moduleBytes}`)
@@ -48,10 +50,15 @@ export async function pushPolicy(terminal: Terminal, options: PushOptions, named
       : undefined
   if (options.json === true) {
     const epoch = deployment === undefined ? {} : { epoch: deployment.epoch }
-    terminal.out(`${JSON.stringify({ ...inspection, ...epoch })}\n`)
-    return exitCodes.ok[0]
+    if (regions === undefined) terminal.out(`${JSON.stringify({ ...inspection, ...epoch })}\n`)
+  } else showInspection(terminal, inspection)
+  if (regions !== undefined) {
+    const { digest } = inspection
+    const request = { name, digest, config, activate: options.activate === true, regions }
+    if (options.json !== true) terminal.out('\n')
+    return await publish(admin, terminal, options, request)
   }
-  showInspection(terminal, inspection)
+  if (options.json === true) return exitCodes.ok[0]
   terminal.out(
     deployment === undefined
       ? `\npushed; nothing asks it yet: 'pando policy activate ${name}'\n`
@@ -83,6 +90,7 @@ export async function activatePolicy(
   digest = '',
 ): Promise<number> {
   const { shadow, canary, position } = options
+  const regions = publishedTo(options)
   const config = await readConfigText(terminal, options.settings)
   const gradual =
     shadow === undefined && canary === undefined
@@ -101,7 +109,14 @@ export async function activatePolicy(
     ...(position === undefined ? {} : { position: wholeNumber(position, '--position', 0, 15) }),
     ...(gradual === undefined ? {} : { gradual }),
   })
-  return showDeployed(terminal, options, deployment, name)
+  if (regions === undefined) return showDeployed(terminal, options, deployment, name)
+  if (options.json !== true) showDeployed(terminal, options, deployment, name)
+  const versions = deployment.policies.find((policy) => policy.name === name)?.versions ?? []
+  const whole = versions.at(-1)?.digest ?? digest
+  return await publish(admin, terminal, options, {
+    ...{ name, digest: whole, config, activate: true, regions },
+    ...(gradual === undefined ? {} : { gradual }),
+  })
 }
 
 export async function rollbackPolicy(

@@ -15,6 +15,8 @@ export function addPolicyNodeCommands(policy: Command, action: Act): void {
     .option('--signature <file>', 'its signature; default MODULE.sig, where there is one')
     .option('--settings <file>', 'JSON for the policy, to test it with and to activate it with')
     .option('--activate', 'let it serve all requests at once')
+    .option('--federation', 'offer it to all joined regions as well')
+    .option('--regions <ids>', 'offer it to these regions as well, for example 2,3')
     .action(action<PushOptions>(async () => (await deploy()).pushPolicy))
   policy
     .command('activate <name> [digest]')
@@ -25,6 +27,8 @@ export function addPolicyNodeCommands(policy: Command, action: Act): void {
     .option('--canary <percent>', 'then so many percent of the requests')
     .option('--canary-calls <calls>', 'calls of the canary before it gets all', '1000')
     .option('--step-timeout <duration>', 'give up when a step lasts longer', '10m')
+    .option('--federation', 'in all joined regions as well, each with a canary of its own')
+    .option('--regions <ids>', 'in these regions as well, for example 2,3')
     .action(action<ActivateOptions>(async () => (await deploy()).activatePolicy))
   policy
     .command('rollback <name> [digest]')

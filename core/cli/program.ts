@@ -112,11 +112,16 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     .option('--account <account>', 'account it belongs to; made with its first key', 'root')
     .option('--access-key <id>', 'import a pair made elsewhere; the secret comes from --secret-file')
     .option('--secret-file <file>', 'file with the secret of --access-key; - reads standard input')
+    .option('--regions <ids>', 'joined regions that are to know it too, for example 2,3')
     .action(
-      action<GlobalOptions & { account: string; accessKey?: string; secretFile?: string }>(
+      action<GlobalOptions & { account: string; accessKey?: string; secretFile?: string; regions?: string }>(
         async () => (await import('./key.ts')).createKey,
       ),
     )
+  key
+    .command('share <access-key> <regions>')
+    .description('in which joined regions a key is known beside this one: their numbers, or none')
+    .action(action(async () => (await import('./sharing.ts')).shareKey))
   key
     .command('disable <access-key>')
     .description('refuse requests signed with a key, from the next one on')

@@ -281,8 +281,17 @@ export type Command =
     }
   /** The chunks of these garbage rows are gone from the store. CONFLICT when the lock under which that was done is another's now. */
   | { readonly type: 'collected'; readonly writeIds: readonly WriteId[]; readonly fence?: LockFence }
+  /** CONFLICT when the id is that of another region's key. */
   | { readonly type: 'put-access-key'; readonly record: AccessKeyRecord }
+  /** INVALID_ARGUMENT for a key of another region: that one vouches for it. */
   | { readonly type: 'set-access-key-enabled'; readonly accessKeyId: string; readonly enabled: boolean }
+  /** In which other regions a key of this one is known: joined ones. INVALID_ARGUMENT for one of the root account, or of another region. */
+  | { readonly type: 'share-access-key'; readonly accessKeyId: string; readonly regions: readonly number[] }
+  /**
+   * All keys of another region that are known here from now on; those of it that are not named are gone. ACCESS_DENIED unless keys
+   * of that region are accepted. Ids that are taken by others here are answered as `refused`.
+   */
+  | { readonly type: 'take-access-keys'; readonly home: number; readonly keys: readonly AccessKeyRecord[] }
   /**
    * Keeps a module under its SHA-256 (BAD_DIGEST when it is another's); again is the same. Packages that no deployment names
    * are kept as long as they are among the last 16 pushed.
@@ -393,6 +402,8 @@ interface ResultByType extends ReplicationResults, GroupResults, LockResults, Re
   collected: Record<string, never>
   'put-access-key': Record<string, never>
   'set-access-key-enabled': Record<string, never>
+  'share-access-key': Record<string, never>
+  'take-access-keys': { readonly refused: readonly string[] }
   'put-policy-package': Record<string, never>
   'deploy-policies': Record<string, never>
   'set-cluster-map': Record<string, never>

@@ -1,3 +1,5 @@
+import type { Acceptance, Publication, TakenPublication } from './sharing.ts'
+
 /**
  * Who a region is, and with which others it is joined. One record that the region's catalog keeps, so that all nodes know the same
  * and it survives restarts; every change makes a new one with the next epoch. What the fields may hold is checked when a change is
@@ -12,6 +14,8 @@ export interface FederationRecord {
   readonly peers: readonly FederationPeer[]
   /** Those that nobody has used yet. */
   readonly invitations: readonly FederationInvitation[]
+  /** Policies that it offers to others, each name once; absent: none. */
+  readonly publications?: readonly Publication[]
 }
 
 /** A key of this region. */
@@ -37,6 +41,10 @@ export interface FederationPeer {
   readonly knowsKey: string
   /** Digest of the invitation that it came with; empty on the side that was invited. */
   readonly invitation: string
+  /** What is taken of it; absent: nothing. */
+  readonly accepts?: readonly Acceptance[]
+  /** Policies that it has offered, and what became of them here. */
+  readonly taken?: readonly TakenPublication[]
 }
 
 export interface FederationInvitation {

@@ -154,4 +154,8 @@ export interface AccessKeyRecord {
   readonly name: string
   readonly enabled: boolean
   readonly createdMs: number
+  /** The region that made it and vouches for it; absent: this one. */
+  readonly home?: number
+  /** Other regions that know it, ascending; only where it was made. */
+  readonly regions?: readonly number[]
 }

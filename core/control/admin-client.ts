@@ -29,7 +29,9 @@ import {
   federationServiceName,
   policyServiceName,
   replicationServiceName,
+  sharingServiceName,
 } from './service-definition.ts'
+import { createSharingClient, type SharingClient } from './sharing-service.ts'
 import { unreachable } from './unreachable.ts'
 
 /** Where the admin service is: the socket of a data directory, or an address with the root key. */
@@ -78,6 +80,7 @@ export interface AdminClient extends Disposable {
   readonly policies: PolicyClient
   readonly cluster: ClusterClient
   readonly federation: FederationClient
+  readonly sharing: SharingClient
   readonly replication: ReplicationClient
   readonly failover: FailoverClient
   readonly config: RegionConfigAdministration
@@ -94,6 +97,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     ...adminMethods(policyServiceName),
     ...adminMethods(clusterServiceName),
     ...adminMethods(federationServiceName),
+    ...adminMethods(sharingServiceName),
     ...adminMethods(replicationServiceName),
     ...adminMethods(failoverServiceName),
     ...adminMethods(configServiceName),
@@ -214,6 +218,7 @@ export function connectAdmin({ target, environment, timeoutMs = 10_000 }: AdminC
     federation: createFederationClient((name, message) =>
       call(name, message, undefined, Math.max(timeoutMs, federationTimeoutMs)),
     ),
+    sharing: createSharingClient(call),
     replication: createReplicationClient(call),
     // An election waits for the lease of the old primary to end.
     config: createConfigClient(call),

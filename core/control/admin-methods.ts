@@ -4,6 +4,7 @@ import type { FailoverAdministration } from '../contract/failover-admin.ts'
 import type { FederationAdministration } from '../contract/federation.ts'
 import type { RegionConfigAdministration } from '../contract/region-config.ts'
 import type { ReplicationAdministration } from '../contract/replication-admin.ts'
+import type { SharingAdministration } from '../contract/sharing.ts'
 import type { AdminBackend } from './admin-backend.ts'
 import { type AdminKeys, sealForCall, unsealForCall } from './authentication.ts'
 import { type Call, parse, type Streaming, type Unary } from './call.ts'
@@ -14,6 +15,7 @@ import { federationMethods } from './federation-service.ts'
 import type { PolicyBackend } from './policy-backend.ts'
 import { policyMethods } from './policy-service.ts'
 import { replicationMethods } from './replication-service.ts'
+import { sharingMethods } from './sharing-service.ts'
 
 /** What administration works on. */
 export interface AdminParts {
@@ -21,6 +23,7 @@ export interface AdminParts {
   readonly policies: PolicyBackend
   readonly cluster: ClusterBackend
   readonly federation: FederationAdministration
+  readonly sharing: SharingAdministration
   readonly replication: ReplicationAdministration
   readonly failover: FailoverAdministration
   readonly config: RegionConfigAdministration
@@ -77,6 +80,7 @@ export function adminMethodTable(parts: AdminParts): AdminMethodTable {
       ...policies.unary,
       ...clusterMethods(parts.cluster),
       ...federationMethods(parts.federation),
+      ...sharingMethods(parts.sharing),
       ...replicationMethods(parts.replication),
       ...failoverMethods(parts.failover),
       ...configMethods(parts.config),

@@ -27,6 +27,7 @@ import {
   type ReceivedRequest,
   replicationServiceName,
   serverDefinition,
+  sharingServiceName,
 } from './service-definition.ts'
 
 export interface AdminServer {
@@ -119,6 +120,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     server.addService(serverDefinition(policyServiceName), implementation)
     server.addService(serverDefinition(clusterServiceName), implementation)
     server.addService(serverDefinition(federationServiceName), implementation)
+    server.addService(serverDefinition(sharingServiceName), implementation)
     server.addService(serverDefinition(replicationServiceName), implementation)
     server.addService(serverDefinition(failoverServiceName), implementation)
     server.addService(serverDefinition(configServiceName), implementation)

@@ -9,6 +9,7 @@ import {
   federationServiceName,
   policyServiceName,
   replicationServiceName,
+  sharingServiceName,
 } from './service-definition.ts'
 
 /**
@@ -35,6 +36,7 @@ export function createJsonGate({ unary, streaming }: AdminMethodTable): JsonGate
       ...adminMethods(policyServiceName),
       ...adminMethods(clusterServiceName),
       ...adminMethods(federationServiceName),
+      ...adminMethods(sharingServiceName),
       ...adminMethods(replicationServiceName),
       ...adminMethods(failoverServiceName),
       ...adminMethods(configServiceName),

@@ -72,6 +72,10 @@ export interface AccessKeyMessage {
   readonly name: string
   readonly enabled: boolean
   readonly createdMs: number
+  /** The region that made it and vouches for it; -1: this one. */
+  readonly homeRegion: number
+  /** Other regions that know it; only where it was made. */
+  readonly regions: readonly number[]
 }
 
 export interface CreateKeyRequest {

@@ -15,6 +15,7 @@ export const adminServiceName = 'pando.admin.v1.Admin'
 export const policyServiceName = 'pando.admin.v1.Policies'
 export const clusterServiceName = 'pando.admin.v1.Cluster'
 export const federationServiceName = 'pando.admin.v1.Federation'
+export const sharingServiceName = 'pando.admin.v1.Sharing'
 export const replicationServiceName = 'pando.admin.v1.Replication'
 export const failoverServiceName = 'pando.admin.v1.Failover'
 export const configServiceName = 'pando.admin.v1.RegionConfig'
@@ -24,6 +25,7 @@ const protoFiles = [
   'policy.proto',
   'cluster.proto',
   'federation.proto',
+  'sharing.proto',
   'replication.proto',
   'failover.proto',
   'config.proto',

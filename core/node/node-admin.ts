@@ -176,6 +176,7 @@ function bucketMessage({ name, owner, createdMs, versioning }: BucketRecord): Bu
   return { name, owner, createdMs, versioning }
 }
 
-function keyMessage({ accessKeyId, account, name, enabled, createdMs }: AccessKeyRecord): AccessKeyMessage {
-  return { accessKeyId, account, name, enabled, createdMs }
+function keyMessage(record: AccessKeyRecord): AccessKeyMessage {
+  const { accessKeyId, account, name, enabled, createdMs, home = -1, regions = [] } = record
+  return { accessKeyId, account, name, enabled, createdMs, homeRegion: home, regions }
 }

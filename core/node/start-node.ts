@@ -112,6 +112,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     import('./federation/start-federation.ts'),
     import('./federation/start-replication.ts'),
     import('./federation/start-failover.ts'),
+    import('./federation/start-sharing.ts'),
     import('./node-console.ts'),
   ])
   loading.catch(() => undefined)
@@ -161,6 +162,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     federationModule,
     replicationModule,
     failoverModule,
+    sharingModule,
     consoleModule,
   ] = await loading
 
@@ -307,6 +309,16 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
         })
       : undefined
   if (failover !== undefined) parts.push('failover', partDeadlineMs, () => failover.close())
+  const sharing = sharingModule.startSharing({
+    ...{ config, version, catalog, sealer, health, environment, tunnels: federation },
+    rootAccessKeyId: data.rootKeys.accessKeyId,
+    region: { policies: policies.backend, replication: () => replication.status() },
+    ...(failover === undefined ? {} : { failover: failover.administration }),
+    registry: metrics.registry,
+    isCoordinator: () => cluster?.isCoordinator() ?? true,
+    log: log.child({ part: 'sharing' }),
+  })
+  parts.push('sharing with other regions', partDeadlineMs, () => sharing.close())
   const gateway: Gateway = {
     catalog: failover === undefined ? catalog : { ...catalog, submit: failover.submit },
     chunks,
@@ -411,6 +423,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     policies: policies.backend,
     cluster: cluster?.backend ?? noCluster(config.node),
     federation,
+    sharing,
     replication,
     failover:
       failover?.administration ??

@@ -6,6 +6,7 @@ import {
   type FederationRecord,
   federationLimits,
 } from '../../core/contract/federation.ts'
+import type { Publication } from '../../core/contract/sharing.ts'
 import type { RegionIdentity } from '../../core/contract/tunnel.ts'
 import { refused } from './invitation.ts'
 
@@ -13,9 +14,9 @@ import { refused } from './invitation.ts'
  * The changes of the record, each from one to the next; nothing here knows of time or the network but by its arguments. They throw
  * StorageErrors with sentences for an operator.
  */
-type Change = Partial<Pick<FederationRecord, 'keys' | 'peers' | 'invitations'>>
+type Change = Partial<Pick<FederationRecord, 'keys' | 'peers' | 'invitations' | 'publications'>>
 
-const next = (record: FederationRecord, change: Change): FederationRecord => ({
+export const next = (record: FederationRecord, change: Change): FederationRecord => ({
   ...record,
   ...change,
   epoch: record.epoch + 1,
@@ -84,7 +85,13 @@ export function withPeer(record: FederationRecord, peer: FederationPeer): Federa
       `region ${peer.regionId} is joined already with another key: revoke that one first, if it is the same region`,
     )
   }
-  return replacePeer(record, peer)
+  // The same region with another invitation: what its operator allows it does not change.
+  const { accepts, taken } = known ?? {}
+  return replacePeer(record, {
+    ...peer,
+    ...(accepts === undefined ? {} : { accepts }),
+    ...(taken === undefined ? {} : { taken }),
+  })
 }
 
 function replacePeer(record: FederationRecord, peer: FederationPeer): FederationRecord {
@@ -107,7 +114,8 @@ export function withoutPeer(record: FederationRecord, regionId: number): Federat
   if (peers.length === record.peers.length) {
     throw new StorageError('INVALID_ARGUMENT', `region ${regionId} is not joined with this one`)
   }
-  return next(record, { peers })
+  const publications = withoutRegion(record.publications ?? [], regionId)
+  return next(record, { peers, ...(record.publications === undefined ? {} : { publications }) })
 }
 
 export interface PeerNews {
@@ -137,6 +145,13 @@ export function withNews(
   // By a key that is trusted: it may say which others are its own, also none of those before.
   return replacePeer(record, told)
 }
+
+/** Nobody who comes to have its number is offered what was for it. */
+const withoutRegion = (publications: readonly Publication[], region: number): readonly Publication[] =>
+  publications.flatMap((one) => {
+    const regions = one.regions.filter((other) => other !== region)
+    return regions.length === 0 ? [] : [{ ...one, regions }]
+  })
 
 const sharesKey = (left: FederationPeer, right: FederationPeer): boolean =>
   left.publicKeys.some((key) => right.publicKeys.includes(key))

@@ -119,6 +119,10 @@ export interface AccessKey {
   readonly name: string
   readonly enabled: boolean
   readonly createdMs: number
+  /** The region that made it; -1: the one that was asked. */
+  readonly homeRegion: number
+  /** Other regions that know it; only where it was made. */
+  readonly regions: readonly number[]
 }
 
 /** What a long call says while it works. */

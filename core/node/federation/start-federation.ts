@@ -31,7 +31,7 @@ export interface FederationParts {
 /** The region's place among others: its key and peers are in the catalog; tunnels are this node's own. */
 export function startFederation(parts: FederationParts): RunningTunnels {
   const { config, catalog, sealer, select, environment, log } = parts
-  const identity = new RegionIdentityStore({ store: catalogStore(catalog), sealer, environment })
+  const identity = openIdentity({ catalog, sealer, environment })
   const { listen, endpoints } = config.tunnel
   const outboundOnly = config.tunnel.outboundOnly || config.role === 'edge'
   return openRegionTunnels({
@@ -49,6 +49,15 @@ export function startFederation(parts: FederationParts): RunningTunnels {
     environment,
     log,
   })
+}
+
+/** Who this region is and whom it trusts: one record, whoever of the node asks. */
+export function openIdentity({
+  catalog,
+  sealer,
+  environment,
+}: Pick<FederationParts, 'catalog' | 'sealer' | 'environment'>): RegionIdentityStore {
+  return new RegionIdentityStore({ store: catalogStore(catalog), sealer, environment })
 }
 
 function backendsOf({ config, environment, log }: FederationParts): readonly TunnelBackend[] {

@@ -37,11 +37,12 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
   const { clock, randomness } = environment
   const began = clock.monotonic()
   const startedMs = clock.now()
-  const [catalogModule, control, federationModule, failoverModule] = await Promise.all([
+  const [catalogModule, control, federationModule, failoverModule, sharingModule] = await Promise.all([
     import('../../catalog/catalog.ts'),
     import('../../control/admin-server.ts'),
     import('../federation/start-federation.ts'),
     import('../federation/start-failover.ts'),
+    import('../federation/start-sharing.ts'),
   ])
   const data = await openDataDirectory({
     path: config.data,
@@ -95,6 +96,16 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
     log: log.child({ part: 'failover' }),
   })
   parts.push('failover', partDeadlineMs, () => failover.close())
+  const sharing = sharingModule.startSharing({
+    ...{ config, version, catalog, health, environment, tunnels: federation },
+    sealer: createSecretSealer(data.sealingKey, randomness),
+    rootAccessKeyId: data.rootKeys.accessKeyId,
+    failover: failover.administration,
+    registry: metrics.registry,
+    isCoordinator: () => true,
+    log: log.child({ part: 'sharing' }),
+  })
+  parts.push('sharing with other regions', partDeadlineMs, () => sharing.close())
 
   let adminEndpoint = ''
   const backend: AdminBackend = {
@@ -119,6 +130,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
       policies: noPolicies(config.node),
       cluster: noCluster(config.node),
       federation,
+      sharing,
       replication: noReplication,
       failover: failover.administration,
       config: noRegionConfig,

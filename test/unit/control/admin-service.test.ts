@@ -23,6 +23,7 @@ import { noFailover } from '../../kit/no-failover.ts'
 import { noFederation } from '../../kit/no-federation.ts'
 import { noRegionConfig } from '../../kit/no-region-config.ts'
 import { noReplication } from '../../kit/no-replication.ts'
+import { noSharing } from '../../kit/no-sharing.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
 
@@ -82,7 +83,15 @@ const seen: { created: NewKey[]; stops: number; jobEnded: boolean } = {
   stops: 0,
   jobEnded: false,
 }
-const key = { accessKeyId: 'K', account: 'alice', name: 'ci', enabled: true, createdMs: 5 }
+const key = {
+  accessKeyId: 'K',
+  account: 'alice',
+  name: 'ci',
+  enabled: true,
+  createdMs: 5,
+  homeRegion: 2,
+  regions: [3],
+}
 
 const backend: AdminBackend = {
   status: async () => statusReply,
@@ -151,6 +160,7 @@ before(async () => {
   socketPath = join(scratch, 'admin.sock')
   server = await startAdminServer({
     federation: noFederation,
+    sharing: noSharing,
     replication: noReplication,
     failover: noFailover,
     config: noRegionConfig,

@@ -16,6 +16,7 @@ import { noFailover } from '../../kit/no-failover.ts'
 import { noFederation } from '../../kit/no-federation.ts'
 import { noRegionConfig } from '../../kit/no-region-config.ts'
 import { noReplication } from '../../kit/no-replication.ts'
+import { noSharing } from '../../kit/no-sharing.ts'
 
 const clusterReport: ClusterReport = {
   enabled: true,
@@ -79,6 +80,7 @@ test('the report of a cluster and changes of its nodes go through the service as
   const socketPath = join(scratch, 'admin.sock')
   const server = await startAdminServer({
     federation: noFederation,
+    sharing: noSharing,
     replication: noReplication,
     failover: noFailover,
     config: noRegionConfig,

@@ -22,6 +22,7 @@ import { noFailover } from '../../kit/no-failover.ts'
 import { noFederation } from '../../kit/no-federation.ts'
 import { noRegionConfig } from '../../kit/no-region-config.ts'
 import { noReplication } from '../../kit/no-replication.ts'
+import { noSharing } from '../../kit/no-sharing.ts'
 
 const keys = { accessKeyId: 'ROOT', secretKey: 'a-secret-of-the-root-account' }
 const digest = 'ab'.repeat(32)
@@ -182,6 +183,7 @@ before(async () => {
   const socketPath = join(scratch, 'admin.sock')
   server = await startAdminServer({
     federation: noFederation,
+    sharing: noSharing,
     replication: noReplication,
     failover: noFailover,
     config: noRegionConfig,

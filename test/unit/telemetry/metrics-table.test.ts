@@ -6,6 +6,8 @@ import { registerAuditMetrics } from '../../../core/node/audit/start-audit.ts'
 import { openQos } from '../../../core/qos/open-qos.ts'
 import { registerClusterMetrics } from '../../../core/telemetry/cluster-metrics.ts'
 import { registerEdgeMetrics } from '../../../core/telemetry/edge-metrics.ts'
+import { registerFailoverMetrics } from '../../../core/telemetry/failover-metrics.ts'
+import { registerFederationMetrics } from '../../../core/telemetry/federation-metrics.ts'
 import { registerLinkMetrics } from '../../../core/telemetry/link-metrics.ts'
 import { createNodeMetrics } from '../../../core/telemetry/metrics.ts'
 import { startOtlpExporter } from '../../../core/telemetry/otlp.ts'
@@ -40,6 +42,8 @@ function everyMetric() {
   registerClusterMetrics(registry, () => clusterSample)
   registerTunnelMetrics(registry, () => tunnelStatus)
   registerLinkShareMetrics(registry, () => [])
+  registerFederationMetrics(registry, () => ({ regions: [], publications: [] }))
+  registerFailoverMetrics(registry, 1, async () => [])
   registerEdgeMetrics(registry, { report: () => [], traffic: () => [], now: () => 0 })
   registerReplicationMetrics(registry, { report: () => [], traffic: () => [], holdBackMs: () => 0 })
   return registry
