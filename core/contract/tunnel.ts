@@ -172,6 +172,17 @@ export interface TunnelBackend {
   dial(options: TunnelDialOptions): Promise<TunnelSession>
 }
 
+/**
+ * Seals what streams between two regions carry with a key that only the two have, and that no tunnel ever carries: whoever ends tunnels
+ * between them, with whatever keys of regions, reads and changes nothing of it.
+ */
+export interface StreamSeal {
+  /** Of a stream that this side has opened for the topic. */
+  opened(stream: TunnelStream, topic: string): TunnelStream
+  /** Of one that the other side has opened. Reads reject with PROTOCOL_ERROR when it is sealed with no key of ours, or not at all. */
+  served(stream: TunnelStream, topic: string): TunnelStream
+}
+
 /** What one region was sent by this node, over all connections. */
 export interface LinkShare {
   /** Its name. */

@@ -280,6 +280,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const federation = federationModule.startFederation({
     ...{ config, catalog, sealer, environment },
     current: () => current(),
+    seals: await federationModule.openPayloadSeals({ config, environment, log }),
     select: (input) => policies.decisions.select(input),
     isCoordinator: () => cluster?.isCoordinator() ?? true,
     log: log.child({ part: 'federation' }),

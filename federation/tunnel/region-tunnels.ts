@@ -11,6 +11,7 @@ import type { Logger } from '../../core/contract/logger.ts'
 import type {
   LinkShare,
   RegionTunnels,
+  StreamSeal,
   TunnelAddress,
   TunnelBackend,
   TunnelBackendName,
@@ -41,6 +42,8 @@ export interface RegionTunnelsOptions extends OwnFacts {
   readonly ways?: Pick<WayChooserParts, 'connections' | 'select'>
   /** What this node sends to a region at most, bytes a second over all connections; asked all the time. 0, or absent: no limit. */
   bytesPerSecond?(region: string): number
+  /** Regions whose streams are sealed within their tunnels, and taken in no other way; absent: none. */
+  seal?(regionId: number): StreamSeal | undefined
   /** Whether this node of the region dials: one of them is enough. */
   mayDial(): boolean
   readonly log: Logger
@@ -93,10 +96,9 @@ class Tunnels implements RunningTunnels {
 
   constructor(options: RegionTunnelsOptions) {
     this.#options = options
-    this.#router = new TopicRouter(options.log, (session, stream, linkClass) => {
-      const shaper = this.#peers.get(session.peer.regionId)?.shaper
-      return shaper === undefined ? stream : shapedStream(stream, shaper, linkClass)
-    })
+    this.#router = new TopicRouter(options.log, (session, stream, topic) =>
+      this.#taken(session.peer.regionId, stream, topic),
+    )
     const { identity, regionId, environment } = options
     this.#introduction = new OwnIntroduction(options, () => this.#bound)
     this.#join = {
@@ -127,7 +129,16 @@ class Tunnels implements RunningTunnels {
       const problem = peer?.problem ?? 'it is not joined with this one'
       throw new StorageError('PEER_UNREACHABLE', `there is no tunnel to region ${regionId}: ${problem}`)
     }
-    return shapedStream(await openTopic(session, topic, signal), peer.shaper, classOf(topic))
+    const stream = shapedStream(await openTopic(session, topic, signal), peer.shaper, classOf(topic))
+    return this.#options.seal?.(regionId)?.opened(stream, topic) ?? stream
+  }
+
+  #taken(regionId: number, stream: TunnelStream, topic: string): TunnelStream {
+    const shaper = this.#peers.get(regionId)?.shaper
+    const shaped = shaper === undefined ? stream : shapedStream(stream, shaper, classOf(topic))
+    // What makes a tunnel says nothing that the two ends of it do not know.
+    if (topic === helloTopic || topic === joinTopic || topic === probeTopic) return shaped
+    return this.#options.seal?.(regionId)?.served(shaped, topic) ?? shaped
   }
 
   serve(topic: string, handle: Parameters<RegionTunnels['serve']>[1]): () => void {

@@ -44,8 +44,8 @@ export async function openTopic(
   return stream
 }
 
-/** Gives a stream its share of the link that its session is a part of. */
-export type ShapeStream = (session: TunnelSession, stream: TunnelStream, linkClass: LinkClass) => TunnelStream
+/** Gives a stream that the other side has opened its share of the link, and takes its seal off. */
+export type ShapeStream = (session: TunnelSession, stream: TunnelStream, topic: string) => TunnelStream
 
 /** Brings the streams of sessions to who serves their topics. */
 export class TopicRouter {
@@ -82,7 +82,7 @@ export class TopicRouter {
     try {
       const opened = await readTopic(stream)
       topic = opened.topic
-      shaped = this.#shape(session, opened.stream, classOf(topic))
+      shaped = this.#shape(session, opened.stream, topic)
       const handle = this.#handlers.get(topic)
       if (handle === undefined) throw new StorageError('NOT_IMPLEMENTED', `nobody serves '${topic}'`)
       await handle(session.peer, shaped, session)

@@ -2,7 +2,7 @@ import type { TestContext } from 'node:test'
 import { StorageError } from '../../core/contract/errors.ts'
 import { type FederationRecord, type FederationStore, noFederation } from '../../core/contract/federation.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
-import type { TunnelBackend } from '../../core/contract/tunnel.ts'
+import type { StreamSeal, TunnelBackend } from '../../core/contract/tunnel.ts'
 import { realEnvironment } from '../../core/node/environment.ts'
 import { createSecretSealer } from '../../core/node/sealed-secrets.ts'
 import { RegionIdentityStore } from '../../federation/identity/region-identity.ts'
@@ -37,6 +37,7 @@ export interface TestRegionOptions {
   readonly endpoints?: readonly string[]
   readonly ways?: RegionTunnelsOptions['ways']
   readonly bytesPerSecond?: (region: string) => number
+  readonly seal?: (regionId: number) => StreamSeal | undefined
   readonly store?: MemoryFederationStore
   readonly node?: string
   /** Does not listen: it can only dial. */
@@ -68,6 +69,7 @@ export async function startRegion(
     endpoints = [],
     ways,
     bytesPerSecond,
+    seal,
   } = options
   const environment = {
     ...realEnvironment,
@@ -82,6 +84,7 @@ export async function startRegion(
     endpoints,
     ...(ways === undefined ? {} : { ways }),
     ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+    ...(seal === undefined ? {} : { seal }),
     mayDial: () => true,
   })
   t.after(() => tunnels.close())

@@ -58,6 +58,12 @@ export const tunnelSection = z
       .default({})
       .describe('The same for regions by their names, where it is another limit than `rateLimit`.')
       .meta({ 'x-pando-hot': true }),
+    payloadKeys: z
+      .record(z.string().regex(/^(0|[1-9][0-9]{0,4})$/, 'the number of a region'), z.string().min(1))
+      .default({})
+      .describe(
+        'Files with secrets, by the numbers of regions: what is sent to such a region, and taken from it, is sealed with its secret within the tunnel, and nothing else is taken. 64 hexadecimal digits, the same file at both ends; up to 4 lines while secrets are changed, of which the first seals and all open.',
+      ),
     outboundOnly: z
       .boolean()
       .default(false)

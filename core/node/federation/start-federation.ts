@@ -9,7 +9,7 @@ import type { Environment } from '../../contract/clock.ts'
 import type { FederationStore } from '../../contract/federation.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { PolicyDecisions } from '../../contract/policy.ts'
-import type { TunnelBackend } from '../../contract/tunnel.ts'
+import type { StreamSeal, TunnelBackend } from '../../contract/tunnel.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import type { SecretSealer } from '../sealed-secrets.ts'
 
@@ -22,11 +22,15 @@ export interface FederationParts {
   isCoordinator(): boolean
   /** The policy's hook: which way carries what is moved in bulk; absent: nothing is, as with a witness. */
   readonly select?: PolicyDecisions['select']
+  /** Of the regions that have one. */
+  readonly seals?: ReadonlyMap<number, StreamSeal>
   /** The configuration as it counts now; absent: it does not change while this runs. */
   current?(): Pick<NodeConfig, 'tunnel'>
   readonly environment: Environment
   readonly log: Logger
 }
+
+export { openPayloadSeals } from './payload-keys.ts'
 
 /** The region's place among others: its key and peers are in the catalog; tunnels are this node's own. */
 export function startFederation(parts: FederationParts): RunningTunnels {
@@ -45,6 +49,7 @@ export function startFederation(parts: FederationParts): RunningTunnels {
       const { rateLimit, rateLimits } = (parts.current?.() ?? config).tunnel
       return Object.hasOwn(rateLimits, region) ? (rateLimits[region] ?? rateLimit) : rateLimit
     },
+    seal: (regionId) => parts.seals?.get(regionId),
     mayDial: parts.isCoordinator,
     environment,
     log,

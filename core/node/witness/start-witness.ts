@@ -83,6 +83,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
   const federation = federationModule.startFederation({
     ...{ config, catalog, environment },
     sealer: createSecretSealer(data.sealingKey, randomness),
+    seals: await federationModule.openPayloadSeals({ config, environment, log }),
     isCoordinator: () => true,
     log: log.child({ part: 'federation' }),
   })
