@@ -1,6 +1,13 @@
 import { StorageError } from '../../contract/errors.ts'
 import { compareBallots } from './generation.ts'
-import { peerRequest, placeAnswer, prepareAnswerMessage, sequenceAnswer, topic } from './peer-messages.ts'
+import {
+  peerRequest,
+  placeAnswer,
+  prepareAnswerMessage,
+  roomAnswer,
+  sequenceAnswer,
+  topic,
+} from './peer-messages.ts'
 import type { HeardProgress, Replica } from './replica.ts'
 
 /** What a replica answers to the others' questions. */
@@ -29,6 +36,8 @@ export async function answerPeer(
       }
       return sequenceAnswer.encode(await publishing(request.record, signal))
     }
+    case 'room':
+      return roomAnswer.encode(replica.store.waitsFor === undefined && replica.store.isSpaceLow !== true)
     case 'replaced':
       replica.fail(
         new StorageError(

@@ -168,12 +168,15 @@ export type PeerRequest =
   | { readonly type: 'place'; readonly log: string; readonly rules: boolean }
   /** A record of a node that does not reach the server that orders the log. */
   | { readonly type: 'publish'; readonly log: string; readonly ballot: Ballot; readonly record: Uint8Array }
+  /** Whether its device has room for changes. */
+  | { readonly type: 'room'; readonly log: string }
   /** The log that the other one holds has been replaced: it has nothing to say any more. */
   | { readonly type: 'replaced'; readonly log: string }
 
 const request = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('prepare'), log, ballot }),
   z.strictObject({ type: z.literal('publish'), log, ballot, record: bytes }),
+  z.strictObject({ type: z.literal('room'), log }),
   z.strictObject({ type: z.literal('replaced'), log: log.min(1) }),
 ])
 
@@ -258,6 +261,13 @@ export const placeAnswer = {
     }
     throw new StorageError('PROTOCOL_ERROR', 'a message of the catalog about a place is malformed')
   },
+}
+
+const room = z.tuple([z.boolean()])
+
+export const roomAnswer = {
+  encode: (hasRoom: boolean): Uint8Array => pack([hasRoom]),
+  decode: (message: Uint8Array): boolean => parse(room, message)[0],
 }
 
 const sequence = z.tuple([position])

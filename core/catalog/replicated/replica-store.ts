@@ -29,6 +29,8 @@ export interface ReplicaStore {
 
   /** Why the change at hand does not come to an end (the device is full); absent or undefined: nothing is in its way. */
   readonly waitsFor?: string | undefined
+  /** The device has too little room for changes that add something; absent: it has enough. */
+  readonly isSpaceLow?: boolean
 
   /** Resolves once durable, which may take until there is room. After a rejection nothing works any more: the owner stops the node. */
   change(change: ReplicaChange): Promise<readonly AppliedEntry[]>

@@ -23,6 +23,7 @@ import type {
 import { latestVoters, voterName } from './generation.ts'
 import { LmdbReplicaStore } from './lmdb-replica-store.ts'
 import type { PublisherPace } from './publisher.ts'
+import { regionRoom } from './region-room.ts'
 import type { ReplicaPace } from './replica-options.ts'
 import { type ReplicatedLog, startReplicatedLog } from './replicated-log.ts'
 import { describeReplica } from './status.ts'
@@ -107,6 +108,7 @@ export async function openReplicatedCatalog(
     },
   })
   const { replica } = log
+  const noRoom = regionRoom(replica)
 
   function tellPolicies(): void {
     if (policyListeners.size === 0) return
@@ -130,7 +132,7 @@ export async function openReplicatedCatalog(
   async function propose<C extends Command>(command: C, watch?: SubmitWatch): Promise<CommandResult<C>> {
     checkInline(command, options.inlineBytes)
     if (store.waitsFor !== undefined || (store.isSpaceLow && !isAllowedWhenFull(command))) {
-      throw new StorageError('INSUFFICIENT_STORAGE', 'the device of the catalog is full')
+      throw await noRoom()
     }
     const own = ++sequence
     const entry = encodeEntry({
