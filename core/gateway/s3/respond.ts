@@ -82,7 +82,11 @@ async function stream(response: ServerResponse, body: ResponseStream, writeHead:
     return new Promise<void>((resolve, reject) => {
       fail = reject
       const taken = (error?: Error | null): void => {
-        if (error === undefined || error === null) resolve()
+        if (error === undefined || error === null) {
+          // Every response closes in the end: nobody is told then, and an error with its stack is dear.
+          fail = undefined
+          resolve()
+        }
         // With an error the handle may still read the memory; `close` comes when it no longer does.
         else if (response.closed) reject(clientGone())
       }
