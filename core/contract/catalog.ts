@@ -357,6 +357,11 @@ export interface Idempotency {
   readonly request: Uint8Array
 }
 
+/** Of a version that travels: whose request made it, so that a retry which comes to another region after a failover is known there. */
+export interface MadeOnce {
+  readonly idempotency?: Idempotency
+}
+
 /** First answers are kept for so long, and so many of an access key: the oldest go. */
 export const idempotencyLimits = {
   windowMs: 24 * 3_600_000,

@@ -1,4 +1,4 @@
-import type { Idempotency } from './catalog.ts'
+import type { MadeOnce } from './catalog.ts'
 import type { WriteId } from './ids.ts'
 import type { Layout, ObjectRecord, VersionId, VersioningState } from './object-model.ts'
 
@@ -103,13 +103,7 @@ export interface ReplicatedVersion extends Omit<ObjectRecord, 'key' | 'modifiedM
 /** One entry of an outbox. Version ids name `null` versions too: by the id that is behind the `null`. */
 export type ReplicatedChange =
   /** A version or delete marker came to be. */
-  | {
-      readonly type: 'put'
-      readonly key: string
-      readonly version: ReplicatedVersion
-      /** Of the request that made it: a retry that comes to another region after a failover is known there. */
-      readonly idempotency?: Idempotency
-    }
+  | (MadeOnce & { readonly type: 'put'; readonly key: string; readonly version: ReplicatedVersion })
   /** Tags or access list of a version changed. */
   | {
       readonly type: 'attributes'
