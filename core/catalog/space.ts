@@ -22,6 +22,8 @@ const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
   'acknowledge-outbox',
   'trim-outbox',
   'collect-tombstones',
+  // It replaces its predecessor; without it a voter that is full would take the lease from a primary that is not.
+  'grant-lease',
   // What gives space back is done under one.
   'acquire-lock',
   'renew-lock',

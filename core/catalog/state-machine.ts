@@ -14,7 +14,7 @@ import { deployPolicies, putPolicyPackage } from './apply-policies.ts'
 import { abortUpload, completeUpload, createUpload, putPart } from './apply-uploads.ts'
 import { findAnswer, rememberAnswer } from './dedupe.ts'
 import { decodeEntry } from './entry.ts'
-import { freezeGroup, putGroup, removeGroup, takeGroup, voteGroup } from './group/apply-group.ts'
+import { freezeGroup, grantLease, putGroup, removeGroup, takeGroup, voteGroup } from './group/apply-group.ts'
 import { listLosses } from './group/losses.ts'
 import { findFirstAnswer, firstAnswerOf, keepFirstAnswer } from './idempotency.ts'
 import { numberKey, table } from './keys.ts'
@@ -41,7 +41,9 @@ export interface Applied {
   readonly changesRules: boolean
 }
 
-/** What is done to objects alone. A command that is not known here is taken for a change of the rules. */
+/**
+ * What is done to objects alone, and what no request is judged by. A command that is not known here is taken for a change of the rules.
+ */
 const objectCommands: ReadonlySet<Command['type']> = new Set<Command['type']>([
   'put-object',
   'delete-objects',
@@ -52,6 +54,7 @@ const objectCommands: ReadonlySet<Command['type']> = new Set<Command['type']>([
   'complete-upload',
   'abort-upload',
   'collected',
+  'grant-lease',
 ])
 
 export interface ApplyOptions {
@@ -227,6 +230,8 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return removeGroup(context, command)
     case 'vote-group':
       return voteGroup(context, command)
+    case 'grant-lease':
+      return grantLease(context, command)
     case 'take-group':
       return takeGroup(context, command)
     case 'freeze-group':

@@ -62,11 +62,26 @@ export interface Ballot {
   readonly primary: number
 }
 
+/** What a region of several nodes has granted: any of them may be asked, so all must know, and each counts it from when it sees it. */
+export interface LeaseGrant {
+  /** Position of the entry in the region's log: no two grants have the same. */
+  readonly at: number
+  /** Region that may rely on it. */
+  readonly to: number
+  readonly epoch: number
+  /** The longest that was granted in this epoch: an operator may have made it shorter since. */
+  readonly leaseMs: number
+}
+
 export interface GroupState {
   readonly record: GroupRecord
   readonly ballot: Ballot
+  /** Absent: nothing yet, or this voter is one process and keeps what it grants in memory. */
+  readonly grant?: LeaseGrant
   /** The primary takes no writes: it hands over. */
   readonly isFrozen: boolean
+  /** Position of the entry that has stopped writes; of two that hand over one of them has to see that it was not its own. */
+  readonly frozenAt?: number
   /** Buckets that this region wrote until another took over, and whose loss is still to be listed. */
   readonly diverged: readonly Divergence[]
   /** Of this region's own writing, where no reign tells how far its successor had come. */
@@ -112,6 +127,22 @@ export interface GroupPosition {
   readonly watermark: number
   /** False while it synchronizes in full: part of it may be missing. */
   readonly isWhole: boolean
+}
+
+/** The first `sync` bucket of which a region holds (`own`) something that another one (`positions`) lacks. */
+export function firstBehind(
+  { syncBuckets }: Pick<GroupRecord, 'syncBuckets'>,
+  positions: readonly GroupPosition[],
+  own: readonly GroupPosition[],
+): string | undefined {
+  return own.find((mine) => syncBuckets.includes(mine.bucket) && !isAsRecent(positions, mine))?.bucket
+}
+
+function isAsRecent(positions: readonly GroupPosition[], own: GroupPosition): boolean {
+  if (own.epoch === 0) return true
+  const there = positions.find(({ bucket }) => bucket === own.bucket)
+  if (there === undefined || !there.isWhole) return false
+  return there.epoch > own.epoch || (there.epoch === own.epoch && there.watermark >= own.watermark)
 }
 
 export const failoverLimits = {
@@ -170,7 +201,23 @@ export type GroupCommand =
   /** The group is no more; its buckets stay replicated as they are. */
   | { readonly type: 'remove-group'; readonly name: string }
   /** Gives this voter's vote, for good. STALE_EPOCH unless it is the greatest epoch seen; the same again is a success. */
-  | { readonly type: 'vote-group'; readonly name: string; readonly epoch: number; readonly primary: number }
+  | {
+      readonly type: 'vote-group'
+      readonly name: string
+      readonly epoch: number
+      readonly primary: number
+      /** The last grant (0: none) that has been waited for: STALE_EPOCH when another node of the region has granted since. */
+      readonly grantedAt?: number
+      /** What the candidate holds: STALE_EPOCH when this region has more of a `sync` bucket. Absent in a planned change. */
+      readonly positions?: readonly GroupPosition[]
+      /** Of a primary that hands over: STALE_EPOCH unless writes are stopped still, and by this entry. */
+      readonly frozenAt?: number
+    }
+  /**
+   * A region of several nodes grants the primary its lease. STALE_EPOCH when it is the primary no more, or a later one is promised:
+   * decided in the order of the log, and so against every vote of every node.
+   */
+  | { readonly type: 'grant-lease'; readonly name: string; readonly epoch: number; readonly primary: number }
   /** This region is the primary of an epoch that a majority has voted for. CONFLICT when it does not hold the whole. */
   | {
       readonly type: 'take-group'
@@ -191,9 +238,12 @@ export type GroupCommand =
 export interface GroupResults {
   'put-group': Record<string, never>
   'remove-group': Record<string, never>
-  'vote-group': Record<string, never>
+  /** The record as it was then: how long the lease is. */
+  'vote-group': { readonly record: GroupRecord }
+  'grant-lease': { readonly record: GroupRecord }
   'take-group': { readonly record: GroupRecord }
-  'freeze-group': Record<string, never>
+  /** Position of the entry. */
+  'freeze-group': { readonly at: number }
   'list-losses': { readonly done: boolean }
 }
 

@@ -299,16 +299,16 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   parts.push('replication', partDeadlineMs, () => replication.close())
 
   const isEdge = config.role === 'edge'
-  const failover =
-    cluster === undefined && !isEdge
-      ? failoverModule.startFailover({
-          ...{ regionId: config.regionId, catalog, tunnels: federation, environment },
-          joined: () => federation.status().peers.map(({ regionId }) => regionId),
-          endpoints: config.s3.endpoints,
-          replication: () => replication.status(),
-          log: log.child({ part: 'failover' }),
-        })
-      : undefined
+  const failover = !isEdge
+    ? failoverModule.startFailover({
+        ...{ regionId: config.regionId, catalog, tunnels: federation, environment },
+        joined: () => federation.status().peers.map(({ regionId }) => regionId),
+        endpoints: config.s3.endpoints,
+        ...(cluster === undefined ? {} : { nodes: cluster.nodes }),
+        replication: () => replication.status(),
+        log: log.child({ part: 'failover' }),
+      })
+    : undefined
   if (failover !== undefined) parts.push('failover', partDeadlineMs, () => failover.close())
   const sharing = sharingModule.startSharing({
     ...{ config, version, catalog, sealer, health, environment, tunnels: federation },
@@ -428,11 +428,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     replication,
     failover:
       failover?.administration ??
-      failoverModule.noFailover(
-        isEdge
-          ? 'an edge has no vote and cannot be in a failover group'
-          : 'a region of several nodes cannot be in a failover group yet',
-      ),
+      failoverModule.noFailover('an edge has no vote and cannot be in a failover group'),
     config: inForce.region,
     keys: data.rootKeys,
   }

@@ -13,17 +13,19 @@ import type { Logger } from '../../core/contract/logger.ts'
 import { campaign } from './campaign.ts'
 import { handOver } from './hand-over.ts'
 import { blockersOf, lagsOf } from './lags.ts'
-import type { Answer, FailoverPeers, Question } from './peer.ts'
+import type { Answer, Colleagues, FailoverPeers, Question, RegionLeases } from './peer.ts'
 import { Voter } from './voter.ts'
 
 export interface FailoverAgentOptions {
   readonly regionId: number
-  readonly catalog: Pick<Catalog, 'bucket' | 'failover' | 'replication' | 'submit'>
+  readonly catalog: Pick<Catalog, 'barrier' | 'bucket' | 'failover' | 'replication' | 'submit'>
   readonly peers: FailoverPeers
   readonly environment: Environment
   readonly log: Logger
   /** Where clients reach this region's gateways: told to the other voters. */
   readonly endpoints?: readonly string[]
+  /** Absent: this process is the whole region. */
+  readonly colleagues?: Colleagues
 }
 
 /** When a lease was asked for: it counts from there. */
@@ -34,11 +36,13 @@ export interface AskedAt {
 
 interface Held extends AskedAt {
   readonly epoch: number
-  /** The shortest that a voter has granted: an operator may have made it another one since, of which they have not heard. */
-  readonly leaseMs: number
+  /** Of the shortest that a voter has granted: an operator may have made it another one since, of which they have not heard. */
+  readonly usableMs: number
 }
 
 const tickMs = 250
+/** Between two questions of a gateway for what its region holds. */
+const borrowMs = 500
 /** Renewals within one lease. */
 const renewalsPerLease = 4
 /** A candidate lets one that has more go first so many times. */
@@ -51,6 +55,9 @@ const over = new StorageError('CANCELLED', 'the question is decided')
 /**
  * What a region (or a witness, which only votes) does for its groups: keeps the lease where it is the primary, offers itself where the
  * primary is lost, and accounts for what it had not handed over when it was replaced.
+ *
+ * Each node of a region has one. The acting one does all that; the others answer, and borrow the lease from it. A lease says of an epoch
+ * of the region that nobody else leads meanwhile: whichever node holds it may rely on it, and what a node may write is decided at the commit.
  */
 export class FailoverAgent {
   readonly options: FailoverAgentOptions
@@ -62,6 +69,7 @@ export class FailoverAgent {
   readonly #courtesies = new Map<string, number>()
   readonly #endpoints = new Map<number, readonly string[]>()
   readonly #outbid = new Map<string, number>()
+  #borrowedMs = Number.NEGATIVE_INFINITY
   readonly #busy = new Set<string>()
   readonly #stopping = new AbortController()
   readonly #running: Promise<void>
@@ -73,6 +81,7 @@ export class FailoverAgent {
       regionId: options.regionId,
       catalog: options.catalog,
       clock: options.environment.clock,
+      isShared: options.colleagues !== undefined,
     })
     this.refresh()
     this.#running = this.#run()
@@ -119,7 +128,7 @@ export class FailoverAgent {
   #leftMs(held: Held, leaseMs: number): number {
     const { clock } = this.options.environment
     const passedMs = Math.max(clock.monotonic() - held.monotonicMs, clock.now() - held.wallMs)
-    return usableLeaseMs(Math.min(leaseMs, held.leaseMs)) - passedMs
+    return Math.min(usableLeaseMs(leaseMs), held.usableMs) - passedMs
   }
 
   askedAt(): AskedAt {
@@ -131,6 +140,37 @@ export class FailoverAgent {
     const held = this.#held.get(group)
     if (held !== undefined && held.epoch === epoch && held.monotonicMs >= at.monotonicMs) return
     this.#held.set(group, { ...at, epoch })
+  }
+
+  /** For the other nodes of this region. */
+  held(): RegionLeases {
+    const leases = [...this.#known.values()].flatMap(({ record }) => {
+      const leftMs = record.primary === this.options.regionId ? this.leaseLeftMs(record) : 0
+      return leftMs > 0 ? [{ group: record.name, epoch: record.epoch, leftMs }] : []
+    })
+    return { leases, endpoints: [...this.#endpoints].map(([region, endpoints]) => ({ region, endpoints })) }
+  }
+
+  /**
+   * Takes over what the acting node holds. It counts from before the question on this node's own clocks, so that neither the way nor a
+   * difference of clocks makes it longer; the drift of both is within what a lease is shorter for its holder.
+   */
+  async #borrow(colleagues: Colleagues): Promise<void> {
+    const nowMs = this.options.environment.clock.monotonic()
+    if (nowMs - this.#borrowedMs < borrowMs) return
+    this.#borrowedMs = nowMs
+    const at = this.askedAt()
+    const { leases, endpoints } = await colleagues.held()
+    for (const { group, epoch, leftMs } of leases) {
+      const held = this.#held.get(group)
+      if (held !== undefined && held.epoch > epoch) continue
+      // This node may have been the acting one a moment ago, and know of more than the one that acts now.
+      const leaseMs = this.#known.get(group)?.record.leaseMs ?? 0
+      const lent = { ...at, epoch, usableMs: leftMs }
+      if (held?.epoch === epoch && this.#leftMs(held, leaseMs) > this.#leftMs(lent, leaseMs)) continue
+      this.#held.set(group, lent)
+    }
+    for (const one of endpoints) this.#heardOf(one.region, one.endpoints)
   }
 
   /** Looks at the groups anew; after every change that this region makes. */
@@ -193,8 +233,25 @@ export class FailoverAgent {
   }
 
   ask(region: number, question: Question, withinMs: number): Promise<Answer> {
-    if (region === this.options.regionId) return this.answer(region, question)
-    return this.options.peers.ask(region, question, withinMs)
+    if (region !== this.options.regionId) return this.options.peers.ask(region, question, withinMs)
+    return this.options.colleagues === undefined
+      ? this.answer(region, question)
+      : this.#withLog(this.answer(region, question), withinMs)
+  }
+
+  /** The log of a region of several nodes may stand still while another node begins to order it. */
+  async #withLog(answered: Promise<Answer>, withinMs: number): Promise<Answer> {
+    const ending = new AbortController()
+    const late = this.options.environment.clock.sleep(withinMs, ending.signal).then((): never => {
+      throw new StorageError('DEADLINE_EXCEEDED', `the region's log takes nothing for ${withinMs} ms`)
+    })
+    late.catch(() => undefined)
+    answered.catch(() => undefined)
+    try {
+      return await Promise.race([answered, late])
+    } finally {
+      ending.abort(over)
+    }
   }
 
   /**
@@ -282,7 +339,14 @@ export class FailoverAgent {
     while (!signal.aborted) {
       try {
         this.refresh()
-        for (const state of this.#known.values()) this.#tend(state)
+        this.voter.observe()
+        const { colleagues } = this.options
+        if (colleagues !== undefined && this.#known.size > 0) {
+          this.#once('borrow', () => this.#borrow(colleagues))
+        }
+        if (colleagues === undefined || colleagues.isActing()) {
+          for (const state of this.#known.values()) this.#tend(state)
+        }
         await environment.clock.sleep(tickMs, signal)
       } catch (reason) {
         if (signal.aborted) return
@@ -362,19 +426,35 @@ export class FailoverAgent {
 
   async #renew(record: GroupRecord): Promise<void> {
     const { name, epoch, leaseMs } = record
-    const at = this.askedAt()
-    this.#renewedMs.set(name, at.monotonicMs)
+    this.#renewedMs.set(name, this.options.environment.clock.monotonic())
     const need = majorityOf(votersOf(record).length)
     let granted = 0
     let shortestMs = leaseMs
     const question = { kind: 'renew', record, endpoints: this.endpointsOf(this.options.regionId) } as const
+    if (!(await this.#isRegionWriting(record, question))) return
+    const at = this.askedAt()
     await this.askAll(record, question, leaseMs / renewalsPerLease, (answer) => {
       if (answer.isGranted && answer.record?.epoch === epoch) {
         shortestMs = Math.min(shortestMs, answer.record.leaseMs)
-        if (++granted === need) this.hold(name, epoch, { ...at, leaseMs: shortestMs })
+        if (++granted === need) this.hold(name, epoch, { ...at, usableMs: usableLeaseMs(shortestMs) })
       }
       if (answer.ballot.epoch > epoch) this.#outbid.set(name, answer.ballot.epoch)
     })
+  }
+
+  /**
+   * A node that the others of its region have left behind, or a region that has lost a majority of them, writes nothing: it must not keep
+   * another region from taking over. So the other voters are asked only where this region's own log has taken its grant not long ago.
+   */
+  async #isRegionWriting(record: GroupRecord, question: Question): Promise<boolean> {
+    const { colleagues, regionId } = this.options
+    if (colleagues === undefined || !hasLeases(record)) return true
+    const { name, epoch, leaseMs } = record
+    const isOwn = this.voter.holder(name) === regionId && this.voter.leaseLeftMs(name) > leaseMs / 2
+    if (isOwn) return true
+    const answer = await this.ask(regionId, question, leaseMs / renewalsPerLease)
+    if (answer.ballot.epoch > epoch) this.#outbid.set(name, answer.ballot.epoch)
+    return answer.isGranted
   }
 
   async #listLosses({ record, diverged }: GroupState): Promise<void> {

@@ -1,4 +1,10 @@
-import { type GroupPosition, type GroupRecord, majorityOf, votersOf } from '../../core/contract/failover.ts'
+import {
+  type GroupPosition,
+  type GroupRecord,
+  majorityOf,
+  usableLeaseMs,
+  votersOf,
+} from '../../core/contract/failover.ts'
 import type { FailoverAgent } from './agent.ts'
 import type { Answer, VoteQuestion } from './peer.ts'
 
@@ -73,7 +79,10 @@ export async function campaign(
   if (given.length < need) return { kind: 'lost', why: whyNot(votes, record) }
   // Each has granted what its own record says.
   const leaseMs = Math.min(...given.map((one) => one.record?.leaseMs ?? 0))
-  return { kind: 'won', record: await agent.take(group, epoch, cause, { ...at, leaseMs }) }
+  return {
+    kind: 'won',
+    record: await agent.take(group, epoch, cause, { ...at, usableMs: usableLeaseMs(leaseMs) }),
+  }
 }
 
 const grantsOf = (answers: ReadonlyMap<number, Answer>): number =>

@@ -8,6 +8,7 @@ import {
 import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import { type GroupRecord, syncCopies } from '../../core/contract/failover.ts'
+import type { SubmitWatch } from '../../core/contract/trace.ts'
 import type { FailoverAgent } from './agent.ts'
 import { hasCopies } from './lags.ts'
 
@@ -30,22 +31,24 @@ export function guardSubmit(
   clock: Clock,
   regionId: number,
 ): Catalog['submit'] {
-  return async <C extends Command>(command: C): Promise<CommandResult<C>> => {
-    if (!isClientWrite(command)) return catalog.submit(command)
+  /** The group has changed since it was looked at, or this replica has not heard of it yet. */
+  const submit = (command: Command, watch?: SubmitWatch) =>
+    catalog.submit(command, watch).catch((reason: unknown) => {
+      const error = StorageError.from(reason)
+      throw error.code === 'STALE_EPOCH' ? notNow(error.reason) : error
+    })
+  return async <C extends Command>(command: C, watch?: SubmitWatch): Promise<CommandResult<C>> => {
+    if (!isClientWrite(command)) return catalog.submit(command, watch)
     const { bucketId } = command
     const group = catalog.replication.rule(bucketId)?.group
-    if (group === undefined) return catalog.submit(command)
+    if (group === undefined) return (await submit(command, watch)) as CommandResult<C>
     const record = agent.known(group)?.record
     if (record === undefined) throw notNow('the failover group of the bucket is not known here yet')
     // A copy's refusal names the region that is the primary: the catalog says it.
     if (record.primary === regionId && !agent.mayAcknowledge(record)) {
       throw notNow('this region does not hold the lease of the failover group now')
     }
-    const result = await catalog.submit({ ...command, groupEpoch: record.epoch }).catch((reason: unknown) => {
-      const error = StorageError.from(reason)
-      // The group has changed since it was looked at.
-      throw error.code === 'STALE_EPOCH' ? notNow(error.reason) : error
-    })
+    const result = await submit({ ...command, groupEpoch: record.epoch }, watch)
     checkLease(agent, record)
     if (isSync(catalog, record, bucketId)) {
       await copied(catalog, clock, bucketId, record)

@@ -31,7 +31,8 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
   }
   await checkReady(agent, record, to)
   const { epoch } = record
-  await catalog.submit({ type: 'freeze-group', name: group, epoch, isFrozen: true })
+  // In the region's log: behind this entry no gateway's write is taken, and what the outbox holds by now is all.
+  const { at: frozenAt } = await catalog.submit({ type: 'freeze-group', name: group, epoch, isFrozen: true })
   agent.refresh()
   try {
     const untilMs = environment.clock.monotonic() + drainMs
@@ -52,7 +53,9 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
     ...{ kind: 'vote', group, epoch: next, primary: to, knows: epoch },
     ...{ isProbe: false, isHandover: true, positions: [] },
   }
-  const own = await agent.ask(regionId, question, answerMs)
+  // Another node of this region may have taken this one for gone and let writes in again: then this vote is refused.
+  const own = await agent.voter.vote(regionId, question, frozenAt)
+  agent.refresh()
   if (!own.isGranted) throw new StorageError('UNAVAILABLE', own.reason)
   const votes = await agent.askAll(record, question, answerMs)
   const given = [...votes.values()].filter(({ ballot }) => ballot.epoch === next && ballot.primary === to)

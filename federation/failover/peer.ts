@@ -46,6 +46,21 @@ export interface Answer {
   readonly blockers: readonly string[]
 }
 
+/** The other nodes of this region, where it has several: they vote as one, and acknowledge under one lease. */
+export interface Colleagues {
+  /** Whether this node is the one that asks other regions: one is enough, and two that both think so do no harm. */
+  isActing(): boolean
+  /** What the node knows that goes before this one; nothing where there is none. Asked again and again: an answer keeps this one back. */
+  held(): Promise<RegionLeases>
+}
+
+export interface RegionLeases {
+  /** What is left of each at the moment of the answer, ms: whoever asked counts it from before that. */
+  readonly leases: readonly { readonly group: string; readonly epoch: number; readonly leftMs: number }[]
+  /** Where clients reach other regions. */
+  readonly endpoints: readonly { readonly region: number; readonly endpoints: readonly string[] }[]
+}
+
 /** What a region lacks of what the primary has acknowledged or may have. */
 export interface RegionLag {
   readonly region: number

@@ -2,7 +2,7 @@ import type { Catalog } from '../../core/contract/catalog.ts'
 import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import {
-  type GroupPosition,
+  firstBehind,
   type GroupRecord,
   type GroupState,
   hasLeases,
@@ -13,8 +13,10 @@ import type { Answer, VoteQuestion } from './peer.ts'
 
 export interface VoterOptions {
   readonly regionId: number
-  readonly catalog: Pick<Catalog, 'failover' | 'submit'>
+  readonly catalog: Pick<Catalog, 'barrier' | 'failover' | 'submit'>
   readonly clock: Clock
+  /** The region has several nodes, each with a voter like this one: what one of them grants is an entry, which the others see. */
+  readonly isShared?: boolean
 }
 
 interface Lease {
@@ -27,16 +29,41 @@ const noBallot = { epoch: 0, primary: 0 }
 /**
  * One voter of the groups of this region or witness. Its votes are in its catalog and are never given twice; what it has granted for a
  * time is in memory, and counts as granted anew when the process starts.
+ *
+ * In a region of several nodes each has a voter, and whichever is asked answers. A grant is an entry of the region's log; a node counts its
+ * whole time from when it sees it, which is after the primary began to count. A vote names the last grant that its node has waited for and
+ * is refused by the state machine when there is a later one. So no node has to be the one that decides.
  */
 export class Voter {
   readonly #options: VoterOptions
   readonly #leases = new Map<string, Lease>()
+  /** Grants that are counted: by group the position of the entry, 0 for what may have been granted before this process. */
+  readonly #seen = new Map<string, number>()
   /** One at a time for each group: a lease must not be granted to one while the vote goes to another. */
   readonly #turns = new Map<string, Promise<unknown>>()
 
   constructor(options: VoterOptions) {
     this.#options = options
     for (const { record, ballot } of options.catalog.failover.groups()) this.#grant(record, ballot.primary)
+    this.observe()
+  }
+
+  /** Of a region of several nodes: counts what was granted since the last look, by whichever node. */
+  observe(): void {
+    if (this.#options.isShared !== true) return
+    const groups = this.#options.catalog.failover.groups()
+    for (const { record, ballot, grant } of groups) {
+      const at = grant?.at ?? 0
+      if (this.#seen.get(record.name) === at) continue
+      this.#seen.set(record.name, at)
+      const leaseMs = Math.max(record.leaseMs, grant?.leaseMs ?? 0)
+      this.#grant({ ...record, leaseMs }, grant?.to ?? ballot.primary)
+    }
+    for (const name of this.#seen.keys()) {
+      if (groups.some(({ record }) => record.name === name)) continue
+      this.#seen.delete(name)
+      this.#leases.delete(name)
+    }
   }
 
   state(group: string): GroupState | undefined {
@@ -55,7 +82,7 @@ export class Voter {
   /** A primary wants its lease for longer; whoever knows a newer record tells it by the same way. */
   renew(from: number, told: GroupRecord): Promise<Answer> {
     return this.#inTurn(told.name, async () => {
-      const { catalog, regionId } = this.#options
+      const { catalog, regionId, isShared } = this.#options
       const known = this.state(told.name)
       if (!votersOf(told).includes(regionId) || !votersOf(known?.record ?? told).includes(from)) {
         return this.answer(told.name, 'not a voter of the group')
@@ -69,21 +96,41 @@ export class Voter {
       if (told.epoch < state.record.epoch) return this.answer(told.name, 'another region is the primary')
       if (state.ballot.epoch > told.epoch) return this.answer(told.name, 'promised to another region')
       if (from !== told.primary) return this.answer(told.name, 'not the primary')
-      this.#grant(state.record, from)
-      return this.answer(told.name)
+      if (isShared !== true || !hasLeases(state.record)) {
+        this.#grant(state.record, from)
+        return this.answer(told.name)
+      }
+      const grant = { type: 'grant-lease', name: told.name, epoch: told.epoch, primary: from } as const
+      const { record } = await catalog.submit(grant)
+      this.observe()
+      // The length of the lease is that of the entry, whatever an operator has said since.
+      return { ...this.answer(told.name), record }
     })
   }
 
-  vote(from: number, question: VoteQuestion): Promise<Answer> {
+  /** `frozenAt`: the entry by which this region, which hands over, has stopped its writes. */
+  vote(from: number, question: VoteQuestion, frozenAt?: number): Promise<Answer> {
     return this.#inTurn(question.group, async () => {
-      const { group, epoch, primary } = question
+      const { group, epoch, primary, isHandover } = question
+      const { catalog, isShared } = this.#options
+      if (isShared === true) {
+        // What other nodes of the region have granted, and what they have said that the region holds.
+        await catalog.barrier()
+        this.observe()
+      }
       const state = this.state(group)
       if (state === undefined) return this.answer(group, 'no such group here')
       const refusal = this.#refusal(from, question, state)
       if (refusal !== undefined || question.isProbe) return this.answer(group, refusal)
-      await this.#options.catalog.submit({ type: 'vote-group', name: group, epoch, primary })
-      this.#grant(state.record, primary)
-      return this.answer(group)
+      const { record } = await catalog.submit({
+        ...{ type: 'vote-group', name: group, epoch, primary },
+        ...(isShared === true && !isHandover ? { grantedAt: state.grant?.at ?? 0 } : {}),
+        ...(frozenAt === undefined ? {} : { frozenAt }),
+        ...(isHandover ? {} : { positions: question.positions }),
+      })
+      if (isShared === true) this.observe()
+      else this.#grant(state.record, primary)
+      return { ...this.answer(group), record }
     })
   }
 
@@ -121,12 +168,11 @@ export class Voter {
     if (holder !== undefined && holder !== primary && !(isHandover && isLeading)) {
       return `region ${holder} holds it for another ${Math.ceil(this.leaseLeftMs(record.name))} ms`
     }
-    if (isHandover) return undefined
-    const behind = catalog.failover
-      .positions(record.name, regionId)
-      .find((own) => record.syncBuckets.includes(own.bucket) && !isAsRecent(question.positions, own))
-    if (behind !== undefined) return `region ${regionId} has more of the bucket ${behind.bucket}`
-    return undefined
+    // What came in since the question was made a candidate has as well.
+    if (isHandover || primary === regionId) return undefined
+    const own = catalog.failover.positions(record.name, regionId)
+    const behind = firstBehind(record, question.positions, own)
+    return behind === undefined ? undefined : `region ${regionId} has more of the bucket ${behind}`
   }
 
   answer(group: string, reason = ''): Answer {
@@ -164,12 +210,4 @@ export class Voter {
       if (this.#turns.get(group) === settled) this.#turns.delete(group)
     }
   }
-}
-
-/** Whether a region that holds `positions` has everything of a bucket that another one has. */
-function isAsRecent(positions: readonly GroupPosition[], own: GroupPosition): boolean {
-  if (own.epoch === 0) return true
-  const there = positions.find(({ bucket }) => bucket === own.bucket)
-  if (there === undefined || !there.isWhole) return false
-  return there.epoch > own.epoch || (there.epoch === own.epoch && there.watermark >= own.watermark)
 }

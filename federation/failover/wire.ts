@@ -15,9 +15,9 @@ export const failoverTopic = 'failover'
 const messageType = { question: 1, answer: 2, refusal: 3 } as const
 const maxBytes = 1024 * 1024
 
-const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER)
-const region = z.int().min(0).max(0xffff)
-const name = z.string().min(1).max(failoverLimits.name)
+export const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER)
+export const region = z.int().min(0).max(0xffff)
+export const name = z.string().min(1).max(failoverLimits.name)
 const bucket = z.string().min(1).max(255)
 const time = z.object({ ms: count, counter: z.int().min(0).max(0xffff) })
 const buckets = z.array(bucket).max(failoverLimits.buckets)
@@ -60,9 +60,9 @@ const positions = z
   .max(failoverLimits.buckets)
 
 /** URLs of gateways. */
-const endpoints = z.array(z.string().max(256)).max(failoverLimits.endpoints).default([])
+export const endpoints = z.array(z.string().max(256)).max(failoverLimits.endpoints).default([])
 
-const questionSchema = z.discriminatedUnion('kind', [
+export const questionSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('renew'), record, endpoints }),
   z.object({
     kind: z.literal('vote'),
@@ -80,7 +80,7 @@ const questionSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('forget'), group: name }),
 ])
 
-const answerSchema = z
+export const answerSchema = z
   .object({
     isGranted: z.boolean(),
     reason: z.string().max(1024),
@@ -107,9 +107,9 @@ const answerSchema = z
   )
 const refusalSchema = z.object({ code: z.string().max(64), reason: z.string().max(1024) })
 
-const textOf = (value: object): Uint8Array => Buffer.from(JSON.stringify(value))
+export const textOf = (value: object): Uint8Array => Buffer.from(JSON.stringify(value))
 
-function parse<S extends z.ZodType>(schema: S, payload: Uint8Array): z.output<S> {
+export function parse<S extends z.ZodType>(schema: S, payload: Uint8Array): z.output<S> {
   try {
     return schema.parse(JSON.parse(Buffer.from(payload).toString('utf8')))
   } catch (cause) {

@@ -22,6 +22,10 @@ const scenarios = {
     240_000,
   ],
   'a region goes on from one of three nodes after two were lost for good': ['recover', 240_000],
+  'a failover group of a region of three nodes: its coordinator dies, all of it is lost, it comes back': [
+    'failover',
+    400_000,
+  ],
   'six nodes, 4+2: two are lost, one comes back empty, another one is lost': ['erasure', 240_000],
 } as const
 

@@ -2,6 +2,7 @@ import { createDirectCatalog, type DirectCatalog } from '../../core/catalog/dire
 import { pack, unpack } from '../../core/catalog/encoding.ts'
 import { table } from '../../core/catalog/keys.ts'
 import { MemoryTables } from '../../core/catalog/memory-tables.ts'
+import { decodeResult } from '../../core/catalog/result.ts'
 import type { Tables } from '../../core/catalog/tables.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
 import { type Catalog, type ClientWrite, type Command, clientWrites } from '../../core/contract/catalog.ts'
@@ -11,7 +12,13 @@ import type { GroupState } from '../../core/contract/failover.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import { FailoverAgent } from '../../federation/failover/agent.ts'
 import { guardSubmit } from '../../federation/failover/guarded-catalog.ts'
-import type { Answer, FailoverPeers, Question } from '../../federation/failover/peer.ts'
+import type {
+  Answer,
+  Colleagues,
+  FailoverPeers,
+  Question,
+  RegionLeases,
+} from '../../federation/failover/peer.ts'
 import { acceptOffer } from '../../federation/replication/accept-offer.ts'
 import { Follower } from '../../federation/replication/follower.ts'
 import type { PeerRegion } from '../../federation/replication/peer.ts'
@@ -19,12 +26,14 @@ import { ReplicationSource } from '../../federation/replication/source.ts'
 import { tendOutbox } from '../../federation/replication/tend-outbox.ts'
 import type { FakeClock } from '../kit/fake-clock.ts'
 import { createMemoryStore } from '../kit/memory-store.ts'
+import type { RegionLog } from './region-log.ts'
 import type { SeededRandom } from './seeded-random.ts'
 
 /** What the sites of one simulation share. */
 export interface FailoverNetwork {
   readonly random: SeededRandom
   readonly clock: FakeClock
+  /** A node of the region to which there is a tunnel now. */
   site(id: number): FailoverSite | undefined
   /** Resolves when a message from one has come to the other; never when it is lost. */
   travel(from: number, to: number): Promise<void>
@@ -40,9 +49,24 @@ const over = new StorageError('CANCELLED', 'over')
 const signal = new AbortController().signal
 const dead = new Promise<never>(() => undefined)
 
-/** A region or a witness: a process that may stand still, die and come back, with rows that outlive it and a clock of its own. */
+/** What nodes of a region do not look at: for the test of the test. */
+export const blind = { toGrants: false }
+
+/**
+ * A region, a witness, or one node of a region: a process that may stand still, die and come back, with rows that outlive it and a clock of
+ * its own. With a log it is one of several nodes that write that log, each with a replica that lags behind.
+ */
 export class FailoverSite {
   readonly id: number
+  /** Epochs that writes were stamped with, by key. */
+  readonly stamped = new Map<string, number>()
+  /** It does not reach the other nodes of its region. */
+  isApart = false
+  /** It takes itself for the acting node, whatever the others do. */
+  isConfused = false
+  readonly #log: RegionLog<FailoverSite> | undefined
+  #applied = 0
+  readonly #answers = new Map<number, Uint8Array | undefined>()
   readonly tables = new MemoryTables()
   readonly direct: DirectCatalog
   readonly clock: Clock
@@ -60,8 +84,10 @@ export class FailoverSite {
   #goOn: () => void = () => undefined
   #isClientWrite = false
 
-  constructor(id: number, network: FailoverNetwork) {
+  constructor(id: number, network: FailoverNetwork, regionLog?: RegionLog<FailoverSite>) {
     this.id = id
+    this.#log = regionLog
+    regionLog?.nodes.push(this)
     this.#network = network
     const { random, clock } = network
     // Each clock is wrong by up to 0.4 %: two of them differ by less than the stated bound.
@@ -93,8 +119,11 @@ export class FailoverSite {
     const life = this.#life
     const catalog: Catalog = {
       ...this.direct,
+      barrier: () => this.#barrier(life),
       submit: async <C extends Command>(command: C) => {
         await this.#alive(life)
+        if (command.type === 'put-object') this.stamped.set(command.key, command.groupEpoch ?? 0)
+        if (this.#log !== undefined) return this.#propose(life, command)
         // Durable first; the answer comes a little later, or never.
         const result =
           this.#network.isUnfenced === true ? this.#runUnfenced(command) : this.direct.run(command)
@@ -108,13 +137,116 @@ export class FailoverSite {
       ask: (region, question, withinMs) => this.#ask(life, region, question, withinMs),
     }
     const environment = { clock, randomness: this.#network.random }
-    const agent = new FailoverAgent({ regionId, catalog, peers, environment, log: silentLogger })
+    const colleagues: Colleagues = { isActing: () => this.isActing, held: () => this.#held(life) }
+    const agent = new FailoverAgent({
+      ...{ regionId, catalog, peers, environment, log: silentLogger },
+      ...(this.#log === undefined ? {} : { colleagues }),
+    })
     const writes = createWriteRegistry(environment)
     const source = new ReplicationSource({
       ...{ regionId, catalog, chunks: this.#store, writes, clock, log: silentLogger },
     })
     void this.#follow(life, catalog, writes)
+    if (this.#log !== undefined) void this.#read(life)
     return { agent, source, submit: guardSubmit(catalog, agent, clock, regionId) }
+  }
+
+  /** As an operator does it before anything can go wrong. */
+  runEverywhere<C extends Command>(command: C) {
+    if (this.#log === undefined) return this.direct.run(command)
+    const at = this.#log.entries.push(this.direct.propose(command)) - 1
+    this.#answers.set(at, undefined)
+    for (const node of this.#log.nodes) node.catchUp()
+    return this.#answerOf(at, command)
+  }
+
+  get isThere(): boolean {
+    return this.isUp && this.#stopped === undefined && !this.isApart
+  }
+
+  get isActing(): boolean {
+    if (this.#log === undefined || this.isConfused || this.isApart) return true
+    return this.#log.nodes.find(({ isThere }) => isThere) === this
+  }
+
+  /** Applies what the log has. */
+  catchUp(): void {
+    const { entries = [] } = this.#log ?? {}
+    for (; this.#applied < entries.length; this.#applied++) {
+      const answer = this.direct.apply(entries[this.#applied] as Uint8Array)
+      if (this.#answers.has(this.#applied)) this.#answers.set(this.#applied, answer)
+    }
+  }
+
+  async #read(life: number): Promise<void> {
+    const { random, clock } = this.#network
+    for (;;) {
+      const isSlow = !this.#network.isHealed && random.chance(0.05)
+      await clock.sleep(20 + random.below(isSlow ? 3_000 : 150))
+      await this.#alive(life)
+      if (!this.isApart) this.catchUp()
+    }
+  }
+
+  /** A majority of the region's nodes is there, and this one among them. UNAVAILABLE. */
+  async #writable(life: number, log: RegionLog<FailoverSite>): Promise<void> {
+    for (let waitedMs = 0; this.isApart || !log.isWritable; waitedMs += 50) {
+      if (waitedMs >= 5_000) throw new StorageError('UNAVAILABLE', 'the log takes nothing')
+      await this.clock.sleep(50)
+      await this.#alive(life)
+    }
+  }
+
+  async #propose<C extends Command>(life: number, asked: C) {
+    const log = this.#log as RegionLog<FailoverSite>
+    const { random, isHealed } = this.#network
+    const command = { ...asked } as Command & { grantedAt?: number }
+    if (blind.toGrants) delete command.grantedAt
+    const entry = this.direct.propose(command)
+    await this.clock.sleep(random.below(8))
+    await this.#writable(life, log)
+    if (!isHealed && random.chance(0.01)) {
+      log.takeLate(entry)
+      await this.clock.sleep(1_000)
+      throw new StorageError('UNAVAILABLE', 'nobody knows what became of the entry')
+    }
+    const at = log.entries.push(entry) - 1
+    this.#answers.set(at, undefined)
+    await this.clock.sleep(random.below(12))
+    await this.#writable(life, log)
+    this.catchUp()
+    return this.#answerOf(at, asked)
+  }
+
+  #answerOf<C extends Command>(at: number, command: C) {
+    const answer = this.#answers.get(at) as Uint8Array
+    this.#answers.delete(at)
+    const result = decodeResult(command, answer)
+    if (result instanceof StorageError) throw result
+    return result
+  }
+
+  async #barrier(life: number): Promise<void> {
+    await this.#alive(life)
+    if (this.#log === undefined) return
+    await this.clock.sleep(this.#network.random.below(8))
+    await this.#writable(life, this.#log)
+    this.catchUp()
+  }
+
+  async #held(life: number): Promise<RegionLeases> {
+    const { random } = this.#network
+    const acting = this.#log?.nodes.find((node) => node !== this && node.isActing)
+    await this.clock.sleep(random.below(10) + (random.chance(0.05) ? random.below(2_000) : 0))
+    if (acting === undefined || acting.isApart || this.isApart) {
+      throw new StorageError('UNAVAILABLE', 'no acting node is there')
+    }
+    const late = this.clock.sleep(1_000).then(() => new StorageError('DEADLINE_EXCEEDED', 'no answer'))
+    const told = await Promise.race([acting.serve(() => JSON.stringify(acting.agent.held())), late])
+    await this.clock.sleep(random.below(10) + (random.chance(0.05) ? random.below(4_000) : 0))
+    await this.#alive(life)
+    if (told instanceof StorageError) throw told
+    return JSON.parse(told) as RegionLeases
   }
 
   #runUnfenced<C extends Command>(command: C) {
@@ -198,6 +330,9 @@ export class FailoverSite {
   async reply(from: number, question: Question): Promise<string | StorageError> {
     const life = this.#life
     await this.#alive(life)
+    const isLong = question.kind === 'hand-over' || question.kind === 'take'
+    const acting = isLong && !this.isActing ? this.#log?.nodes.find(({ isActing }) => isActing) : undefined
+    if (acting !== undefined) return this.isApart || acting.isApart ? dead : acting.reply(from, question)
     try {
       const answer = JSON.stringify(await this.agent.answer(from, question))
       await this.#alive(life)
@@ -218,6 +353,7 @@ export class FailoverSite {
     for (;;) {
       await clock.sleep(this.#network.followMs)
       await this.#alive(life)
+      if (!this.isActing) continue
       for (const name of ['async', 'sync']) {
         const bucket = catalog.bucket(name)
         if (bucket === undefined) continue

@@ -8,6 +8,7 @@ import { plainAttributes, putCommand } from '../kit/catalog-commands.ts'
 import { FakeClock } from '../kit/fake-clock.ts'
 import { contentOf, ruleOf } from '../kit/replicated-buckets.ts'
 import { type FailoverNetwork, FailoverSite } from './failover-site.ts'
+import { RegionLog } from './region-log.ts'
 import { SeededRandom } from './seeded-random.ts'
 
 /**
@@ -49,24 +50,35 @@ export interface FailoverShape {
   readonly settleMs: number
   /** Between two looks whether all is well again. */
   readonly lookMs: number
+  /** Of each region; a witness is always one process. */
+  readonly nodes: number
 }
 
 export const large: FailoverShape = {
   ...{ leaseMs: 4_000, flapMs: 2_000, followMs: 150, settleMs: 5_000, lookMs: 1_000 },
-  ...{ threes: 0.4, faults: 1, downMs: 20_000, pauseMs: 15_000, cutMs: 15_000 },
+  ...{ threes: 0.4, faults: 1, downMs: 20_000, pauseMs: 15_000, cutMs: 15_000, nodes: 1 },
 }
 
 /** Two regions and a witness for some seconds: of these there are ten thousand. */
 export const small: FailoverShape = {
   ...{ leaseMs: 1_000, flapMs: 100, followMs: 400, settleMs: 1_000, lookMs: 400 },
-  ...{ threes: 0, faults: 3, downMs: 6_000, pauseMs: 4_000, cutMs: 5_000 },
+  ...{ threes: 0, faults: 3, downMs: 6_000, pauseMs: 4_000, cutMs: 5_000, nodes: 1 },
+}
+
+/** The same with three gateways in each region. */
+export const wide: FailoverShape = { ...large, nodes: 3 }
+export const smallWide: FailoverShape = {
+  ...small,
+  ...{ leaseMs: 2_000, settleMs: 2_000, nodes: 3, faults: 1, downMs: 9_000, pauseMs: 8_000, cutMs: 6_000 },
 }
 
 class World implements FailoverNetwork {
   readonly random: SeededRandom
   readonly clock = new FakeClock(1_000, 32)
   isHealed = false
-  readonly sites = new Map<number, FailoverSite>()
+  readonly logs = new Map<number, RegionLog<FailoverSite>>()
+  /** The nodes of each region and witness. */
+  readonly sites = new Map<number, readonly FailoverSite[]>()
   readonly regions: readonly number[]
   readonly witnesses: readonly number[]
   readonly report = { acknowledged: 0, refused: 0, planned: 0, faults: 0 }
@@ -91,7 +103,13 @@ class World implements FailoverNetwork {
     this.regions = isThree ? [1, 2, 3] : [1, 2]
     this.witnesses = isThree ? [] : [9]
     if (isThree && this.random.chance(0.3)) (this.witnesses as number[]).push(8, 9)
-    for (const id of [...this.regions, ...this.witnesses]) this.sites.set(id, new FailoverSite(id, this))
+    for (const id of [...this.regions, ...this.witnesses]) {
+      const isWide = shape.nodes > 1 && this.regions.includes(id)
+      const log = isWide ? new RegionLog<FailoverSite>(this.clock, this.random) : undefined
+      const nodes = Array.from({ length: isWide ? shape.nodes : 1 }, () => new FailoverSite(id, this, log))
+      this.sites.set(id, nodes)
+      if (log !== undefined) this.logs.set(id, log)
+    }
   }
 
   get followMs(): number {
@@ -99,11 +117,19 @@ class World implements FailoverNetwork {
   }
 
   site(id: number): FailoverSite | undefined {
-    return this.sites.get(id)
+    const nodes = this.sites.get(id) ?? []
+    return nodes.length > 1 ? this.random.pick(nodes) : nodes[0]
+  }
+
+  /** The first of its nodes: all say the same when they have read their log. */
+  of(id: number): FailoverSite {
+    const [first] = this.sites.get(id) ?? []
+    assert.ok(first)
+    return first
   }
 
   get all(): FailoverSite[] {
-    return [...this.sites.values()]
+    return [...this.sites.values()].flat()
   }
 
   async travel(from: number, to: number): Promise<void> {
@@ -116,12 +142,12 @@ class World implements FailoverNetwork {
   }
 
   async start(): Promise<void> {
-    const first = this.sites.get(1) as FailoverSite
+    const first = this.of(1)
     for (const name of ['async', 'sync']) {
       for (const region of this.regions) {
-        const { direct } = this.sites.get(region) as FailoverSite
-        const { id } = direct.run({ type: 'create-bucket', name, owner: 'root' })
-        direct.run({ type: 'set-replication', bucketId: id, rule: ruleOf({ members: this.regions }) })
+        const site = this.of(region)
+        const { id } = site.runEverywhere({ type: 'create-bucket', name, owner: 'root' })
+        site.runEverywhere({ type: 'set-replication', bucketId: id, rule: ruleOf({ members: this.regions }) })
       }
     }
     const record: GroupRecord = {
@@ -138,7 +164,10 @@ class World implements FailoverNetwork {
       },
     }
     await this.run(1_000)
+    // An operator would try again.
+    this.isHealed = this.shape.nodes > 1
     await this.during(first.agent.define(record))
+    this.isHealed = false
     await this.run(this.shape.settleMs)
   }
 
@@ -165,8 +194,14 @@ class World implements FailoverNetwork {
     const site = (random.chance(0.5) ? this.#primary() : undefined) ?? random.pick(this.all)
     if (roll < 0) for (const bucket of ['async', 'sync']) this.write(random.pick(this.regions), bucket)
     else this.report.faults++
-    if (roll >= 0 && roll < 32) this.#kill(site)
-    else if (roll >= 32 && roll < 42) this.#pause(site)
+    // Sometimes the whole region, sometimes what only a region of several nodes can suffer.
+    const nodes = this.sites.get(site.id) ?? []
+    const hit = nodes.length > 1 && random.chance(0.6) ? nodes : [site]
+    if (nodes.length > 1 && roll >= 0) this.#divide(site)
+    // Of a region that is lost as a whole some nodes may come back before the others.
+    const togetherMs = nodes.length > 1 && random.chance(0.5) ? random.below(this.shape.downMs) : undefined
+    if (roll >= 0 && roll < 32) for (const one of hit) this.#kill(one, hit.length > 1, togetherMs)
+    else if (roll >= 32 && roll < 42) for (const one of hit) this.#pause(one)
     else if (roll >= 42 && roll < 55) this.#cutOff()
     else if (roll >= 55 && roll < 63) site.setWall((random.next() - 0.5) * 2 * this.#mostStepMs)
     else if (roll >= 63 && roll < 70) this.#cut.clear()
@@ -177,24 +212,43 @@ class World implements FailoverNetwork {
   #primary(): FailoverSite | undefined {
     const newest = this.all.map(({ direct }) => direct.failover.group('g')?.record)
     const record = newest.toSorted((left, right) => (right?.epoch ?? 0) - (left?.epoch ?? 0))[0]
-    return this.sites.get(record?.primary ?? 0)
+    return this.site(record?.primary ?? 0)
   }
 
-  /** Most of the time no more than one thing is down at once, so that something can go on. */
+  /** Most of the time no more than one region is down at once, so that something can go on. */
   #isTooMuch(): boolean {
-    const down = this.all.filter(({ isUp }) => !isUp).length
-    const need = majorityOf(this.sites.size)
-    return this.sites.size - down <= need && this.random.chance(0.8)
+    const up = [...this.sites.values()].filter(
+      (nodes) => nodes.filter(({ isUp }) => isUp).length > nodes.length / 2,
+    )
+    return up.length <= majorityOf(this.sites.size) && this.random.chance(0.8)
   }
 
-  #kill(site: FailoverSite): void {
+  /** A node that does not reach the others of its region, or does not see that another one acts; an order that moves. */
+  #divide(site: FailoverSite): void {
+    const { random, clock } = this
+    const kind = random.below(4)
+    if (kind === 0) {
+      site.isApart = true
+      void clock.sleep(random.below(this.shape.cutMs)).then(() => {
+        site.isApart = false
+      })
+    } else if (kind === 1) {
+      site.isConfused = true
+      void clock.sleep(random.below(this.shape.cutMs)).then(() => {
+        site.isConfused = false
+      })
+    } else if (kind === 2) this.logs.get(site.id)?.stall()
+  }
+
+  #kill(site: FailoverSite, isWhole: boolean, togetherMs?: number): void {
     if (!site.isUp) {
       site.start()
       return
     }
-    if (this.#isTooMuch()) return
+    if (!isWhole && this.#isTooMuch()) return
     site.kill()
-    const backMs = this.random.below(this.shape.downMs)
+    this.logs.get(site.id)?.stall()
+    const backMs = togetherMs ?? this.random.below(this.shape.downMs)
     void this.clock.sleep(backMs).then(() => site.start())
   }
 
@@ -213,7 +267,8 @@ class World implements FailoverNetwork {
   }
 
   #operate(): void {
-    const site = this.sites.get(this.random.pick(this.regions))
+    const nodes = this.sites.get(this.random.pick(this.regions))
+    const site = nodes?.find(({ isActing }) => isActing)
     if (site === undefined || !site.isUp) return
     const administration = createFailoverAdministration({
       agent: site.agent,
@@ -231,7 +286,7 @@ class World implements FailoverNetwork {
   }
 
   write(region: number, bucket: string): void {
-    const site = this.sites.get(region)
+    const site = this.site(region)
     const id = site?.direct.bucket(bucket)?.id
     if (site === undefined || id === undefined || !site.isUp || this.#busy > 30) return
     this.#busy++
@@ -261,17 +316,15 @@ class World implements FailoverNetwork {
 
   #acknowledge(site: FailoverSite, bucket: string, key: string): void {
     try {
-      const state = site.direct.failover.group('g')
-      const epoch = state?.record.epoch ?? 0
-      assert.equal(state?.record.primary, site.id, 'a region acknowledges as the primary')
+      const epoch = site.stamped.get(key) ?? 0
       const leader = this.#leaders.get(epoch) ?? site.id
       this.#leaders.set(epoch, leader)
       assert.equal(leader, site.id, `two regions acknowledge in epoch ${epoch}`)
       assert.ok(
-        epoch >= this.#newestEpoch,
+        epoch >= this.#newestEpoch || this.#wasHandedOver(epoch),
         `epoch ${epoch} acknowledges after epoch ${this.#newestEpoch} has`,
       )
-      this.#newestEpoch = epoch
+      this.#newestEpoch = Math.max(epoch, this.#newestEpoch)
       this.acknowledged.push({ bucket, key, epoch })
       this.report.acknowledged++
     } catch (reason) {
@@ -279,10 +332,20 @@ class World implements FailoverNetwork {
     }
   }
 
+  /** A gateway may say late what it has written before a planned change: the next primary has it, and what it may say lasts no longer. */
+  #wasHandedOver(epoch: number): boolean {
+    if (this.shape.nodes === 1) return false
+    const reigns = this.all.flatMap(({ direct }) => direct.failover.group('g')?.record.reigns ?? [])
+    const later = reigns.filter((reign) => reign.epoch > epoch)
+    return later.toSorted((left, right) => left.epoch - right.epoch)[0]?.cause === 'planned'
+  }
+
   async heal(): Promise<void> {
     this.isHealed = true
     this.#cut.clear()
     for (const site of this.all) {
+      site.isApart = false
+      site.isConfused = false
       site.pause(false)
       site.start()
       site.setWall(0)
@@ -297,12 +360,15 @@ class World implements FailoverNetwork {
       await this.run(3 * lookMs)
       if (this.acknowledged.length >= before + 2 && this.#isEven()) return
     }
-    const states = this.all.map(({ id, direct, agent }) => ({
+    const known = (agent: FailoverSite['agent']) => agent.known('g')?.record
+    const states = this.all.map(({ id, direct, agent, isActing }) => ({
       id,
       state: direct.failover.group('g'),
       positions: direct.failover.positions('g', id),
       left: agent.voter.leaseLeftMs('g'),
       holder: agent.voter.holder('g'),
+      isActing,
+      isWritable: known(agent) !== undefined && agent.mayAcknowledge(known(agent) as GroupRecord),
     }))
     assert.fail(`after minutes without a fault the regions are not even: ${JSON.stringify(states)}`)
   }
@@ -313,12 +379,14 @@ class World implements FailoverNetwork {
     const [first] = states
     if (first === undefined) return false
     const { epoch, primary } = first.record
-    const site = this.sites.get(primary)
+    const leading = this.sites.get(primary) ?? []
+    const [site] = leading
     return (
       states.every((state) => state?.record.epoch === epoch && state.diverged.length === 0) &&
-      site?.agent.mayAcknowledge(first.record) === true &&
+      site !== undefined &&
+      leading.every(({ agent }) => agent.mayAcknowledge(first.record)) &&
       this.regions.every((region) => {
-        const own = this.sites.get(region)?.direct.failover.positions('g', region) ?? []
+        const own = this.of(region).direct.failover.positions('g', region)
         const leads = site.direct.failover.positions('g', primary)
         return own.every(({ isWhole, watermark }, at) => isWhole && watermark === leads[at]?.watermark)
       })
@@ -326,22 +394,26 @@ class World implements FailoverNetwork {
   }
 
   check(): { readonly lost: number; readonly listed: number; readonly reigns: number } {
-    const primary = this.sites.get(this.sites.get(1)?.direct.failover.group('g')?.record.primary ?? 0)
-    assert.ok(primary !== undefined)
+    for (const site of this.all) site.catchUp()
+    const primary = this.of(this.of(1).direct.failover.group('g')?.record.primary ?? 0)
     const listed = new Set<string>()
     const aside = new Set<string>()
     const held = new Set<string>()
     for (const bucket of ['async', 'sync']) {
       const contents = this.regions.map((region) =>
-        JSON.stringify(contentOf({ catalog: (this.sites.get(region) as FailoverSite).direct }, bucket)),
+        JSON.stringify(contentOf({ catalog: this.of(region).direct }, bucket)),
       )
       for (const content of contents) assert.equal(content, contents[0], `${bucket} is the same everywhere`)
       const id = primary.direct.bucket(bucket)?.id ?? 0
       for (const { key } of primary.direct.listVersions(id, allVersions).versions) held.add(key)
     }
     for (const region of this.regions) {
-      const { direct, tables } = this.sites.get(region) as FailoverSite
+      const { direct, tables } = this.of(region)
       assert.deepEqual(verifyRows(tables), [], `the rows of region ${region}`)
+      for (const node of this.sites.get(region) ?? []) {
+        const other = contentOf({ catalog: node.direct }, 'async')
+        assert.deepEqual(other, contentOf({ catalog: direct }, 'async'), `the nodes of region ${region}`)
+      }
       for (const bucket of ['async', 'sync']) {
         const id = direct.bucket(bucket)?.id ?? 0
         for (const { key } of direct.failover.losses(id, Number.MAX_SAFE_INTEGER)) listed.add(key)
@@ -384,7 +456,8 @@ export async function simulateFailover(
     await world.heal()
     return { ...world.report, ...world.check() }
   } catch (cause) {
-    const again = `npm run simulate -- ${shape === small ? 'failover-small' : 'failover'} --seed ${seed} --steps ${steps}`
+    const name = [shape.nodes > 1 ? 'failover-wide' : 'failover', ...(shape.followMs > 150 ? ['small'] : [])]
+    const again = `npm run simulate -- ${name.join('-')} --seed ${seed} --steps ${steps}`
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new Error(`seed ${seed}: ${reason}\nrepeat it with: ${again}`, { cause })
   } finally {

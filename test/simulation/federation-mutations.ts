@@ -3,11 +3,13 @@ import type { GroupRecord } from '../../core/contract/failover.ts'
 import { FailoverAgent } from '../../federation/failover/agent.ts'
 import type { Answer, Question } from '../../federation/failover/peer.ts'
 import { Voter } from '../../federation/failover/voter.ts'
+import { blind } from './failover-site.ts'
 import { firstCaught, type Mutation, replace } from './many-runs.ts'
 import { CrashingTables } from './replicating-region.ts'
 
 /** What must be caught in the configurations that are run ten thousand times. */
 const failover = { module: './small-federations.js', name: 'failover' }
+const wide = { module: './small-federations.js', name: 'wideFailover' }
 const replication = { module: './small-federations.js', name: 'replication' }
 
 export const mutations: readonly Mutation[] = [
@@ -56,6 +58,13 @@ export const mutations: readonly Mutation[] = [
   {
     ...{ title: 'a voter forgets whom it has granted a lease', ...failover, known: 203 },
     apply: () => replace<Voter>(Voter.prototype, 'holder', () => () => undefined),
+  },
+  {
+    ...{ title: 'nodes of a region do not look at what the others have granted', ...wide, known: 60 },
+    apply: () => {
+      blind.toGrants = true
+      replace<Voter>(Voter.prototype, 'observe', () => () => undefined)
+    },
   },
   {
     ...{ title: 'the outbox is not in the transaction of the write', ...replication, known: 9 },

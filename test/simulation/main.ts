@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util'
 import { simulate as catalog } from './catalog.sim.ts'
 import { simulateChunks } from './chunks.sim.ts'
 import { simulateEdge } from './edge.sim.ts'
-import { simulateFailover, small as smallFederation } from './failover.sim.ts'
+import { simulateFailover, small as smallFederation, smallWide, wide } from './failover.sim.ts'
 import { simulateLink } from './link.sim.ts'
 import { simulateReplicatedLog } from './replicated-log.sim.ts'
 import { small } from './replicated-log-shapes.ts'
@@ -15,6 +15,8 @@ const simulations: Readonly<Record<string, (seed: number, steps: number) => Prom
   edge: (seed, steps) => simulateEdge(seed, Math.ceil(steps / 5)),
   failover: (seed, steps) => simulateFailover(seed, steps),
   'failover-small': (seed, steps) => simulateFailover(seed, steps, smallFederation),
+  'failover-wide': (seed, steps) => simulateFailover(seed, steps, wide),
+  'failover-wide-small': (seed, steps) => simulateFailover(seed, steps, smallWide),
   link: (seed, steps) => simulateLink(seed, Math.ceil(steps / 20)),
   'replicated-log': (seed, steps) => simulateReplicatedLog(seed, steps),
   'replicated-log-small': (seed, steps) => simulateReplicatedLog(seed, steps, small),

@@ -31,6 +31,17 @@ test(
 )
 
 test(
+  'small federations of regions with three gateways: the same, whichever of them is asked, stands still or is gone',
+  {
+    timeout: 3_600_000,
+  },
+  (t) =>
+    provesMuch(t, { module, name: 'wideFailover', first, count: Math.ceil(seeds / 10) }, [
+      ...['acknowledged', 'refused', 'faults', 'reigns'],
+    ]),
+)
+
+test(
   'small federations: copies hold what their source held, whatever breaks',
   {
     timeout: 3_600_000,

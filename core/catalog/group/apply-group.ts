@@ -3,10 +3,12 @@ import { StorageError } from '../../contract/errors.ts'
 import {
   type Divergence,
   failoverLimits,
+  firstBehind,
   type GroupRecord,
   type GroupState,
   groupEpochOf,
   isNewerRecord,
+  type LeaseGrant,
   type Reign,
   ruleEpochsOfGroup,
   type TakenBucket,
@@ -33,25 +35,12 @@ import {
   valuesUnder,
 } from '../replication/rows.ts'
 import { decodeBucketRow } from '../rows.ts'
+import { bucketsOf, positionsOf } from './positions.ts'
 import { readGroup, readGroups, removeGroupRow, writeGroup } from './rows.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
 const noTime: EntryTime = { ms: 0, counter: 0 }
-
-/** The buckets of a group that are here, each with its rule. */
-export function bucketsOf(
-  context: Pick<ApplyContext, 'get'>,
-  { name, buckets }: Pick<GroupRecord, 'name' | 'buckets'>,
-): { readonly bucket: BucketRecord; readonly rule: StoredRule }[] {
-  return buckets.flatMap((bucketName) => {
-    const row = context.get(bucketNameKey(bucketName))
-    if (row === undefined) return []
-    const bucket = decodeBucketRow(row)
-    const rule = readRule(context, bucket.id)
-    return rule?.group === name ? [{ bucket, rule }] : []
-  })
-}
 
 const stale = (name: string, epoch: number): StorageError =>
   new StorageError('STALE_EPOCH', `the group ${name} is in epoch ${epoch} or beyond it`)
@@ -80,6 +69,7 @@ export function putGroup(context: ApplyContext, { record }: Of<'put-group'>): Co
   const isNewEpoch = record.epoch > known.record.epoch
   if (!isNewEpoch && record.primary === here) joinBuckets(context, record)
   writeGroup(context, {
+    ...known,
     record,
     ballot,
     isFrozen: isNewEpoch ? false : known.isFrozen,
@@ -207,18 +197,56 @@ export function removeGroup(
 
 export function voteGroup(
   context: ApplyContext,
-  { name, epoch, primary }: Of<'vote-group'>,
+  { name, epoch, primary, grantedAt, frozenAt, positions }: Of<'vote-group'>,
 ): CommandResult<Of<'vote-group'>> {
   const state = readGroup(context, name)
   if (state === undefined) throw new StorageError('CONFLICT', `this region knows no group ${name}`)
-  const { ballot, record } = state
-  if (ballot.epoch === epoch && ballot.primary === primary) return {}
+  const { ballot, record, grant, isFrozen } = state
+  if (ballot.epoch === epoch && ballot.primary === primary) return { record }
   if (epoch <= ballot.epoch || epoch <= record.epoch) throw stale(name, Math.max(ballot.epoch, record.epoch))
+  if (grantedAt !== undefined && grantedAt !== (grant?.at ?? 0)) {
+    throw new StorageError('STALE_EPOCH', `another node has granted the lease of ${name} meanwhile`)
+  }
+  if (frozenAt !== undefined && !(isFrozen && frozenAt === state.frozenAt)) {
+    throw new StorageError('STALE_EPOCH', `writes of ${name} were let in again meanwhile`)
+  }
   if (!record.regions.includes(primary)) {
     throw new StorageError('INVALID_ARGUMENT', `region ${primary} holds none of the group's buckets`)
   }
-  writeGroup(context, { ...state, ballot: { epoch, primary } })
-  return {}
+  // Here and not before: between a look and the vote a copy may come that the primary before counts.
+  const here = context.entry.regionId
+  const behind =
+    positions && primary !== here && firstBehind(record, positions, positionsOf(context, state, here))
+  if (behind) {
+    throw new StorageError('STALE_EPOCH', `region ${here} has more of the bucket ${behind}`)
+  }
+  const granted = grantTo(context, state, epoch, primary)
+  writeGroup(context, { ...state, ballot: { epoch, primary }, grant: granted })
+  return { record }
+}
+
+export function grantLease(
+  context: ApplyContext,
+  { name, epoch, primary }: Of<'grant-lease'>,
+): CommandResult<Of<'grant-lease'>> {
+  const state = readGroup(context, name)
+  if (state === undefined) throw new StorageError('CONFLICT', `this region knows no group ${name}`)
+  const { ballot, record } = state
+  if (record.epoch !== epoch || record.primary !== primary || ballot.epoch > epoch) {
+    throw stale(name, Math.max(ballot.epoch, record.epoch))
+  }
+  writeGroup(context, { ...state, grant: grantTo(context, state, epoch, primary) })
+  return { record }
+}
+
+function grantTo(
+  { meta }: ApplyContext,
+  { grant, record }: GroupState,
+  epoch: number,
+  to: number,
+): LeaseGrant {
+  const before = grant?.epoch === epoch ? grant.leaseMs : 0
+  return { at: meta.position, to, epoch, leaseMs: Math.max(before, record.leaseMs) }
 }
 
 export function freezeGroup(
@@ -230,8 +258,9 @@ export function freezeGroup(
   if (state.record.epoch !== epoch || state.record.primary !== context.entry.regionId) {
     throw stale(name, state.record.epoch)
   }
-  writeGroup(context, { ...state, isFrozen })
-  return {}
+  const at = context.meta.position
+  writeGroup(context, { ...state, isFrozen, frozenAt: at })
+  return { at }
 }
 
 export function takeGroup(

@@ -66,7 +66,19 @@ const record = z
 export const groupCommands = [
   z.strictObject({ type: z.literal('put-group'), record }),
   z.strictObject({ type: z.literal('remove-group'), name }),
-  z.strictObject({ type: z.literal('vote-group'), name, epoch, primary: region }),
+  z.strictObject({
+    type: z.literal('vote-group'),
+    name,
+    epoch,
+    primary: region,
+    grantedAt: count.optional(),
+    positions: z
+      .array(z.strictObject({ bucket, epoch: count, watermark: count, isWhole: z.boolean() }))
+      .max(failoverLimits.buckets)
+      .optional(),
+    frozenAt: count.optional(),
+  }),
+  z.strictObject({ type: z.literal('grant-lease'), name, epoch, primary: region }),
   z.strictObject({ type: z.literal('take-group'), name, epoch, cause }),
   z.strictObject({ type: z.literal('freeze-group'), name, epoch, isFrozen: z.boolean() }),
   z.strictObject({

@@ -12,6 +12,7 @@ import type { ErasureScheme } from '../../contract/erasure.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { ChunkId } from '../../contract/ids.ts'
 import type { Logger } from '../../contract/logger.ts'
+import type { RegionPeers } from '../../contract/region-peers.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 import type { ClusterBackend } from '../../control/cluster-service.ts'
 import { orderReplicas } from '../../protocol/replicas.ts'
@@ -53,6 +54,8 @@ export interface RunningCluster {
   readonly elsewhere: WritesElsewhere
   /** Whether this node does what only one of the region does. */
   isCoordinator(): boolean
+  /** How the nodes of the region talk, and which of its voters are there, in the order in which one of them coordinates. */
+  readonly nodes: { readonly self: string; readonly peers: RegionPeers; voters(): readonly string[] }
   /** The lock under which garbage of the region is freed. */
   readonly collection: Pick<RegionLock, 'hold' | 'release'>
   /** A chunk here is not what it was: it is fetched anew. */
@@ -83,8 +86,9 @@ export function startCluster(options: ClusterParts): RunningCluster {
   links.setPeers(peerConfigs(map, config.node))
   foundation.notices.attach(links)
   const isHere = (name: string): boolean => name === config.node || peers.connected().includes(name)
-  const coordinator = (): string | undefined =>
-    map.nodes.find(({ name, voter }) => voter && isHere(name))?.name
+  const votersHere = (): readonly string[] =>
+    map.nodes.filter(({ name, voter }) => voter && isHere(name)).map(({ name }) => name)
+  const coordinator = (): string | undefined => votersHere()[0]
   const isCoordinator = (): boolean => coordinator() === config.node
   const region = openRegionChunks({
     self: config.node,
@@ -205,6 +209,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
     writes,
     elsewhere: region.elsewhere,
     isCoordinator,
+    nodes: { self: config.node, peers, voters: votersHere },
     collection,
     replace: (id) => region.repair.report({ id, node: config.node, problem: 'corrupt' }),
     erasure: (storageClass) => erasureOf(config.cluster, storageClass),

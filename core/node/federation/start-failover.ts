@@ -1,6 +1,7 @@
 import { createFailoverAdministration } from '../../../federation/failover/administration.ts'
 import { FailoverAgent } from '../../../federation/failover/agent.ts'
 import { guardSubmit } from '../../../federation/failover/guarded-catalog.ts'
+import { type RegionNodesParts, regionNodes } from '../../../federation/failover/region-nodes.ts'
 import { serveVoters, tunnelVoters } from '../../../federation/failover/wire.ts'
 import { checkCommand } from '../../catalog/entry-schema.ts'
 import type { Catalog, Command } from '../../contract/catalog.ts'
@@ -20,6 +21,8 @@ export interface FailoverParts {
   joined(): readonly number[]
   /** Where clients reach this region. */
   readonly endpoints: readonly string[]
+  /** Absent: this process is the whole region. */
+  readonly nodes?: Omit<RegionNodesParts, 'clock'>
   /** What replication knows of other regions' heads. */
   replication(): ReplicationReport
   readonly environment: Environment
@@ -40,20 +43,26 @@ export function startFailover(parts: FailoverParts): RunningFailover {
   const { regionId, tunnels, environment, log } = parts
   const catalog = checked(parts.catalog)
   const peers = tunnelVoters(tunnels, environment.clock)
+  const { clock } = environment
+  const nodes = parts.nodes === undefined ? undefined : regionNodes({ ...parts.nodes, clock })
   const agent = new FailoverAgent({
     ...{ regionId, catalog, peers, environment, log, endpoints: parts.endpoints },
+    ...(nodes === undefined ? {} : { colleagues: nodes }),
   })
-  const stopServing = serveVoters(tunnels, (from, question) => agent.answer(from, question), log)
+  const administration = createFailoverAdministration({
+    agent,
+    isJoined: (region) => parts.joined().includes(region),
+    seen(bucket) {
+      const incoming = parts.replication().find((one) => one.bucket === bucket)
+      const primary = incoming?.rule.primary
+      return incoming?.incoming.find(({ region }) => region === primary)
+    },
+  })
+  const shared = nodes?.serve(agent, administration)
+  const answer = shared?.answer ?? ((from, question) => agent.answer(from, question))
+  const stopServing = serveVoters(tunnels, answer, log)
   return {
-    administration: createFailoverAdministration({
-      agent,
-      isJoined: (region) => parts.joined().includes(region),
-      seen(bucket) {
-        const incoming = parts.replication().find((one) => one.bucket === bucket)
-        const primary = incoming?.rule.primary
-        return incoming?.incoming.find(({ region }) => region === primary)
-      },
-    }),
+    administration: shared?.administration ?? administration,
     gateway: {
       primaryOf(bucketId) {
         const group = catalog.replication.rule(bucketId)?.group
@@ -74,14 +83,18 @@ export function startFailover(parts: FailoverParts): RunningFailover {
     submit: guardSubmit(parts.catalog, agent, environment.clock, regionId),
     async close() {
       stopServing()
+      shared?.close()
       await agent.stop()
     },
   }
 }
 
 /** Records come from other regions: what they say is checked as what an operator says. */
-function checked(catalog: Catalog): Pick<Catalog, 'bucket' | 'failover' | 'replication' | 'submit'> {
+function checked(
+  catalog: Catalog,
+): Pick<Catalog, 'barrier' | 'bucket' | 'failover' | 'replication' | 'submit'> {
   return {
+    barrier: () => catalog.barrier(),
     bucket: (name) => catalog.bucket(name),
     failover: catalog.failover,
     replication: catalog.replication,
@@ -92,7 +105,7 @@ function checked(catalog: Catalog): Pick<Catalog, 'bucket' | 'failover' | 'repli
   }
 }
 
-/** Of a region of several nodes: its lease would have to be every node's, which is not there yet. */
+/** Of an edge. */
 export const noFailover = (why: string): FailoverAdministration => {
   const refuse = async (): Promise<never> => {
     throw new StorageError('NOT_IMPLEMENTED', why)

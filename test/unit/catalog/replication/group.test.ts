@@ -222,3 +222,75 @@ test('only who holds the whole of a bucket becomes its primary', () => {
   two.catalog.run({ type: 'vote-group', name: 'g', epoch: firstEpoch + 1, primary: 2 })
   assert.throws(take, codeOf('CONFLICT'), 'without a synchronized copy')
 })
+
+test('a vote is refused when another node of the region has granted the lease since its node looked', () => {
+  const { others } = five()
+  const [two] = others
+  assert.ok(two !== undefined)
+  const grant = () =>
+    two.catalog.run({ type: 'grant-lease', name: 'g', epoch: firstEpoch, primary: 1 }).record.leaseMs
+  const seen = () => two.catalog.failover.group('g')?.grant?.at ?? 0
+  const vote = (epoch: number, grantedAt: number) =>
+    two.catalog.run({ type: 'vote-group', name: 'g', epoch, primary: 3, grantedAt })
+  assert.equal(grant(), 8_000)
+  const before = seen()
+  assert.ok(before > 0)
+  grant()
+  assert.throws(() => vote(firstEpoch + 1, before), codeOf('STALE_EPOCH'))
+  assert.throws(() => vote(firstEpoch + 1, 0), codeOf('STALE_EPOCH'))
+  vote(firstEpoch + 1, seen())
+  // The vote is a grant to whom it is for, and the former primary gets none behind it.
+  assert.equal(two.catalog.failover.group('g')?.grant?.to, 3)
+  assert.throws(grant, codeOf('STALE_EPOCH'))
+})
+
+test('a grant counts as long as the longest of its epoch: an operator may have made the lease shorter since', () => {
+  const { one, others } = five()
+  const [two] = others
+  const made = one.catalog.failover.group('g')?.record
+  assert.ok(two !== undefined && made !== undefined)
+  const grant = () => {
+    two.catalog.run({ type: 'grant-lease', name: 'g', epoch: firstEpoch, primary: 1 })
+    return two.catalog.failover.group('g')?.grant?.leaseMs
+  }
+  assert.equal(grant(), 8_000)
+  two.catalog.run({ type: 'put-group', record: { ...made, leaseMs: 4_000, revision: 5 } })
+  assert.equal(grant(), 8_000)
+  two.catalog.run({ type: 'put-group', record: { ...made, leaseMs: 12_000, revision: 6 } })
+  assert.equal(grant(), 12_000)
+})
+
+test('who hands over gives no vote when another node has let writes in again, even if they are stopped anew', () => {
+  const { one, bucketId } = five()
+  const freeze = (isFrozen: boolean) =>
+    one.catalog.run({ type: 'freeze-group', name: 'g', epoch: firstEpoch, isFrozen }).at
+  const vote = (frozenAt: number) =>
+    one.catalog.run({ type: 'vote-group', name: 'g', epoch: firstEpoch + 1, primary: 2, frozenAt })
+  const first = freeze(true)
+  assert.throws(() => put(one, bucketId, 'a', firstEpoch), codeOf('UNAVAILABLE'))
+  freeze(false)
+  put(one, bucketId, 'a', firstEpoch)
+  assert.throws(() => vote(first), codeOf('STALE_EPOCH'))
+  const second = freeze(true)
+  assert.throws(() => vote(first), codeOf('STALE_EPOCH'))
+  vote(second)
+  assert.throws(() => put(one, bucketId, 'b', firstEpoch), codeOf('UNAVAILABLE'))
+})
+
+test('a vote is refused when a copy has come since the voter looked: the primary before counts it', () => {
+  const { one, others, bucketId } = five()
+  const [two] = others
+  assert.ok(two !== undefined)
+  put(one, bucketId, 'a', firstEpoch)
+  ship(one, two, 'b')
+  const positions = two.catalog.failover.positions('g', 2)
+  const vote = (epoch: number) =>
+    two.catalog.run({ type: 'vote-group', name: 'g', epoch, primary: 3, positions })
+  put(one, bucketId, 'b', firstEpoch)
+  ship(one, two, 'b')
+  assert.throws(() => vote(firstEpoch + 1), codeOf('STALE_EPOCH'))
+  assert.equal(two.catalog.failover.group('g')?.ballot.epoch, firstEpoch)
+  const own = { type: 'vote-group', name: 'g', epoch: firstEpoch + 1, primary: 2, positions } as const
+  two.catalog.run(own)
+  assert.equal(two.catalog.failover.group('g')?.ballot.primary, 2, 'a candidate has what came since as well')
+})
