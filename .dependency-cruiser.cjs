@@ -13,7 +13,9 @@ module.exports = {
     only('core-telemetry', '^core/telemetry/', '^core/(contract|telemetry)/'),
     only('federation', '^federation/', '^(core/(contract|telemetry)|federation)/'),
     only('plugins', '^plugins/', '^(core/contract|plugins)/'),
-    only('sdk', '^sdk/(?!policy/)', '^(core/contract|sdk/(?!policy/))'),
+    only('sdk', '^sdk/(?!policy/|admin-grpc/)', '^(core/contract|sdk/(?!policy/|admin-grpc/))'),
+    // For Node only: the client of the admin service is the command line's.
+    only('sdk-admin-grpc', '^sdk/admin-grpc/', '^(core/(contract|control)/|sdk/(?!policy/))'),
     // For authors: what a node itself uses to ask a policy.
     only('sdk-policy', '^sdk/policy/', '^(core/contract/|plugins/(abi|kit)/|sdk/policy/)'),
     only('native', '^native/', '^(core/contract|native)/'),

@@ -69,6 +69,7 @@ const looks: ReadonlySet<string> = new Set([
   'GetPolicyStatus',
   'GetRegionConfig',
   'GetReplication',
+  'GetSharing',
   'GetStats',
   'GetStatus',
   'ListBuckets',

@@ -4,6 +4,7 @@ import { type ClientEnvironment, webEnvironment } from '../client/environment.ts
 import { invalidAnswer, invalidArgument, PandoError } from '../client/errors.ts'
 import type { HttpAnswer } from '../client/http-answer.ts'
 import { hmacSha256 } from '../client/sha256.ts'
+import type { AdminChannel } from './channel.ts'
 import type { AdminSession } from './types.ts'
 
 export interface PandoAdminOptions {
@@ -27,7 +28,7 @@ const scheme = 'pando-console-v1'
  * One log-in at one node. In a page the browser keeps the session in a cookie that no script can read; elsewhere it is kept
  * here. The secret is used to answer a challenge and never sent.
  */
-export class AdminConnection {
+export class AdminConnection implements AdminChannel {
   readonly origin: string
   readonly environment: ClientEnvironment
   readonly #credentials: PandoAdminOptions['credentials']
@@ -103,11 +104,21 @@ export class AdminConnection {
     }
   }
 
-  /** What anybody may ask: metrics and health. */
-  async text(path: string, options: AdminCallOptions = {}): Promise<{ status: number; text: string }> {
-    const response = await this.#fetch(path, { method: 'GET' }, options)
-    return { status: response.status, text: await response.text() }
+  /** Anybody may ask: it needs no session. */
+  async metrics(options: AdminCallOptions = {}): Promise<string> {
+    return (await this.#fetch('/metrics', { method: 'GET' }, options)).text()
   }
+
+  events<T>(after: number, options: AdminCallOptions = {}): Promise<T> {
+    return this.ask('events', { after }, options)
+  }
+
+  after(delayMs: number, callback: () => void): () => void {
+    return this.environment.after(delayMs, callback)
+  }
+
+  /** The connections are the environment's; a session ends with `logout`. */
+  close(): void {}
 
   #update<T>(line: string): T {
     const update = JSON.parse(line) as T & {

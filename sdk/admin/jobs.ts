@@ -1,5 +1,6 @@
 import { invalidAnswer } from '../client/errors.ts'
-import type { AdminCallOptions, AdminConnection } from './connection.ts'
+import type { AdminChannel } from './channel.ts'
+import type { AdminCallOptions } from './connection.ts'
 import type { JobFinding, JobProgress, JobResult } from './types.ts'
 
 export interface JobOptions extends AdminCallOptions {
@@ -21,7 +22,7 @@ const maxFindings = 1000
 
 /** A long call to its end; the report is its last word. */
 export async function runJob(
-  connection: AdminConnection,
+  connection: AdminChannel,
   method: string,
   body: object,
   options: JobOptions,

@@ -1,5 +1,6 @@
 import { base64 } from '../client/encoding.ts'
 import { sleep } from '../client/environment.ts'
+import type { AdminChannel } from './channel.ts'
 import { type AdminCallOptions, AdminConnection, type PandoAdminOptions } from './connection.ts'
 import { type JobOptions, runJob } from './jobs.ts'
 import { type MetricSet, parseMetrics } from './metrics.ts'
@@ -30,6 +31,7 @@ import type {
   PolicyInspection,
   PolicyList,
   PolicyStatus,
+  RegionConfigState,
   ReloadReport,
   ReplicateRequest,
   ReplicationReport,
@@ -39,7 +41,7 @@ import type {
 
 /**
  * Administration of a node, its region and its federation, from Node and from pages of the console, over the console's HTTP
- * API. Every call rejects with a `PandoError` whose `code` is the product's (core/contract/ERRORS.md), or with the reason of
+ * API or (`pando/sdk/admin/grpc`) over gRPC. Every call rejects with a `PandoError` whose `code` is the product's (core/contract/ERRORS.md), or with the reason of
  * its signal. With `credentials` it logs in by itself, again when the session has ended.
  *
  * ```ts
@@ -48,7 +50,7 @@ import type {
  * ```
  */
 export class PandoAdmin {
-  readonly #connection: AdminConnection
+  readonly #connection: AdminChannel
   readonly buckets: AdminBuckets
   readonly keys: AdminKeys
   readonly cluster: AdminCluster
@@ -60,8 +62,8 @@ export class PandoAdmin {
   readonly config: AdminConfig
 
   /** InvalidArgument for what is no endpoint. Nothing is sent. */
-  constructor(options: PandoAdminOptions) {
-    const connection = new AdminConnection(options)
+  constructor(options: PandoAdminOptions | { readonly channel: AdminChannel }) {
+    const connection = 'channel' in options ? options.channel : new AdminConnection(options)
     this.#connection = connection
     this.buckets = new AdminBuckets(connection)
     this.keys = new AdminKeys(connection)
@@ -105,24 +107,29 @@ export class PandoAdmin {
 
   /** What the node tells Prometheus. Needs no session. */
   async metrics(options: AdminCallOptions = {}): Promise<MetricSet> {
-    return parseMetrics((await this.#connection.text('/metrics', options)).text)
+    return parseMetrics(await this.#connection.metrics(options))
   }
 
   /** Events of this node with a greater number, the newest first; at most the last 500. */
   async events(after = 0, options: AdminCallOptions = {}): Promise<readonly NodeEvent[]> {
-    return (await this.#connection.ask<{ events: readonly NodeEvent[] }>('events', { after }, options)).events
+    return (await this.#connection.events<{ events: readonly NodeEvent[] }>(after, options)).events
   }
 
   /** Stops the node; it answers first. */
   async stop(): Promise<void> {
     await this.#connection.call('Stop')
   }
+
+  /** Of a gRPC channel: ends it. Over HTTP there is nothing to end but the session. */
+  close(): void {
+    this.#connection.close()
+  }
 }
 
 class AdminPart {
-  protected readonly connection: AdminConnection
+  protected readonly connection: AdminChannel
 
-  constructor(connection: AdminConnection) {
+  constructor(connection: AdminChannel) {
     this.connection = connection
   }
 }
@@ -278,7 +285,7 @@ class AdminPolicies extends AdminPart {
       const fresh = requests.filter(({ requestId }) => !seen.has(requestId))
       seen = new Set(requests.map(({ requestId }) => requestId))
       if (!first) yield* fresh.toReversed()
-      await sleep(this.connection.environment, intervalMs, signal)
+      await sleep(this.connection, intervalMs, signal)
     }
   }
 
@@ -433,5 +440,23 @@ class AdminConfig extends AdminPart {
   /** Reads the configuration file again; what may change while the node runs counts from now on. INVALID_CONFIG. */
   reload(): Promise<ReloadReport> {
     return this.connection.call('ReloadConfig')
+  }
+
+  /** What the nodes of the region have in common, the newest version first, and which node has taken which. */
+  versions(options: AdminCallOptions = {}): Promise<RegionConfigState> {
+    return this.connection.call('GetRegionConfig', {}, options)
+  }
+
+  /**
+   * Makes the next version of it, of YAML or JSON. `base`: the version that was changed, 0 for none. CONFLICT when there is a newer
+   * one; INVALID_CONFIG tells every problem.
+   */
+  apply(change: {
+    readonly base: number
+    readonly text: string
+    readonly author?: string
+    readonly comment?: string
+  }): Promise<RegionConfigState> {
+    return this.connection.call('ApplyRegionConfig', { author: '', comment: '', ...change })
   }
 }

@@ -23,6 +23,7 @@ export type {
 export type { CandidateReport, LinkReport, NodeLinksReport } from '../../core/contract/link.ts'
 export type { LockRecord } from '../../core/contract/locks.ts'
 export type { PolicyCounters } from '../../core/contract/policy-deployment.ts'
+export type { NodeConfigState, RegionConfigState } from '../../core/contract/region-config.ts'
 export type {
   BucketReplicationStatus,
   ReplicateRequest,

@@ -32,7 +32,11 @@ export const webEnvironment: ClientEnvironment = {
 }
 
 /** Resolves after `delayMs`, or rejects with the signal's reason. */
-export function sleep(environment: ClientEnvironment, delayMs: number, signal?: AbortSignal): Promise<void> {
+export function sleep(
+  environment: Pick<ClientEnvironment, 'after'>,
+  delayMs: number,
+  signal?: AbortSignal,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted === true) {
       reject(signal.reason)

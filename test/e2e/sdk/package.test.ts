@@ -76,6 +76,7 @@ test('the package that npm packs: publint finds nothing, types resolve, ESM runs
       .code,
     0,
   )
+  assert.ok(paths.includes('core/control/admin.proto'), 'gRPC needs the proto files')
   // Authors have this package, whatever else is missing: no other is imported.
   const asked = await run(`
     import { readFile } from 'node:fs/promises'

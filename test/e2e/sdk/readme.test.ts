@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import test from 'node:test'
-import { runCommand, startNode } from '../../kit/node-process.ts'
+import { type NodeProcess, runCommand, startNode } from '../../kit/node-process.ts'
 import { openTcpGate } from '../../kit/tcp-gate.ts'
 
 /** The blocks of sdk/README.md as one program: imports first, as a reader would put them. */
@@ -16,6 +16,9 @@ async function programOfReadme(): Promise<string> {
   return [...imports, ...rest].join('\n')
 }
 
+const adminEndpointOf = async (node: NodeProcess): Promise<string> =>
+  JSON.parse((await node.command('status', '--json')).stdout).adminEndpoint
+
 test('what sdk/README.md shows compiles against the package’s own types, and runs', {
   timeout: 180_000,
 }, async () => {
@@ -28,10 +31,12 @@ test('what sdk/README.md shows compiles against the package’s own types, and r
     const program = (await programOfReadme())
       .replaceAll('http://127.0.0.1:9000', node.endpoint)
       .replaceAll('http://127.0.0.1:9002', node.consoleUrl)
+      .replaceAll('127.0.0.1:9001', await adminEndpointOf(node))
       .replaceAll('http://127.0.0.1:9900', `http://127.0.0.1:${gate.port}`)
       .replaceAll("accessKeyId: '...'", `accessKeyId: '${node.accessKey}'`)
       .replaceAll("secretAccessKey: '...'", `secretAccessKey: '${node.secretKey}'`)
       .replaceAll('/tmp/', `${folder}/`)
+      .replaceAll('/var/lib/pando', node.dataDirectory)
     await copyFile('dist/plugins/builtin/fair.wasm', join(folder, 'nightly.wasm'))
     await writeFile(join(folder, 'readme.ts'), program)
     await writeFile(join(folder, 'package.json'), JSON.stringify({ name: 'reader', type: 'module' }))

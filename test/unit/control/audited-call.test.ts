@@ -11,6 +11,7 @@ import {
   federationServiceName,
   policyServiceName,
   replicationServiceName,
+  sharingServiceName,
 } from '../../../core/control/service-definition.ts'
 
 const methods = [
@@ -21,10 +22,12 @@ const methods = [
   federationServiceName,
   policyServiceName,
   replicationServiceName,
+  sharingServiceName,
 ].flatMap((service) => Object.keys(adminMethods(service)))
 
 test('of the methods that there are, these change something and are told', () => {
   assert.deepEqual(methods.filter((method) => !isLook(method)).toSorted(), [
+    'AcceptFromRegion',
     'ActivatePolicy',
     'ApplyRegionConfig',
     'ChangeNode',
@@ -36,6 +39,7 @@ test('of the methods that there are, these change something and are told', () =>
     'DeleteBucket',
     'InviteRegion',
     'JoinRegion',
+    'PublishPolicy',
     'PushPolicy',
     'ReloadConfig',
     'RemoveFailoverGroup',
@@ -51,8 +55,10 @@ test('of the methods that there are, these change something and are told', () =>
     'SetFailoverGroup',
     'SetKeyEnabled',
     'SetReplicas',
+    'ShareKey',
     'Stop',
     'StopReplication',
+    'WithdrawPolicy',
   ])
 })
 

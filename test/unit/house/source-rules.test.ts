@@ -37,7 +37,9 @@ function withoutComments(text: string): string {
 const isProduct = (path: string) => /^(core|federation|native|plugins|sdk)\/.*\.tsx?$/.test(path)
 /** Where the real clock, the real randomness and the real process are: everything else gets them handed in. */
 const mayTouchTheWorld = (path: string) =>
-  /^core\/(node|cli)\//.test(path) || path === 'sdk/client/environment.ts' || isExample(path)
+  /^core\/(node|cli)\//.test(path) ||
+  /^sdk\/(client|admin-grpc)\/environment\.ts$/.test(path) ||
+  isExample(path)
 /** Programs of their own, as a user of the SDK writes them. */
 const isExample = (path: string) => path.startsWith('sdk/examples/')
 

@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { PandoAdmin, PandoError } from '../../../sdk/admin/index.ts'
+import { grpcChannel } from '../../../sdk/admin-grpc/index.ts'
+import { PandoClient } from '../../../sdk/index.ts'
+import { readTrace } from '../../../sdk/policy/index.ts'
+import { type NodeProcess, startNode } from '../../kit/node-process.ts'
+import { admitAll, policyModule } from '../../kit/policies/assemble.ts'
+
+/** One suite for every way to a node: what holds over one holds over the others. */
+let node: NodeProcess
+let credentials: { readonly accessKeyId: string; readonly secretAccessKey: string }
+let adminEndpoint = ''
+
+before(async () => {
+  node = await startNode({ config: { store: { backend: 'memory', capacity: '1GiB' } } })
+  credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
+  adminEndpoint = (await ways['over HTTP']().status()).adminEndpoint
+})
+after(async () => {
+  await node[Symbol.asyncDispose]()
+})
+
+const ways = {
+  'over HTTP': () => new PandoAdmin({ endpoint: node.consoleUrl, credentials }),
+  'through the socket': () =>
+    new PandoAdmin({ channel: grpcChannel({ socketPath: join(node.dataDirectory, 'admin.sock') }) }),
+  'over gRPC': () =>
+    new PandoAdmin({ channel: grpcChannel({ endpoint: adminEndpoint, credentials, timeoutMs: 30_000 }) }),
+}
+
+const coded = (code: string) => (error: unknown) => error instanceof PandoError && error.code === code
+
+for (const [number, [way, open]] of Object.entries(ways).entries()) {
+  test(`${way}: a node is looked at and looked after`, async () => {
+    const admin = open()
+    const status = await admin.status()
+    assert.deepEqual([status.node, status.state, status.problems], ['node-1', 'ready', []])
+    assert.ok(status.store.capacityBytes > 0 && status.pid === node.pid)
+    assert.ok((await admin.stats()).process.residentBytes > 1_000_000)
+    assert.equal((await admin.links()).enabled, false)
+    assert.equal((await admin.metrics()).sum('pando_build_info'), 1)
+    assert.equal((await admin.cluster.report()).enabled, false)
+    const [own] = (await admin.federation.status()).peers
+    assert.equal(own, undefined)
+    assert.deepEqual([await admin.replication.report(), await admin.failover.report()], [[], []])
+
+    const name = `bucket-${number}`
+    assert.equal((await admin.buckets.create(name, 'root')).name, name)
+    await assert.rejects(admin.buckets.create(name), coded('BUCKET_ALREADY_OWNED_BY_YOU'))
+    await assert.rejects(admin.buckets.create('No Name'), coded('INVALID_BUCKET_NAME'))
+    const listed: string[] = []
+    for await (const bucket of admin.buckets.list()) listed.push(bucket.name)
+    assert.ok(listed.includes(name))
+    await assert.rejects(admin.buckets.measure('there-is-none'), coded('NO_SUCH_BUCKET'))
+    assert.equal((await admin.maintenance.scan()).clean, true)
+
+    // The secret that is told is the one that counts, however it came.
+    const { key, secretAccessKey } = await admin.keys.create({ name: `by ${way}`, account: 'root' })
+    const client = new PandoClient({
+      endpoints: [node.endpoint],
+      credentials: { accessKeyId: key.accessKeyId, secretAccessKey },
+    })
+    await client.put(name, 'key', 'value')
+    assert.equal((await admin.buckets.measure(name)).objects, 1)
+    await assert.rejects(admin.buckets.delete(name), coded('BUCKET_NOT_EMPTY'))
+    assert.equal((await admin.keys.setEnabled(key.accessKeyId, false)).enabled, false)
+    await assert.rejects(client.head(name, 'key'), PandoError)
+    assert.ok((await admin.keys.list()).some(({ accessKeyId }) => accessKeyId === key.accessKeyId))
+    admin.close()
+  })
+
+  test(`${way}: a policy is pushed byte for byte, and a configuration becomes a version once`, async () => {
+    const admin = open()
+    const wasm = policyModule({ name: `policy-${number}`, version: '1.0.0', hooks: { admit: admitAll } })
+    const pushed = await admin.policies.push(wasm)
+    assert.equal(pushed.byteLength, wasm.length)
+    assert.deepEqual(pushed.failure, null)
+    await admin.policies.activate({ name: `policy-${number}` })
+    const { deployment } = await admin.policies.list()
+    assert.ok(deployment?.policies.some((policy) => policy.name === `policy-${number}`))
+    await assert.rejects(admin.policies.push(new Uint8Array([1, 2])), coded('POLICY_REFUSED'))
+    await assert.rejects(admin.policies.rollback('nobody'), coded('POLICY_NOT_FOUND'))
+    assert.ok(readTrace(await admin.policies.record()).tables.classes.includes('interactive'))
+    await admin.policies.deactivate(`policy-${number}`)
+
+    const { versions } = await admin.config.versions()
+    const base = versions[0]?.version ?? 0
+    const text = `log: { level: ${number === 1 ? 'warn' : 'info'} }\n# ${way}\n`
+    const applied = await admin.config.apply({ base, text, comment: way })
+    assert.deepEqual([applied.versions[0]?.version, applied.versions[0]?.text], [base + 1, text])
+    await assert.rejects(admin.config.apply({ base, text: `${text}#` }), coded('CONFLICT'))
+    await assert.rejects(admin.config.apply({ base: base + 1, text: 'no: key' }), coded('INVALID_CONFIG'))
+    admin.close()
+  })
+
+  test(`${way}: a call ends with its signal`, async () => {
+    const admin = open()
+    const reason = new Error('no longer wanted')
+    await assert.rejects(admin.status({ signal: AbortSignal.abort(reason) }), reason)
+    const controller = new AbortController()
+    const call = admin.status({ signal: controller.signal })
+    controller.abort(reason)
+    await assert.rejects(call, reason)
+    assert.equal((await admin.status()).state, 'ready', 'the next one is none the worse for it')
+    admin.close()
+  })
+}
+
+test('what is told is the same, whichever way it came', async () => {
+  const told = await Promise.all(
+    Object.values(ways).map(async (open) => {
+      const admin = open()
+      const buckets: unknown[] = []
+      for await (const bucket of admin.buckets.list()) buckets.push(bucket)
+      const {
+        objectives: _objectives,
+        store,
+        catalog,
+        ...status
+      } = (await admin.status()) as Awaited<ReturnType<typeof admin.status>> & { objectives: unknown }
+      const answers = {
+        ...{ buckets, status, objects: catalog.objects, capacityBytes: store.capacityBytes },
+        keys: await admin.keys.list(),
+        policies: await admin.policies.list(),
+        policyStatus: (await admin.policies.status()).policies.map(({ name, hooks, failure }) => ({
+          ...{ name, hooks, failure },
+        })),
+        config: await admin.config.versions(),
+        federation: await admin.federation.status(),
+        locks: await admin.cluster.locks().catch((error: PandoError) => [error.code, error.retryable]),
+      }
+      admin.close()
+      return JSON.parse(JSON.stringify(answers)) as unknown
+    }),
+  )
+  assert.deepEqual(told[1], told[0])
+  assert.deepEqual(told[2], told[0])
+})
+
+test('over gRPC strangers are refused, sessions are not there, and nobody is told from somebody who refuses', async () => {
+  const stranger = new PandoAdmin({
+    channel: grpcChannel({
+      endpoint: adminEndpoint,
+      credentials: { ...credentials, secretAccessKey: 'a guess' },
+    }),
+  })
+  await assert.rejects(stranger.buckets.create('by-a-stranger'), coded('UNAUTHENTICATED'))
+  stranger.close()
+  const admin = ways['over gRPC']()
+  await assert.rejects(admin.session(), coded('InvalidArgument'))
+  await assert.rejects(admin.events(), coded('NOT_IMPLEMENTED'))
+  admin.close()
+  const nobody = new PandoAdmin({ channel: grpcChannel({ socketPath: '/tmp/there-is-no-node.sock' }) })
+  await assert.rejects(nobody.status(), (error: unknown) => {
+    assert.ok(error instanceof PandoError)
+    return error.code === 'NetworkError' && error.retryable && error.ambiguous
+  })
+  nobody.close()
+  for (const endpoint of ['', 'localhost', 'ftp://a:1', 'http://a:1/path'])
+    assert.throws(() => grpcChannel({ endpoint, credentials }), coded('InvalidArgument'), endpoint)
+})
