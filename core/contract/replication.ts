@@ -379,6 +379,8 @@ export interface ReplicationReads {
   tombstones(bucketId: number, here: number): TombstoneNumbers | undefined
   /** Whether a version with this very id is here. */
   hasVersion(bucketId: number, key: string, versionId: VersionId): boolean
+  /** Whether the body of a version has to be fetched: it is not here, or with another content that does not last. */
+  isWanted(bucketId: number, key: string, version: ReplicatedVersion): boolean
 }
 
 export type ReplicationCommand =

@@ -284,12 +284,12 @@ export class Follower {
     }
   }
 
-  /** The version that an entry brings, unless it is here already. */
+  /** The version that an entry brings, unless it is here as it should be. */
   #wanted(bucketId: number, bytes: Uint8Array): ReplicatedVersion | undefined {
     const change = this.#decode(bytes)?.change
     if (change?.type !== 'put') return undefined
     const { replication } = this.#options.catalog
-    return replication.hasVersion(bucketId, change.key, change.version.versionId) ? undefined : change.version
+    return replication.isWanted(bucketId, change.key, change.version) ? change.version : undefined
   }
 
   /** What is wrong with the version itself lets the others pass; what is wrong with the way, or with this region, does not. */

@@ -18,6 +18,7 @@ import { changeFrom } from './names-from.ts'
 import { isReplicatedKey } from './outbox.ts'
 import { compareTimes, readMember, type StoredRule } from './rows.ts'
 import { bury, isBuried } from './tombstones.ts'
+import { takesPlaceOf } from './version-conflict.ts'
 
 type Of<T extends ReplicatedChange['type']> = Extract<ReplicatedChange, { type: T }>
 
@@ -77,6 +78,10 @@ function putVersion(target: ChangeTarget, change: Of<'put'>, layout: Layout): vo
   const known = versions.withId(versionId)
   if (known !== undefined) {
     const record = decodeObjectRow(key, known.row)
+    if (takesPlaceOf(rule, version, record)) {
+      replaceContent(target, versions, known, change, layout)
+      return
+    }
     const { changed: _, ...unchanged } = record
     if (version.changed !== undefined && isNewer(version.changed, record.changed ?? new Uint8Array(0))) {
       versions.replace(known, { ...record, attributes: version.attributes, changed: version.changed })
@@ -93,16 +98,12 @@ function putVersion(target: ChangeTarget, change: Of<'put'>, layout: Layout): vo
     discard(context, layout)
     return
   }
-  const { bodies, inline, ...fields } = version
-  const expected = bodies.length > 0 ? 'chunks' : inline === undefined ? 'empty' : 'inline'
-  if (layout.kind !== expected) throw new StorageError('INVALID_ARGUMENT', 'the body has not been fetched')
-  checkBody(context, layout, version.byteLength, inline)
-  const record: StoredObject = { ...fields, key, layout, modifiedMs: versionTimeMs(versionId) }
+  const record = recordOf(context, change, layout)
   const other = isNull ? versions.find('null') : undefined
   if (other !== undefined && isDoubtful(target, other, isNewer(rowVersionId(other.row), versionId))) {
     setAside(context, versions, other)
   }
-  if (versions.merge(record)) putBody(context, layout, inline, { bucketId: bucket.id, key })
+  if (versions.merge(record)) putBody(context, layout, version.inline, { bucketId: bucket.id, key })
   else discard(context, layout)
   if (change.idempotency !== undefined)
     keepFirstAnswer(context, bucket.id, change.idempotency, answerOf(record))
@@ -121,6 +122,33 @@ function answerOf(record: StoredObject): Uint8Array {
   const object = { etag, byteLength, attributes, layout }
   const result = { versionId, modifiedMs }
   return encodeSuccess({ type: 'put-object', object, ...shape }, result, undefined, answered(record))
+}
+
+/** REQUIRES nothing written yet: it says that the body has to be fetched first. */
+function recordOf(context: ApplyContext, { key, version }: Of<'put'>, layout: Layout): StoredObject {
+  const { bodies, inline, ...fields } = version
+  const expected = bodies.length > 0 ? 'chunks' : inline === undefined ? 'empty' : 'inline'
+  if (layout.kind !== expected) throw new StorageError('INVALID_ARGUMENT', 'the body has not been fetched')
+  checkBody(context, layout, version.byteLength, inline)
+  return { ...fields, key, layout, modifiedMs: versionTimeMs(version.versionId) }
+}
+
+/** The same version with other bytes takes the place of the one that is here; of their tags the later ones last. */
+function replaceContent(
+  { context, bucket, rule }: ChangeTarget,
+  versions: KeyVersions,
+  known: VersionPlace,
+  change: Of<'put'>,
+  layout: Layout,
+): void {
+  const told = recordOf(context, change, layout)
+  const { changed, attributes } = decodeObjectRow(change.key, known.row)
+  const isLater = changed !== undefined && isNewer(changed, told.changed ?? new Uint8Array(0))
+  versions.removeVersion(known)
+  const record = isLater && rule.mode === 'multi' ? { ...told, attributes, changed } : told
+  if (versions.merge(record)) {
+    putBody(context, layout, change.version.inline, { bucketId: bucket.id, key: change.key })
+  } else discard(context, layout)
 }
 
 /** A body that was fetched and is not needed: the collector takes it, unless it is in use after all. */

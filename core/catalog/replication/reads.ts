@@ -23,6 +23,7 @@ import {
   readSources,
   splitOutboxRow,
 } from './rows.ts'
+import { takesPlaceOf } from './version-conflict.ts'
 import { isUnshipped, readBacklog } from './waiting.ts'
 
 /** What the federation reads of the catalog. */
@@ -70,13 +71,28 @@ export function createReplicationReads(reader: TableReader): ReplicationReads {
     decode: decodeOutboxEntry,
     tombstones: (bucketId, here) => tombstoneNumbers(reader, bucketId, here),
     status: (bucketId, key, version) => statusOf(reader, bucketId, key, version),
-    hasVersion(bucketId, key, versionId) {
-      const keyBytes = encodeText(key)
-      const known =
-        findVersion(reader, bucketId, keyBytes, versionId) ?? findVersion(reader, bucketId, keyBytes, 'null')
-      return known !== undefined && Buffer.compare(rowVersionId(known.row), versionId) === 0
+    hasVersion: (bucketId, key, versionId) => rowOf(reader, bucketId, key, versionId) !== undefined,
+    isWanted(bucketId, key, version) {
+      const rule = readRule(reader, bucketId)
+      const row = rowOf(reader, bucketId, key, version.versionId)
+      return row === undefined || rule === undefined || takesPlaceOf(rule, version, decodeObjectRow(key, row))
     },
   }
+}
+
+/** Of the version with this very id, also when it is shown as `null`. */
+function rowOf(
+  reader: TableReader,
+  bucketId: number,
+  key: string,
+  versionId: VersionId,
+): Uint8Array | undefined {
+  const keyBytes = encodeText(key)
+  const known =
+    findVersion(reader, bucketId, keyBytes, versionId) ?? findVersion(reader, bucketId, keyBytes, 'null')
+  return known !== undefined && Buffer.compare(rowVersionId(known.row), versionId) === 0
+    ? known.row
+    : undefined
 }
 
 function unshippedKeys(

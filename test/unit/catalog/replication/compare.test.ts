@@ -130,6 +130,72 @@ test('where both write, each gives the other what it lacks', () => {
   )
 })
 
+test('where one region writes, its content of a version takes the place of another under the same id', () => {
+  const { here, there, id } = pair()
+  put(here, id, 'a')
+  ship(here, there, 'b')
+  const { versionId } = here.catalog.object(id, 'a') ?? {}
+  assert.ok(versionId !== undefined)
+  // The copy has other bytes: a fault of its own.
+  forgeChange(there, id, 1, { type: 'purge', key: 'a', versionId, isNull: true })
+  const other = { ...strange(here, 0), versionId, isNull: true, etag: etagOf(2) }
+  forgeChange(there, id, 1, { type: 'put', key: 'a', version: other }, { kind: 'empty' })
+  assert.equal(there.catalog.object(id, 'a')?.etag, etagOf(2))
+  compare(here, id)
+  ship(here, there, 'b')
+  assert.equal(repair(here, there, id), 1)
+  assert.deepEqual(contentOf(there, 'b'), contentOf(here, 'b'))
+  compare(here, id)
+  ship(here, there, 'b')
+  assert.ok(isAgreed(here, there, id))
+  assert.equal(seenBy(there, id, 1).differences, 1, 'it is no difference any more')
+  for (const { tables } of [here, there]) assert.deepEqual(verifyRows(tables), [])
+})
+
+for (const [ours, theirs] of [
+  [3, 4],
+  [4, 3],
+] as const) {
+  test(`where several write, the same content of a version lasts in all, whoever has it (${ours}, ${theirs})`, () => {
+    const { here, there, id } = pair(ruleOf({ mode: 'multi' }))
+    const ms = here.clock.nowMs - 1000
+    const bytes = (size: number): Uint8Array => new Uint8Array(size)
+    for (const region of [here, there]) put(region, id, `of-${region.id}`)
+    ship(here, there, 'b')
+    ship(there, here, 'b')
+    for (const [region, source, size] of [
+      [here, 2, ours],
+      [there, 1, theirs],
+    ] as const) {
+      const version = {
+        ...{ ...strange(here, ms), etag: etagOf(size), byteLength: size },
+        inline: bytes(size),
+      }
+      const layout = { kind: 'inline', writeId: region.newWriteId() } as const
+      forgeChange(region, id, source, { type: 'put', key: 'x', version }, layout)
+    }
+    const regions = [here, there]
+    for (let pass = 0; pass < 2; pass++) {
+      for (const region of regions) {
+        region.clock.nowMs += 120_000
+        compare(region, id)
+      }
+      ship(here, there, 'b')
+      ship(there, here, 'b')
+      repair(here, there, id)
+      repair(there, here, id)
+    }
+    assert.deepEqual(contentOf(there, 'b'), contentOf(here, 'b'))
+    const etags = [etagOf(3), etagOf(4)].toSorted()
+    assert.equal(here.catalog.object(id, 'x')?.etag, etags[1])
+    for (const region of regions) compare(region, id)
+    ship(here, there, 'b')
+    ship(there, here, 'b')
+    assert.ok(isAgreed(here, there, id) && isAgreed(there, here, id))
+    for (const { tables } of regions) assert.deepEqual(verifyRows(tables), [])
+  })
+}
+
 test('a copy in which something waits compares nothing, and does not say that it agrees', () => {
   const { here, there, id } = pair()
   put(here, id, 'a')
