@@ -33,6 +33,11 @@ export interface WritesElsewhere {
    * what is garbage here nobody begins to read there. UNAVAILABLE when a node did not answer that may; the signal's reason.
    */
   held(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]>
+  /**
+   * The same of writes that nothing owns, which may be under way: only the node that began one knows. So one that does not answer holds
+   * what it began as long as it is of the region.
+   */
+  heldUnowned(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]>
   /** After it resolves our catalog shows every write that was acknowledged anywhere before the call. */
   caughtUp(): Promise<void>
   /**
@@ -152,7 +157,7 @@ export function createCollector(options: CollectorOptions): Collector {
       return nowMs - sinceMs >= elsewhere.orphanGraceMs
     })
     if (due.length === 0) return due
-    const held = await elsewhere.held(
+    const held = await elsewhere.heldUnowned(
       due.map(({ id }) => chunkOwner(id).writeId),
       signal,
     )

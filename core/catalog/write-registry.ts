@@ -1,5 +1,5 @@
 import type { Environment } from '../contract/clock.ts'
-import { makeWriteId, type WriteId } from '../contract/ids.ts'
+import { makeWriteId, type WriteId, writeSlotShift } from '../contract/ids.ts'
 import type { WriteRegistry } from '../contract/write-registry.ts'
 
 /** Write ids as map keys: the bytes as one Latin-1 character each. */
@@ -12,15 +12,12 @@ export interface WriteRegistryOptions {
   readonly afterMs?: number
 }
 
-/** Of the last four bytes of a write id: which node, and which of its writes of that millisecond. */
-const slotShift = 20
-
 export function createWriteRegistry(
   environment: Environment,
   { slot, afterMs = 0 }: WriteRegistryOptions = {},
 ): WriteRegistry {
   /** All of the four bytes, where no slot takes a part of them. */
-  const greatest = slot === undefined ? 0xffff_ffff : 2 ** slotShift - 1
+  const greatest = slot === undefined ? 0xffff_ffff : 2 ** writeSlotShift - 1
   const inFlight = new Set<string>()
   const pins = new Map<string, number>()
   let lastMs = afterMs
@@ -37,7 +34,7 @@ export function createWriteRegistry(
       const view = new DataView(writeId.buffer)
       // The start is drawn from the lower half, so that a millisecond never runs out of numbers.
       const low = sameMs ? lastLow + 1 : view.getUint32(6) % ((greatest + 1) / 2)
-      view.setUint32(6, slot === undefined ? low : slot() * 2 ** slotShift + low)
+      view.setUint32(6, slot === undefined ? low : slot() * 2 ** writeSlotShift + low)
       lastMs = ms
       lastLow = low
       inFlight.add(keyOf(writeId))

@@ -48,6 +48,13 @@ export function chunkOwner(id: ChunkId): { writeId: WriteId; index: number } {
   return { writeId: id.slice(2, 12), index: view.getUint32(12) % mostChunks }
 }
 
+/** Of the last four bytes of a write id: which node, and which of its writes of that millisecond. */
+export const writeSlotShift = 20
+
+/** The node of a region that began a write: its slot in the cluster map. */
+export const writeIdSlot = (writeId: WriteId): number =>
+  new DataView(writeId.buffer, writeId.byteOffset, writeIdBytes).getUint32(6) >>> writeSlotShift
+
 /** Milliseconds since the Unix epoch at which a write began, by the clock of the node that began it. */
 export function writeIdTime(writeId: WriteId): number {
   const view = new DataView(writeId.buffer, writeId.byteOffset, writeId.byteLength)

@@ -58,7 +58,11 @@ export function openRegionChunks(parts: RegionChunksParts): RegionChunks {
   const members = () => layout.others
   const fence = new MapFence({ peers, members, writes, clock })
   fence.adopt(layout.map.epoch)
-  const elsewhere = new RegionHolds({ peers, members, writes, clock, caughtUp: () => catalog.barrier() })
+  const elsewhere = new RegionHolds({
+    ...{ peers, members, writes, clock },
+    slotOf: (member) => layout.map.nodes.find(({ name }) => name === member)?.slot,
+    caughtUp: () => catalog.barrier(),
+  })
   const store = new ClusterChunkStore({
     ...parts,
     local,

@@ -1,6 +1,6 @@
 import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
-import { type WriteId, writeIdBytes } from '../../contract/ids.ts'
+import { type WriteId, writeIdBytes, writeIdSlot } from '../../contract/ids.ts'
 import type { RegionPeers } from '../../contract/region-peers.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
 import { SilentMembers } from './silent-members.ts'
@@ -9,6 +9,8 @@ export interface RegionHoldsParts {
   readonly peers: Pick<RegionPeers, 'request' | 'serve'>
   /** Names of all other nodes of the map, whatever their state: any may be a gateway. */
   readonly members: () => readonly string[]
+  /** Of a node of the map: the part of the ids of writes that names it. */
+  readonly slotOf: (member: string) => number | undefined
   readonly writes: Pick<WriteRegistry, 'isInFlight' | 'isPinned'>
   /** Resolves when our catalog shows all that was acknowledged anywhere before the call: the catalog's `barrier`. */
   readonly caughtUp: () => Promise<void>
@@ -64,6 +66,18 @@ export class RegionHolds {
       }
     }
     return held
+  }
+
+  /**
+   * An upload may take longer than a node's silence lasts, and its chunks must not go meanwhile. What a dead node had begun stays until it
+   * answers or is taken out of the map: no more than what it had under way.
+   */
+  async heldUnowned(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]> {
+    const held = await this.held(writeIds, signal)
+    const silent = new Set(this.#members.silent.map((member) => this.#parts.slotOf(member)))
+    return held.map(
+      (isHeld, at) => isHeld || silent.has(writeIdSlot(writeIds[at] ?? new Uint8Array(writeIdBytes))),
+    )
   }
 
   async #answer(question: Uint8Array): Promise<Uint8Array> {

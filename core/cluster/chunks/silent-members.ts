@@ -14,6 +14,11 @@ export class SilentMembers {
     this.#clock = clock
   }
 
+  /** Who did not answer the last question. */
+  get silent(): readonly string[] {
+    return [...this.#since.keys()]
+  }
+
   /**
    * The answers of all who count. UNAVAILABLE names those who did not answer; those who have been silent for an hour are left out.
    * The signal's reason when it aborts: a question that was not waited for makes nobody silent.

@@ -22,14 +22,16 @@ function pair() {
   const region = new MemoryRegion({ clock })
   const [a, b] = [region.join('a'), region.join('b')]
   const writes = {
-    a: createWriteRegistry(fakeEnvironment(clock, 1)),
-    b: createWriteRegistry(fakeEnvironment(clock, 2)),
+    a: createWriteRegistry(fakeEnvironment(clock, 1), { slot: () => 1 }),
+    b: createWriteRegistry(fakeEnvironment(clock, 2), { slot: () => 2 }),
   }
   const caughtUp: string[] = []
+  const others = new Set(['b'])
   const holds = {
     a: new RegionHolds({
       peers: a,
-      members: () => ['b'],
+      members: () => [...others],
+      slotOf: () => 2,
       writes: writes.a,
       clock,
       caughtUp: async () => undefined,
@@ -37,6 +39,7 @@ function pair() {
     b: new RegionHolds({
       peers: b,
       members: () => ['a'],
+      slotOf: () => 1,
       writes: writes.b,
       clock,
       caughtUp: async () => {
@@ -44,7 +47,7 @@ function pair() {
       },
     }),
   }
-  return { clock, region, a, b, writes, holds, caughtUp }
+  return { clock, region, a, b, writes, holds, caughtUp, others }
 }
 
 /** Time goes on until it is done. */
@@ -87,6 +90,38 @@ test('a node that does not answer holds everything up, for an hour', async () =>
   await during(clock, holds.a.held([id]))
   region.cut('a', 'b')
   await rejectsWith('UNAVAILABLE', during(clock, holds.a.held([id])))
+})
+
+test('what a silent gateway has begun stays: its upload may take longer than it is waited for', async () => {
+  const { clock, region, writes, holds, others } = pair()
+  const environment = fakeEnvironment(clock, 3)
+  const catalog = createDirectCatalog({ tables: new MemoryTables(), environment, regionId: 1 })
+  const chunks = createMemoryStore(clock)
+  const collector = createCollector({ catalog, chunks, writes: writes.a, clock, elsewhere: holds.a })
+  const store = async (writeId: Uint8Array): Promise<void> => {
+    const buffer = await chunks.acquire(10)
+    await chunks.put(chunkId(writeId, 0), buffer, 10)
+    buffer.release()
+  }
+  const flying = writes.b.begin()
+  await store(flying)
+  region.cut('a', 'b')
+  const look = async () => (await during(clock, collector.collectOrphans())).deleted
+  assert.equal(await look(), 0)
+  await clock.advance(3_700_000)
+  await rejectsWith('UNAVAILABLE', look())
+  await clock.advance(3_700_000)
+  const own = writes.a.begin()
+  await store(own)
+  writes.a.settle(own)
+  assert.equal(await look(), 0)
+  await clock.advance(3_700_000)
+  assert.equal(await look(), 1, 'of what this node had begun it knows')
+  assert.ok((await chunks.list(null, 10)).length === 1, 'the chunk of the upload is there')
+  // It is not of the region any more.
+  others.clear()
+  await clock.advance(3_700_000)
+  assert.equal(await look(), 1)
 })
 
 test('who stops asking does not wait for a node that is silent, nor count that as its silence', async () => {

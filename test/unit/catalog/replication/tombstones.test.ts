@@ -171,6 +171,9 @@ test('a new region needs no delete that is forgotten, also when a full synchroni
     region.catalog.run({ type: 'set-replication', bucketId: idOf(region), rule })
   }
   join(three, rule)
+  const { head, backfill } = one.catalog.replication.outbox(idOf(one)) ?? {}
+  assert.ok(backfill !== undefined && backfill.from < (head?.lsn ?? 0), 'one is under way')
+  one.catalog.run({ type: 'start-full-sync', bucketId: idOf(one), region: 3 })
   ship(one, three, 'b')
   assert.equal(three.catalog.object(idOf(three), 'key-000'), undefined)
   assert.equal(three.catalog.object(idOf(three), 'key-001'), undefined)
@@ -178,6 +181,27 @@ test('a new region needs no delete that is forgotten, also when a full synchroni
   settle(all)
   assert.deepEqual(all.map(held), [0, 0, 0])
   assertEqual(all)
+})
+
+test('a place that a full synchronization begins at says nothing of the deletes in front of it (T7, T21)', () => {
+  const regions = regionsOf(2)
+  const [one, two] = regions as [TestRegion, TestRegion]
+  for (const key of ['a', 'b']) put(one, key)
+  settle(regions)
+  purge(one, 'a')
+  one.catalog.run({ type: 'start-full-sync', bucketId: idOf(one), region: 2 })
+  const { id = '', head } = one.catalog.replication.outbox(idOf(one)) ?? {}
+  assert.ok(head !== undefined)
+  two.catalog.run({ type: 'set-cursor', bucketId: idOf(two), source: 1, logId: id, at: head })
+  purge(two, 'b')
+  tend(two)
+  ship(two, one, 'b')
+  tend(one)
+  assert.ok(held(one) >= 1, 'the other has not heard of it')
+  settle(regions)
+  assert.deepEqual(contentOf(two, 'b'), [])
+  assert.deepEqual(regions.map(held), [0, 0])
+  assertEqual(regions)
 })
 
 test('what is read once more brings nothing back that was here and is gone', () => {
