@@ -55,7 +55,7 @@ export const tunnelSection = z
       .meta({ 'x-pando-hot': true }),
     rateLimits: z
       .record(z.string().min(1).max(63), bytesPerSecond)
-      .default({})
+      .prefault({})
       .describe('The same for regions by their names, where it is another limit than `rateLimit`.')
       .meta({ 'x-pando-hot': true }),
     payloadKeys: z
