@@ -421,6 +421,8 @@ export class FailoverSite {
     }
     const options = { catalog, chunks: this.#store, writes, clock, chunkBytes: 64 }
     const follower = new Follower(options, name, region)
+    // Of two nodes that follow at once one may count on a version that the other one has taken out meanwhile: it waits, and comes now.
+    await follower.retry(peer, signal)
     for (let step = 0; step < 4 && (await follower.step(peer, signal, false)); ) step++
   }
 
