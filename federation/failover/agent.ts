@@ -70,6 +70,7 @@ export class FailoverAgent {
   readonly #endpoints = new Map<number, readonly string[]>()
   readonly #outbid = new Map<string, number>()
   #borrowedMs = Number.NEGATIVE_INFINITY
+  #isStuck = false
   readonly #busy = new Set<string>()
   readonly #stopping = new AbortController()
   readonly #running: Promise<void>
@@ -142,8 +143,9 @@ export class FailoverAgent {
     this.#held.set(group, { ...at, epoch })
   }
 
-  /** For the other nodes of this region. */
+  /** For the other nodes of this region. UNAVAILABLE while its log takes nothing from this one: then it keeps none of them from acting. */
   held(): RegionLeases {
+    if (this.#isStuck) throw new StorageError('UNAVAILABLE', "the region's log takes nothing from this node")
     const leases = [...this.#known.values()].flatMap(({ record }) => {
       const leftMs = record.primary === this.options.regionId ? this.leaseLeftMs(record) : 0
       return leftMs > 0 ? [{ group: record.name, epoch: record.epoch, leftMs }] : []
@@ -451,8 +453,11 @@ export class FailoverAgent {
     if (colleagues === undefined || !hasLeases(record)) return true
     const { name, epoch, leaseMs } = record
     const isOwn = this.voter.holder(name) === regionId && this.voter.leaseLeftMs(name) > leaseMs / 2
-    if (isOwn) return true
-    const answer = await this.ask(regionId, question, leaseMs / renewalsPerLease)
+    const asked = isOwn ? undefined : this.ask(regionId, question, leaseMs / renewalsPerLease)
+    const isTaken = asked === undefined || (await asked.then(Boolean, () => false))
+    this.#isStuck = !isTaken
+    if (asked === undefined) return true
+    const answer = await asked
     if (answer.ballot.epoch > epoch) this.#outbid.set(name, answer.ballot.epoch)
     return answer.isGranted
   }

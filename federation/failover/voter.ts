@@ -57,7 +57,9 @@ export class Voter {
       if (this.#seen.get(record.name) === at) continue
       this.#seen.set(record.name, at)
       const leaseMs = Math.max(record.leaseMs, grant?.leaseMs ?? 0)
-      this.#grant({ ...record, leaseMs }, grant?.to ?? ballot.primary)
+      // A region that was one process has granted later epochs in memory: of those the last entry says nothing.
+      const isLast = grant !== undefined && grant.epoch >= ballot.epoch
+      this.#grant({ ...record, leaseMs }, isLast ? grant.to : ballot.primary)
     }
     for (const name of this.#seen.keys()) {
       if (groups.some(({ record }) => record.name === name)) continue
@@ -88,6 +90,9 @@ export class Voter {
         return this.answer(told.name, 'not a voter of the group')
       }
       if (known === undefined && from !== told.primary) return this.answer(told.name, 'no such group here')
+      // Of one epoch there is one primary, unless a voter has lost what it had promised: nothing is granted to a second one.
+      const isSecond = told.epoch === known?.record.epoch && told.primary !== known.record.primary
+      if (isSecond) return this.answer(told.name, 'another region is the primary of this epoch')
       if (known === undefined || isNewerRecord(told, known.record)) {
         await catalog.submit({ type: 'put-group', record: told })
       }

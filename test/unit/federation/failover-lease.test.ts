@@ -7,6 +7,7 @@ import { type GroupRecord, usableLeaseMs } from '../../../core/contract/failover
 import { silentLogger } from '../../../core/contract/logger.ts'
 import { FailoverAgent } from '../../../federation/failover/agent.ts'
 import type { Answer, Question } from '../../../federation/failover/peer.ts'
+import { Voter } from '../../../federation/failover/voter.ts'
 import { FakeClock, fakeEnvironment } from '../../kit/fake-clock.ts'
 
 const group: GroupRecord = {
@@ -78,5 +79,46 @@ test('a region that is no voter of a group is told nothing of it', async () => {
   }
   const { record } = await one.answer(2, { kind: 'state', group: 'g' })
   assert.equal(record?.primary, 1)
+  await close()
+})
+
+test('a region that has become one of several nodes counts what its one process granted last, not its last vote', async () => {
+  const clock = new FakeClock()
+  const environment = fakeEnvironment(clock, 3)
+  const catalog = createDirectCatalog({ tables: new MemoryTables(), environment, regionId: 3 })
+  const asked = {
+    kind: 'vote',
+    group: 'g',
+    primary: 2,
+    isProbe: false,
+    isHandover: false,
+    positions: [],
+  } as const
+  const alone = new Voter({ regionId: 3, catalog, clock })
+  assert.equal((await alone.renew(1, group)).isGranted, true)
+  await clock.advance(group.leaseMs)
+  assert.equal((await alone.vote(2, { ...asked, epoch: 2, knows: 1 })).isGranted, true)
+  // Region 1 was elected anew without this voter, and is granted its lease.
+  assert.equal((await alone.renew(1, { ...group, epoch: 3 })).isGranted, true)
+
+  const oneOfSeveral = new Voter({ regionId: 3, catalog, clock, isShared: true })
+  assert.equal(oneOfSeveral.holder('g'), 1)
+  const early = await oneOfSeveral.vote(2, { ...asked, epoch: 4, knows: 3 })
+  assert.equal(early.isGranted, false)
+  assert.match(early.reason, /region 1 holds it/)
+  await clock.advance(group.leaseMs)
+  assert.equal((await oneOfSeveral.vote(2, { ...asked, epoch: 4, knows: 3 })).isGranted, true)
+})
+
+test('a second region that says that it is the primary of the same epoch is granted nothing', async () => {
+  const { agentOf, close } = voters()
+  await agentOf(1).define(group)
+  const { voter } = agentOf(3)
+  for (const revision of [1, 2]) {
+    const told = await voter.renew(2, { ...group, primary: 2, revision })
+    assert.equal(told.isGranted, false)
+    assert.match(told.reason, /another region is the primary of this epoch/)
+    assert.deepEqual([told.record?.primary, voter.holder('g')], [1, 1])
+  }
   await close()
 })

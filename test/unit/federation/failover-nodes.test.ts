@@ -22,7 +22,7 @@ const group: GroupRecord = {
 /** Region 1 has two nodes with one log; regions 2 and 3 are one process each. */
 function federation() {
   const clock = new FakeClock()
-  const state = { voters: ['a', 'b'], isLogWritable: true, answerAfterMs: 0 }
+  const state = { voters: ['a', 'b'], isLogWritable: true, stuck: '', answerAfterMs: 0 }
   const all = new Map<number, FailoverAgent>()
   const network = new MemoryRegion({ clock })
   const peers = {
@@ -61,8 +61,15 @@ function federation() {
       },
     }
     const environment = fakeEnvironment(clock, 10)
+    const own: typeof catalog = {
+      ...catalog,
+      async submit(command) {
+        if (state.stuck === self) throw new StorageError('UNAVAILABLE', 'the disk of this node is full')
+        return catalog.submit(command)
+      },
+    }
     const agent = new FailoverAgent({
-      ...{ regionId: 1, catalog, peers, environment, log: silentLogger, colleagues },
+      ...{ regionId: 1, catalog: own, peers, environment, log: silentLogger, colleagues },
     })
     return { agent, shared: nodes.serve(agent, administration) }
   }
@@ -169,6 +176,21 @@ test('a node that has a connection and does not answer, as one that starts, keep
   const record = await begin()
   state.voters = ['starting', 'b']
   await clock.advance(3 * record.leaseMs)
+  assert.equal(b.agent.mayAcknowledge(record), true)
+  await close()
+})
+
+test('an acting node from which the log takes nothing, as one with a full disk, leaves it to another one', async () => {
+  const { clock, state, a, b, begin, close } = federation()
+  const record = await begin()
+  state.stuck = 'a'
+  for (let look = 0; look < 120; look++) {
+    await clock.advance(250)
+    assert.equal(b.agent.mayAcknowledge(record), true, `after ${look * 250} ms`)
+  }
+  state.stuck = ''
+  await clock.advance(record.leaseMs)
+  assert.equal(a.agent.mayAcknowledge(record), true)
   assert.equal(b.agent.mayAcknowledge(record), true)
   await close()
 })
