@@ -49,13 +49,49 @@ export function guardSubmit(
       throw notNow('this region does not hold the lease of the failover group now')
     }
     const result = await submit({ ...command, groupEpoch: record.epoch }, watch)
-    checkLease(agent, record)
-    if (isSync(catalog, record, bucketId)) {
-      await copied(catalog, clock, bucketId, record)
-      checkLease(agent, record)
-    }
+    await keeps(catalog, agent, clock, bucketId, record)
     return result as CommandResult<C>
   }
+}
+
+/**
+ * For what was written before and is told again without a write: it is acknowledged under the same conditions as when it is written.
+ * UNAVAILABLE, NOT_PRIMARY.
+ */
+export function guardAnswer(
+  catalog: Submit,
+  agent: Pick<FailoverAgent, 'known' | 'mayAcknowledge'>,
+  clock: Clock,
+  regionId: number,
+): (bucketId: number) => Promise<void> {
+  return async (bucketId) => {
+    const group = catalog.replication.rule(bucketId)?.group
+    if (group === undefined) return
+    const record = agent.known(group)?.record
+    if (record === undefined) throw notNow('the failover group of the bucket is not known here yet')
+    if (record.primary !== regionId) {
+      throw new StorageError('NOT_PRIMARY', `region ${record.primary} is the primary of the group`, {
+        details: { PrimaryRegion: String(record.primary) },
+      })
+    }
+    await keeps(catalog, agent, clock, bucketId, record)
+  }
+}
+
+/** What is in the catalog may be acknowledged now, and has the copies that it needs. */
+async function keeps(
+  catalog: Submit,
+  agent: Pick<FailoverAgent, 'mayAcknowledge'>,
+  clock: Clock,
+  bucketId: number,
+  record: GroupRecord,
+): Promise<void> {
+  checkLease(agent, record)
+  // As of the write, not of the last look: whoever has made the bucket a `sync` one since was told that it is.
+  const latest = catalog.failover.group(record.name)?.record ?? record
+  if (!isSync(catalog, latest, bucketId)) return
+  await copied(catalog, clock, bucketId, latest)
+  checkLease(agent, record)
 }
 
 const isClientWrite = (command: Command): command is ClientWrite => clientWrites.has(command.type)

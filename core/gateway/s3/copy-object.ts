@@ -29,7 +29,11 @@ export const copyObject: Operation = {
     const idempotency = idempotencyOf(context)?.('')
     // The source may be another by now, or gone: what was asked for has been done.
     const made = idempotency === undefined ? undefined : gateway.catalog.firstResult(bucket.id, idempotency)
-    if (made !== undefined) return copied(made, made.first ?? {})
+    if (made !== undefined) {
+      // The first request may have ended without an answer: before its copies came, or with the lease.
+      await gateway.failover?.confirm(bucket.id)
+      return copied(made, made.first ?? {})
+    }
     await fetchCopySource(context)
     const source = resolveCopySource(context)
     if (source.record.byteLength > maxBodyBytes) {

@@ -1,6 +1,6 @@
 import { createFailoverAdministration } from '../../../federation/failover/administration.ts'
 import { FailoverAgent } from '../../../federation/failover/agent.ts'
-import { guardSubmit } from '../../../federation/failover/guarded-catalog.ts'
+import { guardAnswer, guardSubmit } from '../../../federation/failover/guarded-catalog.ts'
 import { type RegionNodesParts, regionNodes } from '../../../federation/failover/region-nodes.ts'
 import { serveVoters, tunnelVoters } from '../../../federation/failover/wire.ts'
 import { checkCommand } from '../../catalog/entry-schema.ts'
@@ -64,6 +64,7 @@ export function startFailover(parts: FailoverParts): RunningFailover {
   return {
     administration: shared?.administration ?? administration,
     gateway: {
+      confirm: guardAnswer(parts.catalog, agent, environment.clock, regionId),
       primaryOf(bucketId) {
         const group = catalog.replication.rule(bucketId)?.group
         const record = group === undefined ? undefined : agent.known(group)?.record

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { after, before, test } from 'node:test'
+import { StorageError } from '../../../core/contract/errors.ts'
+import type { GatewayFailover } from '../../../core/gateway/s3/operation.ts'
 import { openS3Client, type S3Client, type S3Reply } from '../../kit/s3-client.ts'
 import { accounts, type S3Region, startS3Region } from '../../kit/s3-region.ts'
 
@@ -146,6 +148,27 @@ test('a copy that was made is answered though its source is another by now, or g
   await client.send({ method: 'DELETE', bucket, key: 'source' })
   assert.deepEqual(told(await client.send(request)), told(first))
   assert.equal(await versions('target'), 1)
+})
+
+test('a copy that was made is told again only when what was written may be acknowledged', async () => {
+  await client.send({ method: 'PUT', bucket, key: 'source-of-a-group', body: 'as it was' })
+  const headers = keyed('copy-in-a-group', { 'x-amz-copy-source': `/${bucket}/source-of-a-group` })
+  const request = { method: 'PUT', bucket, key: 'copy-in-a-group', headers }
+  const first = await client.send(request)
+  assert.equal(first.status, 200, first.body.toString())
+  const gateway = region.gateway as { failover?: GatewayFailover }
+  gateway.failover = {
+    ...{ primaryOf: () => undefined, groups: () => [] },
+    async confirm() {
+      throw new StorageError('UNAVAILABLE', 'no other region has it yet')
+    },
+  }
+  try {
+    assert.equal((await client.send(request)).status, 503)
+  } finally {
+    delete gateway.failover
+  }
+  assert.deepEqual(told(await client.send(request)), told(first))
 })
 
 test('an upload is completed once, whatever was written over it', async () => {
