@@ -1,9 +1,13 @@
 import type { Command, FirstAnswer, Idempotency } from '../contract/catalog.ts'
 import { idempotencyLimits } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
+import { groupEpochOf } from '../contract/failover.ts'
 import type { ApplyContext } from './apply-context.ts'
 import { bytesOf, pack, unpack } from './encoding.ts'
+import { readGroup } from './group/rows.ts'
 import { table, tableKey } from './keys.ts'
+import { readOutboxState, readRule } from './replication/rows.ts'
+import { placeOf } from './result.ts'
 import type { TableReader } from './tables.ts'
 
 /**
@@ -64,7 +68,22 @@ export function findFirstAnswer(
       'The idempotency key has been used for another request: a new request needs a new key.',
     )
   }
-  return stored.bucketId === bucketId ? stored.answer : undefined
+  if (stored.bucketId !== bucketId || isLost(reader, bucketId, stored.answer)) return undefined
+  return stored.answer
+}
+
+/** This region wrote it as a primary whose successor never received it: it is in nobody's history, and who asks again wants it there. */
+function isLost(reader: Pick<TableReader, 'get'>, bucketId: number, answer: Uint8Array): boolean {
+  const place = placeOf(answer)
+  const group = place === undefined ? undefined : readRule(reader, bucketId)?.group
+  const state = group === undefined ? undefined : readGroup(reader, group)
+  const outbox = state === undefined ? undefined : readOutboxState(reader, bucketId)
+  if (place === undefined || state === undefined || outbox === undefined) return false
+  const [successor] = [...state.record.reigns, ...state.estimates]
+    .filter(({ epoch }) => epoch > groupEpochOf(place.epoch))
+    .toSorted((left, right) => left.epoch - right.epoch)
+    .flatMap(({ taken }) => taken.filter(({ logId }) => logId === outbox.id))
+  return successor !== undefined && (place.lsn > successor.received || successor.missing.includes(place.lsn))
 }
 
 export function keepFirstAnswer(

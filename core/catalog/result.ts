@@ -88,6 +88,9 @@ export function decodeObjectResult(
   return { ...fieldsOf(value), ...more } as CommandResult<Extract<Command, { type: 'put-object' }>>
 }
 
+/** Of a change that succeeded, where it is known. */
+export const placeOf = (bytes: Uint8Array): OutboxPlace | undefined => unpackAnswer(bytes).more.place
+
 function unpackAnswer(bytes: Uint8Array): { failed: number; value: unknown; more: WritePlace & Repeatable } {
   const [failed, value, place, first] = unpack(bytes) as [
     number,

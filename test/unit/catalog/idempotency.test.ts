@@ -149,14 +149,16 @@ test('two catalogs that apply the same are the same', () => {
   assert.equal(hashes[0], hashes[1])
 })
 
-test('a retry that comes to the new primary after a failover is known there, if the write had arrived', () => {
+const idOf = ({ catalog }: TestRegion): number => catalog.bucket('b')?.id ?? 0
+
+/** Region 1 leads the bucket `b` in epoch 10, region 2 is the other one. */
+function twoRegions(): readonly [TestRegion, TestRegion] {
   const [one, two] = [testRegion(1), testRegion(2)]
   const record: GroupRecord = {
     ...{ name: 'g', regions: [1, 2], witnesses: [9], buckets: ['b'], syncBuckets: [] },
     ...{ automatic: true, flapMs: 60_000, leaseMs: 8_000 },
     ...{ primary: 1, epoch: 10, revision: 0, automaticMs: 0, reigns: [] },
   }
-  const idOf = ({ catalog }: TestRegion): number => catalog.bucket('b')?.id ?? 0
   for (const { catalog } of [one, two]) {
     const { id: bucketId } = catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' })
     catalog.run({ type: 'set-versioning', bucketId, state: 'enabled' })
@@ -168,6 +170,11 @@ test('a retry that comes to the new primary after a failover is known there, if 
   assert.ok(made !== undefined && rule !== undefined)
   two.catalog.run({ type: 'put-group', record: made })
   two.catalog.run({ type: 'set-replication', bucketId: idOf(two), rule })
+  return [one, two]
+}
+
+test('a retry that comes to the new primary after a failover is known there, if the write had arrived', () => {
+  const [one, two] = twoRegions()
   const first = put(one, idOf(one), keyOf(1), { groupEpoch: 10 })
   const marker = one.catalog.run({
     ...{ type: 'delete-objects', bucketId: idOf(one), owner: 'root', items: [{ key: 'm' }] },
@@ -194,4 +201,32 @@ test('a retry that comes to the new primary after a failover is known there, if 
   // What had not arrived is written there, as it should be.
   assert.equal(put(two, idOf(two), keyOf(3), { groupEpoch: 11 }).first, undefined)
   assert.equal(versionsOf(two, idOf(two)), before + 1)
+})
+
+test('a write that a failover has lost is made anew when it is asked for again: the answer was to what is not there', () => {
+  const [one, two] = twoRegions()
+  const kept = put(one, idOf(one), keyOf(1), { groupEpoch: 10 })
+  ship(one, two, 'b')
+  const lost = put(one, idOf(one), keyOf(2), { groupEpoch: 10 })
+  two.catalog.run({ type: 'vote-group', name: 'g', epoch: 11, primary: 2 })
+  const { record } = two.catalog.run({ type: 'take-group', name: 'g', epoch: 11, cause: 'automatic' })
+  // The former primary comes back, follows its successor, and takes its place.
+  one.catalog.run({ type: 'put-group', record })
+  while (!one.catalog.run({ type: 'list-losses', name: 'g', bucketId: idOf(one) }).done);
+  const rule = two.catalog.replication.rule(idOf(two)) ?? assert.fail()
+  one.catalog.run({ type: 'set-replication', bucketId: idOf(one), rule })
+  ship(two, one, 'b')
+  assert.equal(versionsOf(one, idOf(one)), 1, 'what was lost is set aside')
+  one.catalog.run({ type: 'vote-group', name: 'g', epoch: 12, primary: 1 })
+  one.catalog.run({ type: 'take-group', name: 'g', epoch: 12, cause: 'planned' })
+
+  const again = (number: number) => put(one, idOf(one), keyOf(number), { groupEpoch: 12 })
+  assert.deepEqual(again(1).versionId, kept.versionId, 'what has arrived is not written twice')
+  assert.equal(one.catalog.firstResult(idOf(one), keyOf(2)), undefined)
+  const made = again(2)
+  assert.notDeepEqual(made.versionId, lost.versionId)
+  assert.equal(versionsOf(one, idOf(one)), 2)
+  assert.deepEqual(again(2).versionId, made.versionId)
+  assert.equal(versionsOf(one, idOf(one)), 2)
+  for (const { tables } of [one, two]) assert.deepEqual(verifyRows(tables), [])
 })
