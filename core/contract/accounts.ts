@@ -18,3 +18,12 @@ export function accountFrom(name: AccountId, from: number, here: number): Accoun
 
 /** What an account of region `home` is called here, for keys: whatever `home` says, it is one of its own and never `root`. */
 export const foreignAccount = (name: AccountId, home: number): AccountId => `${name}${mark}${home}`
+
+/**
+ * What a bucket's policy calls an access key: its id, and of another region's with the mark of that region. Its id is of that region's
+ * choosing, and must not become the name of an account or a key that somebody here has written into a policy.
+ */
+export function keyName(accessKeyId: string, account: AccountId): string {
+  const [, , region] = qualified.exec(account) ?? []
+  return region === undefined ? accessKeyId : `${accessKeyId}${mark}${region}`
+}

@@ -77,7 +77,7 @@ export interface SharedRegion {
   readonly isAccepting: readonly Acceptance[]
   /** Keys of this region that it is to know. */
   readonly keysGiven: number
-  /** For how long it has lacked a change of them, a revocation among others; 0: it has them as they are; -1: it was not heard of. */
+  /** For how long it has lacked a change of them, a revocation among others; 0: it has them as they are; -1: it has not told. */
   readonly keysLagMs: number
   /** Its keys that are known here. */
   readonly keysTaken: number

@@ -97,6 +97,9 @@ const nameFields = [
   'digest',
   'enabled',
   'repair',
+  // Lists: what is taken of a region, and where a key or a policy goes.
+  'accepts',
+  'regions',
 ] as const
 
 /** Never a secret or a token: those have fields of their own. */
@@ -106,8 +109,11 @@ export function namesIn(message: unknown): Readonly<Record<string, string>> {
   return Object.fromEntries(
     nameFields.flatMap((field) => {
       const value = fields[field]
-      const isName = typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
-      return isName && value !== '' ? [[field, String(value).slice(0, 256)]] : []
+      const isNames = isName(value) || (Array.isArray(value) && value.every(isName))
+      return isNames && value !== '' ? [[field, String(value).slice(0, 256)]] : []
     }),
   )
 }
+
+const isName = (value: unknown): boolean =>
+  typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'

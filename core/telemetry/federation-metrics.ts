@@ -12,9 +12,11 @@ export function registerFederationMetrics(registry: Registry, status: () => Shar
       ...{ name: `pando_federation_${name}`, help, labelNames: ['region'], registers: [registry] },
       collect() {
         this.reset()
-        for (const region of status().regions) {
+        const { regions } = status()
+        const nameOf = namesOf(regions)
+        for (const region of regions) {
           const value = read(region)
-          if (value !== undefined) this.set({ region: region.name }, value)
+          if (value !== undefined) this.set({ region: nameOf(region.regionId) }, value)
         }
       },
     })
@@ -70,10 +72,18 @@ export function registerFederationMetrics(registry: Registry, status: () => Shar
     collect() {
       this.reset()
       const { regions, publications } = status()
-      const names = new Map(regions.map(({ regionId, name }) => [regionId, name]))
-      for (const { regionId, state } of publications) {
-        this.inc({ region: names.get(regionId) ?? String(regionId), state }, 1)
-      }
+      const nameOf = namesOf(regions)
+      for (const { regionId, state } of publications) this.inc({ region: nameOf(regionId), state }, 1)
     },
   })
+}
+
+/** Regions choose their names: one that takes another's must not hide how that one is. Then both have their numbers, too. */
+function namesOf(regions: readonly SharedRegion[]): (regionId: number) => string {
+  const isShared = (one: SharedRegion): boolean =>
+    regions.some(({ regionId, name }) => regionId !== one.regionId && name === one.name)
+  const names = new Map(
+    regions.map((one) => [one.regionId, isShared(one) ? `${one.name} (${one.regionId})` : one.name]),
+  )
+  return (regionId) => names.get(regionId) ?? String(regionId)
 }

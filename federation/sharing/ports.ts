@@ -6,8 +6,8 @@ import type { SharedKey } from './wire.ts'
 export interface KeyStore {
   /** For every region that is to know some: how many, and what changes when one of them does. Not the secrets. */
   given(): ReadonlyMap<number, { readonly digest: string; readonly count: number }>
-  /** With their secrets, for that region alone. */
-  for(region: number): readonly SharedKey[]
+  /** With their secrets, for that region alone, as the whole region has them now, and the digest of just these. */
+  for(region: number): Promise<{ readonly digest: string; readonly keys: readonly SharedKey[] }>
   /** Knows these of a region from now on, and no others of it. The ids that others here have are answered. */
   take(home: number, keys: readonly SharedKey[]): Promise<{ readonly refused: readonly string[] }>
   takenOf(home: number): number

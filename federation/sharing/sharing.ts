@@ -145,14 +145,16 @@ export class Sharing implements SharingAdministration {
     const heard = this.#heard.get(regionId)
     const lack = this.#lacks.get(regionId)
     const keysGiven = this.#given.get(regionId)?.count ?? 0
+    // A region of several nodes may be heard by one that does not follow our keys: that says nothing of them. Nor is a
+    // region that was given keys before this process began rid of them because it is given none now.
+    const isUnknown = keys !== undefined && heard?.report.keysKnown === undefined
     return {
       ...{ regionId, name, accepts, keysGiven },
       isConnected: tunnels.connected().includes(regionId),
       heardMs: heard === undefined ? -1 : clock.monotonic() - heard.atMs,
       ...(heard === undefined ? {} : { health: heard.report.health }),
       isAccepting: heard?.report.accepts ?? [],
-      keysLagMs:
-        lack !== undefined ? clock.monotonic() - lack.sinceMs : keysGiven > 0 && heard === undefined ? -1 : 0,
+      keysLagMs: lack !== undefined ? clock.monotonic() - lack.sinceMs : isUnknown ? -1 : 0,
       keysTaken: keys?.takenOf(regionId) ?? 0,
       keysProblem: this.#keysProblems.get(regionId) ?? '',
     }
@@ -211,8 +213,7 @@ export class Sharing implements SharingAdministration {
         this.#hear(from, question.report)
         return { value: { report: await this.#reportFor(from) } }
       case 'keys':
-        this.#look()
-        return { value: { digest: this.#given.get(from)?.digest ?? '', keys: keys?.for(from) ?? [] } }
+        return { value: (await keys?.for(from)) ?? { digest: '', keys: [] } }
       case 'policy': {
         const offered = identity
           .record()
@@ -368,11 +369,17 @@ export class Sharing implements SharingAdministration {
   ): void {
     if (this.#parts.policies === undefined || accepts?.includes('policies') !== true) return
     const nowMs = this.#parts.clock.monotonic()
+    const works = new Set(offered.map(({ name }) => `policy ${region} ${name}`))
+    // What is offered no more is not remembered: a region could think of names without end.
+    for (const work of this.#retries.keys())
+      if (work.startsWith(`policy ${region} `) && !works.has(work)) this.#retries.delete(work)
     for (const { name, revision } of offered) {
       const known = taken.find((one) => one.name === name)
       if (known !== undefined && known.revision >= revision) continue
       const work = `policy ${region} ${name}`
       if ((this.#retries.get(work)?.nextMs ?? 0) > nowMs) continue
+      const asked = [...this.#busy.keys()].filter((one) => one.startsWith(`policy ${region} `))
+      if (asked.length >= sharingLimits.publications) break
       this.#once(work, () => this.#takePolicy(work, region, name, revision))
     }
   }

@@ -18,6 +18,7 @@ const messageType = { question: 1, answer: 2, refusal: 3, module: 4 } as const
 const maxBytes = 1024 * 1024
 
 const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER)
+const calls = z.int().min(0).max(1e9)
 const region = z.int().min(0).max(0xffff)
 const digest = z.string().regex(/^[0-9a-f]{64}$/)
 const optionalDigest = z.union([z.literal(''), digest])
@@ -89,10 +90,14 @@ export const policyAnswer = z.object({
   digest,
   config: z.string().max(16_384),
   activate: z.boolean(),
+  // As narrow as what an operator of this region may say: a rollout without an end would stay half done.
   gradual: z
     .object({
-      ...{ shadowCalls: count, canaryPercent: z.int().min(0).max(99), canaryCalls: count },
-      stepTimeoutMs: count,
+      ...{ shadowCalls: calls, canaryPercent: z.int().min(0).max(99), canaryCalls: calls },
+      stepTimeoutMs: z
+        .int()
+        .min(1)
+        .max(7 * 86_400_000),
     })
     .optional(),
   signature: z

@@ -1,3 +1,4 @@
+import { keyName } from '../../contract/accounts.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Identity } from './operation.ts'
 import { type Condition, type ConditionContext, compileCondition } from './policy-conditions.ts'
@@ -60,7 +61,7 @@ export function evaluatePolicy(policy: BucketPolicy, request: PolicyRequest): Po
   let allowed = false
   for (const statement of policy.statements) {
     if (allowed && statement.allow) continue
-    if (!matchesPrincipal(statement.principals, request.identity)) continue
+    if (!matchesPrincipal(statement, request.identity)) continue
     if (!matches(statement.actions, action, variables)) continue
     if (!matches(statement.resources, request.resource, variables)) continue
     if (!statement.conditions.every((condition) => condition.holds(request.context, variables))) continue
@@ -74,12 +75,18 @@ function matches(matcher: Matcher, text: string, variables: Variables): boolean 
   return matcher.patterns.some((pattern) => matchPattern(pattern, text, variables)) !== matcher.negated
 }
 
-function matchesPrincipal(principals: Principals, identity: Identity): boolean {
-  const hit = principals.everyone || principals.named.some((principal) => isPrincipal(principal, identity))
-  return hit !== principals.negated
+function matchesPrincipal(
+  { principals, allow }: Pick<Statement, 'principals' | 'allow'>,
+  identity: Identity,
+): boolean {
+  const { everyone, named, negated } = principals
+  // A Deny that names another region's key by its id alone is meant for it, too.
+  const isDenied = !allow && !negated
+  const hit = everyone || named.some((principal) => isPrincipal(principal, identity, isDenied))
+  return hit !== negated
 }
 
-function isPrincipal(principal: NamedPrincipal, identity: Identity): boolean {
+function isPrincipal(principal: NamedPrincipal, identity: Identity, byIdAlone: boolean): boolean {
   if (identity.kind === 'anonymous') return false
   switch (principal.kind) {
     case 'account':
@@ -87,7 +94,11 @@ function isPrincipal(principal: NamedPrincipal, identity: Identity): boolean {
     case 'key':
       return principal.account === identity.account && principal.accessKeyId === identity.accessKeyId
     case 'either':
-      return principal.id === identity.account || principal.id === identity.accessKeyId
+      return (
+        principal.id === identity.account ||
+        principal.id === keyName(identity.accessKeyId, identity.account) ||
+        (byIdAlone && principal.id === identity.accessKeyId)
+      )
     case 'nobody':
       return false
   }

@@ -1,3 +1,4 @@
+import { keyName } from '../../contract/accounts.ts'
 import type { ObjectRecord } from '../../contract/object-model.ts'
 import type { Gateway, Identity, S3Request } from './operation.ts'
 import type { ConditionContext } from './policy-conditions.ts'
@@ -70,7 +71,8 @@ function findGlobal({ gateway, request, identity }: ConditionSources, key: strin
       return identity.kind === 'anonymous' ? 'Anonymous' : identity.root ? 'Account' : 'User'
     case 'username':
     case 'userid':
-      return identity.kind === 'key' ? identity.accessKeyId : key === 'userid' ? 'anonymous' : undefined
+      if (identity.kind === 'key') return keyName(identity.accessKeyId, identity.account)
+      return key === 'userid' ? 'anonymous' : undefined
     case 'principalaccount':
       return identity.kind === 'key' ? identity.account : undefined
     case 'principalarn':

@@ -9,7 +9,7 @@ import { sharingLimits } from '../../contract/sharing.ts'
 import type { SecretSealer } from '../sealed-secrets.ts'
 
 export interface SharedKeysParts {
-  readonly catalog: Pick<Catalog, 'accessKey' | 'accessKeys' | 'submit'>
+  readonly catalog: Pick<Catalog, 'accessKey' | 'accessKeys' | 'barrier' | 'submit'>
   readonly sealer: SecretSealer
   /** No other region's key has this id. */
   readonly rootAccessKeyId: string
@@ -49,38 +49,35 @@ export function createSharedKeys({ catalog, sealer, rootAccessKeyId }: SharedKey
 
   return {
     given() {
-      const sets = new Map<number, { hash: ReturnType<typeof createHash>; count: number }>()
+      const sets = new Map<number, AccessKeyRecord[]>()
       for (const record of catalog.accessKeys()) {
         if (record.home !== undefined) continue
         for (const region of record.regions ?? []) {
-          const set = sets.get(region) ?? { hash: createHash('sha256'), count: 0 }
-          const { accessKeyId, account, name, enabled, createdMs, sealedSecret } = record
-          // Another secret has another seal: the digest says nothing of it but that.
-          const facts = [
-            accessKeyId,
-            account,
-            name,
-            enabled,
-            createdMs,
-            Buffer.from(sealedSecret).toString('hex'),
-          ]
-          set.hash.update(`${JSON.stringify(facts)}\n`)
-          set.count++
-          sets.set(region, set)
+          const set = sets.get(region)
+          if (set === undefined) sets.set(region, [record])
+          else set.push(record)
         }
       }
       return new Map(
-        [...sets].map(([region, { hash, count }]) => [region, { digest: hash.digest('hex'), count }]),
+        [...sets].map(([region, records]) => [region, { digest: digestOf(records), count: records.length }]),
       )
     },
 
-    for: (region) =>
-      givenTo(region).map(({ accessKeyId, sealedSecret, account, name, enabled, createdMs }) => ({
-        ...{ accessKeyId, account, name, enabled, createdMs },
-        secretKey: sealer.unseal(accessKeyId, sealedSecret),
-      })),
+    async for(region) {
+      // A node that is behind the others of its region must not give back what they have revoked.
+      await catalog.barrier('rules')
+      const records = givenTo(region)
+      const keys = records.flatMap((record) => {
+        const { accessKeyId, account, name, enabled, createdMs } = record
+        const secretKey = secretOf(record)
+        // A damaged one is no good here either, and keeps nobody from hearing of the others.
+        return secretKey === undefined ? [] : [{ accessKeyId, account, name, enabled, createdMs, secretKey }]
+      })
+      return { digest: digestOf(records), keys }
+    },
 
     async take(home, keys) {
+      await catalog.barrier('rules')
       const taken = keys.filter(({ accessKeyId }) => accessKeyId !== rootAccessKeyId)
       const records = taken.map(({ secretKey, account, ...told }) => {
         const came = { ...told, account: foreignAccount(account, home), sealedSecret: new Uint8Array(0) }
@@ -123,4 +120,15 @@ export function createSharedKeys({ catalog, sealer, rootAccessKeyId }: SharedKey
   function takenOf(home: number): number {
     return catalog.accessKeys().filter((record) => record.home === home).length
   }
+}
+
+/** Changes when one of the keys does; empty for none. Another secret has another seal: it says nothing of it but that. */
+function digestOf(records: readonly AccessKeyRecord[]): string {
+  if (records.length === 0) return ''
+  const hash = createHash('sha256')
+  for (const { accessKeyId, account, name, enabled, createdMs, sealedSecret } of records) {
+    const seal = Buffer.from(sealedSecret).toString('hex')
+    hash.update(`${JSON.stringify([accessKeyId, account, name, enabled, createdMs, seal])}\n`)
+  }
+  return hash.digest('hex')
 }

@@ -84,3 +84,24 @@ test('names are told, secrets and tokens are not, and strangers once in a second
     ...{ via: 'console', method: 'Stop', actor: 'anonymous', from: '10.0.0.2', resource: {}, error },
   })
 })
+
+test('which regions a key goes to, and what is taken of a region, is told', () => {
+  const clock = { now: () => 0, monotonic: () => 0, sleep: () => Promise.resolve() }
+  const told: AuditedCall['resource'][] = []
+  const audit = createCallAudit('admin', clock, ({ resource }) => told.push(resource))
+  const about = { actor: 'ROOT', from: '', error: undefined }
+  audit.call({ ...about, method: 'ShareKey', message: { accessKeyId: 'KEY', regions: [2, 3] } })
+  audit.call({
+    ...about,
+    method: 'AcceptFromRegion',
+    message: { regionId: 2, accepts: ['keys', 'policies'] },
+  })
+  audit.call({ ...about, method: 'AcceptFromRegion', message: { regionId: 2, accepts: [] } })
+  audit.call({ ...about, method: 'ShareKey', message: { accessKeyId: 'KEY', regions: [{ secret: 's' }] } })
+  assert.deepEqual(told, [
+    { accessKeyId: 'KEY', regions: '2,3' },
+    { regionId: '2', accepts: 'keys,policies' },
+    { regionId: '2', accepts: '' },
+    { accessKeyId: 'KEY' },
+  ])
+})

@@ -75,6 +75,18 @@ test('principals are everyone, an account, an ARN or an access key', () => {
   }
 })
 
+test('a key of another region is no principal of this one, whatever its id', () => {
+  const mallory: Identity = { kind: 'key', account: 'mallory~1', accessKeyId: 'alice', root: false }
+  const { Principal: _, ...rest } = open
+  const deny = { ...rest, Effect: 'Deny' }
+  assert.equal(ask([{ ...open, Principal: { AWS: 'alice' } }], { identity: mallory }), 'none')
+  assert.equal(ask([{ ...deny, NotPrincipal: { AWS: 'alice' } }], { identity: mallory }), 'deny')
+  assert.equal(ask([{ ...deny, Principal: { AWS: 'alice' } }], { identity: mallory }), 'deny')
+  for (const AWS of ['mallory~1', 'alice~1', 'arn:aws:iam::mallory~1:user/alice']) {
+    assert.equal(ask([{ ...open, Principal: { AWS } }], { identity: mallory }), 'allow', AWS)
+  }
+})
+
 test('NotPrincipal denies everyone but those named, and is refused in an Allow', () => {
   const { Principal: _, ...rest } = open
   const statement = { ...rest, Effect: 'Deny', NotPrincipal: { AWS: 'alice' } }
