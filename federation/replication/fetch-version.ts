@@ -7,6 +7,7 @@ import type { Extent, Layout } from '../../core/contract/object-model.ts'
 import { backgroundClass } from '../../core/contract/qos.ts'
 import type { ReplicatedBody, ReplicatedVersion } from '../../core/contract/replication.ts'
 import type { WriteRegistry } from '../../core/contract/write-registry.ts'
+import type { FetchWindow } from './fetch-window.ts'
 import type { BodyClass, PeerRegion } from './peer.ts'
 
 export interface FetchOptions {
@@ -15,6 +16,11 @@ export interface FetchOptions {
   readonly clock: Clock
   /** Size of the chunks that bodies are cut into here. */
   readonly chunkBytes: number
+  /**
+   * Bytes of the buffer pool that bodies on their way may have, shared by all who fetch. Absent: no bound, which is for stores whose
+   * pool has none.
+   */
+  readonly buffers?: FetchWindow
   /** How urgent bodies are on the way; `bulk` when absent. */
   readonly linkClass?: BodyClass
   /** A `traceparent` that the other region is told. */
@@ -47,6 +53,8 @@ export class UnfetchableVersion extends Error {
 const mostCuts = 8
 const firstWaitMs = 100
 const mostWaitMs = 5_000
+/** The pool hands out nothing smaller. */
+const leastSliceBytes = 4096
 
 /**
  * Brings the body of a version into this region's chunk store. A cut connection is taken up where it was cut. What has come is
@@ -76,7 +84,12 @@ export async function fetchVersion(
     const digests: Uint8Array[] = []
     for (const body of version.bodies) {
       const writeId = begin()
-      digests.push(await new BodyFetch(options, peer, bucket, body, writeId, isProved).run(signal))
+      const fetch = (): Promise<Uint8Array> =>
+        new BodyFetch(options, peer, bucket, body, writeId, isProved).run(signal)
+      // Before it is asked for: a stream that nobody reads because its reader waits for a buffer keeps the tunnel's credit from those
+      // who have the buffers and wait for bytes.
+      const held = heldBytes(body.byteLength, options.chunkBytes)
+      digests.push(await (options.buffers?.run(held, fetch, signal) ?? fetch()))
       extents.push({ writeId, chunkBytes: options.chunkBytes, byteLength: body.byteLength })
     }
     checkEtag(version, digests)
@@ -85,6 +98,12 @@ export async function fetchVersion(
     settle()
     throw error
   }
+}
+
+/** What a body has of the pool at most: the chunk that is being filled and the one before, in slices of powers of two. */
+function heldBytes(byteLength: number, chunkBytes: number): number {
+  const slice = 2 ** Math.ceil(Math.log2(Math.max(leastSliceBytes, Math.min(byteLength, chunkBytes))))
+  return byteLength > chunkBytes ? 2 * slice : slice
 }
 
 /** One stored body on its way. */

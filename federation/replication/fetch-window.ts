@@ -1,3 +1,5 @@
+import { StorageError } from '../../core/contract/errors.ts'
+
 /**
  * How much is on its way at once: so many pieces of work, and so many bytes or one piece alone. What waits is begun in the order in
  * which it was asked for.
@@ -14,10 +16,18 @@ export class FetchWindow {
     this.#bytesAtOnce = bytesAtOnce
   }
 
-  /** Resolves and rejects as the work does, which begins when there is room. */
-  run<T>(bytes: number, work: () => Promise<T>): Promise<T> {
+  /** Resolves and rejects as the work does, which begins when there is room. Whoever gives up while he waits begins nothing: CANCELLED. */
+  run<T>(bytes: number, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     return new Promise<T>((resolve, reject) => {
+      const stop = (): void => {
+        const at = this.#waiting.findIndex((waiting) => waiting.begin === begin)
+        if (at < 0) return
+        this.#waiting.splice(at, 1)
+        reject(StorageError.from(signal?.reason, 'CANCELLED'))
+        this.#beginNext()
+      }
       const begin = (): void => {
+        signal?.removeEventListener('abort', stop)
         this.#running++
         this.#runningBytes += bytes
         work()
@@ -28,6 +38,11 @@ export class FetchWindow {
             this.#beginNext()
           })
       }
+      if (signal?.aborted === true) {
+        reject(StorageError.from(signal.reason, 'CANCELLED'))
+        return
+      }
+      signal?.addEventListener('abort', stop, { once: true })
       this.#waiting.push({ bytes, begin })
       this.#beginNext()
     })

@@ -1,6 +1,7 @@
 import { CacheEviction } from '../../../federation/edge/evict.ts'
 import { ReadThrough } from '../../../federation/edge/read-through.ts'
 import { serveEdges } from '../../../federation/edge/serve-edges.ts'
+import { FetchWindow } from '../../../federation/replication/fetch-window.ts'
 import { Replicator } from '../../../federation/replication/replicator.ts'
 import { RpoWatch } from '../../../federation/replication/rpo-watch.ts'
 import { serveReplication } from '../../../federation/replication/serve.ts'
@@ -69,14 +70,17 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
     ...(outboxTraces === undefined ? {} : { outboxTraces }),
   })
   const stopServing = serveReplication(tunnels, source, log, tracer)
+  // What comes from elsewhere has its share of the pool, too: it comes as slowly as the way there wants.
+  const bytesAtOnce = Math.floor(config.store.pool / 4)
+  const buffers = new FetchWindow({ atOnce: Number.POSITIVE_INFINITY, bytesAtOnce })
   const replicator = new Replicator({
-    ...{ regionId, catalog, chunks, writes, clock, log, tunnels },
+    ...{ regionId, catalog, chunks, writes, clock, log, tunnels, buffers },
     chunkBytes: config.s3.chunkBytes,
     isCoordinator: parts.isCoordinator,
     ...(tracer === undefined ? {} : { tracer }),
   })
   const reads = new ReadThrough({
-    ...{ regionId, catalog, chunks, writes, clock, log, tunnels },
+    ...{ regionId, catalog, chunks, writes, clock, log, tunnels, buffers },
     chunkBytes: config.s3.chunkBytes,
   })
   const eviction = new CacheEviction({
