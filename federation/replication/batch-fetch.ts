@@ -74,7 +74,7 @@ export class BatchFetch {
   }
 
   /**
-   * The entries that come next, when they are many or when nothing more of this batch comes; undefined behind the last. Rejects with
+   * The entries that come next, when they are many, when a large body is awaited or when nothing more of this batch comes; undefined behind the last. Rejects with
    * why one could not be fetched, when those before it have been taken. Who takes them settles what was fetched.
    */
   async take(): Promise<{ readonly first: number; readonly run: readonly ReadyEntry[] } | undefined> {
@@ -86,7 +86,9 @@ export class BatchFetch {
       }
       // Large runs cost the catalog less; small ones are seen sooner.
       const isFull = end - this.#first >= runEntries || bodyBytes >= runBodyBytes
-      if (end > this.#first && (isFull || this.#isOver)) return this.#remove(end)
+      // A body that is a run by itself may take hours: what has come before it is not kept from this region meanwhile.
+      const isHeldUp = (this.#wanted[end]?.byteLength ?? 0) >= runBodyBytes
+      if (end > this.#first && (isFull || isHeldUp || this.#isOver)) return this.#remove(end)
       if (this.#isOver) {
         if (this.#failure !== undefined) throw this.#failure.reason
         return undefined

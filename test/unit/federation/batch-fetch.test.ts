@@ -81,3 +81,32 @@ test('what was fetched before a failure is handed over in order, the failure beh
   await unwanted.giveUp()
   await assert.rejects(takeAll(unwanted), /given up/)
 })
+
+test('what has come before a large body does not wait for it', { timeout: 10_000 }, async () => {
+  const large = 1024 * 1024 * 1024
+  const sizes = [1, 2, large, 3]
+  let finish: () => void = () => undefined
+  const batch = new BatchFetch({
+    entries: sizes.map((_, at) => Uint8Array.of(at)),
+    wanted: sizes.map(versionOf),
+    window: new FetchWindow({ atOnce: 4, bytesAtOnce: 2 * large }),
+    signal: new AbortController().signal,
+    async fetch({ byteLength }) {
+      if (byteLength === large) {
+        await new Promise<void>((resolve) => {
+          finish = resolve
+        })
+      }
+      return { layout: emptyLayout, settle: () => undefined }
+    },
+  })
+  const before = await batch.take()
+  assert.deepEqual(
+    before?.run.map(({ pulled }) => pulled.bytes[0]),
+    [0, 1],
+  )
+  finish()
+  const behind = await batch.take()
+  assert.equal(behind?.first, 2)
+  await batch.giveUp()
+})
