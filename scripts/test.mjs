@@ -11,7 +11,7 @@ import { openTestFolder } from './test-folder.mjs'
 
 const suites = ['unit', 'conformance', 'simulation', 'native', 'lab', 'e2e']
 // A test that needs longer says so itself; this one catches a hang.
-const timeoutMs = 600_000
+const timeoutMs = 1_200_000
 
 await runMain(async () => {
   const wanted = process.argv.slice(2)

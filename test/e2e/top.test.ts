@@ -48,7 +48,7 @@ function session(prelude: string, ...args: string[]): Session {
   const words = [process.execPath, entry, 'top', '--data', node.dataDirectory, '--interval', '500ms', ...args]
   const child = spawn('script', ['-qec', `${prelude}; exec ${words.join(' ')}`, '/dev/null'], {
     stdio: ['pipe', 'pipe', 'inherit'],
-    env: { ...process.env, TERM: 'xterm', SHELL: '/bin/sh' },
+    env: { ...process.env, TERM: 'xterm', SHELL: '/bin/sh', NO_COLOR: '' },
   })
   const exited = once(child, 'exit')
   let text = ''
