@@ -326,6 +326,7 @@ const command = z.discriminatedUnion('type', [
   }),
   z.strictObject({ type: z.literal('deploy-policies'), deployment }),
   z.strictObject({ type: z.literal('set-cluster-map'), map: clusterMap }),
+  z.strictObject({ type: z.literal('recover-region') }),
   z.strictObject({ type: z.literal('set-federation'), record: federationRecord }),
   regionConfigCommand,
   ...lockCommands,

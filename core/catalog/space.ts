@@ -13,6 +13,7 @@ const alwaysAllowed: ReadonlySet<Command['type']> = new Set([
   'deploy-policies',
   // Nodes come, go and are replaced on full devices too.
   'set-cluster-map',
+  'recover-region',
   // A key that was lost to somebody else is revoked whatever is full.
   'set-federation',
   // So can a configuration that fills a device. Versions are bounded.

@@ -11,6 +11,7 @@ import { acquireLock, releaseLock, renewLock } from './apply-locks.ts'
 import { collected } from './apply-maintenance.ts'
 import { deleteObjects, putObject, setObjectAcl, setObjectTags } from './apply-objects.ts'
 import { deployPolicies, putPolicyPackage } from './apply-policies.ts'
+import { recoverRegion } from './apply-recovery.ts'
 import { abortUpload, completeUpload, createUpload, putPart } from './apply-uploads.ts'
 import { findAnswer, rememberAnswer } from './dedupe.ts'
 import { decodeEntry } from './entry.ts'
@@ -184,6 +185,8 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return deployPolicies(context, command)
     case 'set-cluster-map':
       return setClusterMap(context, command)
+    case 'recover-region':
+      return recoverRegion(context)
     case 'set-federation':
       return setFederation(context, command)
     case 'set-region-config':

@@ -40,7 +40,8 @@ const states: Readonly<Record<NodeFound['state'], string>> = {
 }
 
 function describe(plan: RecoveryPlan, isDone: boolean): string {
-  const { region, node, nodes, position, confirmed, lastTimeMs, counts, removed } = plan
+  const { region, node, nodes, position, confirmed, lastTimeMs, counts, removed, groups, sharedBuckets } =
+    plan
   const rows = nodes.map((one) => [
     one.name,
     one.voter ? 'yes' : 'no',
@@ -65,16 +66,28 @@ function describe(plan: RecoveryPlan, isDone: boolean): string {
     `Lost:    changes that were acknowledged without ${node}, after that; and bodies of which no copy is at a node that is left.\n` +
     `Removed: ${out}. Were one of them to come back with its old data while a majority of them is there, it could go on by itself:\n` +
     '         make sure that they cannot. One that reaches a recovered node is told to stop.\n'
+  const shared =
+    sharedBuckets === 0
+      ? ''
+      : `Shared:  of ${sharedBuckets} buckets other regions take over what is written here. They synchronize in full; where one region\n` +
+        '         writes, a copy that still has what is lost here removes it then: save it before this region starts. Where several write,\n' +
+        '         deletes that are lost here and forgotten elsewhere are undone: to rule that out take this region out of the rule first.\n'
+  const voting =
+    groups.length === 0
+      ? ''
+      : `Groups:  ${groups.join(', ')}: the region may have forgotten votes, so it votes, grants and leads no more in them. Another region\n` +
+        "         takes over what it led: by itself where that is automatic, else by 'pando failover run' there, before this region starts.\n" +
+        "         When all are there, 'pando failover remove' and 'set' at the primary make a group anew, with this region as a voter.\n"
   const others = nodes.filter(({ state }) => state === 'alive').map(({ name }) => name)
   const rejoin =
     others.length === 0
       ? ''
       : `Then stop ${others.join(', ')}, move the directory catalog of their data away and start them: they join with the chunks that they have.\n`
   if (!isDone) {
-    return `${found}${kept}\nNothing has been changed. To go on from ${node} alone: the same command with --yes ${region}\n`
+    return `${found}${kept}${shared}${voting}\nNothing has been changed. To go on from ${node} alone: the same command with --yes ${region}\n`
   }
   return (
-    `${found}${kept}\nRegion ${region} goes on from ${node}. Start it ('pando up'). ${rejoin}` +
+    `${found}${kept}${shared}${voting}\nRegion ${region} goes on from ${node}. Start it ('pando up'). ${rejoin}` +
     "Lost nodes join again with empty disks, under their names or others ('pando cluster add-node').\n" +
     "Other regions may have seen changes that are lost here: 'pando replication compare' finds what differs.\n"
   )

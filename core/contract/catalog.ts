@@ -307,6 +307,11 @@ export type Command =
    * change more than one voter, or leave none.
    */
   | { readonly type: 'set-cluster-map'; readonly map: ClusterMap }
+  /**
+   * The region goes on from here, and may have forgotten entries that it had confirmed: every outbox gets another id, and in the failover groups that
+   * it knows it neither votes nor leads any more.
+   */
+  | { readonly type: 'recover-region' }
   /** With whom the region is joined from this entry on. CONFLICT unless its epoch follows the one in force. */
   | { readonly type: 'set-federation'; readonly record: FederationRecord }
   | RegionConfigCommand
@@ -412,6 +417,7 @@ interface ResultByType extends ReplicationResults, GroupResults, LockResults, Re
   'put-policy-package': Record<string, never>
   'deploy-policies': Record<string, never>
   'set-cluster-map': Record<string, never>
+  'recover-region': Record<string, never>
   'set-federation': Record<string, never>
 }
 

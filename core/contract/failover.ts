@@ -78,6 +78,11 @@ export interface GroupState {
   readonly ballot: Ballot
   /** Absent: nothing yet, or this voter is one process and keeps what it grants in memory. */
   readonly grant?: LeaseGrant
+  /**
+   * The region was recovered from a node that may lack the last entries, votes and grants among them: it votes for nobody, grants nothing and
+   * leads nothing until the group is made anew.
+   */
+  readonly isRecovered?: true
   /** The primary takes no writes: it hands over. */
   readonly isFrozen: boolean
   /** Position of the entry that has stopped writes; of two that hand over one of them has to see that it was not its own. */
@@ -155,6 +160,10 @@ export const failoverLimits = {
   /** Gateways of a region that others are told of. */
   endpoints: 16,
 } as const
+
+/** Why a region that was recovered takes no part in deciding (`GroupState.isRecovered`). */
+export const recoveredReason = (group: string): string =>
+  `this region was recovered and may have forgotten votes: it takes no part in the group ${group} until that is removed and made anew`
 
 export const failoverDefaults = { leaseMs: 8_000, flapMs: 600_000 } as const
 

@@ -365,6 +365,8 @@ export class FailoverAgent {
     const nowMs = environment.clock.monotonic()
     if (!record.regions.includes(regionId)) return
     if (diverged.length > 0) this.#once(`losses ${name}`, () => this.#listLosses(state))
+    // It offers itself to nobody, and renews nothing: whoever holds what it has forgotten may take over.
+    if (state.isRecovered === true) return
     if (record.primary === regionId) {
       if (isFrozen && !this.#busy.has(`hand-over ${name}`)) {
         // A process that stopped in the middle of handing over.

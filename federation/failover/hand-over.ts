@@ -1,5 +1,11 @@
 import { StorageError } from '../../core/contract/errors.ts'
-import { type GroupRecord, hasLeases, majorityOf, votersOf } from '../../core/contract/failover.ts'
+import {
+  type GroupRecord,
+  hasLeases,
+  majorityOf,
+  recoveredReason,
+  votersOf,
+} from '../../core/contract/failover.ts'
 import type { FailoverAgent } from './agent.ts'
 import type { VoteQuestion } from './peer.ts'
 
@@ -20,6 +26,7 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
   const state = agent.voter.state(group)
   if (state === undefined) throw new StorageError('INVALID_ARGUMENT', `there is no group '${group}' here`)
   const { record } = state
+  if (state.isRecovered === true) throw new StorageError('UNAVAILABLE', recoveredReason(group))
   if (record.primary !== regionId) {
     throw new StorageError('NOT_PRIMARY', `region ${record.primary} is the primary of the group`, {
       details: { PrimaryRegion: String(record.primary) },

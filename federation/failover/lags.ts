@@ -1,5 +1,5 @@
 import type { Catalog } from '../../core/contract/catalog.ts'
-import type { GroupRecord } from '../../core/contract/failover.ts'
+import { type GroupRecord, recoveredReason } from '../../core/contract/failover.ts'
 import type { RegionLag } from './peer.ts'
 
 /** Entries that are read to count their bytes. */
@@ -47,6 +47,7 @@ export function blockersOf({ failover }: Reads, group: string, here: number): st
   const state = failover.group(group)
   if (state === undefined) return ['the group is not known here']
   if (!state.record.regions.includes(here)) return ['a witness holds no buckets']
+  if (state.isRecovered === true) return [recoveredReason(group)]
   const blockers = failover
     .positions(group, here)
     .filter(({ isWhole }) => !isWhole)

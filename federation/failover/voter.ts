@@ -7,6 +7,7 @@ import {
   type GroupState,
   hasLeases,
   isNewerRecord,
+  recoveredReason,
   votersOf,
 } from '../../core/contract/failover.ts'
 import type { Answer, VoteQuestion } from './peer.ts'
@@ -101,6 +102,7 @@ export class Voter {
       if (told.epoch < state.record.epoch) return this.answer(told.name, 'another region is the primary')
       if (state.ballot.epoch > told.epoch) return this.answer(told.name, 'promised to another region')
       if (from !== told.primary) return this.answer(told.name, 'not the primary')
+      if (state.isRecovered === true) return this.answer(told.name, recoveredReason(told.name))
       if (isShared !== true || !hasLeases(state.record)) {
         this.#grant(state.record, from)
         return this.answer(told.name)
@@ -161,7 +163,9 @@ export class Voter {
     })
   }
 
-  #refusal(from: number, question: VoteQuestion, { record, ballot }: GroupState): string | undefined {
+  #refusal(from: number, question: VoteQuestion, state: GroupState): string | undefined {
+    const { record, ballot } = state
+    if (state.isRecovered === true) return recoveredReason(record.name)
     const { epoch, primary, knows, isProbe, isHandover } = question
     const { regionId, catalog } = this.#options
     const isLeading = from === record.primary && knows === record.epoch

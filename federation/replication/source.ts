@@ -4,6 +4,7 @@ import type { ChunkBuffer, ChunkStore } from '../../core/contract/chunk-store.ts
 import type { Clock } from '../../core/contract/clock.ts'
 import { stripeOf } from '../../core/contract/erasure.ts'
 import { StorageError } from '../../core/contract/errors.ts'
+import { recoveredReason } from '../../core/contract/failover.ts'
 import { chunkId } from '../../core/contract/ids.ts'
 import type { Logger } from '../../core/contract/logger.ts'
 import type { BucketRecord } from '../../core/contract/object-model.ts'
@@ -27,7 +28,7 @@ export interface SourceOptions {
   readonly regionId: number
   readonly catalog: Pick<
     Catalog,
-    'barrier' | 'bucket' | 'bucketById' | 'replication' | 'submit' | 'writeOwner'
+    'barrier' | 'bucket' | 'bucketById' | 'failover' | 'replication' | 'submit' | 'writeOwner'
   >
   readonly chunks: Pick<ChunkStore, 'get'>
   /** Of the store's buffers that may be on their way to other regions at once; what is beyond is copied. 0 when absent. */
@@ -115,6 +116,7 @@ export class ReplicationSource {
     const outbox = replication.outbox(bucket.id)
     if (outbox === undefined || !this.#isWritten(rule))
       throw new StorageError('NO_SUCH_REPLICATION', 'nobody writes the bucket here')
+    this.#checkMemory(rule)
     const member = replication.members(bucket.id).find(({ region }) => region === peer)
     if (member === undefined) throw new StorageError('ACCESS_DENIED', `region ${peer} is no member`)
     const reason = member.needsFullSync ? 'it fell behind what is kept' : this.#cannotGoOn(bucket.id, request)
@@ -160,6 +162,7 @@ export class ReplicationSource {
     const { catalog, log } = this.#options
     const { bucket, rule } = this.#shared(peer, name)
     if (!this.#isWritten(rule)) throw new StorageError('NO_SUCH_REPLICATION', 'nobody writes the bucket here')
+    this.#checkMemory(rule)
     log.warn({ bucket: name, region: peer, ranges: ranges.length }, 'a copy differs and is repaired')
     for (const range of ranges) await catalog.submit({ type: 'send-range', bucketId: bucket.id, ...range })
   }
@@ -248,6 +251,15 @@ export class ReplicationSource {
         buffer.release()
       },
     }
+  }
+
+  /**
+   * A primary that was recovered may have forgotten what a copy holds: a full synchronization with it would remove that there, and leave
+   * nobody who may take over. UNAVAILABLE.
+   */
+  #checkMemory({ group }: ReplicationRule): void {
+    if (group === undefined || this.#options.catalog.failover.group(group)?.isRecovered !== true) return
+    throw new StorageError('UNAVAILABLE', recoveredReason(group))
   }
 
   #isWritten({ mode, primary }: ReplicationRule): boolean {

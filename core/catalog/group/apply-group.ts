@@ -10,6 +10,7 @@ import {
   isNewerRecord,
   type LeaseGrant,
   type Reign,
+  recoveredReason,
   ruleEpochsOfGroup,
   type TakenBucket,
   votersOf,
@@ -175,6 +176,11 @@ function guess(
   return { bucket: name, from: here, logId: outbox.id, received, missing: [], time }
 }
 
+/** A vote or a grant that was forgotten with the last entries must not be given a second time to somebody else. STALE_EPOCH. */
+function checkMemory({ isRecovered, record: { name } }: GroupState): void {
+  if (isRecovered === true) throw new StorageError('STALE_EPOCH', recoveredReason(name))
+}
+
 export function removeGroup(
   context: ApplyContext,
   { name }: Of<'remove-group'>,
@@ -202,6 +208,7 @@ export function voteGroup(
   const state = readGroup(context, name)
   if (state === undefined) throw new StorageError('CONFLICT', `this region knows no group ${name}`)
   const { ballot, record, grant, isFrozen } = state
+  checkMemory(state)
   if (ballot.epoch === epoch && ballot.primary === primary) return { record }
   if (epoch <= ballot.epoch || epoch <= record.epoch) throw stale(name, Math.max(ballot.epoch, record.epoch))
   if (grantedAt !== undefined && grantedAt !== (grant?.at ?? 0)) {
@@ -231,6 +238,7 @@ export function grantLease(
 ): CommandResult<Of<'grant-lease'>> {
   const state = readGroup(context, name)
   if (state === undefined) throw new StorageError('CONFLICT', `this region knows no group ${name}`)
+  checkMemory(state)
   const { ballot, record } = state
   if (record.epoch !== epoch || record.primary !== primary || ballot.epoch > epoch) {
     throw stale(name, Math.max(ballot.epoch, record.epoch))
@@ -271,6 +279,7 @@ export function takeGroup(
   const state = readGroup(context, name)
   if (state === undefined) throw new StorageError('CONFLICT', `this region knows no group ${name}`)
   const { record, ballot } = state
+  checkMemory(state)
   if (record.epoch === epoch && record.primary === here) return { record }
   if (ballot.epoch !== epoch || ballot.primary !== here || epoch <= record.epoch) {
     throw stale(name, Math.max(ballot.epoch, record.epoch))

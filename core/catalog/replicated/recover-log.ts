@@ -5,9 +5,11 @@ import type { Environment } from '../../contract/clock.ts'
 import type { ClusterMap } from '../../contract/cluster-map.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Position } from '../../contract/ordered-log.ts'
+import { bucketsWithOutbox } from '../apply-recovery.ts'
 import { readClusterMap } from '../cluster-map-row.ts'
 import { encodeEntry, entryRandomBytes, sessionBytes } from '../entry.ts'
 import { checkCommand } from '../entry-schema.ts'
+import { readGroups } from '../group/rows.ts'
 import { LmdbTables } from '../lmdb-tables.ts'
 import { readMeta } from '../meta.ts'
 import { decodeResult } from '../result.ts'
@@ -34,6 +36,10 @@ export interface StoppedReplica {
   readonly voters: readonly string[]
   readonly map: ClusterMap
   readonly counts: { readonly buckets: number; readonly versions: number; readonly liveBytes: number }
+  /** Failover groups in which the region votes. */
+  readonly groups: readonly string[]
+  /** Buckets of which other regions take over what is written here. */
+  readonly sharedBuckets: number
 }
 
 /** Reads and changes nothing. INVALID_REQUEST when there is no replica of a founded region in `directory`. */
@@ -53,6 +59,8 @@ export async function readStoppedReplica(directory: string): Promise<StoppedRepl
       lastTimeMs: time.ms,
       voters: latestVoters(row.voterSets),
       counts: { buckets, versions, liveBytes },
+      groups: readGroups(tables).map(({ record }) => record.name),
+      sharedBuckets: bucketsWithOutbox(tables).length,
     }
   } finally {
     await tables.close()
@@ -81,7 +89,7 @@ const retainEntries = 200_000
 /**
  * Founds the region's log anew on what one node holds, in one durable transaction; the node must not run. It becomes the only voter of another log,
  * which goes on from its last entry, confirmed or not: what was acknowledged and had reached this node is in it. The first entries say who
- * is in the region. When the node starts it founds the next generation by itself, alone, on a server that answers.
+ * is in the region, and that other regions may know more of it than it does itself. When the node starts it founds the next generation by itself, alone, on a server that answers.
  */
 export async function recoverLog(recovery: LogRecovery): Promise<{ readonly position: Position }> {
   const { directory, environment, regionId, name, maps } = recovery
@@ -96,7 +104,8 @@ export async function recoverLog(recovery: LogRecovery): Promise<{ readonly posi
   })
   try {
     const session = randomness.fill(new Uint8Array(sessionBytes))
-    const commands = maps.map((map): Command => ({ type: 'set-cluster-map', map }))
+    const commands: Command[] = maps.map((map) => ({ type: 'set-cluster-map', map }))
+    commands.push({ type: 'recover-region' })
     const entries = commands.map((command, index) => {
       checkCommand(command)
       const random = randomness.fill(new Uint8Array(entryRandomBytes))
@@ -126,7 +135,9 @@ export async function recoverLog(recovery: LogRecovery): Promise<{ readonly posi
       const answer = applied[index]?.answer
       const result = answer === undefined ? undefined : decodeResult(command, answer)
       if (result === undefined || result instanceof StorageError) {
-        throw new StorageError('INTERNAL', 'a map of the recovered region was not taken', { cause: result })
+        throw new StorageError('INTERNAL', 'an entry of the recovered region was not taken', {
+          cause: result,
+        })
       }
     }
     return { position }

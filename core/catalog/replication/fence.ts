@@ -1,6 +1,6 @@
 import { type ClientWrite, type Command, clientWrites } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
-import { groupEpochOf } from '../../contract/failover.ts'
+import { groupEpochOf, recoveredReason } from '../../contract/failover.ts'
 import type { ApplyContext } from '../apply-context.ts'
 import { readGroup } from '../group/rows.ts'
 import { isWriter } from './outbox.ts'
@@ -42,6 +42,7 @@ function checkGroup(context: ApplyContext, name: string, rule: StoredRule, comma
   if (state === undefined) throw new StorageError('UNAVAILABLE', `the group ${name} is not known here yet`)
   const { record, ballot, isFrozen } = state
   if (record.primary !== here) throw notPrimary(record.primary)
+  if (state.isRecovered === true) throw new StorageError('UNAVAILABLE', recoveredReason(name))
   if (ballot.epoch > record.epoch || isFrozen || groupEpochOf(rule.epoch) !== record.epoch) {
     throw new StorageError('UNAVAILABLE', 'the bucket is being handed over to another region', {
       retryAfterMs: 1_000,

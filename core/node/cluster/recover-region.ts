@@ -37,6 +37,8 @@ export interface RecoveryPlan {
   /** When the last change that this node has was made, milliseconds since the Unix epoch. */
   readonly lastTimeMs: number
   readonly counts: StoppedReplica['counts']
+  readonly groups: StoppedReplica['groups']
+  readonly sharedBuckets: number
   /** Nodes that are taken out of the region. */
   readonly removed: readonly string[]
   /** Why it is refused; empty: it may be done. */
@@ -173,10 +175,11 @@ export function planOf(
     if (isKnown || !isOther(told)) continue
     nodes.push({ name, voter: false, state: 'other', position: told.position, generation: told.ballot.round })
   }
-  const { confirmed, lastTimeMs, counts } = replica
+  const { confirmed, lastTimeMs, counts, groups, sharedBuckets } = replica
   const removed = nodes.filter(({ state }) => state !== 'this' && state !== 'alive').map(({ name }) => name)
   return {
     ...{ region: config.region, node: config.node, nodes, position, confirmed, lastTimeMs, counts, removed },
+    ...{ groups, sharedBuckets },
     refusal: refusalOf(nodes, voters.size),
   }
 }

@@ -26,6 +26,8 @@ const replica: StoppedReplica = {
     })),
   },
   counts: { buckets: 1, versions: 2, liveBytes: 3 },
+  groups: ['g'],
+  sharedBuckets: 1,
 }
 
 const told = (name: string, more: Partial<Progress> = {}): [string, Progress] => [

@@ -4,7 +4,9 @@ import { test } from 'node:test'
 import { readStoppedReplica, recoverLog } from '../../../../core/catalog/replicated/recover-log.ts'
 import { recoveryMaps } from '../../../../core/cluster/placement/recovery-maps.ts'
 import type { StorageError } from '../../../../core/contract/errors.ts'
+import type { GroupRecord } from '../../../../core/contract/failover.ts'
 import { emptyObject, etagOf, putCommand, realEnvironment } from '../../../kit/catalog-commands.ts'
+import { ruleOf } from '../../../kit/replicated-buckets.ts'
 import { makeRegion, type TestNode, type TestRegion } from '../../../kit/replicated-region.ts'
 
 const timeout = 90_000
@@ -111,6 +113,54 @@ test('a node that comes back with the old log stops with words; with an empty di
   await until('a has the catalog', () => joined.catalog.status().position >= c.catalog.status().position)
   assert.equal(failures.has('new a'), false)
   for (const key of reached) assert.ok(c.catalog.object(bucketId, key), key)
+})
+
+test('a recovered region votes for nobody in a group whose votes it may have forgotten, and leads nothing in it', {
+  timeout,
+}, async (t) => {
+  const region = await makeRegion(t, names)
+  const [a, b, c] = await Promise.all(names.map((name) => region.open(name)))
+  assert.ok(a && b && c)
+  await Promise.all([a, b, c].map(({ catalog }) => catalog.ready()))
+  const { id: bucketId } = await a.catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  await a.catalog.submit({ type: 'set-replication', bucketId, rule: ruleOf() })
+  const record: GroupRecord = {
+    ...{ name: 'g', regions: [1, 2], witnesses: [3], buckets: ['photos'], syncBuckets: [] },
+    ...{ automatic: true, flapMs: 60_000, leaseMs: 8_000 },
+    ...{ primary: 1, epoch: 4, revision: 0, automaticMs: 0, reigns: [] },
+  }
+  await a.catalog.submit({ type: 'put-group', record })
+  await until('c has all', () => c.catalog.failover.group('g') !== undefined)
+  await c.stop()
+  // The vote for region 2 is confirmed without c.
+  await b.catalog.submit({ type: 'vote-group', name: 'g', epoch: 5, primary: 2 })
+  await Promise.all([a.stop(), b.stop()])
+  const { groups, sharedBuckets } = await readStoppedReplica(region.directory('c'))
+  assert.deepEqual([groups, sharedBuckets], [['g'], 1])
+  await recover(region, 'c')
+
+  const again = await region.open('c')
+  const { catalog } = again
+  await catalog.ready(AbortSignal.timeout(20_000))
+  assert.equal(catalog.failover.group('g')?.ballot.epoch, 4, 'it has forgotten its vote')
+  const refused = /STALE_EPOCH: this region was recovered/
+  const own = { type: 'vote-group', name: 'g', epoch: 5, primary: 1 } as const
+  await assert.rejects(catalog.submit(own), refused)
+  const lease = { type: 'grant-lease', name: 'g', epoch: 4, primary: 1 } as const
+  await assert.rejects(catalog.submit(lease), refused)
+  const taken = { type: 'take-group', name: 'g', epoch: 5, cause: 'automatic' } as const
+  await assert.rejects(catalog.submit(taken), refused)
+  const write = { ...putCommand(bucketId, 'x', emptyObject(etagOf(1))), groupEpoch: 4 }
+  await assert.rejects(catalog.submit(write), /UNAVAILABLE: this region was recovered/)
+
+  // It hears of others' primaries, and is still no voter.
+  const led = { ...record, primary: 2, epoch: 6 }
+  await catalog.submit({ type: 'put-group', record: led })
+  assert.equal(catalog.failover.group('g')?.record.primary, 2)
+  await assert.rejects(
+    catalog.submit({ type: 'vote-group', name: 'g', epoch: 7, primary: 2 }),
+    /STALE_EPOCH: this region was recovered/,
+  )
 })
 
 test('a disk that is not the one of the map, or holds no region, cannot be recovered from', {
