@@ -21,10 +21,15 @@ async function keysOf(name: string, from = authority, region = regionId): Promis
   return { ca: from.certificate, certificate: own.certificate, key: own.key }
 }
 
-async function openNode(t: TestContext, name: string, tls?: PeerTls): Promise<GrpcRegionPeers> {
+async function openNode(
+  t: TestContext,
+  name: string,
+  tls?: PeerTls,
+  host = '127.0.0.1',
+): Promise<GrpcRegionPeers> {
   const peers = await openRegionPeers({
     self: { regionId, name },
-    listen: { host: '127.0.0.1', port: 0 },
+    listen: { host, port: 0 },
     tls: tls ?? (await keysOf(name)),
     environment: realEnvironment,
     log: silentLogger,
@@ -107,4 +112,40 @@ test('nodes are found by SRV records, one that moves is found again, and a stran
   await new Promise((resolve) => setTimeout(resolve, 2500))
   assert.equal(dns.asked.length, questions, 'nobody is missing, so nobody is asked')
   assert.deepEqual([...found.keys()], ['n2'])
+})
+
+test('more addresses that say nothing than one look has time for keep nobody from being found', async (t) => {
+  await using dns = await startDnsServer()
+  const there = await openNode(t, 'n2', undefined, '127.0.0.99')
+  const mutes = Array.from({ length: 24 }, (_, at) => `127.0.0.${at + 10}`)
+  for (const host of mutes) {
+    const mute = createServer((socket) => {
+      socket.on('error', () => undefined)
+      t.after(() => socket.destroy())
+    })
+    await new Promise<void>((resolve) => mute.listen(there.port, host, resolve))
+    t.after(() => mute.close())
+  }
+  dns.records.set('_pando._tcp.test', [{ type: 'SRV', port: there.port, target: 'all.test' }])
+  dns.records.set(
+    'all.test',
+    [...mutes, '127.0.0.99'].map((address) => ({ type: 'A', address })),
+  )
+  const found = new Map<string, string>()
+  const own: ClusterSeat = {
+    ...{ name: 'n1', address: '127.0.0.1', ports: { ...clusterPorts, control: 1 } },
+    ...{ zone: '', rack: '', weight: 1, runsNats: true },
+  }
+  const discovery = startDiscovery({
+    ...{ own, regionId, keys: { tls: await keysOf('n1'), regionKey: new Uint8Array(32) } },
+    environment: realEnvironment,
+    sources: [`dns://${dns.address}/_pando._tcp.test?type=SRV`],
+    missing: () => ['n2'],
+    onFound: (name, address) => found.set(name, address),
+    log: silentLogger,
+  })
+  t.after(() => discovery.close())
+  const deadline = performance.now() + 25_000
+  while (!found.has('n2') && performance.now() < deadline) await realEnvironment.clock.sleep(50)
+  assert.deepEqual([...found], [['n2', `127.0.0.99:${there.port}`]])
 })

@@ -110,11 +110,19 @@ export function startDiscovery(parts: DiscoveryParts): Discovery {
     }
   }
 
+  /** When each address was asked last, as a running number. */
+  const asked = new Map<string, number>()
+  let questions = 0
+
   const look = async (): Promise<void> => {
     const late = AbortSignal.any([closing.signal, timeLimit(environment, lookMs, closing.signal)])
-    const open = [...(await candidates(late))]
+    const found = await candidates(late)
+    for (const address of asked.keys()) if (!found.has(address)) asked.delete(address)
+    // One look has no time for many that say nothing: the next one begins with those that were not asked.
+    const open = [...found].toSorted((one, other) => (asked.get(one) ?? 0) - (asked.get(other) ?? 0))
     const worker = async (): Promise<void> => {
       for (let address = open.shift(); address !== undefined && !late.aborted; address = open.shift()) {
+        asked.set(address, ++questions)
         await probe(address, late)
       }
     }
