@@ -86,6 +86,22 @@ function isLost(reader: Pick<TableReader, 'get'>, bucketId: number, answer: Uint
   return successor !== undefined && (place.lsn > successor.received || successor.missing.includes(place.lsn))
 }
 
+/**
+ * What another region has answered. It takes the place of no answer that was given in another bucket, whose writers that region may know
+ * nothing of; nor, where several regions write, of any: all that ask here are answered alike.
+ */
+export function takeFirstAnswer(
+  context: ApplyContext,
+  bucketId: number,
+  idempotency: Idempotency,
+  answer: Uint8Array,
+): void {
+  const known = readAnswer(context, answerKey(idempotency))
+  const isKept = known !== undefined && !isOver(known, context.meta.time.ms)
+  if (isKept && (known.bucketId !== bucketId || readRule(context, bucketId)?.mode === 'multi')) return
+  keepFirstAnswer(context, bucketId, idempotency, answer)
+}
+
 export function keepFirstAnswer(
   context: ApplyContext,
   bucketId: number,

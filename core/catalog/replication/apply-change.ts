@@ -7,7 +7,7 @@ import { checkBody, putBody, shownVersion } from '../apply-objects.ts'
 import { setAside } from '../group/losses.ts'
 import { isDivergent, readGroup } from '../group/rows.ts'
 import { readHybridTime, versionTimeMs } from '../hybrid-time.ts'
-import { answered, keepFirstAnswer } from '../idempotency.ts'
+import { answered, takeFirstAnswer } from '../idempotency.ts'
 import { findVersion, KeyVersions, type VersionPlace } from '../key-versions.ts'
 import { encodeText, table, tableKey } from '../keys.ts'
 import { decodeObjectRow, rowVersionId, type StoredObject } from '../object-row.ts'
@@ -106,7 +106,7 @@ function putVersion(target: ChangeTarget, change: Of<'put'>, layout: Layout): vo
   if (versions.merge(record)) putBody(context, layout, version.inline, { bucketId: bucket.id, key })
   else discard(context, layout)
   if (change.idempotency !== undefined)
-    keepFirstAnswer(context, bucket.id, change.idempotency, answerOf(record))
+    takeFirstAnswer(context, bucket.id, change.idempotency, answerOf(record))
 }
 
 /** What the region that made a version has answered, without the place in its own outbox. */

@@ -95,7 +95,13 @@ export function placesOf(
   if (own !== undefined && written !== undefined) {
     // A former primary's log has no place any more: what came of it is in the logs since.
     const others = replication.cursors(bucketId).map(({ logId }) => logId)
-    return [...seen.filter(({ log }) => others.includes(log)), { region: here, ...written, log: own.id }]
+    // A write that had been done before has its place of then: its client may have seen more since, and the log may be another.
+    const before = seen.find(({ log }) => log === own.id)
+    const mine = before !== undefined && before.lsn > written.lsn ? before : written
+    return [
+      ...seen.filter(({ log }) => others.includes(log)),
+      { region: here, epoch: mine.epoch, log: own.id, lsn: Math.min(mine.lsn, own.head.lsn) },
+    ]
   }
   const now = replication
     .cursors(bucketId)

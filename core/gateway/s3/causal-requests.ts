@@ -3,15 +3,16 @@ import type { BucketRecord } from '../../contract/object-model.ts'
 import { judgePlace, placesOf } from './causal-history.ts'
 import { type CausalToken, decodeToken, encodeToken, noToken, tokenHeader } from './causal-token.ts'
 import { invalidArgument } from './errors.ts'
-import type { Gateway, Operation, S3Request, S3Response } from './operation.ts'
+import type { Gateway, Identity, Operation, S3Request, S3Response } from './operation.ts'
 
 /** How long the request may wait for the state that its token names, milliseconds. */
 export const waitHeader = 'x-pando-wait-ms'
 
 const defaultWaitMs = 2_000
 const longestWaitMs = 30_000
-/** Of one gateway; more are told to come again. */
+/** Of one gateway, and of one account (strangers together are one), so that nobody keeps the others from waiting. More are told to come again. */
 const mostWaiting = 256
+const mostWaitingOfOne = 64
 const firstLookMs = 2
 const longestLookMs = 40
 
@@ -32,6 +33,21 @@ export function createCausalRequests(gateway: Gateway) {
   const { catalog, environment } = gateway
   const here = gateway.replication?.regionId ?? 0
   let waiting = 0
+  const waitingOf = new Map<string, number>()
+
+  const beginWait = (account: string): boolean => {
+    const ofOne = waitingOf.get(account) ?? 0
+    if (waiting >= mostWaiting || ofOne >= mostWaitingOfOne) return false
+    waiting++
+    waitingOf.set(account, ofOne + 1)
+    return true
+  }
+  const endWait = (account: string): void => {
+    waiting--
+    const ofOne = (waitingOf.get(account) ?? 1) - 1
+    if (ofOne === 0) waitingOf.delete(account)
+    else waitingOf.set(account, ofOne)
+  }
 
   /** Whether all that the token names is here. */
   const isHere = (bucket: BucketRecord, { places }: CausalToken): boolean => {
@@ -56,11 +72,11 @@ export function createCausalRequests(gateway: Gateway) {
     token: CausalToken,
     waitMs: number,
     signal: AbortSignal,
+    account: string,
   ): Promise<void> => {
     const { clock } = environment
     const untilMs = clock.monotonic() + waitMs
-    if (waiting >= mostWaiting) throw behind(token)
-    waiting++
+    if (!beginWait(account)) throw behind(token)
     try {
       for (let lookMs = firstLookMs; ; lookMs = Math.min(lookMs * 2, longestLookMs)) {
         const leftMs = untilMs - clock.monotonic()
@@ -69,21 +85,27 @@ export function createCausalRequests(gateway: Gateway) {
         if (isHere(bucket, token)) return
       }
     } finally {
-      waiting--
+      endWait(account)
     }
   }
 
   return {
     /** REQUIRES that the client may make the request. Undefined: the bucket is in one region, and nothing was asked. */
-    of(request: S3Request, bucket: BucketRecord, operation: Operation): CausalRequest | undefined {
+    of(
+      request: S3Request,
+      bucket: BucketRecord,
+      operation: Operation,
+      identity: Identity,
+    ): CausalRequest | undefined {
       const text = request.header(tokenHeader)
       if (text === undefined && bucket.replicated !== true) return undefined
       const token = text === undefined ? undefined : decodeToken(text)
       if (token !== undefined && token.bucket !== bucket.name) throw noToken('it is of another bucket')
       const waitMs = parseWait(request.header(waitHeader))
       const isReady = token === undefined || isHere(bucket, token)
+      const account = identity.kind === 'key' ? identity.account : ''
       return {
-        wait: isReady ? undefined : comes(bucket, token, waitMs, request.signal),
+        wait: isReady ? undefined : comes(bucket, token, waitMs, request.signal, account),
         fields({ status, place }) {
           // That there is nothing is an observation too. What judges each key by itself may have refused them all.
           const isSeen = (status < 400 || status === 404) && operation.action !== null

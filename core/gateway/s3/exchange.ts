@@ -258,7 +258,7 @@ export class Exchange implements AdmissionRequest {
    */
   #waits(request: EdgeRequest, operation: Operation): Promise<void> | undefined {
     const bucket = operation.selfAuthorized === true ? undefined : this.#bucket
-    if (bucket !== undefined) this.#causal = this.#edge.causal.of(request, bucket, operation)
+    if (bucket !== undefined) this.#causal = this.#edge.causal.of(request, bucket, operation, this.#identity)
     const heldBackMs = this.#heldBackMs(operation)
     const seen = this.#causal?.wait
     if (heldBackMs === 0 && seen === undefined) return this.#takeTicket(request, operation)

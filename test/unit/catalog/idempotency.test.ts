@@ -230,3 +230,23 @@ test('a write that a failover has lost is made anew when it is asked for again: 
   assert.equal(versionsOf(one, idOf(one)), 2)
   for (const { tables } of [one, two]) assert.deepEqual(verifyRows(tables), [])
 })
+
+test('what comes from another region takes no answer back that was given here', () => {
+  const [one, two] = [testRegion(1), testRegion(2)]
+  for (const { catalog } of [one, two]) {
+    const { id: bucketId } = catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' })
+    catalog.run({ type: 'set-versioning', bucketId, state: 'enabled' })
+    catalog.run({ type: 'set-replication', bucketId, rule: ruleOf({ mode: 'multi' }) })
+  }
+  const { id: alone } = one.catalog.run({ type: 'create-bucket', name: 'alone', owner: 'root' })
+  const own = put(one, alone, keyOf(1))
+  const first = put(one, idOf(one), keyOf(2))
+  // A key that is a namesake's, or a neighbour's who means it; and a retry that came to both regions at once.
+  put(two, idOf(two), keyOf(1, 2))
+  put(two, idOf(two), keyOf(2))
+  const free = put(two, idOf(two), keyOf(3))
+  ship(two, one, 'b')
+  assert.deepEqual(put(one, alone, keyOf(1)), { ...own, first: { etag: etagOf(7) } }, 'of another bucket')
+  assert.deepEqual(put(one, idOf(one), keyOf(2)).versionId, first.versionId, 'all are answered alike')
+  assert.deepEqual(put(one, idOf(one), keyOf(3)).versionId, free.versionId, 'what is new here is taken over')
+})

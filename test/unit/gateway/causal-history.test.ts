@@ -61,6 +61,24 @@ test('a write is behind at the copy until its entry is applied there, and here f
   assert.deepEqual(judge(one, after(two)), ['here'])
 })
 
+test('the place of a write that had been done before takes nothing back of what its client has seen since', () => {
+  const [one, two] = regions('single', 1, 2)
+  assert.ok(one !== undefined && two !== undefined)
+  const first = put(one, 'a')
+  put(one, 'b')
+  const seen = after(one)
+  ship(one, two, name)
+  put(one, 'c')
+  assert.deepEqual(after(one, first, seen), seen, 'sent again with what was seen meanwhile')
+  assert.deepEqual(after(one, first)[0]?.lsn, first.lsn, 'without a token it is the write alone')
+  // The bucket is replicated anew: another log, in which the place of then may not have been reached.
+  one.catalog.run({ type: 'set-replication', bucketId: idOf(one), rule: null })
+  one.catalog.run({ type: 'set-replication', bucketId: idOf(one), rule: ruleOf({ members: [1, 2] }) })
+  assert.notEqual(one.catalog.replication.outbox(idOf(one))?.id, seen[0]?.log)
+  const late = { ...first, lsn: first.lsn + 1000 }
+  assert.deepEqual(judge(one, after(one, late)), ['here'], 'a token that its own region honours')
+})
+
 test('while a copy synchronizes in full nothing is said to be there', () => {
   const [one, two] = regions('single', 1, 2)
   assert.ok(one !== undefined && two !== undefined)
