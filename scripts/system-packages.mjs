@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { runStep, SetupError, say, warn } from './terminal.mjs'
 
@@ -22,6 +23,17 @@ const hasHeader = (name) =>
 const isInstalled = (path) => existsSync(path)
 const pythonImports = (modules) =>
   spawnSync('/usr/bin/python3', ['-c', `import ${modules}`], { stdio: 'ignore' }).status === 0
+// Where the runtime lies differs by version and architecture: only the linker knows.
+const linksFuzzTargets = () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pando-setup-'))
+  try {
+    const target = 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }'
+    const options = ['-fsanitize=fuzzer,address', '-x', 'c++', '-', '-o', join(folder, 'target')]
+    return spawnSync('clang++', options, { input: target, stdio: ['pipe', 'ignore', 'ignore'] }).status === 0
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
 
 /** What is needed, by purpose: the Debian/Ubuntu package, and how to see that any distribution already has it. */
 const requirements = {
@@ -71,8 +83,11 @@ const requirements = {
   ].map(([name, module]) => ({ name: `python3-${name}`, present: () => pythonImports(module) })),
   // Orders the log of a region of several nodes; a region of one node does without.
   cluster: [{ name: 'nats-server', present: () => hasTool('nats-server') }],
-  // libFuzzer comes with clang.
-  fuzz: [{ name: 'clang', present: () => onPath('clang++') }],
+  // Debian's clang only suggests its runtimes, libFuzzer among them.
+  fuzz: [
+    { name: 'clang', present: () => onPath('clang++') },
+    { name: 'libclang-rt-dev', present: linksFuzzTargets },
+  ],
   // The policy that is written in C: clang compiles it, lld brings wasm-ld.
   wasm: [
     { name: 'clang', present: () => onPath('clang') },
