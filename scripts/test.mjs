@@ -1,7 +1,6 @@
 // `npm test [-- suite | file ...]`: the set-up, then all tests, or those of the named suites (folders of test/) or files.
 
 import { existsSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { listFiles } from './fingerprint.mjs'
@@ -9,9 +8,9 @@ import { prepare, root } from './prepare.mjs'
 import { runForeground, runMain, SetupError } from './terminal.mjs'
 import { openTestFolder } from './test-folder.mjs'
 
+const scriptUrl = (name) => pathToFileURL(join(root, 'scripts', name)).href
+
 const suites = ['unit', 'conformance', 'simulation', 'native', 'lab', 'e2e']
-// A test that needs longer says so itself; this one catches a hang.
-const timeoutMs = 1_200_000
 
 await runMain(async () => {
   const wanted = process.argv.slice(2)
@@ -20,21 +19,13 @@ await runMain(async () => {
   await prepare({ tests: true, strict: true, googleTests })
   const files = (wanted.length > 0 ? wanted : suites).flatMap(testFiles)
   if (files.length === 0) throw new SetupError('there are no tests')
-  const runner = ['--test', `--test-concurrency=${availableParallelism()}`, `--test-timeout=${timeoutMs}`]
-  const reporter = `--test-reporter=${pathToFileURL(join(root, 'scripts/test-report.mjs')).href}`
+  // The files' processes inherit these.
+  const flags = ['--enable-source-maps', '--expose-gc', '--import', scriptUrl('test-process.mjs')]
   const folder = openTestFolder()
-  return runForeground(
-    process.execPath,
-    [
-      '--enable-source-maps',
-      '--expose-gc',
-      ...runner,
-      reporter,
-      '--test-reporter-destination=stdout',
-      ...files,
-    ],
-    { cwd: root, env: { ...process.env, TMPDIR: folder.path } },
-  ).finally(() => folder.close())
+  return runForeground(process.execPath, [...flags, join(root, 'scripts/test-queue.mjs'), ...files], {
+    cwd: root,
+    env: { ...process.env, TMPDIR: folder.path },
+  }).finally(() => folder.close())
 })
 
 /** The compiled test files of a suite, or the one of a source (or compiled) file. */
