@@ -156,19 +156,20 @@ test('a bucket that goes while a request waits for it is gone when its turn come
 test('a delayed request is told from a shed one, and found by its id', async () => {
   const bob = region.client('bob')
   await bob.send(new CreateBucketCommand({ Bucket: 'bobs' }))
-  const answers = await Promise.all(
-    Array.from({ length: 4 }, () => bob.send(new CreateBucketCommand({ Bucket: 'bobs' }))),
-  )
-  const explained = answers.map(({ $metadata }) => qos.inspection.explain($metadata.requestId ?? ''))
-  for (const each of explained) {
-    assert.equal(each?.tenant, 'bob')
-    assert.equal(each?.outcome, 'ended')
-    assert.equal(each?.class, 'interactive')
+  // Five in a second: on a busy machine they may come as slowly as that by themselves.
+  for (let round = 0, isDelayed = false; !isDelayed; round++) {
+    const answers = await Promise.all(
+      Array.from({ length: 4 }, () => bob.send(new CreateBucketCommand({ Bucket: 'bobs' }))),
+    )
+    const explained = answers.map(({ $metadata }) => qos.inspection.explain($metadata.requestId ?? ''))
+    for (const each of explained) {
+      assert.equal(each?.tenant, 'bob')
+      assert.equal(each?.outcome, 'ended')
+      assert.equal(each?.class, 'interactive')
+    }
+    isDelayed = explained.some((each) => (each?.queuedMs ?? 0) > 100 && each?.reason.includes('budget'))
+    assert.ok(isDelayed || round < 20, JSON.stringify(explained))
   }
-  assert.ok(
-    explained.some((each) => (each?.queuedMs ?? 0) > 100 && each?.reason.includes('budget')),
-    JSON.stringify(explained),
-  )
 })
 
 test('downloads are paced by their budget and hold no buffers while they wait', async () => {

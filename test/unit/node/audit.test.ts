@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
@@ -23,6 +23,16 @@ const event = (key: string): AuditEvent => ({
 })
 const openLog = (path: string, more: { maxBytes?: number; keep?: number } = {}) =>
   openAuditFile({ path, maxBytes: 1 << 20, keep: 3, node: 'n1', clock, log: silentLogger, ...more })
+/** Until so much of it is there: a machine that is busy writes later than one that is not. */
+async function until(what: string, holds: () => boolean): Promise<void> {
+  for (const began = performance.now(); !holds(); ) {
+    if (performance.now() - began > 30_000) assert.fail(`never: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+}
+/** What comes next is a batch of its own, so that files are put aside in between. */
+const written = (path: string, key: string): Promise<void> =>
+  until(`${key} is written`, () => existsSync(path) && readFileSync(path, 'utf8').includes(`"${key}"`))
 const linesOf = (path: string): string[] => readFileSync(path, 'utf8').split('\n').slice(0, -1)
 
 test('a record is one line of JSON that says who did what to what; the file is its owner’s alone', async (t) => {
@@ -51,8 +61,7 @@ test('the chain goes on over restarts and files put aside; what is changed, take
     const log = await openLog(path, { maxBytes: 4096, keep: 50 })
     for (let count = 0; count < 20; count++) {
       log.record(event(`${run}-${count}`))
-      // Batches of their own, so that files are put aside in between.
-      await new Promise((resolve) => setTimeout(resolve, 1))
+      await written(path, `${run}-${count}`)
     }
     await log.close()
   }
@@ -80,7 +89,7 @@ test('only so many files are kept', async (t) => {
   const log = await openLog(path, { maxBytes: 1, keep: 2 })
   for (let count = 0; count < 10; count++) {
     log.record(event(`${count}`))
-    await new Promise((resolve) => setTimeout(resolve, 10))
+    await written(path, `${count}`)
   }
   await log.close()
   assert.deepEqual(readdirSync(join(path, '..')).toSorted(), ['audit.log', 'audit.log.1', 'audit.log.2'])
@@ -114,7 +123,8 @@ test('what the disk does not take is counted, and the next record says so', asyn
   const log = await openLog(path, { maxBytes: 1 << 30 })
   for (let count = 0; count < 12_000; count++) log.record(event(`${count}`))
   assert.ok(log.lost > 0 && log.lost <= 2001, `${log.lost} beyond the bound`)
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  // With a second batch on the disk the first one waits no more: there is room for another record.
+  await until('two batches are written', () => linesOf(path).length > 1001)
   const { lost } = log
   log.record(event('after'))
   await log.close()
