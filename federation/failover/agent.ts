@@ -13,6 +13,7 @@ import type { Logger } from '../../core/contract/logger.ts'
 import { campaign } from './campaign.ts'
 import { handOver } from './hand-over.ts'
 import { blockersOf, lagsOf } from './lags.ts'
+import { listLosses } from './list-losses.ts'
 import type { Answer, Colleagues, FailoverPeers, Question, RegionLeases } from './peer.ts'
 import { Voter } from './voter.ts'
 
@@ -48,6 +49,8 @@ const renewalsPerLease = 4
 /** A candidate lets one that has more go first so many times. */
 const mostCourtesies = 4
 const courtesyMs = 500
+/** How long the primary has for the last step of handing over. */
+const handOverMs = 4_000
 /** How long voters that have said nothing yet are waited for when the others have decided. */
 const silentMs = 250
 const over = new StorageError('CANCELLED', 'the question is decided')
@@ -69,6 +72,8 @@ export class FailoverAgent {
   readonly #courtesies = new Map<string, number>()
   readonly #endpoints = new Map<number, readonly string[]>()
   readonly #outbid = new Map<string, number>()
+  /** The last epoch for which this region has voted for itself in a campaign. */
+  readonly #ownEpochs = new Map<string, number>()
   #borrowedMs = Number.NEGATIVE_INFINITY
   #isStuck = false
   readonly #busy = new Set<string>()
@@ -364,7 +369,8 @@ export class FailoverAgent {
     const { regionId, environment, catalog } = this.options
     const nowMs = environment.clock.monotonic()
     if (!record.regions.includes(regionId)) return
-    if (diverged.length > 0) this.#once(`losses ${name}`, () => this.#listLosses(state))
+    if (diverged.length > 0)
+      this.#once(`losses ${name}`, () => listLosses(this.options, state, this.#stopping.signal))
     // It offers itself to nobody, and renews nothing: whoever holds what it has forgotten may take over.
     if (state.isRecovered === true) return
     if (record.primary === regionId) {
@@ -397,6 +403,15 @@ export class FailoverAgent {
       return false
     }
     if (blockersOf(catalog, name, regionId).length > 0) return false
+    // A vote for this region that it has not asked for: it is being handed the group, and an epoch of its own would undo that.
+    if (
+      !isOwn &&
+      ballot.primary === regionId &&
+      ballot.epoch > Math.max(record.epoch, this.#ownEpochs.get(name) ?? 0)
+    ) {
+      this.#ownEpochs.set(name, ballot.epoch)
+      this.#candidateMs.set(name, clock.monotonic() + handOverMs)
+    }
     // Not all at once: who comes second finds a primary.
     const at = this.#candidateMs.get(name) ?? clock.monotonic() + this.#random(500)
     this.#candidateMs.set(name, at)
@@ -417,6 +432,8 @@ export class FailoverAgent {
       cause: 'automatic',
       isCourteous: courtesies < mostCourtesies && record.primary !== regionId,
     })
+    const { ballot } = this.voter.state(name) ?? {}
+    if (ballot?.primary === regionId) this.#ownEpochs.set(name, ballot.epoch)
     this.#courtesies.set(name, outcome.kind === 'courtesy' ? courtesies + 1 : 0)
     if (outcome.kind === 'won') {
       this.#candidateMs.delete(name)
@@ -462,24 +479,6 @@ export class FailoverAgent {
     const answer = await asked
     if (answer.ballot.epoch > epoch) this.#outbid.set(name, answer.ballot.epoch)
     return answer.isGranted
-  }
-
-  async #listLosses({ record, diverged }: GroupState): Promise<void> {
-    const { catalog, log } = this.options
-    for (const { bucketId, bucket } of diverged) {
-      for (;;) {
-        this.#stopping.signal.throwIfAborted()
-        const { done } = await catalog.submit({ type: 'list-losses', name: record.name, bucketId })
-        if (done) break
-      }
-      const lost = catalog.failover.losses(bucketId, 1).length
-      if (lost > 0) {
-        log.error(
-          { group: record.name, bucket },
-          "another region took over before it had all of this region's writes: see 'pando failover losses'",
-        )
-      }
-    }
   }
 
   #once(key: string, work: () => Promise<void>): void {

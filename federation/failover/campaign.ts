@@ -53,6 +53,10 @@ export async function campaign(
   if (now === undefined || now.record.epoch > record.epoch) {
     return { kind: 'lost', why: `region ${now?.record.primary ?? 0} is the primary already` }
   }
+  if (now.ballot.epoch > before.ballot.epoch) {
+    // The primary may be handing over to this region: with an epoch of its own it would undo that.
+    return { kind: 'lost', why: 'this region has voted meanwhile' }
+  }
   if (grantsOf(probed) < need) return { kind: 'lost', why: whyNot(probed, record) }
   const ahead = isCourteous
     ? moreRecent(probed, catalog.failover.positions(group, regionId), regionId)

@@ -7,7 +7,7 @@ import {
   votersOf,
 } from '../../core/contract/failover.ts'
 import type { FailoverAgent } from './agent.ts'
-import type { VoteQuestion } from './peer.ts'
+import type { Answer, VoteQuestion } from './peer.ts'
 
 const answerMs = 2_000
 /** Writes wait no longer than this for a region to catch up. */
@@ -54,7 +54,10 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
     await catalog.submit({ type: 'freeze-group', name: group, epoch, isFrozen: false })
     throw reason
   }
-  const promised = await agent.askAll(record, { kind: 'state', group }, answerMs)
+  // A majority decides, with the region that is to take over: who is slow is not waited for, with writes held back.
+  const need = majorityOf(votersOf(record).length)
+  const isEnough = (answers: ReadonlyMap<number, unknown>): boolean => answers.has(to) && answers.size >= need
+  const promised = await agent.askAll(record, { kind: 'state', group }, answerMs, undefined, isEnough)
   const next = Math.max(epoch, ...[...promised.values()].map(({ ballot }) => ballot.epoch)) + 1
   const question: VoteQuestion = {
     ...{ kind: 'vote', group, epoch: next, primary: to, knows: epoch },
@@ -64,9 +67,12 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
   const own = await agent.voter.vote(regionId, question, frozenAt)
   agent.refresh()
   if (!own.isGranted) throw new StorageError('UNAVAILABLE', own.reason)
-  const votes = await agent.askAll(record, question, answerMs)
-  const given = [...votes.values()].filter(({ ballot }) => ballot.epoch === next && ballot.primary === to)
-  if (given.length < majorityOf(votersOf(record).length)) {
+  const givenBy = (answers: ReadonlyMap<number, Answer>): ReadonlyMap<number, Answer> =>
+    new Map([...answers].filter(([, { ballot }]) => ballot.epoch === next && ballot.primary === to))
+  const votes = await agent.askAll(record, question, answerMs, undefined, (answers) =>
+    isEnough(givenBy(answers)),
+  )
+  if (givenBy(votes).size < need) {
     throw new StorageError('UNAVAILABLE', 'the voters did not agree; the group has no primary until they do')
   }
   const taken = await agent.ask(to, { kind: 'take', group, epoch: next }, drainMs)

@@ -6,6 +6,7 @@ import { StorageError } from '../../../core/contract/errors.ts'
 import { type GroupRecord, usableLeaseMs } from '../../../core/contract/failover.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import { FailoverAgent } from '../../../federation/failover/agent.ts'
+import { campaign } from '../../../federation/failover/campaign.ts'
 import type { Answer, Question } from '../../../federation/failover/peer.ts'
 import { Voter } from '../../../federation/failover/voter.ts'
 import { FakeClock, fakeEnvironment } from '../../kit/fake-clock.ts'
@@ -19,7 +20,7 @@ const group: GroupRecord = {
 /** Three voters, of which region 1 is the primary; `cut` says whether it reaches the others. */
 function voters() {
   const clock = new FakeClock()
-  const state = { isCut: false }
+  const state = { isCut: false, answerMs: new Map<number, number>() }
   const all = new Map<number, FailoverAgent>()
   for (const regionId of [1, 2, 3]) {
     const environment = fakeEnvironment(clock, regionId)
@@ -28,6 +29,8 @@ function voters() {
       connected: () => [1, 2, 3].filter((one) => one !== regionId),
       async ask(region: number, question: Question): Promise<Answer> {
         if (state.isCut) throw new StorageError('PEER_UNREACHABLE', 'the path is cut')
+        const late = state.answerMs.get(region)
+        if (late !== undefined) await clock.sleep(late)
         return all.get(region)?.answer(regionId, question) ?? assert.fail()
       },
     }
@@ -120,5 +123,63 @@ test('a second region that says that it is the primary of the same epoch is gran
     assert.match(told.reason, /another region is the primary of this epoch/)
     assert.deepEqual([told.record?.primary, voter.holder('g')], [1, 1])
   }
+  await close()
+})
+
+/** Region 1 leads, every region may be made the primary by itself, and the last change was long ago. */
+async function automatic() {
+  const made = voters()
+  const { clock, agentOf } = made
+  const defined = agentOf(1).define({ ...group, automatic: true, flapMs: 0 })
+  await clock.advance(1)
+  await defined
+  await clock.advance(3_000)
+  const outcome = async <T>(asked: Promise<T>, withinMs: number): Promise<T | undefined> => {
+    const seen: { is?: T } = {}
+    asked.then((is) => Object.assign(seen, { is })).catch(() => undefined)
+    for (let ms = 0; ms < withinMs && seen.is === undefined; ms += 10) await clock.advance(10)
+    return seen.is
+  }
+  return { ...made, outcome }
+}
+
+test('a planned change does not wait for a voter that is slow', async () => {
+  const { state, agentOf, outcome, close } = await automatic()
+  state.answerMs.set(3, 1_900)
+  const record = await outcome(agentOf(1).handOver('g', 2), 1_000)
+  assert.deepEqual([record?.primary, record?.epoch], [2, 2])
+  await close()
+})
+
+test('a region that is being handed the group does not offer itself as well', async () => {
+  const { clock, state, agentOf, outcome, close } = await automatic()
+  // A majority has voted, but the primary is slow to hear of it.
+  const two = agentOf(2)
+  for (const region of [2, 3]) {
+    await agentOf(region).answer(1, {
+      ...{ kind: 'vote', group: 'g', epoch: 2, primary: 2, knows: 1 },
+      ...{ isProbe: false, isHandover: true, positions: [] },
+    })
+  }
+  state.answerMs.set(1, 5_000)
+  await clock.advance(1_500)
+  assert.equal(two.known('g')?.ballot.epoch, 2)
+  const taken = await outcome(two.answer(1, { kind: 'take', group: 'g', epoch: 2 }), 1_000)
+  assert.equal(taken?.record?.primary, 2)
+  await close()
+})
+
+test('a campaign that meets a planned change half-way leaves it its epoch', async () => {
+  const { clock, state, agentOf, outcome, close } = await automatic()
+  // Region 2 votes for the planned change at 530 ms, is told by the others at 800 that they would vote for it, and to take over at 850.
+  state.answerMs.set(2, 70)
+  for (const region of [1, 3]) state.answerMs.set(region, 300)
+  const handed = agentOf(1).handOver('g', 2)
+  await clock.advance(500)
+  const campaigned = campaign(agentOf(2), 'g', { cause: 'automatic', isCourteous: true })
+  const record = await outcome(handed, 3_000)
+  const ended = await outcome(campaigned, 3_000)
+  assert.equal(ended?.kind, 'lost')
+  assert.deepEqual([record?.primary, record?.epoch], [2, 2])
   await close()
 })
