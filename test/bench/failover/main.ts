@@ -59,7 +59,7 @@ const done: Round[] =
     : []
 if (done.length > 0) console.log(`${done.length} rounds are done already`)
 const isBroken = await run()
-report()
+report(isBroken)
 process.exit(isBroken ? 1 : 0)
 
 async function run(): Promise<boolean> {
@@ -158,7 +158,7 @@ function note(round: Round): void {
   )
 }
 
-function report(): void {
+function report(isBroken: boolean): void {
   if (done.length === 0) return
   const figures = (all: readonly number[]): string[] => {
     const sorted = all.toSorted((left, right) => left - right).map((value) => Math.round(value))
@@ -184,6 +184,7 @@ function report(): void {
   console.log(
     `planned: ${planned.length}, p50 ${figures(planned).join(', max ')} ms; clients saw p50 ${figures(gaps).join(', max ')} ms`,
   )
+  if (isBroken) return
   console.log(
     'every write that was lost is on the list of the region that lost it, and set aside; of the sync bucket none was lost',
   )
@@ -195,5 +196,5 @@ function report(): void {
     table: [header, ...rows, rowOf('all', done)],
     planned: { count: planned.length, ms: figures(planned), clientsMs: figures(gaps) },
   }
-  writeFileSync(values.log.replace(/\.jsonl$/, '.json'), `${JSON.stringify(summary, null, 2)}\n`)
+  writeFileSync(`${values.log.replace(/\.jsonl$/, '')}.json`, `${JSON.stringify(summary, null, 2)}\n`)
 }
