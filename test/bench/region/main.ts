@@ -1,13 +1,15 @@
 // A region of three nodes with three copies against one node, on one machine: latency and processor time of each request; what a node
 // costs that nobody asks anything; and how many requests a second of processor time serves with one, two and three nodes.
 // Usage: npm run bench -- region [--rounds N] [--seconds S] [--quick] [--against URL [--against-processes NAME,...]]. Needs root and
-// nats-server: the nodes are hosts in namespaces of their own. Another store (other-store.ts) is measured in turn with them.
+// nats-server: the nodes are hosts in namespaces of their own. Another store is measured in turn with them: one that is named (other-store.ts),
+// else Ceph RGW with three OSDs and three copies, where its packages are installed (`npm run setup -- --ceph`).
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { runInOwnNamespaces } from '../../kit/region/own-namespaces.ts'
 import { describeMachine, formatTable } from '../machine.ts'
+import { cephProcesses, missingCephPrograms, startCeph } from '../s3/ceph.ts'
 import type { Case, Measurement } from './measure.ts'
 import { openOtherStore, otherStoreOptions } from './other-store.ts'
 import type { Summary } from './workloads.ts'
@@ -24,7 +26,20 @@ const { values } = parseArgs({
   },
 })
 const { rounds, seconds } = values
-const otherStore = openOtherStore(values.against, values['against-processes'])
+const missing = missingCephPrograms()
+const startsCeph = values.against === '' && missing.length === 0
+await using ceph = startsCeph ? await startCeph(3) : undefined
+if (ceph !== undefined) {
+  process.env['AWS_ACCESS_KEY_ID'] = ceph.accessKey
+  process.env['AWS_SECRET_ACCESS_KEY'] = ceph.secretKey
+}
+const against = ceph?.url ?? values.against
+const otherName = ceph === undefined ? against : 'Ceph RGW, three copies'
+const otherStore = openOtherStore(
+  against,
+  ceph === undefined ? values['against-processes'] : cephProcesses.join(','),
+)
+if (against === '') console.log(`\n!! NO PEER: Ceph's ${missing.join(', ')} are missing\n`)
 
 async function measure(...args: readonly string[]): Promise<Measurement> {
   const directory = mkdtempSync(join(tmpdir(), 'pando-bench-region-'))
@@ -54,9 +69,15 @@ const row = (name: string, who: string, summary: Summary, base?: Summary): strin
 ]
 
 console.log(describeMachine())
-const against = values.against === '' ? [] : ['--against', values.against]
 const warm = ['--warm-seconds', values['warm-seconds']]
-const whole = await measure('--rounds', rounds, '--seconds', seconds, ...warm, ...against)
+const whole = await measure(
+  '--rounds',
+  rounds,
+  '--seconds',
+  seconds,
+  ...warm,
+  ...(against === '' ? [] : ['--against', against]),
+)
 console.log(
   `\n${rounds} rounds of ${seconds} s in turn, after as many requests to each node as make it warm; processor time of all processes of the nodes\n`,
 )
@@ -66,7 +87,7 @@ console.log(
     whole.cases.flatMap(({ name, alone, region, other }) => [
       row(name, 'one node', alone),
       row(name, 'three nodes, three copies', region, alone),
-      ...(other === undefined ? [] : [row(name, values.against, other, alone)]),
+      ...(other === undefined ? [] : [row(name, otherName, other, alone)]),
     ]),
   ),
 )
@@ -128,4 +149,5 @@ if (!values.quick) {
   }
   writeFileSync('test/bench/results/region.json', `${JSON.stringify(results, undefined, 2)}\n`)
 }
+await ceph?.[Symbol.asyncDispose]()
 process.exit(0)

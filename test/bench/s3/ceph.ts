@@ -28,11 +28,14 @@ export function missingCephPrograms(): readonly string[] {
   })
 }
 
+/** The processes of `startCeph`, by name. */
+export const cephProcesses = ['ceph-mon', 'ceph-mgr', 'ceph-osd', 'radosgw'] as const
+
 /**
- * One-machine Ceph with the object gateway, from the distribution's packages: one monitor, one manager, one BlueStore OSD on
- * a file, one copy of everything (no replication: the most favourable setting for Ceph), logs and usage records off.
+ * One-machine Ceph with the object gateway, from the distribution's packages: one monitor, one manager, as many BlueStore OSDs on
+ * files as there are copies of everything (one, no replication, is the most favourable setting for Ceph), logs and usage records off.
  */
-export async function startCeph(): Promise<Peer> {
+export async function startCeph(copies = 1): Promise<Peer> {
   const folder = temporaryFolder('pando-bench-ceph-')
   const children: ChildProcess[] = []
   const close = async () => {
@@ -40,20 +43,27 @@ export async function startCeph(): Promise<Peer> {
     rmSync(folder, { recursive: true, force: true })
   }
   try {
-    return await start(folder, children, close)
+    return await start(folder, children, close, copies)
   } catch (error) {
     await close()
     throw error
   }
 }
 
-async function start(folder: string, children: ChildProcess[], close: () => Promise<void>): Promise<Peer> {
+async function start(
+  folder: string,
+  children: ChildProcess[],
+  close: () => Promise<void>,
+  copies: number,
+): Promise<Peer> {
   const keyring = join(folder, 'keyring')
   const config = join(folder, 'ceph.conf')
   const cluster = randomUUID()
   const monitor = `[v2:127.0.0.1:${await freePort()},v1:127.0.0.1:${await freePort()}]`
   const port = await freePort()
-  for (const name of ['mon', 'mgr', 'osd', 'rgw', 'run']) mkdirSync(join(folder, name))
+  const disks = Array.from({ length: copies }, (_, at) => `${at}`)
+  const folders = ['mon', 'mgr', 'rgw', 'run', ...disks.map((id) => `osd.${id}`)]
+  for (const name of folders) mkdirSync(join(folder, name))
   writeFileSync(
     config,
     `[global]
@@ -65,14 +75,14 @@ pid file =
 log file = ${folder}/$name.log
 mon data = ${folder}/mon
 mgr data = ${folder}/mgr
-osd data = ${folder}/osd
+osd data = ${folder}/osd.$id
 rgw data = ${folder}/rgw
 mon allow pool size one = true
 mon max pg per osd = 1000
 mon data avail warn = 1
 mon data avail crit = 1
-osd pool default size = 1
-osd pool default min size = 1
+osd pool default size = ${copies}
+osd pool default min size = ${Math.min(2, copies)}
 osd pool default pg num = 16
 osd pool default pgp num = 16
 osd pool default pg autoscale mode = off
@@ -92,7 +102,12 @@ rgw enable ops log = false
     'mon.': ['mon', 'allow *'],
     'client.admin': ['mon', 'allow *', 'osd', 'allow *', 'mgr', 'allow *'],
     'mgr.x': ['mon', 'allow profile mgr', 'osd', 'allow *'],
-    'osd.0': ['mon', 'allow profile osd', 'mgr', 'allow profile osd', 'osd', 'allow *'],
+    ...Object.fromEntries(
+      disks.map((id) => [
+        `osd.${id}`,
+        ['mon', 'allow profile osd', 'mgr', 'allow profile osd', 'osd', 'allow *'],
+      ]),
+    ),
     'client.rgw': ['mon', 'allow rwx', 'osd', 'allow rwx', 'mgr', 'allow rw'],
   }
   for (const [index, [name, pairs]] of Object.entries(capabilities).entries()) {
@@ -115,9 +130,11 @@ rgw enable ops log = false
   quietly('ceph-mon', [...common, '--mkfs', '-i', 'a', '--monmap', map, '--keyring', keyring])
   daemon('ceph-mon', ['-i', 'a'])
   daemon('ceph-mgr', ['-i', 'x'])
-  quietly('ceph', [...common, '--connect-timeout', '60', 'osd', 'create'])
-  quietly('ceph-osd', [...common, '-i', '0', '--mkfs', '--osd-uuid', randomUUID()])
-  daemon('ceph-osd', ['-i', '0'])
+  for (const id of disks) {
+    quietly('ceph', [...common, '--connect-timeout', '60', 'osd', 'create'])
+    quietly('ceph-osd', [...common, '-i', id, '--mkfs', '--osd-uuid', randomUUID()])
+    daemon('ceph-osd', ['-i', id])
+  }
   daemon('radosgw', ['-n', 'client.rgw'])
   const url = `http://127.0.0.1:${port}`
   await untilAnswers(url, 120_000)
