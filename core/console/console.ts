@@ -78,7 +78,7 @@ interface Visitor {
 }
 
 /**
- * The console: pages, sessions, the admin methods over HTTP, and objects for whoever has logged in. Every call is a POST with
+ * The console: pages, sessions, the admin methods over HTTP for who may administer, and objects for whoever has logged in. Every call is a POST with
  * a header that only our own pages can send; nothing that changes anything answers to GET.
  */
 export function openConsole(parts: ConsoleParts): Console {
@@ -96,7 +96,21 @@ export function openConsole(parts: ConsoleParts): Console {
     while (!closed.signal.aborted) {
       const problems = await parts.problems().catch(() => undefined)
       if (problems !== undefined) events.observe(problems)
+      endRevoked()
       await clock.sleep(observeMs, closed.signal).catch(() => undefined)
+    }
+  }
+
+  /** Every request finds out by itself; this is for sessions that nobody used while their key was revoked. */
+  function endRevoked(): void {
+    try {
+      sessions.keep(({ accessKeyId, keyPrint }) => {
+        const key = parts.findKey(accessKeyId)
+        return key !== undefined && keyPrintOf(key) === keyPrint
+      })
+    } catch (error) {
+      // A catalog that cannot be read ends no session; no request gets by without it either.
+      log.warn({ event: 'console sessions', err: error }, 'the keys of sessions could not be looked up')
     }
   }
 
@@ -108,7 +122,7 @@ export function openConsole(parts: ConsoleParts): Console {
       throw new StorageError('UNAUTHENTICATED', 'log in first')
     }
     const key = parts.findKey(session.accessKeyId)
-    if (key === undefined || !key.admin || keyPrintOf(key) !== session.keyPrint) {
+    if (key === undefined || keyPrintOf(key) !== session.keyPrint) {
       sessions.close(token)
       throw new StorageError('UNAUTHENTICATED', 'the access key is no longer what it was: log in again')
     }
@@ -132,10 +146,24 @@ export function openConsole(parts: ConsoleParts): Console {
     return error
   }
 
+  /**
+   * The one door to administration: whoever is not let through here reads and changes nothing but objects, by S3's own rules.
+   * ACCESS_DENIED.
+   */
+  function requireAdmin({ key, accessKeyId }: Visitor, message: IncomingMessage, what: string): void {
+    if (key.admin) return
+    const error = new StorageError('ACCESS_DENIED', 'this access key may not administer: the root key may')
+    const method = what.slice('v1/'.length)
+    if (what.startsWith('v1/') && gate.kindOf(method) !== undefined)
+      audit.denied(method, accessKeyId, message.socket.remoteAddress ?? '', error)
+    throw error
+  }
+
   const sessionOf = (message: IncomingMessage, { accessKeyId, key, endsInMs }: Visitor) => ({
     ...parts.facts(),
     accessKeyId,
     account: key.account,
+    isAdmin: key.admin,
     endsInMs: Math.round(endsInMs),
     hasObjects: parts.serveObjects !== undefined,
     isExposed: !isSecure(message) && !isLoopbackPeer(message),
@@ -149,6 +177,9 @@ export function openConsole(parts: ConsoleParts): Console {
     let key: ConsoleKey
     try {
       key = desk.prove(request, from)
+      if (!key.admin && parts.serveObjects === undefined) {
+        throw new StorageError('ACCESS_DENIED', 'there are no objects here: only the root key has business')
+      }
     } catch (reason) {
       const error = StorageError.from(reason)
       const { code } = error
@@ -164,10 +195,15 @@ export function openConsole(parts: ConsoleParts): Console {
     // Whatever the browser had before is over: a session begins with a log-in and is never handed over.
     const before = tokenOf(message)
     if (before !== undefined) sessions.close(before)
-    const token = sessions.open(request.accessKeyId, keyPrintOf(key))
+    const token = sessions.open({
+      accessKeyId: request.accessKeyId,
+      keyPrint: keyPrintOf(key),
+      admin: key.admin,
+    })
     response.setHeader('set-cookie', sessionCookie(message, token))
     log.info({ event: 'console login', accessKeyId: request.accessKeyId, from }, 'logged in at the console')
-    events.add('login', `Logged in from ${from}`, named)
+    // What operators look at is not for others to fill.
+    if (key.admin) events.add('login', `Logged in from ${from}`, named)
     audit.call({ method: 'Login', actor: named, from, message: {}, error: undefined })
     const session = sessions.find(token)
     sendJson(
@@ -205,8 +241,11 @@ export function openConsole(parts: ConsoleParts): Console {
           'a secret does not travel without TLS: set tls.certFile and tls.keyFile',
         )
       }
-      if (kind === 'unary') sendJson(response, 200, await gate.call(method, request, gone.signal))
-      else await sendLines(response, gate.stream(method, request, gone.signal), gone.signal)
+      if (kind === 'unary') {
+        const reply = await gate.call(method, request, gone.signal)
+        if (method === 'SetKeyEnabled') endRevoked()
+        sendJson(response, 200, reply)
+      } else await sendLines(response, gate.stream(method, request, gone.signal), gone.signal)
     } catch (reason) {
       error = StorageError.from(reason)
       throw error
@@ -297,8 +336,12 @@ export function openConsole(parts: ConsoleParts): Console {
       }
     }
     const visitor = visitorAt(message, what)
-    if (what === 'session') sendJson(response, 200, sessionOf(message, visitor))
-    else if (what === 'events') {
+    if (what === 'session') {
+      sendJson(response, 200, sessionOf(message, visitor))
+      return true
+    }
+    requireAdmin(visitor, message, what)
+    if (what === 'events') {
       const { after } = parse(
         z.object({ after: z.int().min(0).default(0) }),
         await readJson(message, maxLoginBytes, clock),

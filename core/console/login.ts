@@ -26,8 +26,8 @@ export interface LoginRequest {
 const scheme = 'pando-console-v1'
 /** From the challenge to the proof: as long as a slow machine needs, not a person. */
 const challengeMs = 60_000
-/** Challenges that were answered well within `challengeMs`; more log-ins than this are refused. */
-const maxAnswered = 4_096
+/** Log-ins within `challengeMs`; more are refused. Whoever has a key without rights cannot keep out who administers. */
+export const loginLimits = { perAdmin: 4_096, perKey: 32, allKeys: 8_192 } as const
 
 /**
  * Logging in without sending the secret: the caller proves with a challenge, which serves once, that it has it.
@@ -42,7 +42,9 @@ export class LoginDesk {
   readonly #failures: FailureBudget
   /** Challenges are not kept but signed: asking for many costs the asker, not us. */
   readonly #challengeKey: Buffer
-  readonly #answered = new Map<string, number>()
+  /** Challenges that were answered well, in the order in which they were. */
+  readonly #answered = new Map<string, { readonly accessKeyId: string; readonly endsMs: number }>()
+  readonly #answeredBy = new Map<string, number>()
 
   constructor(clock: Clock, randomness: Randomness, findKey: FindConsoleKey) {
     this.#clock = clock
@@ -60,8 +62,8 @@ export class LoginDesk {
   }
 
   /**
-   * Answers the key that was proven. OVERLOADED after too many failures from there; UNAUTHENTICATED, the same for an unknown
-   * key and a wrong secret; ACCESS_DENIED for a key that may not administer, once it was proven.
+   * Answers the key that was proven. OVERLOADED after too many failures from there, or log-ins with the key; UNAUTHENTICATED, the
+   * same for an unknown key and a wrong secret.
    */
   prove({ accessKeyId, challenge, proof }: LoginRequest, from: string): ConsoleKey {
     this.#failures.check(from)
@@ -79,10 +81,7 @@ export class LoginDesk {
       this.#failures.failed(from)
       throw new StorageError('UNAUTHENTICATED', 'the access key or its secret is not right')
     }
-    this.#spend(challenge)
-    if (!key.admin) {
-      throw new StorageError('ACCESS_DENIED', 'this access key may not administer: use the root key')
-    }
+    this.#spend(challenge, accessKeyId, key.admin)
     return key
   }
 
@@ -101,15 +100,24 @@ export class LoginDesk {
     return this.#clock.monotonic() < body.readDoubleBE(16) && !this.#answered.has(challenge)
   }
 
-  #spend(challenge: string): void {
+  #spend(challenge: string, accessKeyId: string, admin: boolean): void {
     const now = this.#clock.monotonic()
-    for (const [spent, endsMs] of this.#answered) {
+    for (const [spent, { accessKeyId: by, endsMs }] of this.#answered) {
       if (endsMs > now) break
       this.#answered.delete(spent)
+      const left = (this.#answeredBy.get(by) ?? 1) - 1
+      if (left === 0) this.#answeredBy.delete(by)
+      else this.#answeredBy.set(by, left)
     }
-    if (this.#answered.size >= maxAnswered)
-      throw new StorageError('OVERLOADED', 'too many log-ins in a minute')
-    this.#answered.set(challenge, now + challengeMs)
+    const own = this.#answeredBy.get(accessKeyId) ?? 0
+    const isTooMany = admin
+      ? own >= loginLimits.perAdmin
+      : own >= loginLimits.perKey || this.#answered.size >= loginLimits.allKeys
+    if (isTooMany) {
+      throw new StorageError('OVERLOADED', 'too many log-ins in a minute', { retryAfterMs: challengeMs })
+    }
+    this.#answered.set(challenge, { accessKeyId, endsMs: now + challengeMs })
+    this.#answeredBy.set(accessKeyId, own + 1)
   }
 }
 

@@ -6,6 +6,8 @@ export interface Session {
   readonly accessKeyId: string
   /** Changes with the secret of the key: a session does not outlive what it was opened with. */
   readonly keyPrint: string
+  /** Its key administers: it is not pushed out by those that do not. */
+  readonly admin: boolean
   /** When it ends whatever its owner does, monotonic ms. */
   readonly endsMs: number
   /** When it ends unless it is used. */
@@ -36,19 +38,21 @@ export class SessionStore {
   }
 
   /** Answers the token: 32 random bytes that nobody has seen before, whatever the caller showed. */
-  open(accessKeyId: string, keyPrint: string): string {
+  open({ accessKeyId, keyPrint, admin }: Pick<Session, 'accessKeyId' | 'keyPrint' | 'admin'>): string {
     const now = this.#clock.monotonic()
     this.#dropEnded(now)
     const own = [...this.#sessions].filter(([, session]) => session.accessKeyId === accessKeyId)
     if (own.length >= sessionLimits.perKey) this.#sessions.delete(own[0]?.[0] ?? '')
     if (this.#sessions.size >= sessionLimits.all) {
-      const [oldest] = this.#sessions.keys()
+      const all = [...this.#sessions]
+      const [oldest] = all.find(([, session]) => !session.admin) ?? all[0] ?? []
       if (oldest !== undefined) this.#sessions.delete(oldest)
     }
     const token = Buffer.from(this.#randomness.fill(new Uint8Array(32))).toString('base64url')
     this.#sessions.set(digestOf(token), {
       accessKeyId,
       keyPrint,
+      admin,
       endsMs: now + sessionLimits.lifeMs,
       idleEndsMs: now + sessionLimits.idleMs,
     })
@@ -69,6 +73,11 @@ export class SessionStore {
 
   close(token: string): void {
     this.#sessions.delete(digestOf(token))
+  }
+
+  /** Ends those that are not to be any more: a key that is revoked and given back must not bring its sessions back. */
+  keep(isGood: (session: Session) => boolean): void {
+    for (const [digest, session] of this.#sessions) if (!isGood(session)) this.#sessions.delete(digest)
   }
 
   get size(): number {

@@ -31,6 +31,8 @@ export interface CallAudit {
   }): void
   /** A call without proof of who asks, whatever it asked: at most one in `strangerTellMs`. */
   stranger(method: string, from: string, error: StorageError): void
+  /** A call of a key that may make none, whatever it asked: at most one in `strangerTellMs`, too. */
+  denied(method: string, actor: string, from: string, error: StorageError): void
 }
 
 export function createCallAudit(
@@ -38,7 +40,8 @@ export function createCallAudit(
   clock: Clock,
   tell: TellAudit | undefined,
 ): CallAudit {
-  let toldMs = Number.NEGATIVE_INFINITY
+  let strangerMs = Number.NEGATIVE_INFINITY
+  let deniedMs = Number.NEGATIVE_INFINITY
   return {
     call({ method, actor, from, message, error }) {
       if (isLook(method)) return
@@ -46,9 +49,15 @@ export function createCallAudit(
     },
     stranger(method, from, error) {
       const now = clock.monotonic()
-      if (now - toldMs < strangerTellMs) return
-      toldMs = now
+      if (now - strangerMs < strangerTellMs) return
+      strangerMs = now
       tell?.({ via, method, actor: 'anonymous', from, error, resource: {} })
+    },
+    denied(method, actor, from, error) {
+      const now = clock.monotonic()
+      if (now - deniedMs < strangerTellMs) return
+      deniedMs = now
+      tell?.({ via, method, actor, from, error, resource: {} })
     },
   }
 }

@@ -39,6 +39,8 @@ export interface AdminSession {
   readonly version: string
   readonly accessKeyId: string
   readonly account: string
+  /** False: the methods of administration reject with ACCESS_DENIED; a page of the console may use objects as S3 lets the key. */
+  readonly isAdmin: boolean
   /** Until the session ends whatever is done in it. */
   readonly endsInMs: number
   /** False at a witness. */

@@ -13,6 +13,7 @@ import { Links } from './pages/links.tsx'
 import { Login } from './pages/login.tsx'
 import { Objects } from './pages/objects.tsx'
 import { Overview } from './pages/overview.tsx'
+import { OwnBuckets } from './pages/own-buckets.tsx'
 import { Policies } from './pages/policies.tsx'
 import { Icon } from './parts/icons.tsx'
 import { whenLoggedOut } from './poll.ts'
@@ -30,7 +31,9 @@ interface PageEntry {
   readonly page: ComponentType<PageProps>
 }
 
-const pages: Readonly<Record<string, PageEntry>> = {
+type PageSet = Readonly<Record<string, PageEntry>>
+
+const pages: PageSet = {
   overview: { title: 'Overview', icon: 'overview', page: Overview },
   buckets: {
     title: 'Buckets',
@@ -44,6 +47,15 @@ const pages: Readonly<Record<string, PageEntry>> = {
   failover: { title: 'Failover', icon: 'failover', page: Failover },
   keys: { title: 'Access keys', icon: 'keys', page: Keys },
   events: { title: 'Events', icon: 'events', page: Events },
+}
+
+/** For keys that may not administer: what S3 lets them do. The node refuses them the rest, whatever a page asks. */
+const ownPages: PageSet = {
+  buckets: {
+    title: 'Buckets',
+    icon: 'buckets',
+    page: (props) => (props.path.length > 0 ? <Objects {...props} /> : <OwnBuckets {...props} />),
+  },
 }
 
 /** `#/buckets/photos/2024` as its parts; slashes inside of a part are escaped. */
@@ -82,8 +94,9 @@ export function App() {
 
 function Frame({ session, onLogout }: { readonly session: AdminSession; readonly onLogout: () => void }) {
   const [name = '', ...path] = useRoute()
-  const current = name in pages ? name : 'overview'
-  const Page = pages[current]?.page ?? Overview
+  const offered = session.isAdmin ? pages : ownPages
+  const current = Object.hasOwn(offered, name) ? name : session.isAdmin ? 'overview' : 'buckets'
+  const Page = offered[current]?.page ?? OwnBuckets
   const main = useRef<HTMLElement>(null)
   const place = `${current}/${path.join('/')}`
   const shown = useRef(place)
@@ -106,7 +119,7 @@ function Frame({ session, onLogout }: { readonly session: AdminSession; readonly
           Pando
         </div>
         <nav aria-label="Pages">
-          {Object.entries(pages).map(([id, { title, icon }]) => (
+          {Object.entries(offered).map(([id, { title, icon }]) => (
             <a key={id} href={`#/${id}`} aria-current={id === current ? 'page' : undefined}>
               <Icon name={icon} />
               {title}
@@ -118,7 +131,7 @@ function Frame({ session, onLogout }: { readonly session: AdminSession; readonly
           <div class="who">
             <div title={session.accessKeyId}>{session.accessKeyId}</div>
             <div class="muted">
-              {session.node}, {session.region}
+              {session.isAdmin ? session.node : `account ${session.account}`}, {session.region}
             </div>
           </div>
           <button type="button" onClick={logOut}>

@@ -29,6 +29,8 @@ export const downloadPath = (bucket: string, key: string, versionId?: string): s
 /** What a person is told of an error. */
 export function sentence(error: unknown): string {
   if (error instanceof PandoError) {
+    // S3 says no more than "Access Denied" of most refusals.
+    if (error.code === 'AccessDenied') return 'The access key has no right to do that here.'
     const text = error.message.replace(/^[A-Za-z_]+: /, '')
     return text === '' ? error.code : `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`
   }

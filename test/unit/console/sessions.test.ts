@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { test } from 'node:test'
-import { type ConsoleKey, LoginDesk } from '../../../core/console/login.ts'
+import { type ConsoleKey, LoginDesk, loginLimits } from '../../../core/console/login.ts'
 import { SessionStore, sessionLimits } from '../../../core/console/sessions.ts'
 import type { Clock } from '../../../core/contract/clock.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
@@ -93,13 +93,21 @@ test('a proof lets in once, for its key and its challenge, within a minute', () 
   )
 })
 
-test('a key that may not administer is told so only after it was proven', () => {
-  const { desk } = openDesk()
-  const challenge = desk.challenge()
-  const ask = (secret: string) => () =>
-    desk.prove({ accessKeyId: 'ALICE', challenge, proof: proofOf(secret, challenge, 'ALICE') }, '10.0.0.1')
-  assert.equal(codeOf(ask('a guess')), 'UNAUTHENTICATED')
-  assert.equal(codeOf(ask(plain.secretKey)), 'ACCESS_DENIED')
+test('a key that may not administer proves itself like any other, and its log-ins keep nobody out', () => {
+  const { clock, desk } = openDesk()
+  const logIn = (accessKeyId: string, secret: string) => {
+    const challenge = desk.challenge()
+    const proof = proofOf(secret, challenge, accessKeyId)
+    return codeOf(() => desk.prove({ accessKeyId, challenge, proof }, '10.0.0.1'))
+  }
+  assert.equal(logIn('ALICE', 'a guess'), 'UNAUTHENTICATED')
+  for (let count = 0; count < loginLimits.perKey; count++)
+    assert.equal(logIn('ALICE', plain.secretKey), 'none')
+  assert.equal(logIn('ALICE', plain.secretKey), 'OVERLOADED')
+  for (let count = 0; count < 2 * loginLimits.perKey; count++)
+    assert.equal(logIn('ROOT', root.secretKey), 'none', 'who administers has more')
+  clock.advance(60_001)
+  assert.equal(logIn('ALICE', plain.secretKey), 'none', 'a minute later')
 })
 
 test('who guesses waits; others do not wait for them', () => {
@@ -131,11 +139,13 @@ test('who guesses waits; others do not wait for them', () => {
   assert.ok(answered <= 610, `${answered} guesses in an hour`)
 })
 
+const ofRoot = { accessKeyId: 'ROOT', keyPrint: 'print', admin: true }
+
 test('a session ends when nobody uses it, and at the latest after twelve hours', () => {
   const clock = new SetClock()
   const sessions = new SessionStore(clock, counting())
-  const idle = sessions.open('ROOT', 'print')
-  const used = sessions.open('ROOT', 'print')
+  const idle = sessions.open(ofRoot)
+  const used = sessions.open(ofRoot)
   assert.notEqual(idle, used)
   assert.equal(sessions.find('a token of my choice'), undefined)
   clock.advance(sessionLimits.idleMs - 1)
@@ -153,10 +163,22 @@ test('a session ends when nobody uses it, and at the latest after twelve hours',
 
 test('sessions are bounded, of one key and of all', () => {
   const sessions = new SessionStore(new SetClock(), counting())
-  const first = sessions.open('ROOT', 'print')
-  for (let count = 0; count < sessionLimits.perKey; count++) sessions.open('ROOT', 'print')
+  const first = sessions.open(ofRoot)
+  for (let count = 0; count < sessionLimits.perKey; count++) sessions.open(ofRoot)
   assert.equal(sessions.size, sessionLimits.perKey)
   assert.equal(sessions.find(first), undefined, 'the one that was used least goes')
-  for (let count = 0; count < 2 * sessionLimits.all; count++) sessions.open(`key-${count}`, 'print')
+  const own = sessions.open(ofRoot)
+  for (let count = 0; count < 2 * sessionLimits.all; count++)
+    sessions.open({ accessKeyId: `key-${count}`, keyPrint: 'print', admin: false })
   assert.equal(sessions.size, sessionLimits.all)
+  assert.equal(sessions.find(own)?.accessKeyId, 'ROOT', 'others push no administrator out')
+})
+
+test('sessions whose key is not what it was are ended also when nobody uses them', () => {
+  const sessions = new SessionStore(new SetClock(), counting())
+  const root = sessions.open(ofRoot)
+  const alice = sessions.open({ accessKeyId: 'ALICE', keyPrint: 'print', admin: false })
+  sessions.keep(({ accessKeyId }) => accessKeyId === 'ROOT')
+  assert.equal(sessions.find(alice), undefined)
+  assert.equal(sessions.find(root)?.accessKeyId, 'ROOT')
 })

@@ -83,6 +83,12 @@ test('names are told, secrets and tokens are not, and strangers once in a second
   assert.deepEqual(told.at(-1), {
     ...{ via: 'console', method: 'Stop', actor: 'anonymous', from: '10.0.0.2', resource: {}, error },
   })
+  const denied = new StorageError('ACCESS_DENIED', 'it may not')
+  for (; nowMs < 6_000; nowMs += 10) audit.denied('GetStatus', 'ALICE', '10.0.0.3', denied)
+  assert.equal(told.length, 1 + 3 + 3, 'looks too, and no more often')
+  assert.deepEqual(told.at(-1), {
+    ...{ via: 'console', method: 'GetStatus', actor: 'ALICE', from: '10.0.0.3', resource: {}, error: denied },
+  })
 })
 
 test('which regions a key goes to, and what is taken of a region, is told', () => {

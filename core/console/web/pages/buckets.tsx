@@ -94,13 +94,23 @@ export function Buckets() {
           ]}
         />
       </Card>
-      {asked === 'create' && <CreateBucket onClose={close} />}
-      {typeof asked === 'object' && <DeleteBucket bucket={asked} onClose={close} />}
+      {asked === 'create' && (
+        <CreateBucket onClose={close} onCreate={async (name) => void (await admin.buckets.create(name))} />
+      )}
+      {typeof asked === 'object' && (
+        <DeleteBucket name={asked.name} onClose={close} onDelete={(name) => admin.buckets.delete(name)} />
+      )}
     </>
   )
 }
 
-function CreateBucket({ onClose }: { readonly onClose: () => void }) {
+export function CreateBucket({
+  onClose,
+  onCreate,
+}: {
+  readonly onClose: () => void
+  readonly onCreate: (name: string) => Promise<void>
+}) {
   const [name, setName] = useState('')
   const { busy, error, run } = useAction()
   return (
@@ -109,7 +119,7 @@ function CreateBucket({ onClose }: { readonly onClose: () => void }) {
         onSubmit={(event) => {
           event.preventDefault()
           run(async () => {
-            await admin.buckets.create(name)
+            await onCreate(name)
             onClose()
           })
         }}
@@ -140,15 +150,23 @@ function CreateBucket({ onClose }: { readonly onClose: () => void }) {
   )
 }
 
-function DeleteBucket({ bucket, onClose }: { readonly bucket: Bucket; readonly onClose: () => void }) {
+export function DeleteBucket({
+  name,
+  onClose,
+  onDelete,
+}: {
+  readonly name: string
+  readonly onClose: () => void
+  readonly onDelete: (name: string) => Promise<void>
+}) {
   const { busy, error, run } = useAction()
   return (
-    <Dialog title={`Delete ${bucket.name}?`} onClose={onClose}>
+    <Dialog title={`Delete ${name}?`} onClose={onClose}>
       <form
         onSubmit={(event) => {
           event.preventDefault()
           run(async () => {
-            await admin.buckets.delete(bucket.name)
+            await onDelete(name)
             onClose()
           })
         }}

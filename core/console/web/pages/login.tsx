@@ -36,7 +36,7 @@ export function Login({
           <img src={iconUrl} alt="" />
           Pando
         </h1>
-        <p class="muted">Log in with the root key of this region.</p>
+        <p class="muted">The root key administers this region. Any other access key opens its own buckets.</p>
         <label>
           Access key
           <input
