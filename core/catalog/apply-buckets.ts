@@ -1,20 +1,20 @@
+import { isAccessKind } from '../contract/bucket-access.ts'
 import type { Command, CommandResult } from '../contract/catalog.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { BucketConfigKind, BucketRecord } from '../contract/object-model.ts'
 import type { ApplyContext } from './apply-context.ts'
 import { removeUpload } from './apply-uploads.ts'
+import { configKey } from './config-key.ts'
 import { bucketKey, encodeText, successor, table, tableKey } from './keys.ts'
+import { setAccess } from './replication/apply-access.ts'
+import { accessKey } from './replication/keys.ts'
 import { logVersioning } from './replication/outbox.ts'
-import { configCode, decodeBucketRow, decodeUploadRow, encodeBucketRow } from './rows.ts'
+import { decodeBucketRow, decodeUploadRow, encodeBucketRow } from './rows.ts'
 import { rowKey, rowValue, type TableReader } from './tables.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
 export const bucketNameKey = (name: string): Uint8Array => tableKey(table.bucketByName, encodeText(name))
-
-export function configKey(bucketId: number, kind: BucketConfigKind): Uint8Array {
-  return bucketKey(table.config, bucketId, Uint8Array.of(configCode(kind)))
-}
 
 export function createBucket(context: ApplyContext, command: Of<'create-bucket'>): BucketRecord {
   const row = context.get(bucketNameKey(command.name))
@@ -72,6 +72,7 @@ export function deleteBucket(
   if (!abortUploads(context, id)) return { deleted: false }
   const configs = bucketKey(table.config, id)
   for (const key of keysUnder(context, configs)) context.remove(key)
+  context.remove(accessKey(id))
   context.remove(bucketNameKey(command.name))
   context.remove(bucketKey(table.bucketById, id))
   context.meta.counts.buckets--
@@ -122,9 +123,14 @@ export function setBucketConfig(
   context: ApplyContext,
   command: Of<'set-bucket-config'>,
 ): CommandResult<Of<'set-bucket-config'>> {
-  context.bucket(command.bucketId)
-  const key = configKey(command.bucketId, command.kind)
-  if (command.value === null) context.remove(key)
-  else context.put(key, command.value)
+  const { bucketId, kind, value } = command
+  context.bucket(bucketId)
+  if (isAccessKind(kind)) {
+    setAccess(context, bucketId, kind, value)
+    return {}
+  }
+  const key = configKey(bucketId, kind)
+  if (value === null) context.remove(key)
+  else context.put(key, value)
   return {}
 }

@@ -243,7 +243,7 @@ const command = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('set-versioning'), ...fenced, state: z.enum(['enabled', 'suspended']) }),
   z.strictObject({
     type: z.literal('set-bucket-config'),
-    bucketId,
+    ...fenced,
     kind: configKind,
     value: bytes.nullable(),
   }),

@@ -77,6 +77,8 @@ export const table = {
   unshipped: 0x2c,
   /** [bucket] -> how many tombstones there are, and which of the deletes that came from elsewhere were told of */
   tombstones: 0x2d,
+  /** [bucket] -> time and region of the last change of each document that says who may do what; empty: they are not known */
+  access: 0x2e,
   /** [name] -> a failover group: its record, this voter's vote */
   group: 0x30,
   /** [bucket, epoch, lsn] -> a change that this region made as the primary and its successor never received */

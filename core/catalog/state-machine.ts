@@ -21,6 +21,7 @@ import { findFirstAnswer, firstAnswerOf, keepFirstAnswer } from './idempotency.t
 import { numberKey, table } from './keys.ts'
 import { readMeta, writeMeta } from './meta.ts'
 import { setRegionConfig } from './region-config.ts'
+import { tellAccess } from './replication/apply-access.ts'
 import { backfill } from './replication/apply-backfill.ts'
 import { cacheVersion, evictVersions } from './replication/apply-cache.ts'
 import { compareContent, sendRange } from './replication/apply-compare.ts'
@@ -221,6 +222,8 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return cacheVersion(context, command)
     case 'evict-versions':
       return evictVersions(context, command)
+    case 'tell-access':
+      return tellAccess(context, command)
     case 'tell-passed':
       return tellPassed(context, command)
     case 'collect-tombstones':

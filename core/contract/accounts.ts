@@ -20,6 +20,15 @@ export function accountFrom(name: AccountId, from: number, here: number): Accoun
 export const foreignAccount = (name: AccountId, home: number): AccountId => `${name}${mark}${home}`
 
 /**
+ * What region `there` calls an account of this one, `here`: a bucket's policy that was written there names it so. A key that comes from
+ * another region makes nobody its root there either.
+ */
+export function accountIn(name: AccountId, here: number, there: number): AccountId {
+  const told = accountFrom(name, here, there)
+  return told === 'root' && name !== 'root' ? name : told
+}
+
+/**
  * What a bucket's policy calls an access key: its id, and of another region's with the mark of that region. Its id is of that region's
  * choosing, and must not become the name of an account or a key that somebody here has written into a policy.
  */

@@ -1,3 +1,4 @@
+import { isAccessKind } from './bucket-access.ts'
 import type { ClusterMap } from './cluster-map.ts'
 import type { ErasureScheme } from './erasure.ts'
 import type { StorageError } from './errors.ts'
@@ -197,6 +198,7 @@ export type Command =
   | {
       readonly type: 'set-bucket-config'
       readonly bucketId: number
+      readonly groupEpoch?: number
       readonly kind: BucketConfigKind
       /** null removes it. */
       readonly value: Uint8Array | null
@@ -319,9 +321,10 @@ export type Command =
   | ReplicationCommand
   | GroupCommand
 
-/** Changes that clients ask for; the rest is the region's own housekeeping. */
-export const clientWrites: ReadonlySet<Command['type']> = new Set([
+/** Changes that clients ask for, which only a region makes that may write the bucket; the rest is the region's own housekeeping. */
+const clientWrites = new Set([
   'set-versioning',
+  'set-bucket-config',
   'put-object',
   'delete-objects',
   'set-object-tags',
@@ -331,20 +334,13 @@ export const clientWrites: ReadonlySet<Command['type']> = new Set([
   'complete-upload',
 ] as const satisfies readonly Command['type'][])
 
-export type ClientWrite = Extract<
-  Command,
-  {
-    type:
-      | 'set-versioning'
-      | 'put-object'
-      | 'delete-objects'
-      | 'set-object-tags'
-      | 'set-object-acl'
-      | 'create-upload'
-      | 'put-part'
-      | 'complete-upload'
-  }
->
+type TypeOf<S> = S extends ReadonlySet<infer T> ? T : never
+export type ClientWrite = Extract<Command, { type: TypeOf<typeof clientWrites> }>
+
+/** Documents of a bucket that are no part of what is replicated are each region's own. */
+export const isClientWrite = (command: Command): command is ClientWrite =>
+  (clientWrites as ReadonlySet<Command['type']>).has(command.type) &&
+  (command.type !== 'set-bucket-config' || isAccessKind(command.kind))
 
 /** Of a change of a replicated bucket. */
 export interface WritePlace {

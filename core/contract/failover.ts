@@ -114,8 +114,8 @@ export interface LostChange {
   /** Epoch in which it was made. */
   readonly epoch: number
   readonly lsn: number
-  readonly kind: 'put' | 'delete-marker' | 'purge' | 'attributes' | 'versioning'
-  /** Empty for `versioning`. */
+  readonly kind: 'put' | 'delete-marker' | 'purge' | 'attributes' | 'versioning' | 'access'
+  /** Empty for `versioning` and `access`. */
   readonly key: string
   /** As S3 shows it; empty where there is none. */
   readonly versionId: string

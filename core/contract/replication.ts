@@ -1,6 +1,7 @@
+import type { AccessSetting, BucketAccess } from './bucket-access.ts'
 import type { MadeOnce } from './catalog.ts'
 import type { WriteId } from './ids.ts'
-import type { Layout, ObjectRecord, VersionId, VersioningState } from './object-model.ts'
+import type { BucketRecord, Layout, ObjectRecord, VersionId, VersioningState } from './object-model.ts'
 
 /**
  * Replication of buckets between regions, as the catalog keeps it and the federation uses it. Every change of a replicated
@@ -116,6 +117,8 @@ export type ReplicatedChange =
   /** A version is gone for good. `isNull`: and with it every older `null` version of the key. */
   | { readonly type: 'purge'; readonly key: string; readonly versionId: VersionId; readonly isNull: boolean }
   | { readonly type: 'versioning'; readonly state: Exclude<VersioningState, 'off'> }
+  /** Who may do what in the bucket has changed, or is told once more: the entry's `access` says it. */
+  | { readonly type: 'access' }
   /**
    * Of a full synchronization, behind the entries of the versions that it names: these are all versions of the keys behind
    * `after` up to and with `through` (absent: to the end, and the synchronization is complete). `purged`: of versions that
@@ -159,6 +162,8 @@ export interface OutboxEntry {
   readonly origin: number
   readonly time: EntryTime
   readonly change: ReplicatedChange
+  /** Who may do what in the bucket from this place on: with the first entry, with every change, and whenever others may lack it. */
+  readonly access?: readonly AccessSetting[]
 }
 
 /** An entry as it is stored and sent: `chain` is the SHA-256 over the chain of the entry before it and `bytes`. */
@@ -212,6 +217,8 @@ export interface OutboxState {
   readonly isCompareDue?: true
   /** The last comparison that came to its end. */
   readonly compared?: ComparedPoint
+  /** Who may do what in the bucket is said in front of all that comes; absent: the next entry says it. */
+  readonly isAccessTold?: true
 }
 
 /** The end of a comparison. */
@@ -316,30 +323,7 @@ export interface PulledEntry {
   readonly failure?: string
 }
 
-export const replicationLimits = {
-  members: 16,
-  formerMembers: 256,
-  /** Of one `apply-remote`. */
-  entries: 256,
-  /** Retries that a bucket keeps for one source; beyond, pulling stops. */
-  retries: 10_000,
-  /** Versions of one step of a full synchronization. */
-  backfillVersions: 256,
-  /** Versions of one range of a comparison, unless one key has more. */
-  compareVersions: 256,
-  /** Ranges that differ and are asked for again at once. */
-  rangesAsked: 16,
-  reasonChars: 500,
-  /** Dead letters that a member tells the source of; there may be more. */
-  deadTold: 256,
-  edgePriorities: 15,
-  edgePinned: 64,
-  /** Changes of an edge that have a place in the outbox and are not acknowledged: what is more urgent can be that far behind. */
-  stagedEntries: 512,
-  /** Of one `evict-versions`. */
-  evictedVersions: 256,
-  stagedBodyBytes: 64 * 1024 * 1024,
-} as const
+export { replicationLimits } from './replication-limits.ts'
 
 export type ReplicationStatus = 'pending' | 'completed' | 'failed' | 'replica'
 
@@ -377,6 +361,10 @@ export interface ReplicationReads {
   recordOf(entry: Uint8Array, from: number, here: number): ObjectRecord
   /** `here`: this region's id. Undefined: only one region writes the bucket, and nothing has to be remembered. */
   tombstones(bucketId: number, here: number): TombstoneNumbers | undefined
+  /** Of a bucket of region `here`, this one. */
+  access(bucket: BucketRecord, here: number): BucketAccess
+  /** All of them; undefined: not known. */
+  accessSettings(bucket: BucketRecord, here: number): readonly AccessSetting[] | undefined
   /** Whether a version with this very id is here. */
   hasVersion(bucketId: number, key: string, versionId: VersionId): boolean
   /** Whether the body of a version has to be fetched: it is not here, or with another content that does not last. */
@@ -393,8 +381,9 @@ export type ReplicationCommand =
       readonly type: 'set-replication'
       readonly bucketId: number
       readonly rule: ReplicationRule | null
-      /** Of the hub's bucket, told to an edge. */
+      /** Of the hub's bucket, told to an edge, which follows no outbox. */
       readonly versioning?: VersioningState
+      readonly access?: readonly AccessSetting[]
     }
   /**
    * What was pulled from a source, in the order of its outbox, behind the cursor. Idempotent: a batch that the cursor has passed
@@ -474,6 +463,8 @@ export type ReplicationCommand =
     }
   /** Writes into the outbox what of other logs is applied here, when deletes among it have not been told of. */
   | { readonly type: 'tell-passed'; readonly bucketId: number }
+  /** Writes into the outbox who may do what in the bucket, unless that was told. */
+  | { readonly type: 'tell-access'; readonly bucketId: number }
   /** The next step of a pass over the tombstones: removes those that nothing can need any more. */
   | { readonly type: 'collect-tombstones'; readonly bucketId: number }
   /** Removes what every member has, and what the retention says; bounded, `done: false` when there is more. */
@@ -493,6 +484,7 @@ export interface ReplicationResults {
   'cache-version': { readonly kept: boolean }
   'evict-versions': { readonly evicted: number }
   'tell-passed': Record<string, never>
+  'tell-access': Record<string, never>
   'collect-tombstones': { readonly collected: number; readonly done: boolean }
   'trim-outbox': { readonly done: boolean; readonly dropped: readonly number[] }
 }

@@ -35,6 +35,18 @@ interface Counted {
   evictedVersions: number
 }
 
+class AccessChanged extends StorageError {
+  constructor() {
+    super(
+      'UNAVAILABLE',
+      'Who may do what in the bucket has just changed at the hub of this edge. Try again.',
+      {
+        retryAfterMs: 1_000,
+      },
+    )
+  }
+}
+
 /** A map that forgets what was used the longest ago. */
 class Recent {
   readonly #times = new Map<string, number>()
@@ -131,7 +143,8 @@ export class ReadThrough implements EdgeReads {
     const { prefix, delimiter, after, limit } = query
     try {
       const asked = this.#hub.list(place.rule.primary, place.bucket, { prefix, delimiter, after, limit })
-      const told = await unlessGone(asked, signal)
+      const { page: told, access } = await unlessGone(asked, signal)
+      this.#checkAccess(bucketId, access)
       const here = this.#options.regionId
       const objects = told.objects.map((object) => ({
         ...object,
@@ -144,7 +157,7 @@ export class ReadThrough implements EdgeReads {
         page: mergeListing(page, this.#ownKeys(bucketId, query), query),
       })
     } catch (reason) {
-      if (signal.aborted) throw reason
+      if (signal.aborted || reason instanceof AccessChanged) throw reason
       this.#note(place.bucket, reason)
       const heardMs = this.#heard.get(bucketId)
       return this.#count(place.bucket, {
@@ -173,6 +186,14 @@ export class ReadThrough implements EdgeReads {
     return found
   }
 
+  /** What the hub has now may be seen by fewer than what it had when it last told this edge who may see it: that is on its way here. */
+  #checkAccess(bucketId: number, told: string | undefined): void {
+    const { catalog, regionId } = this.#options
+    const bucket = catalog.bucketById(bucketId)
+    if (told === undefined || bucket === undefined) return
+    if (catalog.replication.access(bucket, regionId).tag !== told) throw new AccessChanged()
+  }
+
   #placeOf(bucketId: number): { readonly bucket: string; readonly rule: ReplicationRule } | undefined {
     const { catalog, regionId } = this.#options
     const rule = catalog.replication.rule(bucketId)
@@ -193,7 +214,8 @@ export class ReadThrough implements EdgeReads {
     const command = { type: 'cache-version', bucketId, key, ...named } as const
     try {
       const askedMs = clock.now()
-      const entry = await this.#hub.find(rule.primary, bucket, key, version)
+      const { entry, access } = await this.#hub.find(rule.primary, bucket, key, version)
+      this.#checkAccess(bucketId, access)
       this.#heard.set(bucketId, askedMs)
       this.#compared.set(`${bucketId}/${key}`, askedMs)
       const local = catalog.object(bucketId, key, version)
@@ -220,7 +242,7 @@ export class ReadThrough implements EdgeReads {
       if (!isHeld) this.#countOf(bucket).fetchedBytes += record.byteLength
       return { state: 'miss' }
     } catch (reason) {
-      if (this.#stopping.signal.aborted) throw reason
+      if (this.#stopping.signal.aborted || reason instanceof AccessChanged) throw reason
       this.#note(bucket, reason)
       return this.#stale(bucketId, key, catalog.object(bucketId, key, version))
     }

@@ -14,6 +14,7 @@ export function serveEdges(
   tunnels: Pick<RegionTunnels, 'serve'>,
   catalog: Pick<Catalog, 'barrier' | 'bucket' | 'listObjects' | 'replication'>,
   log: Logger,
+  here: number,
 ): () => void {
   const open = new Map<number, number>()
   return tunnels.serve(edgeTopic, async ({ regionId }, { readable, writable }) => {
@@ -27,7 +28,7 @@ export function serveEdges(
       if ((await reader.read()) !== undefined)
         throw new StorageError('PROTOCOL_ERROR', 'one question for each stream')
       await catalog.barrier()
-      await writer.send(messageType.answer, answerTo(catalog, regionId, question))
+      await writer.send(messageType.answer, answerTo(catalog, here, regionId, question))
     } catch (reason) {
       const error = StorageError.from(reason)
       log.debug({ region: regionId, err: error }, 'a question of an edge failed')
@@ -44,6 +45,7 @@ export function serveEdges(
 /** NO_SUCH_BUCKET for what is not there and for what is not theirs: a region learns no names that it does not share. */
 function answerTo(
   catalog: Pick<Catalog, 'bucket' | 'listObjects' | 'replication'>,
+  regionId: number,
   region: number,
   question: EdgeQuestion,
 ): Uint8Array {
@@ -52,9 +54,10 @@ function answerTo(
   if (bucket === undefined || rule?.edge?.regions.includes(region) !== true) {
     throw new StorageError('NO_SUCH_BUCKET', 'the region is no edge of a bucket of this name')
   }
+  const { tag } = catalog.replication.access(bucket, regionId)
   if (question.kind === 'list') {
     const { prefix, delimiter, after, limit } = question
-    return encodePage(catalog.listObjects(bucket.id, { prefix, delimiter, after, limit }))
+    return encodePage(catalog.listObjects(bucket.id, { prefix, delimiter, after, limit }), tag)
   }
-  return encodeFound(catalog.replication.versionEntry(bucket.id, question.key, question.version))
+  return encodeFound(catalog.replication.versionEntry(bucket.id, question.key, question.version), tag)
 }

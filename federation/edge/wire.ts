@@ -11,6 +11,9 @@ import { giveUp } from '../tunnel/topics.ts'
 /** The topic `edge`: what an edge asks its hub for its clients. One question for each stream, as msgpack; everything is checked here. */
 export const edgeTopic = 'edge'
 
+/** With what the hub knows of who may do what in the bucket; absent: an older one that does not say. */
+export type Told<T> = T & { readonly access?: string }
+
 const versionIdBytes = 16
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 const name = z.string().min(1).max(255)
@@ -36,7 +39,11 @@ export const questionSchema = z.discriminatedUnion('kind', [
 ])
 export type EdgeQuestion = z.output<typeof questionSchema>
 
+/** `BucketAccess.tag` at the hub. */
+const accessTag = z.string().max(256)
+
 const foundSchema = z.object({
+  access: accessTag.optional(),
   /** As an entry of an outbox; absent: there is no such version. */
   entry: z
     .instanceof(Uint8Array)
@@ -70,15 +77,25 @@ const summary = z
 
 const pageSchema = z
   .object({
+    access: accessTag.optional(),
     objects: z.array(summary).max(mostListed),
     commonPrefixes: z.array(key).max(mostListed),
     truncated: z.boolean(),
     next: key.optional(),
   })
-  .transform(({ next, ...page }): ObjectListing => (next === undefined ? page : { ...page, next }))
+  .transform(
+    ({ next, access, ...page }): Told<{ readonly page: ObjectListing }> => ({
+      page: next === undefined ? page : { ...page, next },
+      ...(access === undefined ? {} : { access }),
+    }),
+  )
 
-export function encodePage({ objects, commonPrefixes, truncated, next }: ObjectListing): Uint8Array {
+export function encodePage(
+  { objects, commonPrefixes, truncated, next }: ObjectListing,
+  access: string,
+): Uint8Array {
   return encode({
+    access,
     objects: objects.map((one) => ({
       ...{ key: one.key, versionId: one.versionId, isNull: one.isNull, owner: one.owner, etag: one.etag },
       ...{ modifiedMs: one.modifiedMs, byteLength: one.byteLength, storageClass: one.storageClass },
@@ -91,8 +108,8 @@ export function encodePage({ objects, commonPrefixes, truncated, next }: ObjectL
   })
 }
 
-export const encodeFound = (entry: Uint8Array | undefined): Uint8Array =>
-  encode(entry === undefined ? {} : { entry })
+export const encodeFound = (entry: Uint8Array | undefined, access: string): Uint8Array =>
+  encode(entry === undefined ? { access } : { access, entry })
 
 /** The hub of one bucket behind its tunnel. Rejections are StorageErrors; without a tunnel they come at once. */
 export class Hub {
@@ -109,15 +126,16 @@ export class Hub {
     bucket: string,
     objectKey: string,
     version: VersionId | 'null' | undefined,
-  ): Promise<Uint8Array | undefined> {
+  ): Promise<Told<{ readonly entry?: Uint8Array }>> {
     const question = {
       ...{ kind: 'find', bucket, key: objectKey },
       ...(version === undefined ? {} : { version }),
     }
-    return decode(foundSchema, await this.#ask(region, question)).entry
+    const { entry, access } = decode(foundSchema, await this.#ask(region, question))
+    return { ...(entry === undefined ? {} : { entry }), ...(access === undefined ? {} : { access }) }
   }
 
-  async list(region: number, bucket: string, query: object): Promise<ObjectListing> {
+  async list(region: number, bucket: string, query: object): Promise<Told<{ readonly page: ObjectListing }>> {
     return decode(pageSchema, await this.#ask(region, { kind: 'list', bucket, ...query }))
   }
 

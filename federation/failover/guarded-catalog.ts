@@ -1,10 +1,4 @@
-import {
-  type Catalog,
-  type ClientWrite,
-  type Command,
-  type CommandResult,
-  clientWrites,
-} from '../../core/contract/catalog.ts'
+import { type Catalog, type Command, type CommandResult, isClientWrite } from '../../core/contract/catalog.ts'
 import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import { type GroupRecord, syncCopies } from '../../core/contract/failover.ts'
@@ -93,8 +87,6 @@ async function keeps(
   await copied(catalog, clock, bucketId, latest)
   checkLease(agent, record)
 }
-
-const isClientWrite = (command: Command): command is ClientWrite => clientWrites.has(command.type)
 
 const notNow = (reason: string): StorageError => new StorageError('UNAVAILABLE', reason, { retryAfterMs })
 

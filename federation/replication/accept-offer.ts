@@ -1,11 +1,25 @@
 import { accountFrom } from '../../core/contract/accounts.ts'
 import type { Catalog } from '../../core/contract/catalog.ts'
 import { StorageError } from '../../core/contract/errors.ts'
+import type { BucketRecord } from '../../core/contract/object-model.ts'
 import type { Offer } from './peer.ts'
 
 export interface AcceptOptions {
   readonly regionId: number
   readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
+}
+
+/** Whether an edge has what its hub says of who may do what. */
+function isAccessKnown(
+  { catalog, regionId }: AcceptOptions,
+  bucket: BucketRecord,
+  { access }: Offer,
+): boolean {
+  if (access === undefined) return true
+  const held = catalog.replication.accessSettings(bucket, regionId) ?? []
+  return access.every(({ kind, changed }) =>
+    held.some((one) => one.kind === kind && Buffer.compare(one.changed, changed) === 0),
+  )
 }
 
 /**
@@ -17,16 +31,22 @@ export async function acceptOffer(options: AcceptOptions, source: number, offer:
   const { catalog, regionId } = options
   const { rule } = offer
   const isEdge = rule.edge?.regions.includes(regionId) === true
-  // Whether the bucket keeps versions is said by the hub.
-  const told = isEdge && offer.versioning !== undefined ? { versioning: offer.versioning } : {}
+  // Whether the bucket keeps versions, and who may do what in it, is said by the hub.
+  const told = {
+    ...(isEdge && offer.versioning !== undefined ? { versioning: offer.versioning } : {}),
+    ...(isEdge && offer.access !== undefined ? { access: offer.access } : {}),
+  }
   if (!rule.members.includes(regionId) || !rule.members.includes(source)) return false
   const known = catalog.bucket(offer.bucket)
   const current = known === undefined ? undefined : catalog.replication.rule(known.id)
-  if (current !== undefined) {
+  if (known !== undefined && current !== undefined) {
     // Who is no member may not say that it is one.
     if (!current.members.includes(source)) return false
-    const isVersioned = isEdge && source === current.primary && offer.versioning !== known?.versioning
-    if (current.epoch > rule.epoch || (current.epoch === rule.epoch && !isVersioned))
+    const isNews =
+      isEdge &&
+      source === current.primary &&
+      (offer.versioning !== known.versioning || !isAccessKnown(options, known, offer))
+    if (current.epoch > rule.epoch || (current.epoch === rule.epoch && !isNews))
       return current.epoch === rule.epoch
     // An edge has no say: it stands where anybody can reach it, and a member or a quota more is what its thief would ask for.
     if (current.edge?.regions.includes(source) === true) {
@@ -35,7 +55,7 @@ export async function acceptOffer(options: AcceptOptions, source: number, offer:
         `region ${source} is an edge of '${offer.bucket}' and changes no rule`,
       )
     }
-    await catalog.submit({ type: 'set-replication', bucketId: known?.id ?? 0, rule, ...told })
+    await catalog.submit({ type: 'set-replication', bucketId: known.id, rule, ...told })
     return true
   }
   if (known !== undefined) {

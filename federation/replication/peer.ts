@@ -1,3 +1,4 @@
+import type { AccessSetting } from '../../core/contract/bucket-access.ts'
 import type { WriteId } from '../../core/contract/ids.ts'
 import type { VersioningState } from '../../core/contract/object-model.ts'
 import type { EntryTime, KeyRange, LogPoint, ReplicationRule } from '../../core/contract/replication.ts'
@@ -40,6 +41,7 @@ export interface Offer {
   readonly owner?: string
   /** To an edge, which the outbox does not tell it. */
   readonly versioning?: VersioningState
+  readonly access?: readonly AccessSetting[]
   /** Of the outbox in the region that answers; absent where no client writes. */
   readonly log?: { readonly id: string; readonly head: number; readonly headTime: EntryTime }
 }
@@ -98,5 +100,7 @@ export const pullLimits = {
   /** What a body is sent and resumed in. */
   granuleBytes: 256 * 1024,
   offers: 500,
+  /** Of the documents that one page of offers brings to an edge; one bucket's go in any case. */
+  offeredBytes: 256 * 1024,
   waitMs: 5_000,
 } as const

@@ -46,6 +46,10 @@ export interface LentPiece {
   readonly release: () => void
 }
 
+/** A typed array would come out as an object with a field for every byte. */
+const packedBytes = (_name: string, value: unknown): unknown =>
+  value instanceof Uint8Array ? Buffer.from(value).toString('base64') : value
+
 /** Looks at the heads again after this while an answer waits. */
 const lookMs = 50
 
@@ -64,7 +68,7 @@ export class ReplicationSource {
     const until = clock.monotonic() + waitMs
     for (;;) {
       const page = this.#offersTo(peer, request.after)
-      const tag = createHash('sha256').update(JSON.stringify(page)).digest('base64')
+      const tag = createHash('sha256').update(JSON.stringify(page, packedBytes)).digest('base64')
       if (tag !== request.seen || request.after !== '' || clock.monotonic() >= until) {
         return { ...page, tag, nowMs: clock.now() }
       }
@@ -87,7 +91,7 @@ export class ReplicationSource {
             bucket: bucket.name,
             rule,
             owner: bucket.owner,
-            ...(rule.edge?.regions.includes(peer) === true ? { versioning: bucket.versioning } : {}),
+            ...(rule.edge?.regions.includes(peer) === true ? this.#toldToEdge(bucket) : {}),
             ...(outbox === undefined || !this.#isWritten(rule)
               ? {}
               : {
@@ -98,7 +102,18 @@ export class ReplicationSource {
       })
       .filter(({ bucket }) => bucket > after)
       .toSorted((left, right) => (left.bucket < right.bucket ? -1 : 1))
-    return { offers: shared.slice(0, pullLimits.offers), truncated: shared.length > pullLimits.offers }
+    let bytes = 0
+    const beyond = shared.findIndex(({ access = [] }, at) => {
+      bytes += access.reduce((sum, { value }) => sum + (value?.length ?? 0), 0)
+      return at >= pullLimits.offers || (at > 0 && bytes > pullLimits.offeredBytes)
+    })
+    return { offers: beyond < 0 ? shared : shared.slice(0, beyond), truncated: beyond >= 0 }
+  }
+
+  #toldToEdge(bucket: BucketRecord): Pick<Offer, 'access' | 'versioning'> {
+    const { catalog, regionId } = this.#options
+    const access = catalog.replication.accessSettings(bucket, regionId)
+    return { versioning: bucket.versioning, ...(access === undefined ? {} : { access }) }
   }
 
   /** What waits at an edge has no place in the outbox yet, and is to come. */

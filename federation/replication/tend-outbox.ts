@@ -37,6 +37,7 @@ export async function tendOutbox(options: TendOptions, bucketId: number, isLate:
       Array.from({ length: stepsTogether }, () => catalog.submit({ type: 'backfill', bucketId })),
     )
   }
+  if (mayTellAccess(options, bucketId)) await catalog.submit({ type: 'tell-access', bucketId })
   for (let step = 0; step < rangesAtOnce && mayCompare(catalog, bucketId, nowMs()); step++) {
     await catalog.submit({ type: 'compare-content', bucketId })
   }
@@ -88,6 +89,17 @@ function leastAcknowledged(
       (least, { acknowledged, needsFullSync }) => (needsFullSync ? least : Math.min(least, acknowledged)),
       head,
     )
+}
+
+/** A bucket that nobody writes to has no next entry that could say it. */
+function mayTellAccess({ catalog, regionId }: TendOptions, bucketId: number): boolean {
+  const outbox = catalog.replication.outbox(bucketId)
+  if (outbox === undefined || outbox.isAccessTold === true || outbox.backfill !== undefined) return false
+  const rule = catalog.replication.rule(bucketId)
+  if (rule === undefined || rule.edge !== undefined) return false
+  if (rule.mode === 'single' && rule.primary !== regionId) return false
+  const bucket = catalog.bucketById(bucketId)
+  return bucket !== undefined && catalog.replication.access(bucket, regionId).isKnown
 }
 
 function mayCompare(catalog: Pick<Catalog, 'replication'>, bucketId: number, nowMs: number): boolean {

@@ -47,11 +47,12 @@ export class TunnelPeer implements PeerRegion {
       await answer.end()
       return {
         ...rest,
-        offers: offers.map(({ log, owner, versioning, ...offer }) => ({
+        offers: offers.map(({ log, owner, versioning, access, ...offer }) => ({
           ...offer,
           ...(log === undefined ? {} : { log }),
           ...(owner === undefined ? {} : { owner }),
           ...(versioning === undefined ? {} : { versioning }),
+          ...(access === undefined ? {} : { access }),
         })),
       }
     } finally {

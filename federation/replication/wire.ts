@@ -1,5 +1,6 @@
 import { Packr, Unpackr } from 'msgpackr'
 import { z } from 'zod'
+import { accessKinds, accessValueBytes } from '../../core/contract/bucket-access.ts'
 import { type ErrorCode, isErrorCode, StorageError } from '../../core/contract/errors.ts'
 import { writeIdBytes } from '../../core/contract/ids.ts'
 import { replicationLimits } from '../../core/contract/replication.ts'
@@ -93,6 +94,20 @@ const rule = z
     ...(group === undefined ? {} : { group }),
   }))
 
+const accessSettingsSchema = z
+  .array(
+    z.strictObject({
+      kind: z.enum(accessKinds),
+      value: z
+        .instanceof(Uint8Array)
+        .refine(({ length }) => length <= accessValueBytes)
+        .transform((value) => new Uint8Array(value))
+        .nullable(),
+      changed: bytes(10),
+    }),
+  )
+  .length(accessKinds.length)
+
 export const requestSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('offers'),
@@ -136,6 +151,7 @@ export const offersSchema = z.object({
         rule,
         owner: z.string().min(1).max(200).optional(),
         versioning: z.enum(['off', 'enabled', 'suspended']).optional(),
+        access: accessSettingsSchema.optional(),
         log: z
           .object({
             id: logId,

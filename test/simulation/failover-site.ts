@@ -5,7 +5,7 @@ import { MemoryTables } from '../../core/catalog/memory-tables.ts'
 import { decodeResult } from '../../core/catalog/result.ts'
 import type { Tables } from '../../core/catalog/tables.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
-import { type Catalog, type ClientWrite, type Command, clientWrites } from '../../core/contract/catalog.ts'
+import { type Catalog, type ClientWrite, type Command, isClientWrite } from '../../core/contract/catalog.ts'
 import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { GroupState } from '../../core/contract/failover.ts'
@@ -250,7 +250,7 @@ export class FailoverSite {
   }
 
   #runUnfenced<C extends Command>(command: C) {
-    if (!clientWrites.has(command.type)) return this.direct.run(command)
+    if (!isClientWrite(command)) return this.direct.run(command)
     this.#isClientWrite = true
     try {
       const { bucketId } = command as ClientWrite

@@ -9,6 +9,7 @@ import { tombstonesKey } from '../../core/catalog/replication/keys.ts'
 import { decodeTombstone, type TombstoneState } from '../../core/catalog/replication/tombstones.ts'
 import { rowKey, rowValue, type Tables, type TableWriter } from '../../core/catalog/tables.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
+import { accessKinds } from '../../core/contract/bucket-access.ts'
 import type { BodyDigest } from '../../core/contract/chunk-store.ts'
 import type { Clock } from '../../core/contract/clock.ts'
 import { chunkId } from '../../core/contract/ids.ts'
@@ -160,9 +161,24 @@ export class SimulatedRegion {
   }
 
   content(): string {
-    return JSON.stringify(contentOf(this, bucketName), (_, value: unknown) =>
+    const { bucketId, catalog } = this
+    const access = accessKinds.map((kind) =>
+      bucketId === undefined ? undefined : catalog.bucketConfig(bucketId, kind),
+    )
+    return JSON.stringify([...contentOf(this, bucketName), { access }], (_, value: unknown) =>
       value instanceof Uint8Array ? hex(value) : value,
     )
+  }
+
+  /** Some document that says who may do what in the bucket is there, is another one, or is gone. */
+  setAccess(random: SeededRandom): void {
+    const bucket = this.catalog.bucket(bucketName)
+    if (bucket === undefined || !this.catalog.replication.access(bucket, this.id).isKnown) return
+    const value = random.chance(0.3) ? null : Buffer.from(String(random.below(1000)))
+    this.catalog.run({
+      ...{ type: 'set-bucket-config', bucketId: bucket.id, kind: random.pick(accessKinds), value },
+    })
+    this.note()
   }
 
   tombstones() {

@@ -55,6 +55,7 @@ const retentionMs = 600_000
 const signal = new AbortController().signal
 
 class World {
+  readonly #access: SeededRandom
   readonly random: SeededRandom
   nowMs = 0
   readonly regions: readonly SimulatedRegion[]
@@ -76,6 +77,7 @@ class World {
 
   constructor(seed: number, shape: ReplicationShape) {
     this.random = new SeededRandom(seed)
+    this.#access = new SeededRandom(seed + 1_000_003)
     this.mode = this.random.chance(0.5) ? 'single' : 'multi'
     this.regions = Array.from(
       { length: 2 + this.random.below(shape.regions - 1) },
@@ -134,6 +136,8 @@ class World {
     const key = this.random.pick(keys)
     const roll = this.random.below(20)
     await this.crashing(region, async () => {
+      // Of a sequence of its own: what it does not change is as it was.
+      if (this.#access.chance(0.1)) region.setAccess(this.#access)
       if (roll < 10) await this.put(region, bucketId, key)
       else if (roll < 14) region.catalog.run(removal(bucketId, { key }))
       else if (roll < 17) this.purge(region, bucketId, key)

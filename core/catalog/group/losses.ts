@@ -8,6 +8,7 @@ import { readHybridTime } from '../hybrid-time.ts'
 import { KeyVersions, type VersionPlace } from '../key-versions.ts'
 import { table, tableKey } from '../keys.ts'
 import { decodeObjectRow } from '../object-row.ts'
+import { closeAccess } from '../replication/apply-access.ts'
 import { decodeOutboxEntry } from '../replication/entry-codec.ts'
 import { compareTimes, readOutboxRow, readOutboxState } from '../replication/rows.ts'
 import { trimThrough } from '../replication/trim.ts'
@@ -82,6 +83,14 @@ function lossOf(one: Divergence, entry: OutboxEntry): LostChange | undefined {
       }
     case 'versioning':
       return { ...place, kind: 'versioning', key: '', versionId: '', byteLength: 0 }
+    case 'access': {
+      // What is told once more was not changed here.
+      const isMade = (entry.access ?? []).some(
+        ({ changed }) => compareTimes(readHybridTime(Buffer.from(changed), 0), time) === 0,
+      )
+      if (!isMade) return undefined
+      return { ...place, kind: 'access', key: '', versionId: '', byteLength: 0 }
+    }
     case 'range':
     case 'digest':
     case 'passed':
@@ -136,6 +145,8 @@ function lostBucketOf(context: ApplyContext, bucket: BucketRecord): BucketRecord
       lostOf: bucket.id,
     }
     putBucket(context, made)
+    // An object that the bucket's settings kept from strangers must not become readable by being set aside.
+    closeAccess(context, made.id)
     context.meta.counts.buckets++
     return made
   }

@@ -63,6 +63,9 @@ export function applyChange(target: ChangeTarget, entry: OutboxEntry, layout: La
     case 'range':
       applyRange(target, change)
       break
+    case 'access':
+      // What the entry says of that is in force already.
+      break
     case 'digest':
     case 'passed':
       // Changes nothing: what it says is compared where the cursor is.

@@ -37,6 +37,11 @@ export function compareContent(
   // Copies are between two states: there is nothing to compare yet.
   if (isIdle || state.backfill !== undefined || !isWriter(rule, context.entry.regionId)) return { done: true }
   const { after, root } = state.comparing ?? { after: '', root: emptyChain() }
+  if (state.comparing === undefined) {
+    // With each pass a copy is told once more who may do what: it may have come by a software that did not know it.
+    const { isAccessTold: _, ...untold } = state
+    writeOutboxState(context, bucketId, untold)
+  }
   const time = context.tick()
   const before =
     rule.mode === 'multi' ? { ms: Math.max(0, context.entry.nowMs - settledMs), counter: 0 } : time

@@ -10,6 +10,7 @@ import type { ApplyContext } from '../apply-context.ts'
 import { readGroup } from '../group/rows.ts'
 import { encodeText, successor } from '../keys.ts'
 import { rowKey } from '../tables.ts'
+import { takeAccess } from './apply-access.ts'
 import { applyChange, type ChangeTarget } from './apply-change.ts'
 import { compareRange, rangeCame } from './apply-compare.ts'
 import { dropRetries } from './drop-cursor.ts'
@@ -152,6 +153,8 @@ export function applyRemote(
   for (const [at, pulled] of entries.entries()) {
     const entry = decoded[at]
     const lsn = after + at + 1
+    // Also where the entry itself has to wait: what comes behind it must not be seen by more than may see it.
+    if (entry !== undefined && !(entry instanceof StorageError)) takeTold(target, entry, false)
     const reason =
       entry instanceof StorageError || entry === undefined
         ? (entry?.message ?? 'missing')
@@ -202,6 +205,16 @@ function decodeAt(
     throw new StorageError('CLOCK_SKEW', `the clock of region ${source} is ${aheadMs} ms ahead`)
   }
   return entry
+}
+
+/** An edge has no say in who may do what: it stands where anybody can reach it. */
+function takeTold(
+  { context, bucketId, rule, source }: Target,
+  { access }: OutboxEntry,
+  isLate: boolean,
+): void {
+  if (access === undefined || rule.edge !== undefined) return
+  takeAccess(context, bucketId, rule, source, access, isLate)
 }
 
 /** Why it must wait; undefined: done. */
@@ -330,6 +343,7 @@ export function retryRemote(
     return { applied: false }
   }
   context.wrote = true
+  takeTold(target, decodeOutboxEntry(retry.bytes), true)
   context.remove(rowAt)
   context.remove(retryOfKey(bucketId, source, encodeText(retry.key), lsn))
   const { cursor } = target

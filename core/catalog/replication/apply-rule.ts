@@ -9,6 +9,7 @@ import { pack } from '../encoding.ts'
 import { readGroup } from '../group/rows.ts'
 import { bucketKey, successor, table } from '../keys.ts'
 import { rowKey } from '../tables.ts'
+import { forgetAccess, inheritAccess, takeAccess } from './apply-access.ts'
 import { dropCursor } from './drop-cursor.ts'
 import { decodeOutboxEntry, emptyChain } from './entry-codec.ts'
 import { memberKey, ruleKey, tablesOfRule } from './keys.ts'
@@ -67,7 +68,7 @@ const isSameEdge = (left: EdgeRule | undefined, right: EdgeRule | undefined): bo
 
 export function setReplication(
   context: ApplyContext,
-  { bucketId, rule, versioning }: Of<'set-replication'>,
+  { bucketId, rule, versioning, access }: Of<'set-replication'>,
 ): CommandResult<Of<'set-replication'>> {
   const bucket = context.bucket(bucketId)
   const old = readRule(context, bucketId)
@@ -80,7 +81,13 @@ export function setReplication(
   }
   if (old?.isLeaving === true) throw new StorageError('CONFLICT', 'the rule before is still being taken away')
   const told = versioning === undefined ? bucket : { ...bucket, versioning }
+  const here = context.entry.regionId
+  const takeTold = (): void => {
+    if (access === undefined || !isEdge(rule, here)) return
+    takeAccess(context, bucketId, rule, rule.primary, access, false)
+  }
   if (old !== undefined && sameRule(old, rule)) {
+    takeTold()
     if (told.versioning !== bucket.versioning) putBucket(context, told)
     return { done: true }
   }
@@ -92,7 +99,9 @@ export function setReplication(
   }
   context.put(ruleKey(bucketId), pack(rule))
   putBucket(context, { ...told, replicated: true })
-  const here = context.entry.regionId
+  if (old === undefined && rule.primary !== here) forgetAccess(context, bucketId)
+  if (old !== undefined && isWriter(rule, here) && !isWriter(old, here)) inheritAccess(context, bucketId, old)
+  takeTold()
   // The hub of edges tells them nothing.
   if (isWriter(rule, here) && (rule.edge === undefined || isEdge(rule, here)))
     becomeWriter(context, bucketId, old, rule)
@@ -271,6 +280,11 @@ export function becomeWriter(
       backfilledThrough: 0,
     })
   }
+  // Of what it once told nobody may know any more what came last.
+  if (known !== undefined && !wasWriter) {
+    const { isAccessTold: _, ...untold } = known
+    writeOutboxState(context, bucketId, untold)
+  }
   if (isBareEdge) {
     // An edge begins with nothing: it says so at once, or what is written from now on would be told twice.
     const nothing = { type: 'range', after: '', versions: [], purged: [] } as const
@@ -384,7 +398,10 @@ export function startFullSync(
   const isUntouched = rule.mode === 'single' || running?.from === state.head.lsn
   const canJoin = running !== undefined && running.from >= state.trimmed.lsn && isUntouched
   const from = canJoin ? running.from : state.head.lsn
-  if (!canJoin) writeOutboxState(context, bucketId, { ...state, backfill: { from, after: '' } })
+  if (!canJoin) {
+    const { isAccessTold: _, ...untold } = state
+    writeOutboxState(context, bucketId, { ...untold, backfill: { from, after: '' } })
+  }
   putMember(context, bucketId, {
     region,
     acknowledged: from,

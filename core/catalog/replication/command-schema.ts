@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { replicationLimits } from '../../contract/replication.ts'
 import { versionIdBytes } from '../hybrid-time.ts'
+import { accessSchema } from './entry-codec.ts'
 import { chainBytes } from './rows.ts'
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
@@ -62,6 +63,7 @@ export function replicationCommands<L extends z.ZodType>(layout: L) {
       bucketId,
       rule: rule.nullable(),
       versioning: z.enum(['off', 'enabled', 'suspended']).optional(),
+      access: accessSchema.optional(),
     }),
     z.strictObject({
       type: z.literal('apply-remote'),
@@ -125,6 +127,7 @@ export function replicationCommands<L extends z.ZodType>(layout: L) {
       versions: z.array(z.tuple([objectKey, versionId])).max(replicationLimits.evictedVersions),
     }),
     z.strictObject({ type: z.literal('tell-passed'), bucketId }),
+    z.strictObject({ type: z.literal('tell-access'), bucketId }),
     z.strictObject({ type: z.literal('collect-tombstones'), bucketId }),
     z.strictObject({ type: z.literal('trim-outbox'), bucketId }),
   ] as const

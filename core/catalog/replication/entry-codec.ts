@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { accessKinds, accessValueBytes } from '../../contract/bucket-access.ts'
 import { idempotencyLimits } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { writeIdBytes } from '../../contract/ids.ts'
@@ -11,16 +12,15 @@ import type {
 } from '../../contract/replication.ts'
 import { replicationLimits } from '../../contract/replication.ts'
 import { bytesOf, pack, unpack } from '../encoding.ts'
-import { hybridTimeBytes, versionIdBytes, versionTimeMs } from '../hybrid-time.ts'
+import { readHybridTime, versionIdBytes, versionTimeMs } from '../hybrid-time.ts'
+import { changedBytes } from './changed-stamp.ts'
 
 /**
- * The bytes of an outbox entry: [format, lsn, epoch, origin, ms, counter, change] as msgpack. They travel and are stored as they
+ * The bytes of an outbox entry: [format, lsn, epoch, origin, ms, counter, change, access or nothing] as msgpack. They travel and are stored as they
  * are, so that the hash chain over them is the same in every region, and everything that a version knows travels with it: what
  * this software does not know is refused, and waits for one that does, rather than being dropped on the way.
  */
 const format = 1
-/** Time and region: of the last change of a version's tags or access list. */
-export const changedBytes = hybridTimeBytes + 2
 /** More than any configuration keeps inline. */
 const maxInlineBytes = 1024 * 1024
 
@@ -88,6 +88,7 @@ const change = z.discriminatedUnion('type', [
     acl: text.optional(),
   }),
   z.strictObject({ type: z.literal('purge'), key, versionId, isNull: z.boolean() }),
+  z.strictObject({ type: z.literal('access') }),
   z.strictObject({ type: z.literal('versioning'), state: z.enum(['enabled', 'suspended']) }),
   z.strictObject({
     type: z.literal('range'),
@@ -113,7 +114,22 @@ const change = z.discriminatedUnion('type', [
   }),
 ])
 
-const entry = z.tuple([
+/** All of them, or nobody would know what became of the others. */
+export const accessSchema = z
+  .array(
+    z.strictObject({
+      kind: z.enum(accessKinds),
+      value: bytes
+        .refine(({ length }) => length <= accessValueBytes)
+        .transform(bytesOf)
+        .nullable(),
+      changed: sized(changedBytes),
+    }),
+  )
+  .length(accessKinds.length)
+  .refine((told) => new Set(told.map(({ kind }) => kind)).size === accessKinds.length)
+
+const fields = [
   z.literal(format),
   count.min(1),
   count.min(1),
@@ -124,10 +140,13 @@ const entry = z.tuple([
     .max(2 ** 48 - 1),
   z.int().min(0).max(0xffff),
   change,
-])
+] as const
+const entry = z.union([z.tuple(fields), z.tuple([...fields, accessSchema])])
 
-export function encodeOutboxEntry({ lsn, epoch, origin, time, change: made }: OutboxEntry): Uint8Array {
-  return pack([format, lsn, epoch, origin, time.ms, time.counter, withoutAbsent(made)])
+export function encodeOutboxEntry(made: OutboxEntry): Uint8Array {
+  const { lsn, epoch, origin, time, access } = made
+  const told = [format, lsn, epoch, origin, time.ms, time.counter, withoutAbsent(made.change)]
+  return pack(access === undefined ? told : [...told, access])
 }
 
 /** An undefined field would become a nil, which is something else. */
@@ -143,8 +162,15 @@ export function decodeOutboxEntry(stored: Uint8Array): OutboxEntry {
     const [issue] = checked.error.issues
     throw notAnEntry(`${issue?.path.join('.')}: ${issue?.message}`)
   }
-  const [, lsn, epoch, origin, ms, counter, made] = checked.data
-  const decoded = { lsn, epoch, origin, time: { ms, counter }, change: made as ReplicatedChange }
+  const [, lsn, epoch, origin, ms, counter, made, access] = checked.data
+  const decoded = {
+    ...{ lsn, epoch, origin, time: { ms, counter }, change: made as ReplicatedChange },
+    ...(access === undefined ? {} : { access }),
+  }
+  // A change from the future would last whatever anybody says (T36).
+  if (access?.some(({ changed }) => readHybridTime(Buffer.from(changed), 0).ms > ms) === true) {
+    throw notAnEntry('a setting that is newer than its entry')
+  }
   if (decoded.change.type === 'put') checkVersion(decoded.change.version, ms)
   return decoded
 }

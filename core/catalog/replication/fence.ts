@@ -1,4 +1,4 @@
-import { type ClientWrite, type Command, clientWrites } from '../../contract/catalog.ts'
+import { type ClientWrite, type Command, isClientWrite } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { groupEpochOf, recoveredReason } from '../../contract/failover.ts'
 import type { ApplyContext } from '../apply-context.ts'
@@ -6,9 +6,6 @@ import { readGroup } from '../group/rows.ts'
 import { isWriter } from './outbox.ts'
 import { readRule, type StoredRule } from './rows.ts'
 import { isEdge, readBacklog, refusalOf } from './waiting.ts'
-
-/** Changes that clients ask for; the rest is the region's own housekeeping. */
-const isClientWrite = (command: Command): command is ClientWrite => clientWrites.has(command.type)
 
 /**
  * Refuses, at the moment of the commit, what this region may not write: a gateway that has not heard yet that another region is
@@ -56,9 +53,9 @@ function checkGroup(context: ApplyContext, name: string, rule: StoredRule, comma
   }
 }
 
-/** What an edge may keep for its hub is bounded; the hub says whether a bucket keeps versions. INSUFFICIENT_STORAGE, NOT_PRIMARY. */
+/** What an edge may keep for its hub is bounded; the hub says whether a bucket keeps versions, and who may do what in it. INSUFFICIENT_STORAGE, NOT_PRIMARY. */
 function checkRoom(context: ApplyContext, { edge, primary }: StoredRule, command: ClientWrite): void {
-  if (command.type === 'set-versioning') throw notPrimary(primary)
+  if (command.type === 'set-versioning' || command.type === 'set-bucket-config') throw notPrimary(primary)
   const backlog = readBacklog(context, command.bucketId)
   if (edge === undefined || backlog === undefined) return
   const refusal = refusalOf(edge, backlog, addedBytes(command), context.entry.nowMs)

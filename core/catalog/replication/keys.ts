@@ -48,6 +48,9 @@ export const nullTombstoneKey = (bucketId: number, keyBytes: Uint8Array): Buffer
 
 export const tombstonesKey = (bucketId: number): Buffer => bucketKey(table.tombstones, bucketId)
 
+/** Stays when the rule is taken away: the bucket's policy keeps the names of the region that it was set in. */
+export const accessKey = (bucketId: number): Buffer => bucketKey(table.access, bucketId)
+
 export const backlogKey = (bucketId: number): Buffer => bucketKey(table.backlog, bucketId)
 export const unshippedKey = (bucketId: number, keyBytes: Uint8Array): Buffer =>
   bucketKey(table.unshipped, bucketId, keyBytes)

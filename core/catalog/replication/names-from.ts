@@ -29,7 +29,7 @@ export function versionFrom(version: ReplicatedVersion, names: Names): Replicate
 }
 
 /** Grants as the gateway writes them: `["a", account, permission]`. What cannot be read stays as it is and grants nothing. */
-function aclFrom(acl: string, { from, here }: Names): string {
+export function aclFrom(acl: string, { from, here }: Names): string {
   const grants = parsed(acl)
   if (!Array.isArray(grants)) return acl
   return JSON.stringify(

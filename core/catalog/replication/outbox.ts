@@ -7,11 +7,13 @@ import type {
 } from '../../contract/replication.ts'
 import type { ApplyContext } from '../apply-context.ts'
 import { bytesOf } from '../encoding.ts'
-import { readHybridTime, writeHybridTime } from '../hybrid-time.ts'
+import { readHybridTime } from '../hybrid-time.ts'
 import { table, tableKey } from '../keys.ts'
 import type { StoredObject } from '../object-row.ts'
 import type { TableReader } from '../tables.ts'
-import { changedBytes, encodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
+import { accessToTell } from './access.ts'
+import { changedStamp } from './changed-stamp.ts'
+import { encodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
 import { outboxKey, outboxStateKey } from './keys.ts'
 import { pin } from './pins.ts'
 import { encodeOutboxRow, encodeOutboxState, readOutboxState, readRule, type StoredRule } from './rows.ts'
@@ -104,10 +106,7 @@ export function logErasure(
  * same one lasts everywhere.
  */
 export function stampChange(context: ApplyContext, record: StoredObject): StoredObject {
-  const changed = Buffer.alloc(changedBytes)
-  writeHybridTime(changed, 0, context.tick())
-  changed.writeUInt16BE(context.entry.regionId, changedBytes - 2)
-  return { ...record, changed: bytesOf(changed) }
+  return { ...record, changed: changedStamp(context) }
 }
 
 export function logAttributes(context: ApplyContext, bucketId: number, record: StoredObject): void {
@@ -128,6 +127,15 @@ export function logAttributes(context: ApplyContext, bucketId: number, record: S
 export function logVersioning(context: ApplyContext, bucketId: number, state: 'enabled' | 'suspended'): void {
   const rule = ruleOfWriter(context, bucketId)
   if (rule !== undefined) append(context, bucketId, rule, context.tick(), { type: 'versioning', state })
+}
+
+/** Who may do what in the bucket has changed, or is to be told anew, as of the last tick. */
+export function logAccess(context: ApplyContext, bucketId: number, rule: StoredRule): void {
+  const state = readOutboxState(context, bucketId)
+  if (state === undefined) return
+  const { isAccessTold: _, ...untold } = state
+  writeOutboxState(context, bucketId, untold)
+  append(context, bucketId, rule, context.meta.time, { type: 'access' })
 }
 
 export function versionOf(context: Pick<TableReader, 'get'>, record: StoredObject): ReplicatedVersion {
@@ -173,13 +181,20 @@ export function appendEntry(
   if (state === undefined) return
   const lsn = state.head.lsn + 1
   const origin = context.entry.regionId
-  const bytes = encodeOutboxEntry({ lsn, epoch: rule.epoch, origin, time, change })
+  // No entry goes ahead of what says who may see what it brings. An edge says nothing of that.
+  const access =
+    state.isAccessTold === true || rule.edge !== undefined
+      ? undefined
+      : accessToTell(context, bucketId, rule, origin)
+  const told = access === undefined ? {} : { access }
+  const bytes = encodeOutboxEntry({ lsn, epoch: rule.epoch, origin, time, change, ...told })
   const chain = extendOutboxChain(state.head, bytes)
   const row = encodeOutboxRow(chain, bytes)
   context.put(outboxKey(bucketId, lsn), row)
   context.place = { lsn, epoch: rule.epoch }
   writeOutboxState(context, bucketId, {
     ...state,
+    ...(access === undefined ? {} : { isAccessTold: true }),
     head: { lsn, chain },
     headTime: time,
     rowBytes: state.rowBytes + row.length,

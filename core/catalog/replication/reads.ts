@@ -6,6 +6,7 @@ import { findVersion, newestVersion } from '../key-versions.ts'
 import { after, encodeText, maxObjectKeyBytes, successor, table } from '../keys.ts'
 import { decodeObjectRow, rowVersionId } from '../object-row.ts'
 import { rowKey, rowValue, type TableReader } from '../tables.ts'
+import { accessOf, accessSettings } from './access.ts'
 import { watermarkOf } from './apply-remote.ts'
 import { tombstoneNumbers } from './apply-tombstones.ts'
 import { decodeOutboxEntry, encodeOutboxEntry } from './entry-codec.ts'
@@ -71,6 +72,8 @@ export function createReplicationReads(reader: TableReader): ReplicationReads {
     decode: decodeOutboxEntry,
     tombstones: (bucketId, here) => tombstoneNumbers(reader, bucketId, here),
     status: (bucketId, key, version) => statusOf(reader, bucketId, key, version),
+    access: (bucket, here) => accessOf(reader, bucket, here),
+    accessSettings: (bucket, here) => accessSettings(reader, bucket.id, readRule(reader, bucket.id), here),
     hasVersion: (bucketId, key, versionId) => rowOf(reader, bucketId, key, versionId) !== undefined,
     isWanted(bucketId, key, version) {
       const rule = readRule(reader, bucketId)

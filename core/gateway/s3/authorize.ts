@@ -1,3 +1,5 @@
+import { accountIn } from '../../contract/accounts.ts'
+import type { BucketAccess } from '../../contract/bucket-access.ts'
 import type { AccountId, BucketRecord, ObjectRecord } from '../../contract/object-model.ts'
 import {
   type AccessControlList,
@@ -30,7 +32,7 @@ export interface AuthorizationQuestion {
 export type Authorizer = (question: AuthorizationQuestion) => void
 
 /**
- * The decision, in this order:
+ * The decision, in this order (in a copy of which the home has not said who may do what, 3 alone):
  * 1. an explicit Deny of the bucket policy is final, for everyone. One exception: the bucket's owner and the root account
  *    can always read, replace and delete the policy itself, so that nobody is locked out for good;
  * 2. an Allow of the bucket policy, unless the public access block takes it from strangers;
@@ -50,10 +52,15 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   // that is there already has no say in its creation: the catalog answers that it exists.
   if (bucket === undefined || question.action === 's3:CreateBucket') return identity.kind === 'key'
   const rules = bucketRules(gateway.catalog)
+  const access = accessOf(gateway, bucket)
+  const isRoot = identity.kind === 'key' && identity.root
+  // A copy whose home has not said who may do what: nobody can say that a stranger may.
+  if (!access.isKnown) return isRoot || (identity.kind === 'key' && identity.account === bucket.owner)
   const policy = rules.policy(bucket)
   // Nothing below could say no: the shortest way for whoever administers the region.
-  if (identity.kind === 'key' && identity.root && policy === undefined) return true
-  const ownsBucket = identity.kind === 'key' && (identity.root || identity.account === bucket.owner)
+  if (isRoot && policy === undefined) return true
+  const ownsBucket = isRoot || (identity.kind === 'key' && identity.account === bucket.owner)
+  const named = identityIn(identity, gateway, access)
   const action = versionedAction(question)
 
   let object: ObjectRecord | undefined
@@ -69,13 +76,13 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   const effectOf = (asked: string, key: string | undefined, prefix?: string): PolicyEffect => {
     if (policy === undefined) return 'none'
     const effect = evaluatePolicy(policy, {
-      identity,
+      identity: named,
       action: asked,
       resource: `arn:aws:s3:::${bucket.name}${key === undefined ? '' : `/${key}`}`,
       context: conditionContext({
         gateway,
         request: question.request,
-        identity,
+        identity: named,
         prefix,
         versionId: question.versionId,
         formFields: question.formFields,
@@ -107,7 +114,7 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
     return list === 'allow' || ownsBucket || bucketGrants('READ')
   }
   if (effect === 'allow') return true
-  if (identity.kind === 'key' && identity.root) return true
+  if (isRoot) return true
 
   const objectPermission = objectAclPermissions.get(action)
   if (objectPermission !== undefined && question.key !== undefined) {
@@ -127,6 +134,18 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   return bucketPermission !== undefined && bucketGrants(bucketPermission)
 }
 
+const hereOf = (gateway: Gateway): number => gateway.replication?.regionId ?? 0
+
+const accessOf = (gateway: Gateway, bucket: BucketRecord): BucketAccess =>
+  gateway.catalog.replication.access(bucket, hereOf(gateway))
+
+/** Who asks, in the words of the region that the bucket's policy was written in. */
+function identityIn(identity: Identity, gateway: Gateway, { policyRegion }: BucketAccess): Identity {
+  const here = hereOf(gateway)
+  if (identity.kind !== 'key' || policyRegion === here) return identity
+  return { ...identity, account: accountIn(identity.account, here, policyRegion) }
+}
+
 /** Whether everything in the bucket that is not about one object in particular is allowed, whatever is in it. */
 export function isForOwner(gateway: Gateway, bucket: BucketRecord, identity: Identity): boolean {
   const isOwner = identity.kind === 'key' && (identity.root || identity.account === bucket.owner)
@@ -140,6 +159,7 @@ export function objectAcl(record: ObjectRecord): AccessControlList {
 
 /** PolicyStatus: whether strangers or every account can get at the bucket through its policy or list. */
 export function isPublicBucket(gateway: Gateway, bucket: BucketRecord): boolean {
+  if (!accessOf(gateway, bucket).isKnown) return false
   const rules = bucketRules(gateway.catalog)
   const block = rules.publicAccessBlock(bucket)
   const policy = rules.policy(bucket)

@@ -87,7 +87,7 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
     ...{ regionId, catalog, reads, clock, log },
     isCoordinator: parts.isCoordinator,
   })
-  const stopAnswering = serveEdges(tunnels, catalog, log)
+  const stopAnswering = serveEdges(tunnels, catalog, log, regionId)
   const watch = new RpoWatch({ regionId, catalog, clock, log, isCoordinator: parts.isCoordinator })
   registerReplicationMetrics(parts.registry, {
     report: () => replicator.status(),

@@ -1,0 +1,25 @@
+/** Bounds of what replication keeps and of what regions tell each other. */
+export const replicationLimits = {
+  members: 16,
+  formerMembers: 256,
+  /** Of one `apply-remote`. */
+  entries: 256,
+  /** Retries that a bucket keeps for one source; beyond, pulling stops. */
+  retries: 10_000,
+  /** Versions of one step of a full synchronization. */
+  backfillVersions: 256,
+  /** Versions of one range of a comparison, unless one key has more. */
+  compareVersions: 256,
+  /** Ranges that differ and are asked for again at once. */
+  rangesAsked: 16,
+  reasonChars: 500,
+  /** Dead letters that a member tells the source of; there may be more. */
+  deadTold: 256,
+  edgePriorities: 15,
+  edgePinned: 64,
+  /** Changes of an edge that have a place in the outbox and are not acknowledged: what is more urgent can be that far behind. */
+  stagedEntries: 512,
+  /** Of one `evict-versions`. */
+  evictedVersions: 256,
+  stagedBodyBytes: 64 * 1024 * 1024,
+} as const
