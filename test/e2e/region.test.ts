@@ -11,7 +11,7 @@ const skip = missing('/usr/sbin/nats-server', boto3) || withoutNative || without
 const scenarios = {
   'three nodes: killed, frozen and cut off one after the other': ['three-nodes', 400_000],
   'what orders the log dies, and loses everything that it had': ['lost-order', 400_000],
-  'a region loses a disk, grows by a node and shrinks by one': ['growth', 400_000],
+  'a region loses a disk, grows by a node and shrinks by one': ['growth', 500_000],
   'five nodes: boto3 at all of them, two lost at once, a slow node, slow and full disks': [
     'five-nodes',
     400_000,

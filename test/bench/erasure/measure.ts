@@ -1,9 +1,10 @@
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { cpuMs } from '../../kit/processor-time.ts'
 import { openRegion } from '../../kit/region/region.ts'
 import { seededBytes } from '../../kit/seeded-bytes.ts'
 import { otherStoreOptions, prepareOtherStore, runOtherStore } from '../region/other-store.ts'
-import { cpuMs, type Figures, noFigures, type Summary, summaryOf } from '../region/workloads.ts'
+import { type Figures, noFigures, type Summary, summaryOf } from '../region/workloads.ts'
 
 /** Run inside namespaces of its own by main.ts. All nodes share the machine's disk and processors: only ratios mean something. */
 export interface ErasureMeasurement {
@@ -36,7 +37,7 @@ const hasOther = values.against !== ''
 
 await using region = await openRegion({
   nodes: ['n1', 'n2', 'n3', 'n4', 'n5', 'n6'],
-  classes: { [coded]: '4+2' },
+  cluster: { classes: { [coded]: '4+2' } },
 })
 await region.startAll()
 const { client } = region.node('n1')
@@ -45,7 +46,7 @@ if (hasOther) await prepareOtherStore([byteLength])
 const pids = (): readonly number[] => region.nodes.flatMap(({ host }) => host.pids())
 
 async function run(method: 'PUT' | 'GET', storageClass: string, into: Figures): Promise<void> {
-  const before = await cpuMs(pids())
+  const before = cpuMs(pids())
   const beganMs = performance.now()
   for (let index = 0; index < requests; index++) {
     const key = `${storageClass}-${index}`
@@ -57,7 +58,7 @@ async function run(method: 'PUT' | 'GET', storageClass: string, into: Figures): 
     into.requests++
   }
   into.elapsedMs += performance.now() - beganMs
-  into.cpuMs += (await cpuMs(pids())) - before
+  into.cpuMs += cpuMs(pids()) - before
 }
 
 interface Sides {

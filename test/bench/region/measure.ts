@@ -1,12 +1,12 @@
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
+import { cpuMs } from '../../kit/processor-time.ts'
 import { addHost } from '../../kit/region/hosts.ts'
 import { openRegion } from '../../kit/region/region.ts'
 import { openS3Client, type S3Client } from '../../kit/s3-client.ts'
 import { otherStoreOptions, prepareOtherStore, runOtherStore } from './other-store.ts'
 import {
-  cpuMs,
   type Figures,
   type Limit,
   noFigures,
@@ -108,10 +108,10 @@ if (values.against !== '') await prepareOtherStore(sizes)
 
 /** Milliseconds of processor time a second. */
 const idleOf = async ({ pids }: Subject): Promise<number> => {
-  const before = await cpuMs(pids())
+  const before = cpuMs(pids())
   const began = performance.now()
   await new Promise((resolve) => setTimeout(resolve, idleMs))
-  return (((await cpuMs(pids())) - before) * 1000) / (performance.now() - began)
+  return ((cpuMs(pids()) - before) * 1000) / (performance.now() - began)
 }
 let [idleAlone, idleTogether] = [0, 0]
 if (values.cases === '') {

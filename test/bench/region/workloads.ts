@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { cpuMs } from '../../kit/processor-time.ts'
 import type { S3Client } from '../../kit/s3-client.ts'
 import { seededBytes } from '../../kit/seeded-bytes.ts'
 
@@ -35,22 +35,9 @@ export interface Figures {
 }
 
 const bucket = 'measured'
-const ticksPerSecond = 100
 
 /** So many bytes are read again and again by each workload that reads. */
 const objectsOf = (byteLength: number): number => (byteLength > 1 << 20 ? 6 : 64)
-
-/** Milliseconds of processor time that the processes and those they have waited for have used. */
-export async function cpuMs(pids: readonly number[]): Promise<number> {
-  let ticks = 0
-  for (const pid of pids) {
-    const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-    // utime, stime, cutime, cstime: fields 14 to 17 of proc(5).
-    for (const at of [11, 12, 13, 14]) ticks += Number(fields[at] ?? 0)
-  }
-  return (ticks * 1000) / ticksPerSecond
-}
 
 /** The bucket, and objects of these sizes for the workloads that read. */
 export async function prepare({ clients: [client] }: Subject, sizes: readonly number[]): Promise<void> {
@@ -79,7 +66,7 @@ export async function runWorkload(
   limit: Limit,
 ): Promise<void> {
   const body = seededBytes('measured', 0, byteLength)
-  const before = await cpuMs(pids())
+  const before = cpuMs(pids())
   const began = performance.now()
   let begun = 0
   const lane = async (index: number): Promise<void> => {
@@ -97,7 +84,7 @@ export async function runWorkload(
   }
   await Promise.all(Array.from({ length: connections }, (_, index) => lane(index)))
   into.elapsedMs += performance.now() - began
-  into.cpuMs += (await cpuMs(pids())) - before
+  into.cpuMs += cpuMs(pids()) - before
 }
 
 export const noFigures = (): Figures => ({ latencies: [], requests: 0, cpuMs: 0, elapsedMs: 0 })

@@ -7,8 +7,8 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { runCommand } from '../../kit/node-process.ts'
+import { cpuMs } from '../../kit/processor-time.ts'
 import { describeMachine, formatTable, median } from '../machine.ts'
-import { cpuMs } from '../region/workloads.ts'
 import { measureFarAway } from './far-away.ts'
 import { countOf, even, load, type MeasuredRegion, openMeasuredRegion, pando } from './regions.ts'
 
@@ -121,11 +121,11 @@ async function sync(bucket: string): Promise<void> {
 async function measure(work: () => Promise<void>, children: boolean): Promise<Figure> {
   const own = (): number => (children ? childrenCpuSeconds() : 0)
   const pids = [one.node.pid, two.node.pid]
-  const before = (await cpuMs(pids)) / 1000 + own()
+  const before = cpuMs(pids) / 1000 + own()
   const began = performance.now()
   await work()
   const seconds = (performance.now() - began) / 1000
-  return { seconds, cpuSeconds: (await cpuMs(pids)) / 1000 + own() - before }
+  return { seconds, cpuSeconds: cpuMs(pids) / 1000 + own() - before }
 }
 
 function childrenCpuSeconds(): number {

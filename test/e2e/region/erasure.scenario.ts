@@ -11,7 +11,7 @@ import { bucket, clusterStatus, openStage, say, until } from './scenario.ts'
 const storageClass = 'STANDARD_IA'
 await using stage = await openStage({
   nodes: ['n1', 'n2', 'n3', 'n4', 'n5', 'n6'],
-  classes: { [storageClass]: '4+2' },
+  cluster: { classes: { [storageClass]: '4+2' } },
 })
 const { region } = stage
 const [one, two, , four, five, six] = region.nodes

@@ -18,6 +18,8 @@ export interface RegionLoad {
   verify(client: S3Client): Promise<void>
   /** Longest time without a success since the last call, and how it went. */
   takeOutage(): Outage
+  /** Milliseconds of what succeeded since the last call, ascending; `takeOutage` does not reset them. */
+  takeLatencies(): readonly number[]
   readonly acknowledged: number
 }
 
@@ -37,12 +39,14 @@ export interface RegionLoadOptions {
   readonly timeoutMs?: number
   /** Of the bodies; 1 is the mix of small, middle and large. */
   readonly sizeFactor?: number
+  /** A client waits so long between an answer and its next request; 0: it keeps the region as busy as it can. */
+  readonly thinkMs?: number
 }
 
 const KiB = 1024
 
 export function openRegionLoad(options: RegionLoadOptions): RegionLoad {
-  const { bucket, random, timeoutMs = 15_000, sizeFactor = 1 } = options
+  const { bucket, random, timeoutMs = 15_000, sizeFactor = 1, thinkMs = 0 } = options
   const ledger = openLedger()
   let gateways: readonly S3Client[] = []
   let stopping = new AbortController()
@@ -53,6 +57,7 @@ export function openRegionLoad(options: RegionLoadOptions): RegionLoad {
   let succeeded = 0
   let refused = 0
   let latencies: number[] = []
+  let untaken: number[] = []
 
   const noteSuccess = (beganMs: number): void => {
     const now = performance.now()
@@ -60,9 +65,12 @@ export function openRegionLoad(options: RegionLoadOptions): RegionLoad {
     lastSuccessMs = now
     succeeded++
     latencies.push(now - beganMs)
+    untaken.push(now - beganMs)
   }
   /** Undefined: no answer, or one that leaves open what has happened. */
   const ask = async (request: Parameters<S3Client['send']>[0]): Promise<S3Reply | undefined> => {
+    // Half of it to one and a half: clients that think for the same time would go on in step.
+    if (thinkMs > 0) await new Promise((resolve) => setTimeout(resolve, thinkMs * (0.5 + random.next())))
     const beganMs = performance.now()
     try {
       const gateway = random.pick(gateways)
@@ -156,6 +164,11 @@ export function openRegionLoad(options: RegionLoadOptions): RegionLoad {
       refused = 0
       latencies = []
       return outage
+    },
+    takeLatencies() {
+      const taken = untaken.sort((one, other) => one - other)
+      untaken = []
+      return taken
     },
     get acknowledged() {
       return ledger.acknowledged

@@ -27,11 +27,14 @@ export interface Stage extends AsyncDisposable {
   verify(): Promise<void>
 }
 
-export async function openStage(options: RegionOptions & { readonly clients?: number }): Promise<Stage> {
+export async function openStage(
+  options: RegionOptions & { readonly clients?: number; readonly thinkMs?: number },
+): Promise<Stage> {
   const seed = Number(process.env['PANDO_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
   say(`seed ${seed}: repeat with PANDO_SEED=${seed}`)
   const region = await openRegion(options)
-  const load = openRegionLoad({ bucket, random: seededRandom(seed), clients: options.clients ?? 6 })
+  const { clients = 6, thinkMs = 0 } = options
+  const load = openRegionLoad({ bucket, random: seededRandom(seed), clients, thinkMs })
   try {
     const began = performance.now()
     await region.startAll()
@@ -106,7 +109,11 @@ export async function until(
 interface ReportOfNode {
   readonly isSafe: boolean
   readonly findings: readonly string[]
-  readonly repair: { readonly missing: number; readonly movingNodes: number }
+  readonly repair: {
+    readonly missing: number
+    readonly movingNodes: number
+    readonly repairedBytes: number
+  }
 }
 
 /** `pando cluster status --json` of a node. */

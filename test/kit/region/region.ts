@@ -55,8 +55,8 @@ export interface RegionOptions {
   readonly discovery?: readonly string[]
   /** Keys of the configuration file beside `cluster`, as JSON. */
   readonly config?: Readonly<Record<string, unknown>>
-  /** `cluster.classes`: storage classes that are kept as fragments. */
-  readonly classes?: Readonly<Record<string, string>>
+  /** Keys of `cluster` in the configuration file beside those that `pando cluster init` writes, as JSON. */
+  readonly cluster?: Readonly<Record<string, unknown>>
   readonly startTimeoutMs?: number
   /** By name of a node: bytes of a file system (in memory) of its own for its data; the others use the machine's. */
   readonly disks?: Readonly<Record<string, number>>
@@ -122,12 +122,10 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
         ...found,
       ),
     )
-    if (options.classes !== undefined) {
+    if (options.cluster !== undefined) {
       const text = await readFile(file, 'utf8')
-      await writeFile(
-        file,
-        text.replace(/^cluster:$/m, `cluster:\n  classes: ${JSON.stringify(options.classes)}`),
-      )
+      const keys = Object.entries(options.cluster).map(([key, value]) => `  ${key}: ${JSON.stringify(value)}`)
+      await writeFile(file, text.replace(/^cluster:$/m, ['cluster:', ...keys].join('\n')))
     }
     if (options.config !== undefined) {
       const text = Object.entries(options.config).map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`)
