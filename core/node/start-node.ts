@@ -15,6 +15,7 @@ import type { NodeConfig } from './config/schema.ts'
 import { type DataDirectory, openDataDirectory } from './data-directory.ts'
 import type { RegionKey } from './links/region-key.ts'
 import { bindListener, dialable, listeners } from './listeners.ts'
+import { openLocalDoor } from './local-door.ts'
 import { adminEndpointOf, openManagement } from './management.ts'
 import { createNodeAdmin } from './node-admin.ts'
 import { startMaintenance } from './node-maintenance.ts'
@@ -350,7 +351,9 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   })
   parts.push('background work', partDeadlineMs, () => maintenance.stop())
 
+  const localDoor = await openLocalDoor(config, environment, log)
   const s3 = gatewayModule.createS3Server(gateway, {
+    local: localDoor,
     observer: observeAll(requests, sla, audit),
     tracer: tracing?.tracer,
     tls: certificate,
@@ -359,6 +362,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const s3Address = await bindListener(listeners.s3, config.s3.listen, () =>
     s3.listen(config.s3.listen.host, config.s3.listen.port),
   )
+  await s3.listenLocally()
   // The drain has its own time-out inside; the margin is for cutting what is left.
   parts.push('S3 endpoint', config.stop.drainTimeout + 2_000, () => s3.close(config.stop.drainTimeout))
 

@@ -54,8 +54,11 @@ const idleMs = 4000
 /** Bytes of a body that wait for their reader; a connection that brings more is stopped. */
 const waitingBytes = 1024 * 1024
 
-/** Undefined where there is no Node, or one without `process.getBuiltinModule` (before 20.16): fetch does the work there. */
-export function nodeFetch(): HttpFetch | undefined {
+/**
+ * Undefined where there is no Node, or one without `process.getBuiltinModule` (before 20.16): fetch does the work there. `socketPath`: of a
+ * unix socket that all requests go to, whatever their URL names.
+ */
+export function nodeFetch(socketPath?: string): HttpFetch | undefined {
   const { process } = globalThis as { process?: NodeProcess }
   // Others that have the question (Bun, Deno) have a fetch that is better than their `node:http`.
   if (process?.versions?.node === undefined || 'Bun' in globalThis || 'Deno' in globalThis) return undefined
@@ -82,6 +85,7 @@ export function nodeFetch(): HttpFetch | undefined {
       // Whatever header errors Node throws here are the caller's TypeError.
       const request = module.request(url, {
         agent,
+        socketPath,
         method: init.method,
         headers: body === undefined ? headers : { ...headers, 'content-length': body.length },
       })

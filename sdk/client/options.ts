@@ -2,6 +2,7 @@ import type { Credentials, CredentialsProvider } from './credentials.ts'
 import type { Endpoint } from './endpoints.ts'
 import type { ClientEnvironment } from './environment.ts'
 import { invalidArgument } from './errors.ts'
+import type { Transport } from './transport.ts'
 import type { ReadWishes, Wishes } from './wishes.ts'
 
 export interface PandoClientOptions extends Wishes {
@@ -32,6 +33,8 @@ export interface PandoClientOptions extends Wishes {
    * acknowledged in it. `local`: see `ReadWishes`.
    */
   readonly consistency?: 'strong' | 'local' | 'causal'
+  /** Another way to some of the endpoints than HTTP: `localTransport` of `pando/sdk/local`. */
+  readonly transport?: Transport
   /** For tests: time, randomness and network. */
   readonly environment?: ClientEnvironment
 }

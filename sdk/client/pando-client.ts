@@ -77,6 +77,7 @@ export class PandoClient {
       hedgedReads: options.hedgedReads ?? true,
       isCausal: options.consistency === 'causal',
       wishes: options,
+      transport: options.transport,
     })
   }
 

@@ -1,18 +1,19 @@
 import { errorOfAnswer, errorOfFailure, maxDocumentBytes, readText } from './answers.ts'
 import { CausalHistory } from './causal-history.ts'
 import type { Credentials, CredentialsSource } from './credentials.ts'
-import { encodeKey, encodeQuery, hex, keyPath } from './encoding.ts'
+import { encodeKey, encodeQuery, keyPath } from './encoding.ts'
 import type { EndpointPool, PooledEndpoint } from './endpoints.ts'
 import { type ClientEnvironment, sleep } from './environment.ts'
 import { PandoError } from './errors.ts'
 import { type AnswerHeaders, answerOf, type HttpAnswer } from './http-answer.ts'
 import { LatencyWindow } from './latency.ts'
 import type { CallOptions, ClientLimits } from './options.ts'
+import { payloadOf } from './payload.ts'
 import { Primaries } from './primaries.ts'
 import { backoffMs, RetryBudget, withIdempotencyKey } from './retry.ts'
-import { digestBody } from './sha256.ts'
 import { signedHeaders } from './signature.ts'
 import { type Span, startSpan } from './spans.ts'
+import type { Transport } from './transport.ts'
 import { type ClientWishes, wishHeaders } from './wishes.ts'
 
 /** One request of the S3 API, before anybody has decided which gateway gets it. */
@@ -61,6 +62,7 @@ export interface SenderParts {
   readonly hedgedReads: boolean
   readonly isCausal: boolean
   readonly wishes: ClientWishes
+  readonly transport: Transport | undefined
 }
 
 /** A body has as much more time as it takes at this rate. */
@@ -89,6 +91,7 @@ export class Sender {
   readonly #latency = new LatencyWindow()
   readonly #hedgedReads: boolean
   readonly #wishes: ClientWishes
+  readonly #transport: Transport | undefined
   /** What the server's clock is ahead of ours, once one has complained. */
   #clockOffsetMs = 0
 
@@ -102,6 +105,7 @@ export class Sender {
     this.#hedgedReads = parts.hedgedReads
     this.#isCausal = parts.isCausal
     this.#wishes = parts.wishes
+    this.#transport = parts.transport
   }
 
   /** Rejects with a PandoError, or with the signal's reason. */
@@ -278,11 +282,11 @@ export class Sender {
     const { signal } = request.options
     const waiting = this.#credentials?.get()
     const credentials = waiting instanceof Promise ? await waiting : waiting
-    // What is not signed needs no hash.
-    const isHashed = request.body !== undefined && credentials !== undefined
-    const digest = isHashed ? digestBody(request.body) : undefined
-    const payload =
-      digest === undefined ? emptyPayload : hex(digest instanceof Promise ? await digest : digest)
+    const found = this.#transport?.way(endpoint.origin)
+    const way = found instanceof Promise ? await found : found
+    const { body } = request
+    const hash = payloadOf(request, credentials, way)
+    const payload = hash instanceof Promise ? await hash : hash
     const seen =
       request.headers?.[tokenHeader] ?? (this.#isCausal ? this.history.of(request.bucket) : undefined)
     const { url, headers } = this.#address(request, endpoint, credentials, payload, seen)
@@ -300,7 +304,7 @@ export class Sender {
       signal?.removeEventListener('abort', onAbort)
       lost?.removeEventListener('abort', onLost)
     }
-    const bodyMs = (request.body?.length ?? 0) / slowestBytesPerMs
+    const bodyMs = (body?.length ?? 0) / slowestBytesPerMs
     const leftMs = deadlineMs - environment.monotonic()
     const timeoutMs = Math.max(1, Math.min(this.limits.attemptTimeoutMs + bodyMs, leftMs))
     let timedOut = false
@@ -310,13 +314,13 @@ export class Sender {
     })
     let handedOver = false
     try {
-      const response = await environment.fetch(url, {
+      const response = await (way ?? environment).fetch(url, {
         method: request.method,
         headers,
         signal: controller.signal,
         // A redirect would lose the signature, or carry it to a stranger.
         redirect: 'manual',
-        ...(request.body === undefined ? {} : { body: request.body as Uint8Array<ArrayBuffer> }),
+        ...(body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> }),
         ...browserOnly,
       })
       this.primaries.learn(request.bucket, endpoint, response.headers)
@@ -486,9 +490,6 @@ const wrongRegion = (region: number, endpoint: string, isElsewhere: boolean): Pa
     retryable: isElsewhere,
     endpoint,
   })
-
-/** SHA-256 of nothing. */
-const emptyPayload = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 
 /** A header more would have to be allowed by each bucket's CORS rules: pages trace on their side alone. */
 const isPage = 'document' in globalThis

@@ -14,15 +14,17 @@ import { corsHeaders } from './cors.ts'
 import { edgeHeaders, readsOfObjects } from './edge-reads.ts'
 import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
 import { acksOf, consistencyHeader, isLocalRead } from './levels.ts'
+import { slabHeader } from './local/local-door.ts'
+import type { SlabBody } from './local/slab-body.ts'
 import type { BucketPrimary, Gateway, Identity, Operation, S3Response } from './operation.ts'
 import { operationKind } from './operation-kind.ts'
-import { EdgeRequest } from './request.ts'
+import { EdgeRequest, type LocalEdge } from './request.ts'
 import { SocketBody } from './request-body.ts'
-import { respond } from './respond.ts'
+import { respond, sendAndDrain } from './respond.ts'
 import type { Router } from './route.ts'
 import type { S3ServerHooks } from './server.ts'
 import { isBucketName } from './target.ts'
-import { ended, endRequestSpan, tracedGateway } from './traced-gateway.ts'
+import { ended, endRequestSpan, tracedGateway, traceParentOf } from './traced-gateway.ts'
 import { parseVersionId } from './version-id.ts'
 
 /** What all exchanges of a server share. */
@@ -33,13 +35,11 @@ export interface Edge {
   readonly authorize: Authorizer
   readonly causal: CausalRequests
   readonly route: Router
+  /** Where the request comes from an application on this machine. */
+  readonly local?: LocalEdge
   nextRequestId(): string
   isClosing(): boolean
 }
-
-/** A refused body is read this far, so that the client gets to read the answer before the connection closes. */
-const maxDrainBytes = 4 * 1024 * 1024
-const maxDrainMs = 3_000
 
 const anonymous: Identity = { kind: 'anonymous' }
 
@@ -47,7 +47,7 @@ const anonymous: Identity = { kind: 'anonymous' }
 export class Exchange implements AdmissionRequest {
   readonly message: IncomingMessage
   readonly response: ServerResponse
-  body: SocketBody | undefined
+  body: SocketBody | SlabBody | undefined
   // What admission is told of the request, once it is known who asks for what.
   readonly id: string
   operation: RequestOperation = 'other'
@@ -161,7 +161,7 @@ export class Exchange implements AdmissionRequest {
 
   async #handle(): Promise<S3Response> {
     const { gateway, route, authenticate } = this.#edge
-    const request = new EdgeRequest(this.id, this.message, gateway.config.domains)
+    const request = new EdgeRequest(this.id, this.message, gateway.config.domains, this.#edge.local)
     this.#request = request
     let routeError: unknown
     try {
@@ -178,7 +178,9 @@ export class Exchange implements AdmissionRequest {
       protection = authentication.payload
       if (authentication.presigned) request.adoptQueryHeaders()
     }
-    this.body = new SocketBody(gateway.chunks, this.message, protection, () => this.#continue())
+    this.body =
+      this.#edge.local?.door.body(this.message, protection, gateway.chunks) ??
+      new SocketBody(gateway.chunks, this.message, protection, () => this.#continue())
     request.body = this.body
     const operation = this.#operation
     if (operation === undefined) throw routeError
@@ -394,6 +396,9 @@ export class Exchange implements AdmissionRequest {
     this.#status = answer.status
     if (answer.error !== undefined) this.#error = answer.error
     const common = ['x-amz-request-id', this.id, 'x-amz-id-2', 'pando', 'server', 'Pando']
+    const door = this.#edge.local?.door
+    const slab = this.#identity.kind === 'key' ? door?.offer(message) : undefined
+    if (slab !== undefined) common.push(slabHeader, slab)
     this.#addCors(common)
     common.push(...this.#cache)
     if (this.#isLocal) common.push(consistencyHeader, 'local')
@@ -404,13 +409,15 @@ export class Exchange implements AdmissionRequest {
     const refused = !message.complete && this.#bodyIsPending()
     if (refused || this.#edge.isClosing()) common.push('connection', 'close')
     if (refused && this.#sendContinue === undefined && typeof answer.body === 'string') {
-      await this.#sendAndDrain(answer, common, answer.body)
+      this.#sentBytes = await sendAndDrain(message, response, answer, common, answer.body)
     } else {
       if (typeof answer.body === 'object' && 'discard' in answer.body) {
         answer.body.pace = this.#ticket?.pace('out')
         answer.body.qosClass = this.#ticket?.qosClass
       }
-      this.#sentBytes = await respond(response, answer, common, message.method === 'HEAD')
+      this.#sentBytes = await respond(response, answer, common, message.method === 'HEAD', (bytes) =>
+        door?.answer(message, bytes),
+      )
     }
   }
 
@@ -418,37 +425,6 @@ export class Exchange implements AdmissionRequest {
     const { headers } = this.message
     const length = headers['content-length']
     return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
-  }
-
-  /**
-   * Sends the answer at once, but closes only after the client has stopped sending (or has been read for long enough): a
-   * close with unread data resets the connection, and the client would lose the answer.
-   */
-  async #sendAndDrain(answer: S3Response, common: string[], body: string): Promise<void> {
-    const { message, response } = this
-    const bytes = Buffer.byteLength(body)
-    const fields: (string | number)[] = [...common, 'content-length', bytes]
-    for (const [name, value] of Object.entries(answer.headers ?? {})) fields.push(name, value)
-    response.writeHead(answer.status, fields as string[])
-    response.write(body)
-    this.#sentBytes = bytes
-    let drained = 0
-    await new Promise<void>((resolve) => {
-      const stop = (): void => {
-        clearTimeout(deadline)
-        resolve()
-      }
-      const deadline = setTimeout(stop, maxDrainMs)
-      message.on('data', (piece: Buffer) => {
-        drained += piece.length
-        if (drained > maxDrainBytes) stop()
-      })
-      message.once('end', stop)
-      message.once('close', stop)
-      message.resume()
-    })
-    message.pause()
-    response.end()
   }
 
   #addCors(fields: string[]): void {
@@ -492,9 +468,4 @@ export class Exchange implements AdmissionRequest {
     if (this.#span !== undefined) endRequestSpan(this.#span, event, this.#error)
     observer?.finished(event)
   }
-}
-
-function traceParentOf({ headers }: IncomingMessage): string | undefined {
-  const { traceparent } = headers
-  return typeof traceparent === 'string' ? traceparent : undefined
 }

@@ -157,20 +157,30 @@ export class SocketBody implements RequestBody {
     this.#cut?.(reason)
   }
 
-  async text(limitBytes: number): Promise<string> {
-    if (this.declaredBytes !== undefined && this.declaredBytes > limitBytes) throw tooLong(limitBytes)
-    const pieces: Buffer[] = []
-    let length = 0
-    await this.pump((piece) => {
-      length += piece.length
-      if (length > limitBytes) throw tooLong(limitBytes)
-      pieces.push(Buffer.from(piece))
-      return undefined
-    })
-    const bytes = pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces)
-    await verifyDocument(this.#chunks, this.#message.headers, this.trailers(), this.payloadSha256, bytes)
-    return bytes.toString('utf8')
+  text(limitBytes: number): Promise<string> {
+    return bodyText(this, this.#chunks, this.#message.headers, limitBytes)
   }
+}
+
+/** A body as a document: see `RequestBody.text`. */
+export async function bodyText(
+  body: RequestBody,
+  chunks: ChunkStore,
+  headers: IncomingMessage['headers'],
+  limitBytes: number,
+): Promise<string> {
+  if (body.declaredBytes !== undefined && body.declaredBytes > limitBytes) throw tooLong(limitBytes)
+  const pieces: Buffer[] = []
+  let length = 0
+  await body.pump((piece) => {
+    length += piece.length
+    if (length > limitBytes) throw tooLong(limitBytes)
+    pieces.push(Buffer.from(piece))
+    return undefined
+  })
+  const bytes = pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces)
+  await verifyDocument(chunks, headers, body.trailers(), body.payloadSha256, bytes)
+  return bytes.toString('utf8')
 }
 
 const none: ReadonlyMap<string, string> = new Map()
@@ -194,7 +204,7 @@ const trailerNames = (header: string): string[] =>
     .map((name) => name.trim().toLowerCase())
     .filter((name) => name !== '')
 
-const incomplete = (): StorageError =>
+export const incomplete = (): StorageError =>
   new StorageError(
     'INCOMPLETE_BODY',
     'You did not provide the number of bytes specified by the Content-Length HTTP header',

@@ -2,8 +2,16 @@ import type { IncomingMessage } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import { StorageError } from '../../contract/errors.ts'
 import { isChecksumOfNothing } from './checksum.ts'
+import type { LocalDoor } from './local/local-door.ts'
 import type { RequestBody, S3Request } from './operation.ts'
 import { parseQuery, parseTarget, type Target } from './target.ts'
+
+/** What is known of an application on this machine. */
+export interface LocalEdge {
+  readonly door: LocalDoor
+  /** As at the node's port: nobody can listen to a unix socket, and a policy that asks for TLS means that. */
+  readonly secure: boolean
+}
 
 /** One request as the handlers see it, over node's message. Cheap to make: everything that can be lazy is. */
 export class EdgeRequest implements S3Request {
@@ -15,12 +23,19 @@ export class EdgeRequest implements S3Request {
   readonly headers: IncomingMessage['headers']
   presigned = false
   readonly #message: IncomingMessage
+  readonly #local: LocalEdge | undefined
   #body: RequestBody | undefined
   #abort: AbortController | undefined
   #gone = false
 
   /** INVALID_URI, KEY_TOO_LONG. */
-  constructor(id: string, message: IncomingMessage, domains: readonly string[]) {
+  constructor(
+    id: string,
+    message: IncomingMessage,
+    domains: readonly string[],
+    local: LocalEdge | undefined,
+  ) {
+    this.#local = local
     this.id = id
     this.#message = message
     this.method = message.method ?? ''
@@ -51,12 +66,13 @@ export class EdgeRequest implements S3Request {
   }
 
   get remoteAddress(): string {
+    if (this.#local !== undefined) return '127.0.0.1'
     const address = this.#message.socket.remoteAddress ?? ''
     return address.startsWith('::ffff:') ? address.slice(7) : address
   }
 
   get secure(): boolean {
-    return (this.#message.socket as Partial<TLSSocket>).encrypted === true
+    return this.#local?.secure ?? (this.#message.socket as Partial<TLSSocket>).encrypted === true
   }
 
   /**

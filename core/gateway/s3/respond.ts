@@ -1,5 +1,8 @@
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { StorageError } from '../../contract/errors.ts'
+import { bodyLengthHeader } from './local/local-door.ts'
+import { sendThroughSlab } from './local/send-through-slab.ts'
+import type { SlabAnswer } from './local/shared-slab.ts'
 import type { ResponseStream, S3Response } from './operation.ts'
 
 /** Writes a response value to node's response. The only place that does. */
@@ -10,6 +13,8 @@ export async function respond(
   answer: S3Response,
   common: readonly string[],
   head: boolean,
+  /** Memory that the client shares with this node, for a body of so many bytes. */
+  slabFor: (byteLength: number) => SlabAnswer | undefined,
 ): Promise<number> {
   const fields: (string | number)[] = common.slice()
   const { headers, body } = answer
@@ -48,13 +53,22 @@ export async function respond(
     else response.end(body)
     return head ? 0 : body.length
   }
-  fields.push('content-length', body.byteLength)
   if (head || response.destroyed) {
+    fields.push('content-length', body.byteLength)
     body.discard()
     response.writeHead(answer.status, fields as string[])
     response.end()
     return 0
   }
+  // What arrives there is what is stored: clients take an encoding off what comes through the socket.
+  const isEncoded = headers?.['content-encoding'] !== undefined
+  const slab = isEncoded ? undefined : slabFor(body.byteLength)
+  if (slab !== undefined) {
+    fields.push(bodyLengthHeader, body.byteLength)
+    await sendThroughSlab(response, body, slab, () => response.writeHead(answer.status, fields as string[]))
+    return body.byteLength
+  }
+  fields.push('content-length', body.byteLength)
   await stream(response, body, () => response.writeHead(answer.status, fields as string[]))
   return body.byteLength
 }
@@ -100,6 +114,46 @@ async function stream(response: ServerResponse, body: ResponseStream, writeHead:
     writeHead()
     response.end()
   }
+}
+
+/** A refused body is read this far, so that the client gets to read the answer before the connection closes. */
+const maxDrainBytes = 4 * 1024 * 1024
+const maxDrainMs = 3_000
+
+/**
+ * Sends the answer at once, but closes only after the client has stopped sending (or has been read for long enough): a
+ * close with unread data resets the connection, and the client would lose the answer. Bytes of body sent.
+ */
+export async function sendAndDrain(
+  message: IncomingMessage,
+  response: ServerResponse,
+  answer: S3Response,
+  common: readonly string[],
+  body: string,
+): Promise<number> {
+  const bytes = Buffer.byteLength(body)
+  const fields: (string | number)[] = [...common, 'content-length', bytes]
+  for (const [name, value] of Object.entries(answer.headers ?? {})) fields.push(name, value)
+  response.writeHead(answer.status, fields as string[])
+  response.write(body)
+  let drained = 0
+  await new Promise<void>((resolve) => {
+    const stop = (): void => {
+      clearTimeout(deadline)
+      resolve()
+    }
+    const deadline = setTimeout(stop, maxDrainMs)
+    message.on('data', (piece: Buffer) => {
+      drained += piece.length
+      if (drained > maxDrainBytes) stop()
+    })
+    message.once('end', stop)
+    message.once('close', stop)
+    message.resume()
+  })
+  message.pause()
+  response.end()
+  return bytes
 }
 
 const clientGone = (): StorageError => new StorageError('CANCELLED', 'the client went away')

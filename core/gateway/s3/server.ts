@@ -12,6 +12,7 @@ import { createAuthorizer } from './authorize.ts'
 import { createCausalRequests } from './causal-requests.ts'
 import { errorResponse } from './errors.ts'
 import { type Edge, Exchange } from './exchange.ts'
+import type { LocalDoor } from './local/local-door.ts'
 import type { Gateway, Identity } from './operation.ts'
 import { routes } from './operations.ts'
 import { createRouter } from './route.ts'
@@ -24,11 +25,15 @@ export interface S3ServerHooks {
   readonly tracer?: Tracer | undefined
   /** Absent: plain HTTP. */
   readonly tls?: ServerIdentitySource | undefined
+  /** Absent: applications on this machine come in at the port as all others. */
+  readonly local?: LocalDoor | undefined
 }
 
 export interface S3Server {
   /** Resolves with the address once connections are accepted. */
   listen(host: string, port: number): Promise<AddressInfo>
+  /** Accepts connections at the door for applications on this machine, if there is one. */
+  listenLocally(): Promise<void>
   /**
    * Answers a request that came in at another door of the node, which has found out who it is from. The target is that of a
    * path-style request; what authenticates requests here (headers, query) is not looked at.
@@ -50,7 +55,7 @@ const minBytesPerSecond = 256
 export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3Server {
   const { clock, randomness } = gateway.environment
   const { idleTimeoutMs } = gateway.config
-  const exchanges = new Map<Exchange, { atMs: number; bytes: number }>()
+  const exchanges = new Map<Exchange, { atMs: number; bytes: number; readonly run: Promise<void> }>()
   const idPrefix = Buffer.from(randomness.fill(new Uint8Array(5)))
     .toString('hex')
     .toUpperCase()
@@ -83,27 +88,37 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
     insecureHTTPParser: false,
   }
   const server: Server = hooks.tls === undefined ? createServer(settings) : openTls(settings, hooks.tls)
-  server.maxConnections = gateway.config.maxConnections
-  server.timeout = idleTimeoutMs
 
   const serve = (
     message: IncomingMessage,
     response: ServerResponse,
     sendContinue?: () => void,
     admitted?: Identity,
+    at: Edge = edge,
   ): void => {
-    const exchange = new Exchange(edge, message, response, sendContinue, admitted)
-    exchanges.set(exchange, { atMs: clock.monotonic(), bytes: 0 })
-    void exchange.run().finally(() => exchanges.delete(exchange))
+    const exchange = new Exchange(at, message, response, sendContinue, admitted)
+    const run = exchange.run().finally(() => exchanges.delete(exchange))
+    exchanges.set(exchange, { atMs: clock.monotonic(), bytes: 0, run })
   }
-  server.on('request', (message, response) => serve(message, response))
-  server.on('checkContinue', (message, response) => serve(message, response, () => response.writeContinue()))
-  // Any other expectation is ignored, as S3 does.
-  server.on('checkExpectation', (message, response) => serve(message, response))
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
-    refuse(error, socket as Socket, edge.nextRequestId()),
-  )
-  server.on('timeout', (socket: Socket) => {
+  const attach = (to: Server, at: Edge): void => {
+    to.maxConnections = gateway.config.maxConnections
+    to.timeout = idleTimeoutMs
+    to.on('request', (message, response) => {
+      const port = (server.address() as AddressInfo | null)?.port
+      if (at.local?.door.greet(message, response, port) === true) return
+      serve(message, response, undefined, undefined, at)
+    })
+    to.on('checkContinue', (message, response) =>
+      serve(message, response, () => response.writeContinue(), undefined, at),
+    )
+    // Any other expectation is ignored, as S3 does.
+    to.on('checkExpectation', (message, response) => serve(message, response, undefined, undefined, at))
+    to.on('clientError', (error: NodeJS.ErrnoException, socket) =>
+      refuse(error, socket as Socket, edge.nextRequestId()),
+    )
+    to.on('timeout', onSilence)
+  }
+  const onSilence = (socket: Socket): void => {
     // Silence is the client's fault only where we wait for it: not while our own storage works.
     for (const exchange of exchanges.keys()) {
       if (exchange.message.socket !== socket) continue
@@ -115,7 +130,20 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
       return
     }
     socket.destroy()
-  })
+  }
+  attach(server, edge)
+  const { local } = hooks
+  const localServer = local === undefined ? undefined : createServer(settings)
+  if (local !== undefined && localServer !== undefined) {
+    attach(localServer, { ...edge, local: { door: local, secure: hooks.tls !== undefined } })
+    localServer.on('upgrade', (message, socket, head) => local.upgrade(message, socket as Socket, head))
+  }
+
+  const requestsEnd = (graceMs: number): Promise<unknown> => {
+    const ended = new AbortController()
+    const all = Promise.all(Array.from(exchanges.values(), ({ run }) => run)).finally(() => ended.abort())
+    return Promise.race([all, clock.sleep(graceMs, ended.signal).catch(() => undefined)])
+  }
 
   /** A client that trickles keeps the silence timer from firing, so its rate is looked at too. */
   const cutSlowClients = (): void => {
@@ -149,20 +177,42 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
         })
       })
     },
+    async listenLocally() {
+      if (local === undefined || localServer === undefined) return
+      await new Promise<void>((resolve, reject) => {
+        localServer.once('error', reject)
+        // Whoever may enter the directory may connect, as to a port of loopback: signatures say who it is.
+        localServer.listen({ path: local.socketPath, readableAll: true, writableAll: true }, () => {
+          localServer.off('error', reject)
+          localServer.on('error', (error) => gateway.log.error({ err: error }, 'the local listener failed'))
+          resolve()
+        })
+      })
+    },
     async close(graceMs) {
       closing = true
       clearInterval(watch)
-      if (!server.listening) return
-      await new Promise<void>((resolve) => {
-        const cut = setTimeout(() => server.closeAllConnections(), graceMs)
-        server.close(() => {
-          clearTimeout(cut)
-          resolve()
-        })
-        server.closeIdleConnections()
-      })
+      await Promise.all([
+        closeServer(server, graceMs),
+        localServer === undefined ? undefined : closeServer(localServer, graceMs),
+        // Connections that hold memory are no requests and end after them.
+        local === undefined ? undefined : requestsEnd(graceMs).then(() => local.close()),
+      ])
     },
   }
+}
+
+/** Requests in flight end within `graceMs`, and are cut then. */
+async function closeServer(server: Server, graceMs: number): Promise<void> {
+  if (!server.listening) return
+  await new Promise<void>((resolve) => {
+    const cut = setTimeout(() => server.closeAllConnections(), graceMs)
+    server.close(() => {
+      clearTimeout(cut)
+      resolve()
+    })
+    server.closeIdleConnections()
+  })
 }
 
 /** The same over TLS; connections that are made after the identity was replaced see the new one. */

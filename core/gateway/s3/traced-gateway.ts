@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import type { Catalog, Command, CommandResult } from '../../contract/catalog.ts'
 import { type ErrorCode, StorageError } from '../../contract/errors.ts'
 import type { RequestEvent } from '../../contract/request-observer.ts'
@@ -60,4 +61,10 @@ export function endRequestSpan(span: Span, event: RequestEvent, error: ErrorCode
   // The client's own mistakes are no errors of the server.
   if (event.errorCode !== undefined) span.set('error.type', event.errorCode)
   span.end(error !== undefined && event.status >= 500 ? new StorageError(error, '') : undefined)
+}
+
+/** Of the client's span, where it has one. */
+export function traceParentOf({ headers }: IncomingMessage): string | undefined {
+  const { traceparent } = headers
+  return typeof traceparent === 'string' ? traceparent : undefined
 }

@@ -11,6 +11,7 @@ export const environmentKeys = {
   PANDO_NODE: 'node',
   PANDO_ROLE: 'role',
   PANDO_S3_LISTEN: 's3.listen',
+  PANDO_S3_LOCAL: 's3.local.directory',
   PANDO_ADMIN_LISTEN: 'admin.listen',
   PANDO_CONSOLE_LISTEN: 'console.listen',
   PANDO_RPC_LISTEN: 'rpc.listen',

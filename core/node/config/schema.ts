@@ -60,6 +60,24 @@ const s3 = z
       .max(1_000_000)
       .default(16_384)
       .describe('Connections served at the same time; more are refused.'),
+    local: z
+      .strictObject({
+        directory: z
+          .string()
+          .regex(/^(\/.*)?$/, 'an absolute path')
+          .default('')
+          .describe(
+            "A directory on tmpfs, such as /dev/shm/pando, through which applications of this machine reach the node ('pando/sdk/local'): a unix socket, and shared memory for bodies. Made (mode 0711) when it is missing. Empty: there is none. Env: PANDO_S3_LOCAL.",
+          ),
+        memory: size(0)
+          .prefault('256MiB')
+          .describe(
+            'Shared memory for all applications together; each takes 32MiB. 0: bodies go through the socket.',
+          ),
+      })
+      .prefault({})
+      .describe("The door for applications on the node's own machine.")
+      .meta({ 'x-pando-node': true }),
   })
   .prefault({})
   .describe('The S3 endpoint.')

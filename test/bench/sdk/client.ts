@@ -1,4 +1,4 @@
-// One client of the SDK's benchmark in a process of its own: `client.js pando|aws WORKLOAD`, settings in the environment. Prints one
+// One client of the SDK's benchmark in a process of its own: `client.js pando|local|aws WORKLOAD`, settings in the environment. Prints one
 // line of JSON. Neither client is told anything but endpoint, keys and, for AWS's, path-style addresses: defaults are compared.
 import type { Readable } from 'node:stream'
 
@@ -23,6 +23,7 @@ export interface ClientReport {
 }
 
 export const largeBytes = 256 * 1024 * 1024
+const mediumBytes = 1024 * 1024
 const smallBytes = 4096
 const connections = 16
 const bucket = 'bench-sdk'
@@ -33,11 +34,30 @@ const credentials = {
   secretAccessKey: process.env['BENCH_SECRET_KEY'] ?? '',
 }
 
-async function openPando(): Promise<BenchClient> {
+/** `directory`: of the node, for the way that applications of its machine have. */
+async function openPando(directory?: string): Promise<BenchClient> {
   const { PandoClient } = await import('../../../sdk/index.ts')
-  const client = new PandoClient({ endpoints: [endpoint], credentials })
+  const { localTransport } = await import('../../../sdk/local/index.ts')
+  const transport = directory === undefined ? undefined : localTransport({ directory })
+  const client = new PandoClient({
+    endpoints: [endpoint],
+    credentials,
+    ...(transport === undefined ? {} : { transport }),
+  })
+  const wanted = process.env['BENCH_SHARED_MEMORY'] === '1'
   return {
-    createBucket: () => client.createBucket(bucket, { ifMissing: true }),
+    async createBucket() {
+      await client.createBucket(bucket, { ifMissing: true })
+      // What is measured is said to be so.
+      for (let turn = 0; turn < 100 && wanted; turn++) {
+        const { taken } = transport ?? {}
+        if (taken?.way === 'local' && taken.sharedMemory) return
+        await client.listBuckets()
+        await new Promise((resolve) => setTimeout(resolve, 10))
+      }
+      const isIt = transport?.taken?.way === 'local' && transport.taken.sharedMemory === wanted
+      if (transport !== undefined && !isIt) throw new Error('the requests go another way')
+    },
     put: (key, bytes) => client.put(bucket, key, bytes),
     get: async (key) => (await (await client.get(bucket, key)).bytes()).length,
     upload: (key, bytes) => client.put(bucket, key, bytes),
@@ -77,7 +97,9 @@ async function openAws(): Promise<BenchClient> {
 const [name = '', workload = ''] = process.argv.slice(2)
 const seconds = Number(process.env['BENCH_SECONDS'] ?? 3)
 const importStartMs = performance.now()
-const client = await (name === 'aws' ? openAws() : openPando())
+const client = await (name === 'aws'
+  ? openAws()
+  : openPando(name === 'local' ? process.env['BENCH_DIRECTORY'] : undefined))
 const importMs = performance.now() - importStartMs
 
 /** For so many seconds, 16 at a time. */
@@ -91,6 +113,7 @@ async function repeat(work: (index: number) => Promise<unknown>): Promise<number
   return count
 }
 
+const medium = new Uint8Array(mediumBytes).map((_, index) => index >>> 3)
 const small = new Uint8Array(smallBytes).fill(7)
 const checked = (length: number, expected: number): void => {
   if (length !== expected) throw new Error(`${length} bytes came, not ${expected}`)
@@ -107,6 +130,16 @@ const workloads: Readonly<
     prepare: () => client.put('small', small),
     run: () => repeat(async () => checked(await client.get('small'), smallBytes)),
     bytesEach: smallBytes,
+  },
+  'put-1m': {
+    prepare: () => client.put('warm', medium),
+    run: () => repeat((index) => client.put(`${name}/medium/${index % 64}`, medium)),
+    bytesEach: mediumBytes,
+  },
+  'get-1m': {
+    prepare: () => client.put('medium', medium),
+    run: () => repeat(async () => checked(await client.get('medium'), mediumBytes)),
+    bytesEach: mediumBytes,
   },
   upload: {
     prepare: async () => {},

@@ -1,5 +1,5 @@
 // The SDK against @aws-sdk/client-s3 with lib-storage, on one node, in one run: each measurement in a process of its own, rounds
-// interleaved, medians, ratios. Usage: npm run bench -- sdk [--rounds N] [--seconds N]
+// interleaved, medians, ratios; then the ways to a node of the same machine. Usage: npm run bench -- sdk [--rounds N] [--seconds N] [--ways]
 import { execFile } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,10 +9,20 @@ import { build } from 'esbuild'
 import { describeMachine, formatTable, median } from '../machine.ts'
 import { startPando } from '../s3/pando.ts'
 import type { ClientReport } from './client.ts'
+import { measureWays } from './ways.ts'
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '3' }, seconds: { type: 'string', default: '3' } },
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '3' },
+    ways: { type: 'boolean', default: false },
+  },
 })
+if (options.ways) {
+  // Only these, and nothing is written down.
+  await measureWays(Number(options.rounds), options.seconds)
+  process.exit(0)
+}
 const rounds = Number(options.rounds)
 const clients = ['pando', 'aws'] as const
 type Client = (typeof clients)[number]
@@ -120,11 +130,14 @@ console.log(
   '\nThe download is verified against the stored checksum by pando/sdk; @aws-sdk does so where it can.',
 )
 
+const ways = await measureWays(rounds, options.seconds)
+
 mkdirSync('test/bench/results', { recursive: true })
 const results = {
   machine: describeMachine(),
   rounds,
   seconds: Number(options.seconds),
   rows: rows.map((each) => ({ ...each, ratio: ratio(each) })),
+  ways,
 }
 writeFileSync('test/bench/results/sdk.json', `${JSON.stringify(results, null, 2)}\n`)

@@ -1,13 +1,19 @@
 import assert from 'node:assert/strict'
+import { rm } from 'node:fs/promises'
 import { after, before, suite, test } from 'node:test'
 import { type ListEntry, PandoClient, PandoError, type VersionEntry } from '../../../sdk/index.ts'
+import { localTransport } from '../../../sdk/local/index.ts'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
 import { seededBytes } from '../../kit/seeded-bytes.ts'
 
 const mebibyte = 1024 * 1024
 const bucket = 'sdk-objects'
 
-suite('the SDK against a node', { timeout: 300_000 }, () => {
+/** Every law of the client holds over both ways; what goes over shared memory is told by `taken`. */
+const operations = (way: 'http' | 'local') => (): void => {
+  const directory = `/dev/shm/pando-objects-${process.pid}`
+  const transport = way === 'local' ? localTransport({ directory }) : undefined
+  const over = transport === undefined ? {} : { transport }
   let node: NodeProcess
   let client: PandoClient
 
@@ -28,15 +34,24 @@ suite('the SDK against a node', { timeout: 300_000 }, () => {
   }
 
   before(async () => {
-    node = await startNode()
+    node = await startNode({ env: way === 'local' ? { PANDO_S3_LOCAL: directory } : {} })
     client = new PandoClient({
+      ...over,
       endpoints: [node.endpoint],
       credentials: { accessKeyId: node.accessKey, secretAccessKey: node.secretKey },
     })
     await client.createBucket(bucket)
+    const endMs = performance.now() + 10_000
+    for (; way === 'local' && transport?.taken?.way === 'local' && !transport.taken.sharedMemory; ) {
+      assert.ok(performance.now() < endMs, 'no shared memory came')
+      await client.listBuckets()
+    }
   })
   after(async () => {
+    assert.deepEqual(transport?.taken, way === 'local' ? { way, sharedMemory: true } : undefined)
+    transport?.close()
     await node?.[Symbol.asyncDispose]()
+    await rm(directory, { recursive: true, force: true })
   })
 
   for (const size of [0, 1, 4097, 3 * mebibyte + 1]) {
@@ -213,11 +228,15 @@ suite('the SDK against a node', { timeout: 300_000 }, () => {
     assert.match(error.requestId ?? '', /\S/)
     assert.equal(error.details['Key'], 'missing')
     const stranger = new PandoClient({
+      ...over,
       endpoints: [node.endpoint],
       credentials: { accessKeyId: node.accessKey, secretAccessKey: 'wrong' },
     })
     assert.equal(await refusal(stranger.listBuckets()), 'SignatureDoesNotMatch')
-    assert.equal(await refusal(new PandoClient({ endpoints: [node.endpoint] }).listBuckets()), 'AccessDenied')
+    assert.equal(
+      await refusal(new PandoClient({ ...over, endpoints: [node.endpoint] }).listBuckets()),
+      'AccessDenied',
+    )
     await assert.rejects(client.get('bad/name', 'x'), { code: 'InvalidArgument' })
     await assert.rejects(client.get(bucket, '..'), { code: 'InvalidArgument' })
     await assert.rejects(client.put(bucket, 'x', '', { metadata: { n: 'a\nb' } }), {
@@ -227,6 +246,7 @@ suite('the SDK against a node', { timeout: 300_000 }, () => {
 
   test('a wrong region is learned from the answer', async () => {
     const elsewhere = new PandoClient({
+      ...over,
       endpoints: [node.endpoint],
       region: 'eu-west-9',
       credentials: { accessKeyId: node.accessKey, secretAccessKey: node.secretKey },
@@ -234,7 +254,10 @@ suite('the SDK against a node', { timeout: 300_000 }, () => {
     await elsewhere.put(bucket, 'region', 'learned')
     assert.equal(await (await elsewhere.get(bucket, 'region')).text(), 'learned')
   })
-})
+}
+
+suite('the SDK against a node', { timeout: 300_000 }, operations('http'))
+suite('the SDK against a node of its own machine', { timeout: 300_000 }, operations('local'))
 
 async function* keysOf(entries: AsyncIterable<ListEntry>): AsyncGenerator<string> {
   for await (const entry of entries) if (entry.type === 'object') yield entry.key

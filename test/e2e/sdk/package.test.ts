@@ -9,6 +9,7 @@ import { runCommand } from '../../kit/node-process.ts'
 const program = `
 import { PandoClient, PandoError, type ObjectInfo, type PutBody } from 'pando/sdk'
 import { PandoAdmin, type NodeStatus } from 'pando/sdk/admin'
+import { localTransport, type WayTaken } from 'pando/sdk/local'
 import { openPolicy, type PolicyAnswer, readTrace, replayTrace } from 'pando/sdk/policy'
 export const answer: PolicyAnswer = openPolicy(new Uint8Array()).ask('admit', { utilisation: 0.5 })
 export const changed: number = replayTrace(new Uint8Array(), readTrace('')).changed
@@ -20,6 +21,8 @@ export const stream: Promise<ReadableStream<Uint8Array>> = client.get('bucket', 
 export const put = client.put('bucket', 'key', body, { ifNoneMatch: '*' })
 // @ts-expect-error: a size is no name
 export const wrong = client.get('bucket', 42)
+export const transport = localTransport({ directory: '/dev/shm/pando', onChange: (taken: WayTaken) => taken.way })
+export const beside = new PandoClient({ endpoints: ['https://example.org'], transport })
 export const error: Error = new PandoError('Code', 'message')
 `
 

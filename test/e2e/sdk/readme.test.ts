@@ -25,7 +25,8 @@ test('what sdk/README.md shows compiles against the package’s own types, and r
   // Inside of the checkout: the program finds the types of Node there.
   await mkdir('.cache', { recursive: true })
   const folder = await mkdtemp(resolve('.cache/sdk-readme-'))
-  await using node = await startNode()
+  const local = `/dev/shm/pando-readme-${process.pid}`
+  await using node = await startNode({ env: { PANDO_S3_LOCAL: local } })
   const gate = await openTcpGate(() => node.port)
   try {
     const program = (await programOfReadme())
@@ -35,6 +36,7 @@ test('what sdk/README.md shows compiles against the package’s own types, and r
       .replaceAll('http://127.0.0.1:9900', `http://127.0.0.1:${gate.port}`)
       .replaceAll("accessKeyId: '...'", `accessKeyId: '${node.accessKey}'`)
       .replaceAll("secretAccessKey: '...'", `secretAccessKey: '${node.secretKey}'`)
+      .replaceAll('/dev/shm/pando', local)
       .replaceAll('/tmp/', `${folder}/`)
       .replaceAll('/var/lib/pando', node.dataDirectory)
     await copyFile('dist/plugins/builtin/fair.wasm', join(folder, 'nightly.wasm'))
@@ -57,11 +59,22 @@ test('what sdk/README.md shows compiles against the package’s own types, and r
     })
     assert.equal(ran.code, 0, `${ran.stdout}\n${ran.stderr}`)
     const shown = ran.stdout.split('\n')
-    for (const line of ['remember the milk', '..', '20000000', 'autumn', 'enabled', '200', '204', 'false']) {
+    for (const line of [
+      'remember the milk',
+      '..',
+      '20000000',
+      'autumn',
+      'enabled',
+      '200',
+      '204',
+      'false',
+      'local',
+    ]) {
       assert.ok(shown.includes(line), `${line} was not printed:\n${ran.stdout}`)
     }
   } finally {
     await gate.close()
     await rm(folder, { recursive: true, force: true })
+    await rm(local, { recursive: true, force: true })
   }
 })

@@ -78,7 +78,7 @@ const rules: readonly Rule[] = [
     breaks: ['setTimeout(close, 10)', "import { setTimeout } from 'node:timers/promises'"],
     allows: ['socket.setTimeout(0)', 'await clock.delay(10)'],
     exceptions: {
-      'core/gateway/s3/exchange.ts': 'deadlines of real sockets, which no simulation replaces',
+      'core/gateway/s3/respond.ts': 'deadlines of real sockets, which no simulation replaces',
       'core/gateway/s3/server.ts': 'deadlines of real sockets, which no simulation replaces',
     },
   },

@@ -1,0 +1,6 @@
+export {
+  LocalTransport,
+  type LocalTransportOptions,
+  localTransport,
+  type WayTaken,
+} from './local-transport.ts'
