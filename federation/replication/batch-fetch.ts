@@ -23,6 +23,15 @@ export interface BatchFetchParts {
 /** Entries, and bytes of bodies, that go into the catalog at once: what has come is visible soon, and is not fetched twice after a crash. */
 const runEntries = 256
 const runBodyBytes = 16 * 1024 * 1024
+/** What entries and layouts of one run may have in the region's log, whose records have 1 MiB at most: larger ones are as dear by the byte. */
+const runLogBytes = 512 * 1024
+/** An entry that needs more with the layout of its bodies goes in without it: the bodies come behind it, from the retry table. */
+const mostLogBytes = 960 * 1024
+/** Of a body in a layout: names of fields and numbers, at most. */
+const extentBytes = 64
+
+const logBytesOf = (entry: Uint8Array, version: ReplicatedVersion | undefined): number =>
+  entry.length + extentBytes * (1 + (version?.bodies.length ?? 0))
 
 /**
  * The bodies of the entries of one answer, fetched ahead of the catalog, which takes them in the order of the outbox. It fetches from
@@ -57,6 +66,8 @@ export class BatchFetch {
     const all = entries.map(async (bytes, at) => {
       const version = wanted[at]
       if (version === undefined) this.#ready.set(at, { pulled: { bytes } })
+      else if (version.bodies.length > 0 && logBytesOf(bytes, version) > mostLogBytes)
+        this.#ready.set(at, { pulled: { bytes, failure: 'its many bodies are brought by themselves' } })
       // What is in the entry itself waits for nobody.
       else if (version.bodies.length === 0) await one(at, version)
       else await window.run(version.byteLength, () => one(at, version))
@@ -81,11 +92,16 @@ export class BatchFetch {
     for (;;) {
       let end = this.#first
       let bodyBytes = 0
-      while (this.#ready.has(end) && end - this.#first < runEntries && bodyBytes < runBodyBytes) {
+      let logBytes = 0
+      let isFull = false
+      while (this.#ready.has(end) && !isFull) {
+        logBytes += this.#logBytes(end)
+        if (logBytes > runLogBytes && end > this.#first) break
         bodyBytes += this.#wanted[end++]?.byteLength ?? 0
+        isFull = end - this.#first >= runEntries || bodyBytes >= runBodyBytes
       }
       // Large runs cost the catalog less; small ones are seen sooner.
-      const isFull = end - this.#first >= runEntries || bodyBytes >= runBodyBytes
+      isFull ||= logBytes > runLogBytes
       // A body that is a run by itself may take hours: what has come before it is not kept from this region meanwhile.
       const isHeldUp = (this.#wanted[end]?.byteLength ?? 0) >= runBodyBytes
       if (end > this.#first && (isFull || isHeldUp || this.#isOver)) return this.#remove(end)
@@ -105,6 +121,10 @@ export class BatchFetch {
     await this.#over
     for (const { fetched } of this.#ready.values()) fetched?.settle()
     this.#ready.clear()
+  }
+
+  #logBytes(at: number): number {
+    return logBytesOf(this.entries[at] ?? new Uint8Array(0), this.#wanted[at])
   }
 
   #remove(end: number): { readonly first: number; readonly run: readonly ReadyEntry[] } {

@@ -95,8 +95,10 @@ export type BodyClass = (typeof bodyClasses)[number]
 
 export const pullLimits = {
   entries: 256,
-  /** Bytes of the entries of one answer. */
+  /** Bytes of the entries of one answer, unless its first one alone has more. */
   bytes: 1024 * 1024,
+  /** Of one entry: a body of 10,000 parts takes more than one MiB, and 100,000 versions of one key some more. */
+  entryBytes: 16 * 1024 * 1024,
   /** What a body is sent and resumed in. */
   granuleBytes: 256 * 1024,
   offers: 500,

@@ -12,6 +12,7 @@ import {
   messageType,
   replicationTopic,
   requestSchema,
+  sendEntry,
   sendError,
 } from './wire.ts'
 
@@ -77,7 +78,7 @@ async function answer(
       }
       const { entries, ...rest } = reply
       await writer.send(messageType.answer, encode({ ...rest, count: entries.length }))
-      for (const bytes of entries) await writer.send(messageType.entry, bytes)
+      for (const bytes of entries) await sendEntry(writer, bytes)
       break
     }
     case 'repair':

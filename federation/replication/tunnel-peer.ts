@@ -20,6 +20,7 @@ import {
   messageType,
   offersSchema,
   pullSchema,
+  readEntries,
   replicationTopic,
 } from './wire.ts'
 
@@ -70,7 +71,7 @@ export class TunnelPeer implements PeerRegion {
       }
       if (head.count > pullLimits.entries)
         throw new StorageError('PROTOCOL_ERROR', 'more entries than asked for')
-      const entries = await answer.several(messageType.entry, head.count)
+      const entries = await answer.entries(head.count)
       await answer.end()
       const { traces } = head
       return {
@@ -140,13 +141,11 @@ class Answer {
     return this.#within(extraMs, async ({ reader }) => expectType(await reader.expect(), type))
   }
 
-  /** The payloads of so many messages of one type. */
-  async several(type: number, count: number): Promise<Uint8Array[]> {
+  /** So many entries of an outbox. */
+  async entries(count: number): Promise<Uint8Array[]> {
     const { reader } = await this.#opened
     using guard = this.#guard(reader)
-    const payloads: Uint8Array[] = []
-    while (payloads.length < count) payloads.push(expectType(await guard.unless(reader.expect()), type))
-    return payloads
+    return await readEntries(() => guard.unless(reader.expect()), count)
   }
 
   /** The payloads of messages of these types, in parts, to the end. */

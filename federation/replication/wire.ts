@@ -4,7 +4,7 @@ import { accessKinds, accessValueBytes } from '../../core/contract/bucket-access
 import { type ErrorCode, isErrorCode, StorageError } from '../../core/contract/errors.ts'
 import { writeIdBytes } from '../../core/contract/ids.ts'
 import { replicationLimits } from '../../core/contract/replication.ts'
-import type { Message, MessageReader, MessageWriter } from '../framing/messages.ts'
+import { type Message, type MessageReader, type MessageWriter, maxMessageBytes } from '../framing/messages.ts'
 import { bodyClasses, pullLimits } from './peer.ts'
 
 /**
@@ -17,8 +17,10 @@ export const messageType = {
   request: 1,
   /** msgpack; of `offers` all of the answer, of `pull` what goes before the entries. */
   answer: 2,
-  /** One entry of an outbox, as it is stored. */
+  /** One entry of an outbox, as it is stored, or the end of one that is longer than a message may be. */
   entry: 3,
+  /** What comes before the end of such an entry; not empty. */
+  entryPart: 7,
   /** Bytes of a body. */
   piece: 4,
   /** The same of a body that its version's ETag proves: no part of the answer's digest. */
@@ -224,6 +226,41 @@ export function expectType({ type, payload }: Message, expected: number): Uint8A
     throw new StorageError('PROTOCOL_ERROR', `a message of type ${type} where ${expected} must be`)
   }
   return payload
+}
+
+/** An entry that names thousands of parts or versions is longer than a message may be. */
+export async function sendEntry(writer: MessageWriter, bytes: Uint8Array): Promise<void> {
+  let at = 0
+  for (; bytes.length - at > maxMessageBytes; at += maxMessageBytes)
+    await writer.send(messageType.entryPart, bytes.subarray(at, at + maxMessageBytes))
+  await writer.send(messageType.entry, bytes.subarray(at))
+}
+
+/**
+ * So many entries, of which `next` brings the messages. PROTOCOL_ERROR when they are more bytes than one answer may have: they are held
+ * whole, and a region that lies must not fill this one's memory.
+ */
+export async function readEntries(next: () => Promise<Message>, wanted: number): Promise<Uint8Array[]> {
+  const entries: Uint8Array[] = []
+  let left: number = pullLimits.bytes + pullLimits.entryBytes
+  while (entries.length < wanted) {
+    const parts: Uint8Array[] = []
+    for (;;) {
+      const message = await next()
+      const { type, payload } = message
+      left -= payload.length
+      if (left < 0) throw new StorageError('PROTOCOL_ERROR', 'more bytes of entries than an answer may have')
+      if (type !== messageType.entryPart) {
+        parts.push(expectType(message, messageType.entry))
+        break
+      }
+      if (payload.length === 0) throw new StorageError('PROTOCOL_ERROR', 'an empty part of an entry')
+      parts.push(payload)
+    }
+    const [only] = parts
+    entries.push(parts.length === 1 && only !== undefined ? only : new Uint8Array(Buffer.concat(parts)))
+  }
+  return entries
 }
 
 export async function expectEnd(reader: MessageReader): Promise<void> {

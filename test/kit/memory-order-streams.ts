@@ -43,7 +43,7 @@ export class MemoryStreamServers {
 
   /** A client with a connection of its own. */
   client(): MemoryOrderStreams {
-    const client = new MemoryOrderStreams(this, this.options.maxRecordBytes ?? 4 * 1024 * 1024)
+    const client = new MemoryOrderStreams(this, this.options.maxRecordBytes ?? 1024 * 1024)
     this.clients.add(client)
     return client
   }
