@@ -4,6 +4,7 @@ import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { NoticeBoard } from '../../core/contract/notice-board.ts'
 import type { PeerHandlers, PeerRequestOptions, RegionPeers } from '../../core/contract/region-peers.ts'
+import { maxMessageBytes } from '../../core/control/region-peers/service.ts'
 
 export interface MemoryRegionOptions {
   readonly clock: Clock
@@ -209,6 +210,9 @@ export class MemoryRegionPeers implements RegionPeers, NoticeBoard {
       const handler = this.region.find(to)?.handlers.get(topic)?.stream
       if (handler === undefined) throw new StorageError('PEER_UNREACHABLE', `${to} serves no ${topic}`)
       for await (const piece of handler(this.name, message.slice(), stop)) {
+        // As between processes: a larger one ends the stream there.
+        if (piece.length > maxMessageBytes)
+          throw new StorageError('INTERNAL', `a piece of ${piece.length} bytes of ${topic}`)
         const bytes = piece.slice()
         await this.travel(to, this.name, stop)
         yield bytes

@@ -160,6 +160,17 @@ export class LmdbReplicaStore implements ReplicaStore {
   }
 
   logBehind(after: Position, through: Position, maxBytes: number): readonly AppliedRecord[] {
+    const found = this.recordsBehind(after, through, maxBytes)
+    let bytes = 0
+    const end = found.findIndex(({ entries }, at) => {
+      bytes += entries.reduce((sum, { length }) => sum + length + 64, 0)
+      return at > 0 && bytes > 2 * maxBytes
+    })
+    return end < 0 ? found : found.slice(0, end)
+  }
+
+  /** At least one whole record when there is one; others with it, which may be more than were asked for. */
+  private recordsBehind(after: Position, through: Position, maxBytes: number): readonly AppliedRecord[] {
     const reader = this.latest()
     const records: { sequence: number; entries: Uint8Array[] }[] = []
     let bytes = 0
@@ -178,12 +189,13 @@ export class LmdbReplicaStore implements ReplicaStore {
     for (const { position, entry } of rows) {
       const sequence = readChain(reader, position)?.sequence ?? 0
       const last = records.at(-1)
-      if (last !== undefined && last.sequence === sequence) last.entries.push(entry)
+      // What came from a peer as part of an older generation is of no record any more: it may be cut anywhere.
+      if (last !== undefined && sequence > 0 && last.sequence === sequence) last.entries.push(entry)
       else records.push({ sequence, entries: [entry] })
     }
     // A record that may go on behind what was read is left for the next piece, unless it is the only one: then it is read whole.
     if (!isAll && records.length > 1) records.pop()
-    else if (!isAll && bytes > 2 * maxBytes) return this.logBehind(after, through, maxBytes * 4)
+    else if (!isAll && bytes > 2 * maxBytes) return this.recordsBehind(after, through, maxBytes * 4)
     return records
   }
 
