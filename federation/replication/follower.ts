@@ -317,7 +317,8 @@ export class Follower {
     let tries = 0
     let applied = false
     for (const retry of this.#waiting(bucketId)) {
-      const isHeldUp = isOrdered && keys.has(retry.key)
+      // One that is of no key, or cannot be read, may be of any.
+      const isHeldUp = isOrdered && (keys.has(retry.key) || keys.has(''))
       keys.add(retry.key)
       if (isHeldUp) continue
       if (again === 'due' && (retry.dead || retry.nextMs > clock.now())) continue

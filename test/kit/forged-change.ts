@@ -21,7 +21,8 @@ export function forgeChange(
   const cursor = readCursor(tables.reader, bucketId, source)
   if (cursor === undefined) throw new Error('the bucket follows no source')
   const lsn = 0x7fff_ffff
-  const time = { ms: Date.now(), counter: 0 }
+  // Not earlier than any version that it may bring, nor as late as to be refused.
+  const time = { ms: catalog.lastTimeMs() + 60_000, counter: 0 }
   const bytes = encodeOutboxEntry({ lsn, epoch: 1, origin: source, time, change })
   const { key } = change
   tables.transact((writer) => {

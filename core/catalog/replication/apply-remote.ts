@@ -184,12 +184,7 @@ function decodeAt(
   } catch (error) {
     return StorageError.from(error)
   }
-  if (entry.lsn !== lsn || entry.origin !== source) {
-    throw new StorageError(
-      'PROTOCOL_ERROR',
-      `entry ${entry.lsn} of region ${entry.origin} in place of ${lsn}`,
-    )
-  }
+  checkOrigin(context, source, entry, lsn)
   if (entry.epoch > rule.epoch) {
     throw new StorageError('CONFLICT', `an entry of epoch ${entry.epoch}: the rule here is of ${rule.epoch}`)
   }
@@ -200,11 +195,21 @@ function decodeAt(
       `region ${source} had left the rule and has come back with what it had: its bucket has to be made anew`,
     )
   }
+  return entry
+}
+
+/** PROTOCOL_ERROR, CLOCK_SKEW: it is not what the source may say at this place. */
+function checkOrigin(context: ApplyContext, source: number, entry: OutboxEntry, lsn: number): void {
+  if (entry.lsn !== lsn || entry.origin !== source) {
+    throw new StorageError(
+      'PROTOCOL_ERROR',
+      `entry ${entry.lsn} of region ${entry.origin} in place of ${lsn}`,
+    )
+  }
   if (entry.time.ms > context.entry.nowMs + maxSkewMs) {
     const aheadMs = entry.time.ms - context.entry.nowMs
     throw new StorageError('CLOCK_SKEW', `the clock of region ${source} is ${aheadMs} ms ahead`)
   }
-  return entry
 }
 
 /** An edge has no say in who may do what: it stands where anybody can reach it. */
@@ -222,8 +227,12 @@ function applyPulled(target: Target, entry: OutboxEntry, pulled: PulledEntry): s
   const { context } = target
   const { change } = entry
   // Where several regions write nothing depends on an order: versions are a set, and of two changes of one the later one lasts.
-  if (target.rule.mode === 'single' && 'key' in change && firstOfKey(target, change.key) !== undefined) {
-    return 'an earlier change of the key waits'
+  if (target.rule.mode === 'single') {
+    if ('key' in change && firstOfKey(target, change.key) !== undefined)
+      return 'an earlier change of the key waits'
+    // It may be of any key: a delete of what it brings must not come before it, nor a list of all there is behind what came later.
+    if (firstOfKey(target, '') !== undefined)
+      return 'an earlier entry waits that is of no key, or cannot be read here'
   }
   if (pulled.failure !== undefined) return pulled.failure
   const outcome = context.unit(() => applyChange(contextOf(target, entry.lsn), entry, pulled.layout))
@@ -319,12 +328,19 @@ export function retryRemote(
   // Done before, and the answer was lost.
   if (row === undefined) return { applied: false }
   const retry = decodeRetry(row)
-  if (target.rule.mode === 'single' && firstOfKey(target, retry.key) !== lsn) {
-    throw new StorageError('CONFLICT', 'an earlier change of the key waits')
+  if (target.rule.mode === 'single') {
+    const isFirst = firstOfKey(target, retry.key) === lsn && (firstOfKey(target, '') ?? lsn) >= lsn
+    if (!isFirst) throw new StorageError('CONFLICT', 'an earlier change of the key waits')
   }
+  let entry: OutboxEntry | undefined
   const outcome =
     failure === undefined
-      ? context.unit(() => applyChange(contextOf(target, lsn), decodeOutboxEntry(retry.bytes), layout))
+      ? context.unit(() => {
+          entry = decodeOutboxEntry(retry.bytes)
+          // One that the software of then could not read was kept unseen.
+          checkOrigin(context, source, entry, lsn)
+          applyChange(contextOf(target, lsn), entry, layout)
+        })
       : new StorageError('UNAVAILABLE', failure.reason)
   if (outcome instanceof StorageError) {
     const dead = failure?.dead ?? retry.dead
@@ -346,7 +362,10 @@ export function retryRemote(
   takeTold(target, decodeOutboxEntry(retry.bytes), true)
   context.remove(rowAt)
   context.remove(retryOfKey(bucketId, source, encodeText(retry.key), lsn))
-  const { cursor } = target
+  // A comparison has gone on without it; the end of a synchronization, and what was told of other logs, count as ever.
+  const isCounted =
+    entry !== undefined && entry.change.type !== 'digest' && (target.cursor.passed?.at ?? 0) < lsn
+  const cursor = entry !== undefined && isCounted ? cursorBehind(target, entry) : target.cursor
   putCursor({
     ...target,
     cursor: { ...cursor, retries: cursor.retries - 1, dead: cursor.dead - Number(retry.dead) },
