@@ -174,7 +174,9 @@ function incomingState({
   heardMs,
   agreedMs,
   differences,
+  problem,
 }: BucketReplicationStatus['incoming'][number]): string {
+  if (problem !== '') return `stands still: ${problem}`
   if (synchronizing) return 'synchronizing in full'
   const state = heardMs < 0 ? 'not heard of yet' : 'following'
   const found = differences === 0 ? '' : `, ${differences} ranges differed`

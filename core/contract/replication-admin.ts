@@ -32,6 +32,8 @@ export interface IncomingStatus {
   /** When all of the bucket was last found to be the same; 0: not yet. And the root of that comparison, hex. */
   readonly agreedMs: number
   readonly agreedRoot: string
+  /** Why it does not go on, as the node that follows has last seen it: a full disk here, say. Empty: it does, or another node follows. */
+  readonly problem: string
 }
 
 export interface BucketReplicationStatus {

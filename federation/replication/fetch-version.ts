@@ -179,6 +179,7 @@ class BodyFetch {
       ...(linkClass === undefined || linkClass === 'bulk' ? {} : { linkClass }),
       ...(traceParent === undefined ? {} : { traceParent }),
     }
+    const before = this.#received
     for await (const piece of answersOf(this.#peer.body(request, signal))) {
       if (this.#received + piece.length > this.#body.byteLength) {
         throw new UnfetchableVersion('the body that came is longer than its version says')
@@ -186,9 +187,14 @@ class BodyFetch {
       let at = 0
       while (at < piece.length) at += await this.#take(piece.subarray(at), digest, signal)
     }
-    if (this.#received < this.#body.byteLength) {
-      throw new StorageError('PROTOCOL_ERROR', 'the body that came ended early')
+    if (this.#received === this.#body.byteLength) return
+    // What was asked for from there and is nothing, by an answer that is whole, will be nothing every time.
+    if (this.#received === before) {
+      throw new UnfetchableVersion(
+        `the other region has ${before} of ${this.#body.byteLength} bytes of the body`,
+      )
     }
+    throw new StorageError('PROTOCOL_ERROR', 'the body that came ended early')
   }
 
   async #take(
@@ -199,7 +205,9 @@ class BodyFetch {
     const { chunks, chunkBytes } = this.#options
     const left = this.#body.byteLength - this.#received + this.#filled
     const size = Math.min(chunkBytes, left)
-    this.#buffer ??= await chunks.acquire(size, signal)
+    this.#buffer ??= await chunks.acquire(size, signal).catch((reason: unknown) => {
+      throw ownError(reason)
+    })
     const buffer = this.#buffer
     const part = bytes.subarray(0, size - this.#filled)
     buffer.bytes.set(part, this.#filled)
@@ -226,8 +234,14 @@ class BodyFetch {
     const put = this.#options.chunks.put(chunkId(this.#writeId, index), buffer, size, backgroundClass)
     const results = await Promise.allSettled([put, digest.update(buffer, 0, size)])
     buffer.release()
-    for (const result of results) if (result.status === 'rejected') throw StorageError.from(result.reason)
+    for (const result of results) if (result.status === 'rejected') throw ownError(result.reason)
   }
+}
+
+/** This region's own store, too, can be late or closed: that is no cut in the way, behind which the body is taken up again. */
+function ownError(reason: unknown): StorageError {
+  const error = StorageError.from(reason)
+  return isPathError(error) ? new StorageError('UNAVAILABLE', error.message, { cause: error }) : error
 }
 
 /** The other region's own refusals as such. */

@@ -144,6 +144,8 @@ class PeerWork {
   /** What the other region has been told: applied here, and given up here. */
   readonly #told = new Map<string, string>()
   readonly #asked = new Map<string, number>()
+  /** Why following a bucket was interrupted; until it goes on. */
+  readonly #problems = new Map<string, string>()
   readonly #pauses = new Map<string, { readonly until: number; readonly pauseMs: number }>()
 
   constructor(options: ReplicatorOptions, region: number, signal: AbortSignal) {
@@ -155,7 +157,9 @@ class PeerWork {
   }
 
   seen(bucket: string): SeenHead | undefined {
-    return this.#heads.get(bucket)
+    const head = this.#heads.get(bucket)
+    const problem = this.#problems.get(bucket)
+    return head === undefined || problem === undefined ? head : { ...head, problem }
   }
 
   async #run(): Promise<void> {
@@ -212,7 +216,9 @@ class PeerWork {
     try {
       if (!(await acceptOffer(this.#options, this.#region, offer))) return
     } catch (reason) {
-      log.warn({ bucket, region: this.#region, err: StorageError.from(reason) }, 'a bucket is not replicated')
+      const error = StorageError.from(reason)
+      log.warn({ bucket, region: this.#region, err: error }, 'a bucket is not replicated')
+      this.#problems.set(bucket, error.message)
       this.#pause(bucket)
       return
     }
@@ -242,6 +248,7 @@ class PeerWork {
       let more = true
       while (more && !this.#signal.aborted) {
         more = await follower.step(this.#peer, this.#signal, this.#mayAsk(bucket))
+        this.#problems.delete(bucket)
         if (follower.hasAsked) this.#asked.set(bucket, this.#options.clock.monotonic())
         if (follower.told !== undefined) this.#told.set(bucket, tellingOf(follower.told))
       }
@@ -252,6 +259,7 @@ class PeerWork {
       if (this.#signal.aborted) return
       const error = StorageError.from(reason)
       log.warn({ bucket, region: this.#region, err: error }, 'following a bucket was interrupted')
+      this.#problems.set(bucket, error.message)
       this.#pause(bucket)
     }
   }

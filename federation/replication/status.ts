@@ -15,6 +15,8 @@ export interface SeenHead {
   readonly headMs: number
   /** When it was told. */
   readonly seenMs: number
+  /** Why the last try to follow it was cut short. */
+  readonly problem?: string
 }
 
 /** As many as a comparison writes in front of a copy, or nearly: then its age is told for a moment. */
@@ -135,5 +137,6 @@ function incomingOf(cursor: CursorState, seen: SeenHead | undefined, nowMs: numb
     agreedMs: comparison?.agreed?.ms ?? 0,
     agreedRoot: hex(comparison?.agreed?.root),
     heardMs: seen === undefined ? -1 : Math.max(0, nowMs - seen.seenMs),
+    problem: seen?.problem ?? '',
   }
 }
