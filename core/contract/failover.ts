@@ -154,8 +154,10 @@ export const failoverLimits = {
   groups: 64,
   buckets: 256,
   reigns: 24,
-  /** Of `missing`; with more of them everything behind the first counts. */
+  /** Of `missing`, of all buckets of a reign; with more of them everything behind the first counts. */
   missing: 1000,
+  /** Of what the reigns of a record tell in `taken`, as JSON: with everything else it fits into one message of voters. */
+  takenBytes: 512 * 1024,
   name: 64,
   /** Gateways of a region that others are told of. */
   endpoints: 16,

@@ -15,7 +15,7 @@ import { handOver } from './hand-over.ts'
 import { blockersOf, lagsOf } from './lags.ts'
 import { listLosses } from './list-losses.ts'
 import type { Answer, Colleagues, FailoverPeers, Question, RegionLeases } from './peer.ts'
-import { Voter } from './voter.ts'
+import { renewalOf, Voter } from './voter.ts'
 
 export interface FailoverAgentOptions {
   readonly regionId: number
@@ -451,7 +451,7 @@ export class FailoverAgent {
     const need = majorityOf(votersOf(record).length)
     let granted = 0
     let shortestMs = leaseMs
-    const question = { kind: 'renew', record, endpoints: this.endpointsOf(this.options.regionId) } as const
+    const question = renewalOf(record, this.endpointsOf(this.options.regionId))
     if (!(await this.#isRegionWriting(record, question))) return
     const at = this.askedAt()
     await this.askAll(record, question, leaseMs / renewalsPerLease, (answer) => {

@@ -1,3 +1,4 @@
+import { boundedReigns } from '../../core/contract/bounded-reigns.ts'
 import type { Catalog } from '../../core/contract/catalog.ts'
 import type { Clock } from '../../core/contract/clock.ts'
 import { StorageError } from '../../core/contract/errors.ts'
@@ -10,7 +11,7 @@ import {
   recoveredReason,
   votersOf,
 } from '../../core/contract/failover.ts'
-import type { Answer, VoteQuestion } from './peer.ts'
+import type { Answer, Question, VoteQuestion } from './peer.ts'
 
 export interface VoterOptions {
   readonly regionId: number
@@ -24,6 +25,16 @@ interface Lease {
   readonly holder: number
   readonly untilMs: number
 }
+
+/** One that was kept by a software without bounds may be too large for a message. */
+const tellable = (record: GroupRecord): GroupRecord => ({
+  ...record,
+  reigns: boundedReigns(record.reigns),
+})
+
+export const renewalOf = (record: GroupRecord, endpoints: readonly string[]): Question => ({
+  ...{ kind: 'renew', record: tellable(record), endpoints },
+})
 
 const noBallot = { epoch: 0, primary: 0 }
 
@@ -111,7 +122,7 @@ export class Voter {
       const { record } = await catalog.submit(grant)
       this.observe()
       // The length of the lease is that of the entry, whatever an operator has said since.
-      return { ...this.answer(told.name), record }
+      return { ...this.answer(told.name), record: tellable(record) }
     })
   }
 
@@ -137,7 +148,7 @@ export class Voter {
       })
       if (isShared === true) this.observe()
       else this.#grant(state.record, primary)
-      return { ...this.answer(group), record }
+      return { ...this.answer(group), record: tellable(record) }
     })
   }
 
@@ -189,7 +200,7 @@ export class Voter {
     return {
       isGranted: reason === '',
       reason,
-      ...(state === undefined ? {} : { record: state.record }),
+      ...(state === undefined ? {} : { record: tellable(state.record) }),
       ballot: state?.ballot ?? noBallot,
       leaseLeftMs: this.leaseLeftMs(group),
       positions: this.#options.catalog.failover.positions(group, this.#options.regionId),

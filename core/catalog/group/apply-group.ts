@@ -1,3 +1,4 @@
+import { boundedReigns } from '../../contract/bounded-reigns.ts'
 import type { Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import {
@@ -292,7 +293,12 @@ export function takeGroup(
     throw new StorageError('CONFLICT', 'not all buckets of the group are here')
   }
   // All that may be refused is refused before the first row is written.
-  const taken = buckets.flatMap(({ bucket, rule }) => takenOf(context, record, bucket, rule) ?? [])
+  let room: number = failoverLimits.missing
+  const taken = buckets.flatMap(({ bucket, rule }) => {
+    const one = takenOf(context, record, bucket, rule, room)
+    room -= one?.missing.length ?? 0
+    return one ?? []
+  })
   const start = context.tick()
   for (const { bucket, rule } of buckets) {
     const next: StoredRule = { ...rule, primary: here, epoch: epoch * ruleEpochsOfGroup }
@@ -305,7 +311,7 @@ export function takeGroup(
     ...record,
     ...{ epoch, primary: here, revision: 0 },
     automaticMs: cause === 'automatic' && record.primary !== here ? context.entry.nowMs : record.automaticMs,
-    reigns: [...record.reigns, reign].slice(-failoverLimits.reigns),
+    reigns: boundedReigns([...record.reigns, reign].slice(-failoverLimits.reigns)),
   }
   writeGroup(context, { ...state, record: next, isFrozen: false })
   return { record: next }
@@ -317,6 +323,7 @@ function takenOf(
   record: GroupRecord,
   bucket: BucketRecord,
   rule: StoredRule,
+  mostMissing: number,
 ): TakenBucket | undefined {
   const { id, name } = bucket
   const partly = () => new StorageError('CONFLICT', `this region holds only a part of the bucket '${name}'`)
@@ -325,11 +332,9 @@ function takenOf(
   if (rule.primary === context.entry.regionId) return undefined
   const cursor = readCursor(context, id, rule.primary)
   if (cursor === undefined || cursor.synchronizing) throw partly()
-  const waiting = valuesUnder(context, retryKey(id, rule.primary), failoverLimits.missing + 1).map(
-    decodeRetry,
-  )
+  const waiting = valuesUnder(context, retryKey(id, rule.primary), mostMissing + 1).map(decodeRetry)
   const [first] = waiting
-  const isTooMany = waiting.length > failoverLimits.missing
+  const isTooMany = waiting.length > mostMissing
   return {
     ...{ bucket: name, from: rule.primary, logId: cursor.logId },
     received: first === undefined || !isTooMany ? cursor.received.lsn : first.lsn - 1,
