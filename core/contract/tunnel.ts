@@ -178,9 +178,24 @@ export interface TunnelBackend {
  */
 export interface StreamSeal {
   /** Of a stream that this side has opened for the topic. */
-  opened(stream: TunnelStream, topic: string): TunnelStream
-  /** Of one that the other side has opened. Reads reject with PROTOCOL_ERROR when it is sealed with no key of ours, or not at all. */
-  served(stream: TunnelStream, topic: string): TunnelStream
+  opened(stream: TunnelStream, topic: string, session: SealSession): TunnelStream
+  /**
+   * Of one that the other side has opened. Reads reject with PROTOCOL_ERROR when it is sealed with no key of ours, or not at all, or for
+   * another session, or was shown before.
+   */
+  served(stream: TunnelStream, topic: string, session: SealSession): TunnelStream
+}
+
+/** Of one session: by it a sealed stream is good for this session alone, and once. */
+export interface SealSession {
+  /** Random bytes of this side: streams that the other side opens are bound to them. */
+  readonly ours: Uint8Array
+  /** Of the other side; undefined: it has not said any. */
+  readonly theirs: Uint8Array | undefined
+  /** Of the next stream that this side opens: 1, 2, ... */
+  nextPlace(): number
+  /** False for a place that was taken before, or is too far behind to tell. */
+  take(place: number): boolean
 }
 
 /** What one region was sent by this node, over all connections. */

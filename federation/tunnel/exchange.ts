@@ -22,6 +22,11 @@ export const helloSchema = introduction.extend({
   node: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
   /** One of several connections beside the tunnel, for what is moved in bulk; absent: the tunnel itself. */
   lane: z.int().min(1).max(16).optional(),
+  /** Of this session and this side: sealed streams that the other side opens are bound to it. Absent: an older one that binds none. */
+  sealNonce: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .optional(),
   /** The newest of the other side's keys that the speaker knows; empty: not told yet. */
   knowsKey: z.union([z.literal(''), publicKey]),
 })

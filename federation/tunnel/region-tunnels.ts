@@ -29,6 +29,7 @@ import { type OwnFacts, OwnIntroduction } from './own-introduction.ts'
 import { peerStatus, recordStatus } from './peer-status.ts'
 import { PeerTunnels } from './peer-tunnels.ts'
 import { answerProbe, probeTopic } from './probe.ts'
+import { SealSessions } from './seal-sessions.ts'
 import { shapedStream } from './shaped-stream.ts'
 import { classOf, openTopic, TopicRouter } from './topics.ts'
 import { WayChooser, type WayChooserParts } from './way-chooser.ts'
@@ -80,6 +81,7 @@ class Tunnels implements RunningTunnels {
   readonly #join: JoinParts
   readonly #introduction: OwnIntroduction
   readonly #guests: Guests
+  readonly #seals: SealSessions
   readonly #peers = new Map<number, PeerTunnels>()
   readonly #ways = new Map<number, WayChooser>()
   /** Sessions that have not said hello: they belong to no peer's tunnels yet, and are cut from here. */
@@ -97,9 +99,10 @@ class Tunnels implements RunningTunnels {
   constructor(options: RegionTunnelsOptions) {
     this.#options = options
     this.#router = new TopicRouter(options.log, (session, stream, topic) =>
-      this.#taken(session.peer.regionId, stream, topic),
+      this.#taken(session, stream, topic),
     )
     const { identity, regionId, environment } = options
+    this.#seals = new SealSessions(environment.randomness)
     this.#introduction = new OwnIntroduction(options, () => this.#bound)
     this.#join = {
       identity,
@@ -130,15 +133,16 @@ class Tunnels implements RunningTunnels {
       throw new StorageError('PEER_UNREACHABLE', `there is no tunnel to region ${regionId}: ${problem}`)
     }
     const stream = shapedStream(await openTopic(session, topic, signal), peer.shaper, classOf(topic))
-    return this.#options.seal?.(regionId)?.opened(stream, topic) ?? stream
+    return this.#options.seal?.(regionId)?.opened(stream, topic, this.#seals.of(session)) ?? stream
   }
 
-  #taken(regionId: number, stream: TunnelStream, topic: string): TunnelStream {
+  #taken(session: TunnelSession, stream: TunnelStream, topic: string): TunnelStream {
+    const { regionId } = session.peer
     const shaper = this.#peers.get(regionId)?.shaper
     const shaped = shaper === undefined ? stream : shapedStream(stream, shaper, classOf(topic))
     // What makes a tunnel says nothing that the two ends of it do not know.
     if (topic === helloTopic || topic === joinTopic || topic === probeTopic) return shaped
-    return this.#options.seal?.(regionId)?.served(shaped, topic) ?? shaped
+    return this.#options.seal?.(regionId)?.served(shaped, topic, this.#seals.of(session)) ?? shaped
   }
 
   serve(topic: string, handle: Parameters<RegionTunnels['serve']>[1]): () => void {
@@ -450,8 +454,8 @@ class Tunnels implements RunningTunnels {
       () => undefined,
     )
     try {
-      const hello = { ...this.#introduction.hello(regionId), ...(lane === undefined ? {} : { lane }) }
-      const told = await ask(session, helloTopic, hello, helloSchema)
+      const own = { ...this.#introduction.hello(regionId), ...this.#seals.told(session) }
+      const told = await ask(session, helloTopic, lane === undefined ? own : { ...own, lane }, helloSchema)
       await this.#hear(session, told, lane)
     } finally {
       late.abort()
@@ -461,7 +465,7 @@ class Tunnels implements RunningTunnels {
   async #answerHello(stream: TunnelStream, session: TunnelSession): Promise<void> {
     await answer(stream, helloSchema, async (told) => {
       await this.#hear(session, told, told.lane)
-      return this.#introduction.hello(session.peer.regionId)
+      return { ...this.#introduction.hello(session.peer.regionId), ...this.#seals.told(session) }
     })
   }
 
@@ -471,6 +475,7 @@ class Tunnels implements RunningTunnels {
     if (toldId !== regionId) {
       throw new StorageError('PEER_REFUSED', `region ${regionId} says that it is region ${toldId}`)
     }
+    this.#seals.hear(session, told.sealNonce)
     await this.#options.identity.change((record) =>
       withNews(record, session.peer, {
         ...{ name, endpoints, publicKeys },

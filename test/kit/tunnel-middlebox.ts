@@ -16,6 +16,8 @@ export interface TunnelMiddlebox {
   questions(): readonly Buffer[]
   /** Called with every piece: what it returns is passed on. */
   tamper: (bytes: Uint8Array, towards: 1 | 2) => Uint8Array
+  /** Both tunnels end; region 2 dials again. */
+  cut(): void
   /** A stream to region 1 in the name of region 2, once that has come. */
   open(): Promise<TunnelStream>
 }
@@ -37,6 +39,7 @@ export async function openMiddlebox(
   const pieces: Uint8Array[] = []
   const questions: Uint8Array[][] = []
   let towardsOne: TunnelSession | undefined
+  let cut: () => void = () => undefined
   const box: { tamper: TunnelMiddlebox['tamper'] } = { tamper: (bytes) => bytes }
 
   const pump = async (from: TunnelReader, to: TunnelWriter, towards: 1 | 2): Promise<void> => {
@@ -74,6 +77,10 @@ export async function openMiddlebox(
         signal: AbortSignal.timeout(10_000),
       })
       towardsOne = far
+      cut = () => {
+        near.close()
+        far.close()
+      }
       t.after(() => {
         near.close()
         far.close()
@@ -86,6 +93,7 @@ export async function openMiddlebox(
   return Object.assign(box, {
     seen: () => Buffer.concat(pieces),
     questions: () => questions.map((each) => Buffer.concat(each)),
+    cut: () => cut(),
     async open() {
       if (towardsOne === undefined) throw new Error('nobody has dialed')
       return towardsOne.createBidirectionalStream()

@@ -20,18 +20,21 @@ import {
 
 /**
  * A sealed direction: what it begins with, then records: length (4 B, big-endian) | tag (16 B) | AES-256-GCM of so many bytes, counted by
- * their place. It begins, of who opened the stream, with the name of the key (8 B) and 32 random bytes; of who answers with 32
- * random bytes. The keys of both directions come from those, the topic and the regions, so no two directions ever have the same one,
- * whatever is repeated; an answer is to this question alone. An end proves nothing here either: messages say that they are whole.
+ * their place. It begins, of who opened the stream, with the name of the key (8 B), the stream's place in the session (6 B) and 32 random
+ * bytes; of who answers with 32 random bytes. The keys of both directions come from those, the topic, the regions and what the side that
+ * answers has said of the session, so no two directions ever have the same one, whatever is repeated; an answer is to this question
+ * alone. A question is good for one session, where its place is taken with the first record that is believed: shown again, in this session
+ * or in another one, to this process or to another one, it is refused. An end proves nothing here either: messages say that they are whole.
  */
 const nameBytes = 8
+const placeBytes = 6
 const saltBytes = 32
 const headBytes = 4 + sealTagBytes
 /** What is believed in one piece, and held until then. */
 const recordBytes = 64 * 1024
 /** Up to this size what is sealed leaves in one write. */
 const joinedBytes = 16 * 1024
-const domain = 'pando-tunnel/1 payload'
+const domain = 'pando-tunnel/2 payload'
 
 export type PayloadKeys = readonly [Uint8Array, ...Uint8Array[]]
 
@@ -51,13 +54,20 @@ export function payloadSeal(parts: PayloadSealParts): StreamSeal {
   const random = (): Uint8Array => randomness.fill(new Uint8Array(saltBytes))
 
   return {
-    opened(stream, topic) {
+    opened(stream, topic, session) {
       const [key] = keys
       const question = random()
-      const about = context(ownRegionId, regionId, topic)
+      if (session.theirs === undefined) {
+        throw new StorageError(
+          'UNAVAILABLE',
+          `region ${regionId} has an older software that seals in another way`,
+        )
+      }
+      const place = session.nextPlace()
+      const about = context(ownRegionId, regionId, topic, session.theirs, place)
       const writer = new SealedWriter(
         stream.writable,
-        () => Buffer.concat([Buffer.from(nameOf(key), 'hex'), question]),
+        () => Buffer.concat([Buffer.from(nameOf(key), 'hex'), placeOf(place), question]),
         () => secretsOf(key, question, about).client,
       )
       const reader = new SealedReader(
@@ -68,26 +78,33 @@ export function payloadSeal(parts: PayloadSealParts): StreamSeal {
       return streamOf(stream, reader, writer)
     },
 
-    served(stream, topic) {
-      const about = context(regionId, ownRegionId, topic)
+    served(stream, topic, session) {
       const answer = random()
-      let known: { readonly key: Uint8Array; readonly question: Uint8Array } | undefined
-      const reader = new SealedReader(stream.readable, nameBytes + saltBytes, (head) => {
+      let known:
+        | { readonly key: Uint8Array; readonly question: Uint8Array; readonly about: Uint8Array }
+        | undefined
+      let place = 0
+      const begin = (head: Uint8Array): Uint8Array => {
         const key = named.get(Buffer.from(head.subarray(0, nameBytes)).toString('hex'))
         if (key === undefined) {
           parts.onStranger?.()
           throw broken('it is sealed with another key than those that are known here, or not at all')
         }
-        const question = head.slice(nameBytes)
-        known = { key, question }
+        const question = head.slice(nameBytes + placeBytes)
+        place = Buffer.from(head).readUIntBE(nameBytes, placeBytes)
+        const about = context(regionId, ownRegionId, topic, session.ours, place)
+        known = { key, question, about }
         return secretsOf(key, question, about).client
-      })
+      }
+      // Not before something is believed: else anybody could use up the places of others.
+      const isFirst = (): boolean => session.take(place)
+      const reader = new SealedReader(stream.readable, nameBytes + placeBytes + saltBytes, begin, isFirst)
       const writer = new SealedWriter(
         stream.writable,
         () => answer,
         () => {
           if (known === undefined) throw broken('an answer to a question that was not read')
-          return secretsOf(known.key, known.question, about, answer).server
+          return secretsOf(known.key, known.question, known.about, answer).server
         },
       )
       return streamOf(stream, reader, writer)
@@ -98,8 +115,21 @@ export function payloadSeal(parts: PayloadSealParts): StreamSeal {
 const nameOf = (key: Uint8Array): string =>
   createHmac('sha256', key).update(`${domain} name`).digest().subarray(0, nameBytes).toString('hex')
 
-const context = (opener: number, server: number, topic: string): Uint8Array =>
-  Buffer.from(`${domain} ${opener} ${server} ${topic}`)
+const placeOf = (place: number): Buffer => {
+  const bytes = Buffer.alloc(placeBytes)
+  bytes.writeUIntBE(place, 0, placeBytes)
+  return bytes
+}
+
+/** `nonce`: of the side that answers. */
+const context = (
+  opener: number,
+  server: number,
+  topic: string,
+  nonce: Uint8Array,
+  place: number,
+): Uint8Array =>
+  Buffer.from(`${domain} ${opener} ${server} ${topic} ${Buffer.from(nonce).toString('hex')} ${place}`)
 
 const secretsOf = (
   key: Uint8Array,
@@ -187,13 +217,21 @@ class SealedReader {
   readonly #readable: TunnelReader
   readonly #beginBytes: number
   readonly #secret: (begin: Uint8Array) => Uint8Array
+  #isFirst: (() => boolean) | undefined
   #opener: Opener | undefined
   #held: Uint8Array = new Uint8Array(0)
   /** Opened and believed. */
   readonly #ready: Uint8Array[] = []
 
-  constructor(readable: TunnelReader, beginBytes: number, secret: (begin: Uint8Array) => Uint8Array) {
+  /** `isFirst` is asked once, when the first record is believed: false refuses all. */
+  constructor(
+    readable: TunnelReader,
+    beginBytes: number,
+    secret: (begin: Uint8Array) => Uint8Array,
+    isFirst?: () => boolean,
+  ) {
     this.#readable = readable
+    this.#isFirst = isFirst
     this.#beginBytes = beginBytes
     this.#secret = secret
   }
@@ -236,6 +274,8 @@ class SealedReader {
       if (!(reason instanceof ProtocolViolation)) throw reason
       throw broken('a record was changed, repeated or put out of order')
     }
+    if (this.#isFirst?.() === false) throw broken('it was shown before')
+    this.#isFirst = undefined
     this.#ready.push(...pieces.filter(({ length }) => length > 0))
   }
 

@@ -5,10 +5,11 @@ import { type AddressInfo, createServer } from 'node:net'
 import test, { type TestContext } from 'node:test'
 import type { StorageError } from '../../../core/contract/errors.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
-import type { StreamSeal, TunnelStream } from '../../../core/contract/tunnel.ts'
+import type { StreamSeal, TunnelSession, TunnelStream } from '../../../core/contract/tunnel.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { type PayloadKeys, payloadSeal } from '../../../core/node/federation/payload-seal.ts'
 import { MessageReader, MessageWriter } from '../../../federation/framing/messages.ts'
+import { SealSessions } from '../../../federation/tunnel/seal-sessions.ts'
 import { tlsBackend } from '../../../federation/tunnel/tls-backend.ts'
 import { startRegion } from '../../kit/federation-region.ts'
 import { openMiddlebox } from '../../kit/tunnel-middlebox.ts'
@@ -137,25 +138,54 @@ test('and nothing of what is; what it changes is found out', async (t) => {
   }
 })
 
-test('a question that is shown again is answered in another way, which tells nothing', async (t) => {
+test('a question that is shown again is refused, in its session and in every other one', async (t) => {
   const shared = key()
   const found = await regions(t, { one: shared, two: shared })
   assert.deepEqual(await ask(openOf(found)), secret)
   const [asked] = found.box.questions().filter((bytes) => bytes.includes('replication'))
   assert.ok(asked !== undefined)
-  const before = found.box.seen().length
-  const { readable, writable } = await found.box.open()
-  await writable.write(Uint8Array.from(asked))
-  await writable.close()
-  const pieces: Uint8Array[] = []
-  for (let next = await readable.read(); !next.done; next = await readable.read()) pieces.push(next.value)
-  const again = Buffer.concat(pieces)
-  assert.ok(again.length > secret.length)
-  // Not one stretch of it was there before: the same key and place would make the same bytes.
-  const seen = found.box.seen().subarray(0, before)
-  for (let at = 0; at + 32 <= again.length; at += 1_000) {
-    assert.ok(!seen.includes(again.subarray(at, at + 32)))
+  const show = async (): Promise<void> => {
+    const { readable, writable } = await found.box.open()
+    await writable.write(Uint8Array.from(asked))
+    await writable.close()
+    await assert.rejects(
+      async () => {
+        for (let next = await readable.read(); !next.done; next = await readable.read());
+        throw new Error('it was answered')
+      },
+      (error: Error) => error.message !== 'it was answered',
+    )
   }
+  assert.equal(found.answered(), 1)
+  await show()
+  // The next one has its own place, whatever was shown in between.
+  assert.deepEqual(await ask(openOf(found)), secret)
+  assert.equal(found.answered(), 2)
+  // The tunnel is cut and comes back: another session, to the same process.
+  found.box.cut()
+  await until(() => found.two.tunnels.connected().length === 0, 'the tunnel is gone')
+  await until(() => found.two.tunnels.connected().length === 1, 'it is back')
+  await show()
+  assert.equal(found.answered(), 2)
+  assert.deepEqual(await ask(openOf(found)), secret)
+  assert.equal(found.answered(), 3)
+})
+
+test('of a session each place is taken once, in any order, as far as the window reaches', () => {
+  const session = new SealSessions(environment.randomness).of({} as TunnelSession)
+  const order = Array.from({ length: 3_000 }, (_, at) => 1 + ((at * 1_117) % 3_000))
+  assert.ok(order.every((place) => session.take(place)))
+  assert.ok(!order.some((place) => session.take(place)))
+  for (const none of [0, -1, 0.5, Number.NaN]) assert.equal(session.take(none), false)
+  assert.equal(session.take(80_000), true)
+  assert.equal(session.take(80_000 - 65_536), false, 'too far behind to tell')
+  assert.equal(session.take(80_000 - 65_535), true, 'it has not come before')
+  assert.equal(session.take(80_000 - 65_535), false)
+  assert.equal(session.take(2 ** 47), true)
+  assert.equal(session.take(80_001), false)
+  assert.equal(session.take(2 ** 47 - 1), true)
+  assert.equal(session.nextPlace(), 1)
+  assert.equal(session.nextPlace(), 2)
 })
 
 test('without the key, with another one, and unsealed where a seal is asked for: refused, and told', async (t) => {
