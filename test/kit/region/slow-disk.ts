@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs'
 
 const controller = '/sys/fs/cgroup/blkio'
@@ -11,7 +12,8 @@ export function slowDisk(
   path: string,
   writesPerSecond: number,
 ): Disposable | undefined {
-  const group = `${controller}/pando-slow-disk-${process.pid}`
+  // Process ids begin anew in every namespace, and all of them share the controllers.
+  const group = `${controller}/pando-slow-disk-${randomUUID()}`
   const { dev } = statSync(path)
   // As makedev(3) packs them.
   const major = Number((BigInt(dev) >> 8n) & 0xfffn)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
@@ -32,7 +32,14 @@ async function until(what: string, holds: () => boolean): Promise<void> {
 }
 /** What comes next is a batch of its own, so that files are put aside in between. */
 const written = (path: string, key: string): Promise<void> =>
-  until(`${key} is written`, () => existsSync(path) && readFileSync(path, 'utf8').includes(`"${key}"`))
+  until(`${key} is written`, () => {
+    try {
+      return readFileSync(path, 'utf8').includes(`"${key}"`)
+    } catch {
+      // Put aside just now.
+      return false
+    }
+  })
 const linesOf = (path: string): string[] => readFileSync(path, 'utf8').split('\n').slice(0, -1)
 
 test('a record is one line of JSON that says who did what to what; the file is its owner’s alone', async (t) => {
