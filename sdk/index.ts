@@ -7,7 +7,7 @@ export type { Endpoint, Topology } from './client/endpoints.ts'
 export type { ClientEnvironment } from './client/environment.ts'
 export { type ClientErrorCode, PandoError } from './client/errors.ts'
 export type { GetOptions, PandoObject, ReadConditions } from './client/get-object.ts'
-export type { ListEntry, ListOptions, VersionEntry } from './client/list-objects.ts'
+export type { ListEntry, ListOptions, ListVersionsOptions, VersionEntry } from './client/list-objects.ts'
 export type { ObjectAttributes, ObjectInfo, WriteConditions } from './client/object-headers.ts'
 export type {
   CopyOptions,

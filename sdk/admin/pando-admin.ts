@@ -4,6 +4,7 @@ import type { AdminChannel } from './channel.ts'
 import { type AdminCallOptions, AdminConnection, type PandoAdminOptions } from './connection.ts'
 import { type JobOptions, runJob } from './jobs.ts'
 import { type MetricSet, parseMetrics } from './metrics.ts'
+import { AdminSharing } from './sharing.ts'
 import type {
   AccessKey,
   ActivatePolicy,
@@ -56,6 +57,7 @@ export class PandoAdmin {
   readonly cluster: AdminCluster
   readonly policies: AdminPolicies
   readonly federation: AdminFederation
+  readonly sharing: AdminSharing
   readonly replication: AdminReplication
   readonly failover: AdminFailover
   readonly maintenance: AdminMaintenance
@@ -70,6 +72,7 @@ export class PandoAdmin {
     this.cluster = new AdminCluster(connection)
     this.policies = new AdminPolicies(connection)
     this.federation = new AdminFederation(connection)
+    this.sharing = new AdminSharing(connection)
     this.replication = new AdminReplication(connection)
     this.failover = new AdminFailover(connection)
     this.maintenance = new AdminMaintenance(connection)

@@ -29,6 +29,13 @@ export type {
   ReplicateRequest,
   ReplicationReport,
 } from '../../core/contract/replication-admin.ts'
+export type {
+  Acceptance,
+  PublicationStatus,
+  PublishRequest,
+  SharedRegion,
+  SharingStatus,
+} from '../../core/contract/sharing.ts'
 
 export type LinkSwitch = NodeLinksReport['links'][number]['switches'][number]
 

@@ -74,13 +74,25 @@ export type VersionEntry =
     }
   | { readonly type: 'prefix'; readonly prefix: string }
 
+export interface ListVersionsOptions extends Omit<ListOptions, 'startAfter'> {
+  /** Only what comes behind it: older versions of that key, or with no version keys behind that one. */
+  readonly after?: { readonly key: string; readonly versionId?: string }
+}
+
 export async function* listVersions(
   sender: Sender,
   bucket: string,
-  options: Omit<ListOptions, 'startAfter'>,
+  options: ListVersionsOptions,
 ): AsyncGenerator<VersionEntry, void, undefined> {
   const query = listQuery(options)
-  let markers: Record<string, string> = {}
+  const { after } = options
+  let markers: Record<string, string> =
+    after === undefined
+      ? {}
+      : {
+          'key-marker': after.key,
+          ...(after.versionId === undefined ? {} : { 'version-id-marker': after.versionId }),
+        }
   for (;;) {
     const page = await listPage(sender, 'ListObjectVersions', bucket, options, {
       ...query,

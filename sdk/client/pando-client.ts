@@ -25,6 +25,7 @@ import {
 import {
   type ListEntry,
   type ListOptions,
+  type ListVersionsOptions,
   listObjects,
   listVersions,
   type VersionEntry,
@@ -142,7 +143,7 @@ export class PandoClient {
   /** All versions and delete markers of a bucket, by key, the newest first. */
   listVersions(
     bucket: string,
-    options: Omit<ListOptions, 'startAfter'> = {},
+    options: ListVersionsOptions = {},
   ): AsyncGenerator<VersionEntry, void, undefined> {
     checkBucket(bucket)
     return listVersions(this.#sender, bucket, options)

@@ -176,6 +176,14 @@ const operations = (way: 'http' | 'local') => (): void => {
         ['version', one.versionId, false],
       ],
     )
+    const behind = async (versionId?: string): Promise<readonly VersionEntry[]> => {
+      const after = { key: 'key', ...(versionId === undefined ? {} : { versionId }) }
+      const rest: VersionEntry[] = []
+      for await (const entry of client.listVersions(versioned, { after, pageSize: 1 })) rest.push(entry)
+      return rest
+    }
+    assert.deepEqual(await behind(gone.versionId), found.slice(1))
+    assert.deepEqual(await behind(), [], 'behind the key itself there is no other')
     const old = await client.get(versioned, 'key', { versionId: String(one.versionId) })
     assert.equal(await old.text(), 'one')
     const all = found.flatMap((entry) => (entry.type === 'prefix' ? [] : [entry]))

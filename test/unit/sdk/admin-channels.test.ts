@@ -10,16 +10,23 @@ import { admitAll, policyModule } from '../../kit/policies/assemble.ts'
 
 /** One suite for every way to a node: what holds over one holds over the others. */
 let node: NodeProcess
+/** Another region, joined with the first. */
+let other: NodeProcess
 let credentials: { readonly accessKeyId: string; readonly secretAccessKey: string }
 let adminEndpoint = ''
 
 before(async () => {
-  node = await startNode({ config: { store: { backend: 'memory', capacity: '1GiB' } } })
+  const store = { backend: 'memory', capacity: '1GiB' }
+  const regions = [1, 2].map((regionId) => startNode({ config: { store, regionId } }))
+  const [first, second] = await Promise.all(regions)
+  assert.ok(first !== undefined && second !== undefined)
+  node = first
+  other = second
   credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
   adminEndpoint = (await ways['over HTTP']().status()).adminEndpoint
 })
 after(async () => {
-  await node[Symbol.asyncDispose]()
+  await Promise.all([node, other].map((each) => each[Symbol.asyncDispose]()))
 })
 
 const ways = {
@@ -160,4 +167,51 @@ test('over gRPC strangers are refused, sessions are not there, and nobody is tol
   nobody.close()
   for (const endpoint of ['', 'localhost', 'ftp://a:1', 'http://a:1/path'])
     assert.throws(() => grpcChannel({ endpoint, credentials }), coded('InvalidArgument'), endpoint)
+})
+
+test('what is shared with a joined region is said by one way and told by all', async () => {
+  const admins = Object.values(ways).map((open) => open())
+  const [first] = admins
+  assert.ok(first !== undefined)
+  for (const admin of admins) {
+    assert.deepEqual(await admin.sharing.status(), { regions: [], publications: [] })
+    await assert.rejects(admin.sharing.accept(2, ['keys']), coded('INVALID_ARGUMENT'))
+  }
+  const { token } = await first.federation.invite()
+  await new PandoAdmin({ endpoint: other.consoleUrl, credentials }).federation.join(token)
+  const wasm = policyModule({ name: 'shared', version: '1.0.0', hooks: { admit: admitAll } })
+  const { digest } = await first.policies.push(wasm)
+
+  for (const admin of admins) {
+    const { key } = await admin.keys.create({ name: 'travels', account: 'traveller' })
+    await admin.sharing.shareKey(key.accessKeyId, [2])
+    const accepted = await admin.sharing.accept(2, ['keys', 'policies'])
+    assert.deepEqual(accepted.regions[0]?.accepts, ['keys', 'policies'])
+    const { publications } = await admin.sharing.publish({ name: 'shared', digest, regions: [2] })
+    assert.deepEqual(
+      publications.map(({ name, digest: hex, regionId }) => [name, hex, regionId]),
+      [['shared', digest, 2]],
+    )
+    for (const each of admins) {
+      const { regions } = await each.sharing.status()
+      assert.deepEqual([regions[0]?.regionId, regions[0]?.accepts], [2, ['keys', 'policies']])
+      // Never null: whoever was not heard of has no health at all.
+      assert.ok(regions[0]?.health === undefined || typeof regions[0].health === 'object')
+      assert.notEqual(regions[0]?.health, null)
+      const found = (await each.keys.list()).find(({ accessKeyId }) => accessKeyId === key.accessKeyId)
+      assert.deepEqual(found?.regions, [2])
+    }
+    await admin.sharing.shareKey(key.accessKeyId, [])
+    assert.deepEqual((await admin.sharing.withdraw('shared')).publications, [])
+    assert.deepEqual((await admin.sharing.accept(2, [])).regions[0]?.accepts, [])
+
+    await assert.rejects(admin.sharing.withdraw('shared'), coded('POLICY_NOT_FOUND'))
+    await assert.rejects(admin.sharing.shareKey('NOSUCHKEY', [2]), coded('NO_SUCH_ACCESS_KEY'))
+    await assert.rejects(admin.sharing.shareKey(key.accessKeyId, [70_000]), coded('INVALID_ARGUMENT'))
+    await assert.rejects(
+      admin.sharing.publish({ name: 'shared', digest: 'f'.repeat(64) }),
+      coded('POLICY_NOT_FOUND'),
+    )
+  }
+  for (const admin of admins) admin.close()
 })
