@@ -23,9 +23,13 @@ export function downloadTarget({ url = '' }: IncomingMessage): string {
 }
 
 function lastName(path: string): string {
-  const raw = path.split('/').findLast((part) => part !== '') ?? ''
   try {
-    return decodeURIComponent(raw)
+    // Decoded first: slashes of keys with `.` and `..` in them travel escaped.
+    return (
+      decodeURIComponent(path)
+        .split('/')
+        .findLast((part) => part !== '') ?? ''
+    )
   } catch (error) {
     throw new StorageError('INVALID_URI', 'the path is not escaped as it should be', { cause: error })
   }

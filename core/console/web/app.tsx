@@ -15,9 +15,11 @@ import { Objects } from './pages/objects.tsx'
 import { Overview } from './pages/overview.tsx'
 import { OwnBuckets } from './pages/own-buckets.tsx'
 import { Policies } from './pages/policies.tsx'
+import { Sharing } from './pages/sharing.tsx'
 import { Icon } from './parts/icons.tsx'
 import { whenLoggedOut } from './poll.ts'
 import { setTheme, type Theme, theme } from './theme.ts'
+import { uploadQueue } from './uploads.ts'
 
 export interface PageProps {
   readonly session: AdminSession
@@ -44,6 +46,7 @@ const pages: PageSet = {
   classes: { title: 'Classes of service', icon: 'classes', page: Classes },
   policies: { title: 'Policies', icon: 'policies', page: Policies },
   federation: { title: 'Federation', icon: 'federation', page: Federation },
+  sharing: { title: 'Sharing', icon: 'sharing', page: Sharing },
   failover: { title: 'Failover', icon: 'failover', page: Failover },
   keys: { title: 'Access keys', icon: 'keys', page: Keys },
   events: { title: 'Events', icon: 'events', page: Events },
@@ -87,6 +90,9 @@ export function App() {
       setSession(null)
     })
   }, [])
+  useEffect(() => {
+    if (session) uploadQueue.belongTo(session.accessKeyId)
+  }, [session])
   if (session === undefined) return null
   if (session === null) return <Login trouble={trouble} onLogin={setSession} />
   return <Frame session={session} onLogout={() => setSession(null)} />
@@ -104,9 +110,14 @@ function Frame({ session, onLogout }: { readonly session: AdminSession; readonly
     // A new page is read from its beginning; the first one is where the browser puts it.
     if (shown.current !== place) main.current?.focus()
     shown.current = place
+    // On a narrow screen the names of pages are one row that scrolls.
+    document.querySelector('.side nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' })
   }, [place])
   const logOut = (): void => {
-    admin.logout().then(onLogout, onLogout)
+    uploadQueue
+      .end()
+      .then(() => admin.logout())
+      .then(onLogout, onLogout)
   }
   return (
     <div class="frame">

@@ -1,4 +1,5 @@
 import { type PandoAdmin as Admin, PandoAdmin, PandoError } from '../../../sdk/admin/index.ts'
+import { keyPath } from '../../../sdk/client/encoding.ts'
 import { webEnvironment } from '../../../sdk/client/environment.ts'
 import { PandoClient } from '../../../sdk/index.ts'
 
@@ -24,14 +25,26 @@ export const objects: PandoClient = new PandoClient({
 export const now = (): number => webEnvironment.now()
 
 export const downloadPath = (bucket: string, key: string, versionId?: string): string =>
-  `/download/${bucket}/${key.split('/').map(encodeURIComponent).join('/')}${versionId === undefined ? '' : `?versionId=${encodeURIComponent(versionId)}`}`
+  `/download/${bucket}/${keyPath(key)}${versionId === undefined ? '' : `?versionId=${encodeURIComponent(versionId)}`}`
+
+/** Where the words of S3, or of the browser, would leave a person alone. */
+const knownErrors: ReadonlyMap<string, string> = new Map([
+  ['AccessDenied', 'The access key has no right to do that here.'],
+  ['NoSuchBucket', 'There is no such bucket.'],
+  ['BucketAlreadyExists', 'The name is taken: another account has a bucket of that name.'],
+  ['BucketNotEmpty', 'The bucket is not empty. Older versions and unfinished uploads count, too.'],
+  ['NetworkError', 'The node cannot be reached.'],
+  ['AttemptTimeout', 'The node has not answered in time.'],
+  ['DeadlineExceeded', 'The node has not answered in time.'],
+])
 
 /** What a person is told of an error. */
 export function sentence(error: unknown): string {
   if (error instanceof PandoError) {
-    // S3 says no more than "Access Denied" of most refusals.
-    if (error.code === 'AccessDenied') return 'The access key has no right to do that here.'
-    const text = error.message.replace(/^[A-Za-z_]+: /, '')
+    const known = knownErrors.get(error.code)
+    if (known !== undefined) return known
+    // The code in front and the S3 operation at the end say something to programmers.
+    const text = error.message.replace(/^[A-Za-z_]+: /, '').replace(/ \([A-Z][A-Za-z0-9]+\)$/, '')
     return text === '' ? error.code : `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`
   }
   return error instanceof Error ? error.message : String(error)

@@ -32,68 +32,72 @@ export function Buckets() {
           New bucket
         </button>
       </Head>
-      <Failure text={error} />
-      <Card flush>
-        <Table
-          label="Buckets"
-          rows={value}
-          id={({ name }) => name}
-          empty={
-            <>
-              <Icon name="buckets" size={34} />
-              <p>No bucket yet. Everything begins with one.</p>
-            </>
-          }
-          columns={[
-            {
-              title: 'Name',
-              cell: ({ name }) => (
-                <a class="name" href={`#/buckets/${encodeURIComponent(name)}`}>
-                  {name}
-                </a>
-              ),
-            },
-            { title: 'Owner', cell: ({ owner }) => owner },
-            {
-              title: 'Versions',
-              cell: ({ versioning }) => (
-                <Badge tone={versioning === 'enabled' ? 'good' : 'plain'}>{versioning}</Badge>
-              ),
-            },
-            { title: 'Made', cell: ({ createdMs }) => moment(createdMs) },
-            {
-              title: 'Content',
-              cell: ({ name }) => (
-                <span aria-live="polite">
-                  {measured[name] ?? (
+      <div class="stack">
+        <Failure text={error} />
+        {(value !== undefined || error === undefined) && (
+          <Card flush>
+            <Table
+              label="Buckets"
+              rows={value}
+              id={({ name }) => name}
+              empty={
+                <>
+                  <Icon name="buckets" size={34} />
+                  <p>No bucket yet. Everything begins with one.</p>
+                </>
+              }
+              columns={[
+                {
+                  title: 'Name',
+                  cell: ({ name }) => (
+                    <a class="name" href={`#/buckets/${encodeURIComponent(name)}`}>
+                      {name}
+                    </a>
+                  ),
+                },
+                { title: 'Owner', cell: ({ owner }) => owner },
+                {
+                  title: 'Versions',
+                  cell: ({ versioning }) => (
+                    <Badge tone={versioning === 'enabled' ? 'good' : 'plain'}>{versioning}</Badge>
+                  ),
+                },
+                { title: 'Made', cell: ({ createdMs }) => moment(createdMs) },
+                {
+                  title: 'Content',
+                  cell: ({ name }) => (
+                    <span aria-live="polite">
+                      {measured[name] ?? (
+                        <button
+                          type="button"
+                          class="plain"
+                          aria-label={`Count the objects of ${name}`}
+                          onClick={() => measure(name)}
+                        >
+                          Count
+                        </button>
+                      )}
+                    </span>
+                  ),
+                },
+                {
+                  title: '',
+                  cell: (bucket) => (
                     <button
                       type="button"
-                      class="plain"
-                      aria-label={`Count the objects of ${name}`}
-                      onClick={() => measure(name)}
+                      class="plain risky"
+                      aria-label={`Delete ${bucket.name}`}
+                      onClick={() => setAsked(bucket)}
                     >
-                      Count
+                      Delete
                     </button>
-                  )}
-                </span>
-              ),
-            },
-            {
-              title: '',
-              cell: (bucket) => (
-                <button
-                  type="button"
-                  class="plain risky"
-                  aria-label={`Delete ${bucket.name}`}
-                  onClick={() => setAsked(bucket)}
-                >
-                  Delete
-                </button>
-              ),
-            },
-          ]}
-        />
-      </Card>
+                  ),
+                },
+              ]}
+            />
+          </Card>
+        )}
+      </div>
       {asked === 'create' && (
         <CreateBucket onClose={close} onCreate={async (name) => void (await admin.buckets.create(name))} />
       )}

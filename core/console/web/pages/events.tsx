@@ -67,21 +67,25 @@ export function Events() {
         title="Events"
         about="What happened at this node lately, the newest first. A restart empties the list."
       />
-      <Failure text={error} />
-      <Card flush>
-        <Table
-          label="Events"
-          rows={value}
-          id={({ id }) => id}
-          empty="Nothing has happened yet."
-          columns={[
-            { title: 'When', cell: ({ atMs }) => <span class="nowrap">{moment(atMs)}</span> },
-            { title: 'Kind', cell: ({ kind, tone }) => <Badge tone={tone}>{kind}</Badge> },
-            { title: 'What', cell: ({ text }) => text },
-            { title: 'By', cell: ({ by }) => (by === '' ? '–' : <code>{by}</code>) },
-          ]}
-        />
-      </Card>
+      <div class="stack">
+        <Failure text={error} />
+        {(value !== undefined || error === undefined) && (
+          <Card flush>
+            <Table
+              label="Events"
+              rows={value}
+              id={({ id }) => id}
+              empty="Nothing has happened yet."
+              columns={[
+                { title: 'When', cell: ({ atMs }) => <span class="nowrap">{moment(atMs)}</span> },
+                { title: 'Kind', cell: ({ kind, tone }) => <Badge tone={tone}>{kind}</Badge> },
+                { title: 'What', cell: ({ text }) => text },
+                { title: 'By', cell: ({ by }) => (by === '' ? '–' : <code>{by}</code>) },
+              ]}
+            />
+          </Card>
+        )}
+      </div>
     </>
   )
 }

@@ -22,50 +22,58 @@ export function Keys() {
       </Head>
       <div class="stack">
         <Failure text={error ?? change.error} />
-        <Card flush>
-          <Table<AccessKey>
-            label="Access keys"
-            rows={value}
-            id={({ accessKeyId }) => accessKeyId}
-            empty={
-              <>
-                <Icon name="keys" size={34} />
-                <p>Only the root key exists. Applications should have keys of their own.</p>
-              </>
-            }
-            columns={[
-              { title: 'Access key', cell: ({ accessKeyId }) => <code>{accessKeyId}</code> },
-              { title: 'Name', cell: ({ name }) => <span class="name">{name || '–'}</span> },
-              { title: 'Account', cell: ({ account }) => account },
-              {
-                title: 'State',
-                cell: ({ enabled }) => (
-                  <Badge tone={enabled ? 'good' : 'plain'}>{enabled ? 'enabled' : 'disabled'}</Badge>
-                ),
-              },
-              { title: 'Made', cell: ({ createdMs }) => moment(createdMs) },
-              {
-                title: '',
-                cell: ({ accessKeyId, enabled }) => (
-                  <button
-                    type="button"
-                    class={enabled ? 'plain risky' : 'plain'}
-                    disabled={change.busy}
-                    aria-label={`${enabled ? 'Disable' : 'Enable'} ${accessKeyId}`}
-                    onClick={() =>
-                      change.run(async () => {
-                        await admin.keys.setEnabled(accessKeyId, !enabled)
-                        refresh()
-                      })
-                    }
-                  >
-                    {enabled ? 'Disable' : 'Enable'}
-                  </button>
-                ),
-              },
-            ]}
-          />
-        </Card>
+        {(value !== undefined || error === undefined) && (
+          <Card flush>
+            <Table<AccessKey>
+              label="Access keys"
+              rows={value}
+              id={({ accessKeyId }) => accessKeyId}
+              empty={
+                <>
+                  <Icon name="keys" size={34} />
+                  <p>Only the root key exists. Applications and people should have keys of their own.</p>
+                </>
+              }
+              columns={[
+                { title: 'Access key', cell: ({ accessKeyId }) => <code>{accessKeyId}</code> },
+                { title: 'Name', cell: ({ name }) => <span class="name">{name || '–'}</span> },
+                { title: 'Account', cell: ({ account }) => account },
+                {
+                  title: 'State',
+                  cell: ({ enabled }) => (
+                    <Badge tone={enabled ? 'good' : 'plain'}>{enabled ? 'enabled' : 'disabled'}</Badge>
+                  ),
+                },
+                {
+                  title: 'Made',
+                  cell: ({ createdMs, homeRegion }) =>
+                    homeRegion < 0 ? moment(createdMs) : `${moment(createdMs)}, in region ${homeRegion}`,
+                },
+                {
+                  title: '',
+                  cell: ({ accessKeyId, enabled, homeRegion }) =>
+                    // It is disabled where it was made, or all of that region's are refused.
+                    homeRegion >= 0 ? null : (
+                      <button
+                        type="button"
+                        class={enabled ? 'plain risky' : 'plain'}
+                        disabled={change.busy}
+                        aria-label={`${enabled ? 'Disable' : 'Enable'} ${accessKeyId}`}
+                        onClick={() =>
+                          change.run(async () => {
+                            await admin.keys.setEnabled(accessKeyId, !enabled)
+                            refresh()
+                          })
+                        }
+                      >
+                        {enabled ? 'Disable' : 'Enable'}
+                      </button>
+                    ),
+                },
+              ]}
+            />
+          </Card>
+        )}
       </div>
       {isMaking && (
         <NewKey
@@ -109,7 +117,8 @@ function NewKey({ onClose }: { readonly onClose: () => void }) {
               onInput={(event) => setAccount(event.currentTarget.value)}
             />
             <span class="hint">
-              Owns the buckets that are made with the key. An account exists as soon as it has one.
+              Owns the buckets that are made with the key, and sees them here, too. An account exists as soon
+              as it has a key.
             </span>
           </label>
           <Failure text={error} />

@@ -29,43 +29,45 @@ export function OwnBuckets({ session }: PageProps) {
       </Head>
       <div class="stack">
         <Failure text={error} />
-        <Card flush>
-          <Table
-            label="Buckets"
-            rows={value}
-            id={({ name }) => name}
-            empty={
-              <>
-                <Icon name="buckets" size={34} />
-                <p>This account has no bucket yet. Everything begins with one.</p>
-              </>
-            }
-            columns={[
-              {
-                title: 'Name',
-                cell: ({ name }) => (
-                  <a class="name" href={`#/buckets/${encodeURIComponent(name)}`}>
-                    {name}
-                  </a>
-                ),
-              },
-              { title: 'Made', cell: ({ createdAt }) => moment(createdAt.getTime()) },
-              {
-                title: '',
-                cell: ({ name }) => (
-                  <button
-                    type="button"
-                    class="plain risky"
-                    aria-label={`Delete ${name}`}
-                    onClick={() => setAsked({ what: 'delete', name })}
-                  >
-                    Delete
-                  </button>
-                ),
-              },
-            ]}
-          />
-        </Card>
+        {(value !== undefined || error === undefined) && (
+          <Card flush>
+            <Table
+              label="Buckets"
+              rows={value}
+              id={({ name }) => name}
+              empty={
+                <>
+                  <Icon name="buckets" size={34} />
+                  <p>This account has no bucket yet. Everything begins with one.</p>
+                </>
+              }
+              columns={[
+                {
+                  title: 'Name',
+                  cell: ({ name }) => (
+                    <a class="name" href={`#/buckets/${encodeURIComponent(name)}`}>
+                      {name}
+                    </a>
+                  ),
+                },
+                { title: 'Made', cell: ({ createdAt }) => moment(createdAt.getTime()) },
+                {
+                  title: '',
+                  cell: ({ name }) => (
+                    <button
+                      type="button"
+                      class="plain risky"
+                      aria-label={`Delete ${name}`}
+                      onClick={() => setAsked({ what: 'delete', name })}
+                    >
+                      Delete
+                    </button>
+                  ),
+                },
+              ]}
+            />
+          </Card>
+        )}
         <OpenOther />
       </div>
       {asked?.what === 'create' && (

@@ -1,4 +1,4 @@
-import type { ComponentChildren } from 'preact'
+import type { ComponentChildren, RefObject } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 
 export type Tone = 'good' | 'warn' | 'bad' | 'accent' | 'plain'
@@ -110,14 +110,19 @@ export function Table<T>({
   )
 }
 
-/** A question of the page; Escape closes it, focus goes back where it was. */
+/**
+ * A question of the page; Escape closes it. The focus goes back where it was, or to `focusAfter` if that is set by then: what was there
+ * may be gone with the answer.
+ */
 export function Dialog({
   title,
   onClose,
+  focusAfter,
   children,
 }: {
   readonly title: string
   readonly onClose: () => void
+  readonly focusAfter?: RefObject<HTMLElement | null>
   readonly children: ComponentChildren
 }) {
   const element = useRef<HTMLDialogElement>(null)
@@ -125,9 +130,10 @@ export function Dialog({
     const before = document.activeElement
     element.current?.showModal()
     return () => {
-      if (before instanceof HTMLElement) before.focus()
+      const after = focusAfter?.current ?? before
+      if (after instanceof HTMLElement) after.focus()
     }
-  }, [])
+  }, [focusAfter])
   return (
     <dialog ref={element} aria-labelledby="dialog-title" onClose={onClose} onCancel={onClose}>
       <h2 id="dialog-title">{title}</h2>
