@@ -14,7 +14,8 @@ import { readRule, type StoredRule } from './rows.ts'
 
 /**
  * The row behind who may do what in a replicated bucket: for each of its documents the time and region of its last change, in the
- * order of `accessKinds`. Empty: this region holds a copy, and its home has not said yet. None: the bucket has never been told of.
+ * order of `accessKinds`. One byte more: they hold, and something that came before them waits, so that nobody else may see what they would
+ * let him see. Empty: this region holds a copy, and its home has not said yet. None: the bucket has never been told of.
  */
 export type AccessRow = Uint8Array
 
@@ -33,6 +34,12 @@ export function firstAccessRow(here: number): AccessRow {
   for (let at = changedBytes; at <= row.length; at += changedBytes) row.writeUInt16BE(here, at - 2)
   return bytesOf(row)
 }
+
+const rowBytes = accessKinds.length * changedBytes
+
+export const isHeldBack = (row: AccessRow): boolean => row.length > rowBytes
+export const heldBack = (row: AccessRow): AccessRow => Uint8Array.of(...row.subarray(0, rowBytes), 1)
+export const settled = (row: AccessRow): AccessRow => row.slice(0, rowBytes)
 
 export const stampAt = (row: AccessRow, index: number): Uint8Array =>
   row.subarray(index * changedBytes, (index + 1) * changedBytes)
@@ -56,7 +63,7 @@ export function accessRowOf(
 export function accessOf(reader: Get, bucket: BucketRecord, here: number): BucketAccess {
   const rule = bucket.replicated === true ? readRule(reader, bucket.id) : undefined
   const row = accessRowOf(reader, bucket.id, rule, here)
-  if (row.length === 0) return { isKnown: false, tag: '', policyRegion: here }
+  if (row.length === 0 || isHeldBack(row)) return { isKnown: false, tag: '', policyRegion: here }
   const policy = Buffer.from(stampAt(row, accessKinds.indexOf('policy')))
   return {
     isKnown: true,
@@ -88,8 +95,11 @@ export function accessToTell(
   rule: StoredRule,
   here: number,
 ): readonly AccessSetting[] | undefined {
+  const row = readAccessRow(writer, bucketId)
+  // Whoever took over in that state: what it lacks may be what closed an object at the former primary.
+  if (row !== undefined && isHeldBack(row) && rule.mode === 'single') return undefined
   const settings = accessSettings(writer, bucketId, rule, here)
-  if (settings !== undefined && readAccessRow(writer, bucketId) === undefined) {
+  if (settings !== undefined && row === undefined) {
     writer.put(accessKey(bucketId), firstAccessRow(here))
   }
   return settings

@@ -4,12 +4,21 @@ import { StorageError } from '../../contract/errors.ts'
 import type { ApplyContext } from '../apply-context.ts'
 import { configKey } from '../config-key.ts'
 import { bytesOf } from '../encoding.ts'
-import { accessRowOf, firstAccessRow, readAccessRow, stampAt, unknownAccess } from './access.ts'
+import {
+  accessRowOf,
+  firstAccessRow,
+  heldBack,
+  isHeldBack,
+  readAccessRow,
+  settled,
+  stampAt,
+  unknownAccess,
+} from './access.ts'
 import { changedBytes, changedStamp } from './changed-stamp.ts'
 import { accessKey } from './keys.ts'
 import { aclFrom } from './names-from.ts'
 import { isWriter, logAccess, writeOutboxState } from './outbox.ts'
-import { readOutboxState, readRule, type StoredRule } from './rows.ts'
+import { readCursor, readOutboxState, readRule, readSources, type StoredRule } from './rows.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
@@ -48,7 +57,7 @@ export function setAccess(
   // A bucket that no other region was ever told of needs no record of it.
   if (!isTold && readAccessRow(context, bucketId) === undefined) return
   const changed = changedStamp(context)
-  const row = known.length === 0 ? firstAccessRow(here) : known
+  const row = known.length === 0 ? firstAccessRow(here) : rule?.mode === 'multi' ? known : settled(known)
   context.put(accessKey(bucketId), withStamp(row, kind, changed))
   if (isTold) logAccess(context, bucketId, rule)
 }
@@ -64,7 +73,7 @@ export function takeAccess(
   from: number,
   settings: readonly AccessSetting[],
   isLate: boolean,
-): void {
+): boolean {
   const here = context.entry.regionId
   const known = accessRowOf(context, bucketId, rule, here)
   let row = known.length === 0 ? firstAccessRow(here) : known
@@ -80,13 +89,33 @@ export function takeAccess(
     row = withStamp(row, kind, setting.changed)
     putValue(context, bucketId, kind, kind === 'acl' ? listFrom(setting.value, from, here) : setting.value)
   }
-  if (!hasChanged) return
+  if (!hasChanged) return false
   context.put(accessKey(bucketId), row)
   // What clients write here from now on was judged by it: whoever follows this region must not get the one without the other.
   const state = readOutboxState(context, bucketId)
-  if (state?.isAccessTold !== true) return
+  if (state?.isAccessTold !== true) return true
   const { isAccessTold: _, ...untold } = state
   writeOutboxState(context, bucketId, untold)
+  return true
+}
+
+/** Whether something is here as it was at a place of the log before the one that this region has come to. */
+const isUneven = (context: ApplyContext, bucketId: number): boolean =>
+  readSources(context, bucketId).some((source) => {
+    const cursor = readCursor(context, bucketId, source)
+    return cursor !== undefined && (cursor.retries > 0 || (cursor.synchronizing && cursor.isStale === true))
+  })
+
+/**
+ * After what was taken in: settings that came (`isNew`) while changes in front of them wait, or while older content is being replaced, may
+ * open what one of those closes. So the bucket is closed to all but its owner until nothing waits any more.
+ */
+export function settleAccess(context: ApplyContext, bucketId: number, isNew: boolean): void {
+  const row = readAccessRow(context, bucketId)
+  if (row === undefined || row.length === 0 || isHeldBack(row) === isNew) return
+  if (isUneven(context, bucketId) === isNew) {
+    context.put(accessKey(bucketId), isNew ? heldBack(row) : settled(row))
+  }
 }
 
 const decoder = new TextDecoder()

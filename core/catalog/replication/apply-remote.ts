@@ -10,9 +10,10 @@ import type { ApplyContext } from '../apply-context.ts'
 import { readGroup } from '../group/rows.ts'
 import { encodeText, successor } from '../keys.ts'
 import { rowKey } from '../tables.ts'
-import { takeAccess } from './apply-access.ts'
+import { settleAccess, takeAccess } from './apply-access.ts'
 import { applyChange, type ChangeTarget } from './apply-change.ts'
 import { compareRange, rangeCame } from './apply-compare.ts'
+import { hasVersions } from './apply-rule.ts'
 import { dropRetries } from './drop-cursor.ts'
 import { decodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
 import { cursorKey, retryKey, retryOfKey } from './keys.ts'
@@ -99,6 +100,7 @@ export function setCursor(context: ApplyContext, command: Of<'set-cursor'>): Com
       retries: 0,
       dead: 0,
       synchronizing: true,
+      ...(hasVersions(context, bucketId) ? { isStale: true } : {}),
     },
   })
   return {}
@@ -150,11 +152,13 @@ export function applyRemote(
   }
   const decoded = entries.map(({ bytes }, at) => decodeAt(target, bytes, after + at + 1))
   let applied = 0
+  let isNew = false
   for (const [at, pulled] of entries.entries()) {
     const entry = decoded[at]
     const lsn = after + at + 1
     // Also where the entry itself has to wait: what comes behind it must not be seen by more than may see it.
-    if (entry !== undefined && !(entry instanceof StorageError)) takeTold(target, entry, false)
+    if (entry !== undefined && !(entry instanceof StorageError) && takeTold(target, entry, false))
+      isNew = true
     const reason =
       entry instanceof StorageError || entry === undefined
         ? (entry?.message ?? 'missing')
@@ -169,6 +173,8 @@ export function applyRemote(
     }
   }
   putCursor(target)
+  settleAccess(context, bucketId, isNew)
+  if (isNew) settleAccess(context, bucketId, false)
   return { applied, retries: target.cursor.retries }
 }
 
@@ -217,9 +223,9 @@ function takeTold(
   { context, bucketId, rule, source }: Target,
   { access }: OutboxEntry,
   isLate: boolean,
-): void {
-  if (access === undefined || rule.edge !== undefined) return
-  takeAccess(context, bucketId, rule, source, access, isLate)
+): boolean {
+  if (access === undefined || rule.edge !== undefined) return false
+  return takeAccess(context, bucketId, rule, source, access, isLate)
 }
 
 /** Why it must wait; undefined: done. */
@@ -359,7 +365,7 @@ export function retryRemote(
     return { applied: false }
   }
   context.wrote = true
-  takeTold(target, decodeOutboxEntry(retry.bytes), true)
+  const isNew = takeTold(target, decodeOutboxEntry(retry.bytes), true)
   context.remove(rowAt)
   context.remove(retryOfKey(bucketId, source, encodeText(retry.key), lsn))
   // A comparison has gone on without it; the end of a synchronization, and what was told of other logs, count as ever.
@@ -370,6 +376,8 @@ export function retryRemote(
     ...target,
     cursor: { ...cursor, retries: cursor.retries - 1, dead: cursor.dead - Number(retry.dead) },
   })
+  settleAccess(context, bucketId, isNew)
+  if (isNew) settleAccess(context, bucketId, false)
   return { applied: true }
 }
 

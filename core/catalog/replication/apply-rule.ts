@@ -246,7 +246,8 @@ function leaveCursor(
   if (old.primary !== here) dropCursor(context, bucketId, old.primary)
 }
 
-const hasVersions = (context: ApplyContext, bucketId: number): boolean =>
+/** Whether anything is in the bucket. */
+export const hasVersions = (context: ApplyContext, bucketId: number): boolean =>
   [table.current, table.version].some((tag) => {
     const prefix = bucketKey(tag, bucketId)
     const cursor = context.rows(prefix, successor(prefix))

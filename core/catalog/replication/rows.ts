@@ -33,6 +33,8 @@ export interface StoredCursor {
   readonly comparison?: ComparisonState
   readonly passed?: NonNullable<CursorState['passed']>
   readonly reached?: number
+  /** Of a synchronization: there was content here when it began. */
+  readonly isStale?: true
 }
 
 type Get = Pick<TableReader, 'get'>

@@ -157,6 +157,63 @@ test('a version that cannot be fetched does not hold up what it came with', () =
   assert.equal(two.catalog.replication.cursor(idAt(two), 1)?.retries, 1)
 })
 
+test('what opens a bucket opens no copy in which something waits that came before it, or that is still being replaced', () => {
+  const [one, two] = pair()
+  put(one, 'k', publicRead)
+  set(one, 'public-access-block', block())
+  ship(one, two, 'b')
+  const setAcl = () =>
+    one.catalog.run({
+      type: 'set-object-acl',
+      bucketId: idAt(one),
+      key: 'k',
+      acl: '[["a","alice","FULL_CONTROL"]]',
+    })
+  const mayStrangers = () => [anonymous, keyOf('carol~1')].some((identity) => mayRead(two, identity, 'k'))
+  // The next version cannot be fetched, the object is made private behind it, and then the bucket is opened.
+  const { versionId } = one.catalog.object(idAt(one), 'k') ?? assert.fail()
+  one.catalog.run({ type: 'set-versioning', bucketId: idAt(one), state: 'enabled' })
+  put(one, 'k', publicRead)
+  setAcl()
+  set(one, 'public-access-block', null)
+  shipSlowly(one, two, () => assert.equal(mayStrangers(), false), true)
+  assert.ok((two.catalog.replication.cursor(idAt(two), 1)?.retries ?? 0) >= 2)
+  assert.notDeepEqual(versionId, one.catalog.object(idAt(one), 'k')?.versionId)
+  assert.equal(mayRead(two, keyOf('alice~1'), 'k'), true)
+  put(one, 'open', publicRead)
+  for (let retries = 1; retries > 0; ) {
+    assert.equal(mayStrangers(), false)
+    const [retry] = two.catalog.replication.retries(idAt(two), 1, 0, 1)
+    assert.ok(retry !== undefined)
+    const layout = { kind: 'empty' } as const
+    two.catalog.run({ type: 'retry-remote', bucketId: idAt(two), source: 1, lsn: retry.lsn, layout })
+    retries = two.catalog.replication.cursor(idAt(two), 1)?.retries ?? 0
+  }
+  assert.equal(mayStrangers(), false, 'it is private')
+  ship(one, two, 'b')
+  assert.equal(mayRead(two, anonymous, 'open'), true, 'the bucket is open')
+
+  // The copy falls behind, and synchronizes anew: settings come first, what they open is what it was long ago.
+  set(one, 'public-access-block', block())
+  put(one, 'old', publicRead)
+  ship(one, two, 'b')
+  one.catalog.run({
+    type: 'set-object-acl',
+    bucketId: idAt(one),
+    key: 'old',
+    acl: '[["a","alice","FULL_CONTROL"]]',
+  })
+  set(one, 'public-access-block', null)
+  one.catalog.run({ type: 'start-full-sync', bucketId: idAt(one), region: 2 })
+  while (!one.catalog.run({ type: 'backfill', bucketId: idAt(one) }).done);
+  const from = one.catalog.replication.members(idAt(one))[0]?.acknowledged ?? 0
+  const { lsn, chain } = one.catalog.replication.entryAt(idAt(one), from) ?? assert.fail()
+  const logId = one.catalog.replication.outbox(idAt(one))?.id ?? ''
+  two.catalog.run({ type: 'set-cursor', bucketId: idAt(two), source: 1, logId, at: { lsn, chain } })
+  shipSlowly(one, two, () => assert.equal(mayRead(two, anonymous, 'old'), false))
+  assert.equal(mayRead(two, anonymous, 'open'), true)
+})
+
 test('a policy means the accounts of the region that it was written in, in every region', () => {
   const [one, two] = pair()
   put(one, 'k')
