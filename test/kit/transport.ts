@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import type { test as nodeTest } from 'node:test'
 import { maxChunkBytes } from '../../core/contract/ids.ts'
+import { proveServers } from './transport-liars.ts'
 import { proveMaps } from './transport-maps.ts'
 import {
   check,
@@ -48,6 +49,7 @@ export function proveTransport(
   if (!hasWire) return
   proveOnTheWire(law)
   proveAgainstClients(law)
+  proveServers(law)
   if (isSealed) proveSealed(law)
 }
 

@@ -11,6 +11,7 @@ import {
   frame,
   hasPayload,
   isAnswer,
+  noId,
   ops,
   ProtocolViolation,
   reasonName,
@@ -286,6 +287,9 @@ export class ClientChannel {
     if (call === undefined || call.spec.op !== header.op) {
       throw new ProtocolViolation(reasons.badOrder, 'an answer to nothing')
     }
+    // Its id alone would let a peer that mixes requests up pass one chunk off as another.
+    if (!isEcho(call.spec, header))
+      throw new ProtocolViolation(reasons.badOrder, 'an answer of another chunk')
     const { reader, crc32c } = this.#parts
     const { spec } = call
     if (hasPayload(header) ? header.length > spec.answerBytes : header.length !== 0) {
@@ -423,6 +427,13 @@ export class ClientChannel {
     this.#sent.clear()
     this.#end(end)
   }
+}
+
+function isEcho({ op, fields }: CallSpec, answer: FrameHeader): boolean {
+  const namesChunk = op === ops.put || op === ops.get || op === ops.has || op === ops.delete
+  if (!namesChunk) return true
+  const isChunk = Buffer.compare(answer.chunkId, fields.chunkId ?? noId) === 0
+  return isChunk && (op !== ops.get || answer.offset === fields.offset)
 }
 
 const unreachable = (reason: unknown): StorageError =>

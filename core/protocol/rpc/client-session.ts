@@ -12,7 +12,7 @@ import {
   type SessionStats,
 } from '../../contract/transport.ts'
 import { ClientChannel, type ClientChannelParts, defaultDeadlineMs, pingSpec } from './client-channel.ts'
-import { creditBytes, flags, largestList, ops } from './frame.ts'
+import { creditBytes, type FrameHeader, flags, largestList, ops } from './frame.ts'
 import { decodeList, listFrom } from './list-records.ts'
 
 export interface ClientSessionParts extends ClientChannelParts {
@@ -98,6 +98,10 @@ export class ClientSession implements ChunkSession {
       },
       { ...options, deadlineMs },
     )
+    if (!isSoundGet(header, offset, wanted)) {
+      buffer.release()
+      throw new StorageError('IO_ERROR', 'the payload of an answer is not what was asked for')
+    }
     return {
       bytes: buffer.bytes.subarray(0, header.length),
       release: () => buffer.release(),
@@ -199,6 +203,16 @@ export class ClientSession implements ChunkSession {
   close(graceMs?: number): Promise<void> {
     return this.#channel.close(graceMs)
   }
+}
+
+/** Of a chunk that is longer than what came, what came must be what was asked for; of a whole one the store's own CRC holds. */
+function isSoundGet(
+  { length, chunkLength, payloadCrc, chunkCrc }: FrameHeader,
+  offset: number,
+  wanted: number,
+): boolean {
+  if (length !== Math.min(wanted, Math.max(0, chunkLength - offset))) return false
+  return offset !== 0 || length === 0 || length !== chunkLength || payloadCrc === chunkCrc
 }
 
 function checkId(id: ChunkId): void {

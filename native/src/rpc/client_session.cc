@@ -170,6 +170,8 @@ Landing ClientSession::GotFrame(const Decoded& frame, const RemoteLanding& /*lan
   if (call->stage != ClientCall::Stage::kSent || header.op != call->op) {
     return Violation(Reason::kBadOrder);
   }
+  // Its id alone would let a peer that mixes requests up pass one chunk off as another.
+  if (!Echoes(*call, header)) return Violation(Reason::kBadOrder);
   if (bytes > MostAnswerBytes(*call)) return Violation(Reason::kBadLength);
   Release(index);
   if (!call->idle_ping) {
@@ -223,6 +225,13 @@ void ClientSession::GotPart(void* token, size_t landed) {
   if (call->ended || landed - call->summed_bytes < kSumBytes) return;
   call->sum = Crc32c({call->memory + call->summed_bytes, landed - call->summed_bytes}, call->sum);
   call->summed_bytes = landed;
+}
+
+bool ClientSession::Echoes(const ClientCall& call, const Header& answer) {
+  const bool names_chunk = call.op == Op::kPut || call.op == Op::kGet || call.op == Op::kHas ||
+                           call.op == Op::kDelete;
+  if (!names_chunk) return true;
+  return answer.chunk == call.chunk && (call.op != Op::kGet || answer.offset == call.offset);
 }
 
 bool ClientSession::Sound(const ClientCall& call) {

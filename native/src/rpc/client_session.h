@@ -108,6 +108,8 @@ class ClientSession final : public Session {
   /// All is known of the call; ends it when the connection has let go of its frame.
   void Answered(ClientCall* call);
   void Finish(ClientCall* call);
+  // Whether an answer names the chunk, and of a get the offset, that was asked for.
+  [[nodiscard]] static bool Echoes(const ClientCall& call, const Header& answer);
   [[nodiscard]] static bool Sound(const ClientCall& call);
   void EndEarly(ClientCall* call, ErrorCode code);
   void LeaveWhenAnswered();
