@@ -10,6 +10,9 @@ export interface MemoryStore extends ChunkStore {
   readonly held: number
   /** Of any operation, from now on. */
   delayMs: number
+  /** Its bytes have changed on the disk: reads find that out. The index has it as before, so that it is there, and a put writes nothing. */
+  damage(id: ChunkId): void
+  isSound(id: ChunkId): boolean
   /** Executed, by id in hex: how often the store was asked to put it. */
   readonly puts: ReadonlyMap<string, number>
 }
@@ -19,6 +22,7 @@ const hex = (id: Uint8Array): string => Buffer.from(id).toString('hex')
 /** A chunk store of a Map, on a clock that a simulation moves: the laws of puts and gets, nothing durable, no bound. */
 export function createMemoryStore(clock: Clock): MemoryStore {
   const chunks = new Map<string, Uint8Array>()
+  const damaged = new Set<string>()
   const puts = new Map<string, number>()
   /** Ascending: a session asks for the record of each chunk that it gives. */
   const names: string[] = []
@@ -58,6 +62,10 @@ export function createMemoryStore(clock: Clock): MemoryStore {
     get held() {
       return held
     },
+    damage(id) {
+      damaged.add(hex(id))
+    },
+    isSound: (id) => chunks.has(hex(id)) && !damaged.has(hex(id)),
     acquire: async (byteLength, signal) => {
       signal?.throwIfAborted()
       return acquire(byteLength)
@@ -78,6 +86,8 @@ export function createMemoryStore(clock: Clock): MemoryStore {
       await wait()
       const bytes = chunks.get(hex(id))
       if (bytes === undefined) throw new StorageError('CHUNK_NOT_FOUND', 'there is no such chunk')
+      if (damaged.has(hex(id)))
+        throw new StorageError('CORRUPT_CHUNK', 'its bytes are not those that were put')
       if (offset > bytes.length) throw new StorageError('INVALID_ARGUMENT', 'behind the end')
       const part = bytes.subarray(offset, offset + length)
       const buffer = acquire(part.length)
@@ -91,6 +101,7 @@ export function createMemoryStore(clock: Clock): MemoryStore {
     async delete(id) {
       await wait()
       const name = hex(id)
+      damaged.delete(name)
       if (!chunks.delete(name)) return false
       names.splice(placeOf(name), 1)
       return true
@@ -107,7 +118,15 @@ export function createMemoryStore(clock: Clock): MemoryStore {
       })
     },
     recompute: async (code) => recomputeFragments(code),
-    scrub: missing,
+    async *scrub() {
+      await wait()
+      for (const name of [...damaged])
+        yield {
+          id: Uint8Array.from(Buffer.from(name, 'hex')),
+          problem: 'corrupt-payload' as const,
+          detail: '',
+        }
+    },
     digest: missing,
     digestNow: missing,
     async stats(): Promise<ChunkStoreStats> {

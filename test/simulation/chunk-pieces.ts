@@ -9,6 +9,24 @@ import {
   stripeWidth,
 } from '../../core/contract/erasure.ts'
 import { chunkId, type WriteId } from '../../core/contract/ids.ts'
+import type { ReplicaAcks } from '../../core/contract/transport.ts'
+
+export interface ChunksRun {
+  readonly seed: number
+  readonly acks: ReplicaAcks
+  readonly writes: number
+  readonly failedWrites: number
+  readonly reads: number
+  readonly unavailableReads: number
+  readonly wipes: number
+  readonly rots: number
+  readonly kills: number
+  readonly moves: number
+  readonly fetched: number
+  readonly freed: number
+  /** Writes and deletes by an old map that were refused, and begun again. */
+  readonly stale: number
+}
 
 export const copiedChunkBytes = 16
 /** Of the bodies of some runs: as many losses are survived as with three copies. */

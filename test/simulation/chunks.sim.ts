@@ -24,6 +24,7 @@ import { seededRandom } from '../kit/random.ts'
 import {
   type Body,
   bytesOf,
+  type ChunksRun,
   copiedChunkBytes,
   type Piece,
   piecesOf,
@@ -31,27 +32,12 @@ import {
   stripeAt,
   stripedChunkBytes,
 } from './chunk-pieces.ts'
+import { rot, scrub } from './chunk-rot.ts'
 import { simulatedPeer } from './simulated-peer.ts'
 
 const stepMs = 100
 const replicas = 3
 const mostNodes = 6
-
-export interface ChunksRun {
-  readonly seed: number
-  readonly acks: ReplicaAcks
-  readonly writes: number
-  readonly failedWrites: number
-  readonly reads: number
-  readonly unavailableReads: number
-  readonly wipes: number
-  readonly kills: number
-  readonly moves: number
-  readonly fetched: number
-  readonly freed: number
-  /** Writes and deletes by an old map that were refused, and begun again. */
-  readonly stale: number
-}
 
 interface SimNode {
   readonly name: string
@@ -90,6 +76,7 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
     reads: 0,
     unavailableReads: 0,
     wipes: 0,
+    rots: 0,
     kills: 0,
     moves: 0,
     fetched: 0,
@@ -320,7 +307,7 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
     for (const [key, body] of bodies) {
       for (const piece of piecesOf(body)) {
         const holders: string[] = []
-        for (const { name, disk } of nodes.values()) if (await disk.has(piece.id)) holders.push(name)
+        for (const { name, disk } of nodes.values()) if (disk.isSound(piece.id)) holders.push(name)
         check(key, piece, holders)
       }
     }
@@ -367,8 +354,10 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
   }
   const active = (): readonly string[] =>
     map.nodes.filter(({ state }) => state === 'active').map(({ name }) => name)
+  const scrubOf = ({ name: node, disk, running }: SimNode): Promise<void> =>
+    scrub(disk, (id) => running?.chunks.repair.report({ id, node, problem: 'corrupt' }))
   async function fault(): Promise<void> {
-    const [choice, someone] = [random.below(11), random.pick([...nodes.values()])]
+    const [choice, someone] = [random.below(13), random.pick([...nodes.values()])]
     if (choice < 3) {
       const isFew = alive().length <= 2
       if (someone.running === undefined) start(someone)
@@ -405,7 +394,15 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
       change(({ nodes: now }) =>
         now.map((node) => (random.below(3) === 0 ? { ...node, weight: 1 + random.below(3) } : node)),
       )
-    } else if (choice === 9) {
+    } else if (choice === 11) {
+      if (lost > 0 && (await isWhole())) lost = 0
+      if (lost >= mayLose) return
+      lost++
+      count.rots++
+      await rot(someone.disk, random)
+      await nothingIsLost()
+    } else if (choice === 12) await scrubOf(someone)
+    else if (choice === 9) {
       someone.delayMs = random.pick([30, 30, 2000, 8000])
     } else {
       const other = random.pick([...nodes.keys()])
@@ -436,6 +433,7 @@ export async function simulateChunks(seed: number, steps: number): Promise<Chunk
   for (let waited = 0; waited < 100; waited++) {
     await pass(5000)
     if (problem !== undefined) throw problem
+    for (const node of nodes.values()) await scrubOf(node)
     const states = [...nodes.values()].map(({ running }) => running?.chunks.repair.status())
     const isDone = states.every((state) => state?.complete === true && state.leftoverChunks === 0)
     if (isDone && map.moving === undefined && (await isWhole())) break

@@ -5,6 +5,7 @@ import { StorageError } from '../../contract/errors.ts'
 import { type ChunkId, chunkOwner, maxChunkBytes } from '../../contract/ids.ts'
 import { builtinClasses } from '../../contract/qos.ts'
 import { ByteBucket } from './byte-bucket.ts'
+import { sendDamage } from './damage-messages.ts'
 import type { RepairParts } from './repair-parts.ts'
 import { type MissingChunk, RepairQueue } from './repair-queue.ts'
 import { Yielding } from './yielding.ts'
@@ -15,6 +16,8 @@ const fetchesAtOnce = 4
 const getDeadlineMs = 30_000
 /** What is found beyond that waits to be looked for. */
 const queueLimit = 16_384
+/** A larger region is not asked as a whole for a last copy. */
+const mostAskedAnyway = 64
 
 /** Fetches what is missing, the chunks with the fewest copies first, within a rate. */
 export class Fetcher {
@@ -23,7 +26,7 @@ export class Fetcher {
   readonly #bucket: ByteBucket
   readonly #yielding = new Yielding()
   readonly #stopped: AbortSignal
-  readonly #onFailedReport: () => void
+  readonly #onFailedReport: (id: ChunkId) => void
   #running = 0
   readonly #waiting = new Set<() => void>()
   fetchedChunks = 0
@@ -32,7 +35,7 @@ export class Fetcher {
   failed = 0
 
   /** `onFailedReport`: a chunk that somebody reported could not be fetched. */
-  constructor(parts: RepairParts, stopped: AbortSignal, onFailedReport: () => void) {
+  constructor(parts: RepairParts, stopped: AbortSignal, onFailedReport: (id: ChunkId) => void) {
     this.#parts = parts
     this.#onFailedReport = onFailedReport
     this.#stopped = stopped
@@ -84,32 +87,56 @@ export class Fetcher {
       if (!chunk.isCorrupt && (await local.has(chunk.id))) return
       if (chunk.byteLength > 0 && !isOwned(this.#parts.catalog, chunk)) return
       await this.#bucket.take(chunk.byteLength, this.#stopped)
-      let problem: StorageError | undefined
-      for (const source of chunk.sources) {
-        try {
-          await this.#copy(source, chunk)
-          return
-        } catch (reason) {
-          problem = StorageError.from(reason)
-        }
-      }
+      let problem = await this.#copyOfAny(chunk.sources, chunk)
+      if (problem === undefined) return
       if (chunk.stripe !== undefined) return await this.#rebuild(chunk, chunk.stripe)
-      throw problem ?? new StorageError('CHUNK_NOT_FOUND', 'nobody has it')
+      // Who should have it has it, and not sound: a copy that an earlier map left elsewhere is then the last one.
+      if (problem.code === 'CORRUPT_CHUNK') {
+        const rest = this.#parts.layout().others.filter((name) => !chunk.sources.includes(name))
+        problem = await this.#copyOfAny(rest.length > mostAskedAnyway ? [] : rest, chunk)
+      }
+      if (problem !== undefined) throw problem
     } catch (error) {
       if (this.#stopped.aborted) return
       // Freed meanwhile: its copies are gone because they are not needed any more.
       if (chunk.byteLength > 0 && !isOwned(this.#parts.catalog, chunk)) return
       this.failed++
-      if (chunk.byteLength === 0) this.#onFailedReport()
+      if (chunk.byteLength === 0) this.#onFailedReport(chunk.id)
       log.debug({ err: error, chunk: Buffer.from(chunk.id).toString('hex') }, 'a chunk could not be fetched')
     }
   }
 
-  async #copy(source: string, { id, byteLength, isCorrupt }: MissingChunk): Promise<void> {
+  /** Undefined: it is here. */
+  async #copyOfAny(sources: readonly string[], chunk: MissingChunk): Promise<StorageError | undefined> {
+    let problem = new StorageError('CHUNK_NOT_FOUND', 'nobody has it')
+    for (const source of sources) {
+      try {
+        await this.#copy(source, chunk)
+        return undefined
+      } catch (reason) {
+        problem = StorageError.from(reason)
+      }
+    }
+    return problem
+  }
+
+  /** Whoever has damaged bytes may not know it yet. */
+  #tell(source: string, { id, stripe }: MissingChunk, reason: unknown): void {
+    if (StorageError.from(reason).code !== 'CORRUPT_CHUNK') return
+    const damage = { id, isCorrupt: true, ...(stripe === undefined ? {} : { stripe }) }
+    sendDamage(this.#parts.peers, source, [damage])
+  }
+
+  async #copy(source: string, chunk: MissingChunk): Promise<void> {
+    const { id, byteLength, isCorrupt } = chunk
     const { chunkPeers, clock } = this.#parts
     const beganMs = clock.monotonic()
     const options = { deadlineMs: getDeadlineMs, classIndex: repairClass, signal: this.#stopped }
-    const buffer = await chunkPeers(source)?.chunks.get(id, 0, maxChunkBytes, options)
+    const asked = chunkPeers(source)?.chunks.get(id, 0, maxChunkBytes, options)
+    const buffer = await asked?.catch((reason: unknown) => {
+      this.#tell(source, chunk, reason)
+      throw reason
+    })
     if (buffer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${source}`)
     const { length } = buffer.bytes
     try {

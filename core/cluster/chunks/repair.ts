@@ -23,6 +23,7 @@ import { fragmentHolder, isHolderOf, ownStripe } from './fragment-places.ts'
 import { type ChunkLayout, groupOf } from './layout.ts'
 import { freeLeftovers } from './leftovers.ts'
 import type { DamagedCopy } from './peers.ts'
+import { RecentChunks } from './recent-chunks.ts'
 import type { RepairParts, RepairStatus } from './repair-parts.ts'
 
 const defaultIntervalMs = 6 * 3_600_000
@@ -55,6 +56,8 @@ export class Repair {
   /** For nodes that are away. */
   readonly #untold = new Map<string, Damage[]>()
   readonly #reports = new Map<string, Damage>()
+  /** What could not be repaired a moment ago: each try reports what else is damaged of the chunk, and whoever has that tries in turn. */
+  readonly #failed = new RecentChunks(mostReports, reportRoundsMs)
   #running: readonly Promise<void>[] = []
   #isWoken = true
   #wakeUp: AbortController | undefined
@@ -74,7 +77,10 @@ export class Repair {
 
   constructor(parts: RepairParts) {
     this.#parts = parts
-    this.#fetcher = new Fetcher(parts, this.#stopping.signal, () => this.#lookSoon())
+    this.#fetcher = new Fetcher(parts, this.#stopping.signal, (id) => {
+      this.#failed.note(id, parts.clock.monotonic())
+      this.#lookSoon()
+    })
   }
 
   /** CONFLICT when somebody serves the topic already. */
@@ -175,6 +181,7 @@ export class Repair {
     // Whose fragment it is nobody knows: then nobody can say what else there is of its chunk.
     if (fragmentOf(damage.id) !== undefined && damage.stripe === undefined) return
     if (!isHolderOf(this.#parts.layout(), this.#parts.self, damage.id, damage.stripe)) return
+    if (this.#failed.has(damage.id, this.#parts.clock.monotonic())) return
     const key = Buffer.from(damage.id).toString('latin1')
     if (this.#reports.size >= mostReports) {
       this.wake()
