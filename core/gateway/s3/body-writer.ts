@@ -1,15 +1,7 @@
 import type { BodyDigest, ChunkBuffer, DigestAlgorithm } from '../../contract/chunk-store.ts'
-import {
-  type ErasureScheme,
-  fragmentBytesOf,
-  type Stripe,
-  stripeBufferBytes,
-  stripeOf,
-} from '../../contract/erasure.ts'
+import { type ErasureScheme, fragmentBytesOf, stripeBufferBytes, stripeOf } from '../../contract/erasure.ts'
 import { errorCodes, StorageError } from '../../contract/errors.ts'
-import { chunkId, type WriteId } from '../../contract/ids.ts'
-import { type Checksum, checksumDigest, type Layout } from '../../contract/object-model.ts'
-import type { Span } from '../../contract/trace.ts'
+import { type Checksum, checksumDigest } from '../../contract/object-model.ts'
 import {
   badChecksum,
   badMd5,
@@ -31,13 +23,15 @@ import type {
   StoreBodyOptions,
   StoredBody,
 } from './operation.ts'
-import { ended } from './traced-gateway.ts'
+import { StoredChunks } from './stored-chunks.ts'
 import { type WriteBudget, writeBudgetOf } from './write-budget.ts'
 
 /** The largest body of one PUT or part, as in S3: 5 GiB. */
 export const maxBodyBytes = 5 * 1024 ** 3
 /** The digest is fed in runs of at least this much: less would cost more in calls than it overlaps. */
 const digestRunBytes = 256 * 1024
+/** What is read at once of a body that is at hand: its digest is computed while the next run is read. */
+const readRunBytes = 512 * 1024
 /** Chunks smaller than this would cost more to keep than pacing is worth. */
 const minPacedChunkBytes = 64 * 1024
 
@@ -253,7 +247,9 @@ class ChunkedWrite {
 
   async run(): Promise<StoredBody> {
     try {
-      await this.#source.pump((piece) => this.#take(piece))
+      const source = this.#source
+      if (source.readInto === undefined) await source.pump((piece) => this.#take(piece))
+      else await this.#readAll(source.declaredBytes ?? 0, source)
       if (this.#source.declaredBytes !== undefined && this.#length !== this.#source.declaredBytes) {
         throw wrongLength()
       }
@@ -292,41 +288,60 @@ class ChunkedWrite {
     if (buffer === undefined) return offset
     const length = Math.min(piece.length - offset, this.#room - this.#filled)
     buffer.bytes.set(length === piece.length ? piece : piece.subarray(offset, offset + length), this.#filled)
+    this.#grow(buffer, length)
+    return offset + length
+  }
+
+  /** So many bytes more are in the buffer. */
+  #grow(buffer: ChunkBuffer, length: number): void {
     this.#filled += length
     this.#length += length
     if (this.#filled === this.#room) this.#flush()
     else if (this.#filled - this.#digested >= digestRunBytes) this.#feedDigest(buffer)
-    return offset + length
   }
 
   async #takeRest(piece: Uint8Array, start: number): Promise<void> {
-    let offset = start
-    while (offset < piece.length) {
-      const { windowBytes } = this.#gateway.config
-      const chunkBytes = this.#chunkBytes
-      const { declaredBytes } = this.#source
-      const want =
-        declaredBytes === undefined ? chunkBytes : Math.min(chunkBytes, declaredBytes - this.#length)
-      // The window bounds what one request holds of the pool that all share; a single chunk is always let through.
-      while (this.#inFlight.length > 0 && (this.#inFlight.length + 1) * chunkBytes > windowBytes) {
-        await this.#inFlight[0]
-      }
-      if (this.#failure !== undefined) throw this.#failure
-      const turn = this.#source.pace?.take(want)
-      if (turn !== undefined) await turn
-      const buffer = await this.#gateway.chunks.acquire(this.#bufferBytes(want), this.#signal)
-      if (this.#ended) {
-        buffer.release()
-        throw new StorageError('CANCELLED', 'the body was given up meanwhile')
-      }
-      this.#buffer = buffer
-      this.#room = want
-      this.#budget.hold(buffer.bytes.length)
-      this.#filled = 0
-      this.#digested = 0
-      this.#updates = []
+    for (let offset = start; offset < piece.length; ) {
+      await this.#openBuffer()
       offset = this.#copy(piece, offset)
     }
+  }
+
+  /** A body that is at hand goes into the chunks' memory by itself. */
+  async #readAll(byteLength: number, source: BodySource): Promise<void> {
+    while (this.#length < byteLength) {
+      const buffer = this.#buffer ?? (await this.#openBuffer())
+      const length = Math.min(readRunBytes, this.#room - this.#filled)
+      await source.readInto?.(buffer.bytes.subarray(this.#filled, this.#filled + length))
+      if (this.#failure !== undefined) throw this.#failure
+      this.#grow(buffer, length)
+    }
+  }
+
+  async #openBuffer(): Promise<ChunkBuffer> {
+    const { windowBytes } = this.#gateway.config
+    const chunkBytes = this.#chunkBytes
+    const { declaredBytes } = this.#source
+    const want = declaredBytes === undefined ? chunkBytes : Math.min(chunkBytes, declaredBytes - this.#length)
+    // The window bounds what one request holds of the pool that all share; a single chunk is always let through.
+    while (this.#inFlight.length > 0 && (this.#inFlight.length + 1) * chunkBytes > windowBytes) {
+      await this.#inFlight[0]
+    }
+    if (this.#failure !== undefined) throw this.#failure
+    const turn = this.#source.pace?.take(want)
+    if (turn !== undefined) await turn
+    const buffer = await this.#gateway.chunks.acquire(this.#bufferBytes(want), this.#signal)
+    if (this.#ended) {
+      buffer.release()
+      throw new StorageError('CANCELLED', 'the body was given up meanwhile')
+    }
+    this.#buffer = buffer
+    this.#room = want
+    this.#budget.hold(buffer.bytes.length)
+    this.#filled = 0
+    this.#digested = 0
+    this.#updates = []
+    return buffer
   }
 
   #bufferBytes(byteLength: number): number {
@@ -362,91 +377,6 @@ class ChunkedWrite {
 
   #fail(reason: unknown): void {
     this.#failure ??= StorageError.from(reason)
-  }
-}
-
-/** The chunks of one write on their way from the store's point of view: what to name, and what to free. */
-class StoredChunks {
-  readonly #gateway: Gateway
-  readonly #writeId: WriteId
-  readonly #chunkBytes: number
-  readonly #qosClass: number | undefined
-  readonly #erasure: ErasureScheme | undefined
-  #count = 0
-
-  constructor(
-    gateway: Gateway,
-    writeId: WriteId,
-    chunkBytes: number,
-    qosClass: number | undefined,
-    erasure?: ErasureScheme,
-  ) {
-    this.#erasure = erasure
-    this.#gateway = gateway
-    this.#writeId = writeId
-    this.#chunkBytes = chunkBytes
-    this.#qosClass = qosClass
-  }
-
-  put(buffer: ChunkBuffer, byteLength: number): Promise<void> {
-    const index = this.#count
-    this.#count += 1
-    const id = chunkId(this.#writeId, index)
-    const { chunks, trace, acks } = this.#gateway
-    const stripe = this.#stripe(byteLength)
-    const put = (span?: Span): Promise<void> =>
-      chunks.put(id, buffer, byteLength, this.#qosClass, stripe, span, acks)
-    if (trace === undefined) return put()
-    const span = trace.child('chunk.put', 'internal', { 'pando.chunk': hexOf(id), 'pando.bytes': byteLength })
-    return ended(span, () => put(span))
-  }
-
-  #stripe(byteLength: number): Stripe | undefined {
-    const chunkBytes = this.#chunkBytes
-    return this.#erasure === undefined ? undefined : stripeOf({ chunkBytes, byteLength }, this.#erasure, 0)
-  }
-
-  body(byteLength: number, md5: string, checksum: Checksum | undefined): StoredBody {
-    const layout: Layout =
-      byteLength === 0
-        ? { kind: 'empty' }
-        : {
-            kind: 'chunks',
-            extents: [
-              {
-                writeId: this.#writeId,
-                chunkBytes: this.#chunkBytes,
-                byteLength,
-                ...(this.#erasure === undefined ? {} : { erasure: this.#erasure }),
-              },
-            ],
-          }
-    return {
-      byteLength,
-      md5,
-      checksum,
-      layout,
-      inline: undefined,
-      settle: async (outcome) => {
-        if (outcome === 'abandoned') await this.abandon()
-        else this.#gateway.writes.settle(this.#writeId)
-      },
-    }
-  }
-
-  /** Frees the chunks. What cannot be freed now belongs to no object, and the orphan collector will find it. */
-  async abandon(): Promise<void> {
-    const { chunks, writes, log } = this.#gateway
-    for (let index = 0; index < this.#count; index++) {
-      try {
-        // Of a whole chunk: a shorter one has the same fragments, or fewer.
-        await chunks.delete(chunkId(this.#writeId, index), this.#qosClass, this.#stripe(this.#chunkBytes))
-      } catch (error) {
-        log.warn({ err: error, writeId: hexOf(this.#writeId), index }, 'a chunk of a refused body is left')
-        break
-      }
-    }
-    writes.settle(this.#writeId)
   }
 }
 

@@ -78,6 +78,8 @@ export interface BodySource {
    * StorageError (INCOMPLETE_BODY, SIGNATURE_DOES_NOT_MATCH for a chunk, CANCELLED, TIMEOUT).
    */
   pump(sink: PieceSink): Promise<void>
+  /** Instead of `pump`, of a body that is at hand and whose length is declared: its next bytes, as many as there is room for. */
+  readInto?(target: Uint8Array): Promise<void>
 }
 
 /** The payload of a request: aws-chunked framing removed, its chunk signatures verified on the way. */

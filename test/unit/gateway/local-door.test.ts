@@ -32,10 +32,10 @@ test('the directory can be entered and not listed, and what an earlier run has l
   const folder = mkdtempSync(join(tmpdir(), 'pando-door-'))
   t.after(() => rmSync(folder, { recursive: true }))
   const directory = join(folder, 'made')
-  ;(await open(directory)).close()
+  await (await open(directory)).close()
   assert.equal(statSync(directory).mode & 0o777, 0o711)
   for (const name of ['slab-0', 's3.sock', 'other']) writeFileSync(join(directory, name), '')
-  ;(await open(directory)).close()
+  await (await open(directory)).close()
   assert.deepEqual(
     ['slab-0', 's3.sock', 'other'].filter((name) => existsSync(join(directory, name))),
     ['other'],

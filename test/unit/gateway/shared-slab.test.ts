@@ -13,25 +13,21 @@ import { FakeClock } from '../../kit/fake-clock.ts'
 
 const idleTimeoutMs = 1000
 
-function openSlab(t: TestContext): { slab: SharedSlab; descriptor: number; closed: Promise<void> } {
+function openSlab(t: TestContext): { slab: SharedSlab; descriptor: number } {
   const folder = mkdtempSync(join(tmpdir(), 'pando-slab-'))
   const path = join(folder, 'slab')
   // The slab closes its own; this one is the client's.
   const descriptor = openSync(path, 'w+')
   const own = openSync(path, 'r+')
   ftruncateSync(own, slabBytes)
-  let tell = (): void => {}
-  const closed = new Promise<void>((resolve) => {
-    tell = resolve
-  })
-  const slab = new SharedSlab('name', own, tell)
+  const slab = new SharedSlab('name', own)
   t.after(async () => {
     slab.close()
-    await closed
+    await slab.ended
     closeSync(descriptor)
     rmSync(folder, { recursive: true })
   })
-  return { slab, descriptor, closed }
+  return { slab, descriptor }
 }
 
 const piece = (value: number): Uint8Array => new Uint8Array(1000).fill(value)
@@ -119,7 +115,7 @@ test('who reads nothing is waited for as long as any client, who gives up not at
 })
 
 test('when the client has gone nobody waits for it, and its memory is given back', async (t) => {
-  const { slab, descriptor, closed } = openSlab(t)
+  const { slab, descriptor } = openSlab(t)
   const answer = slab.openAnswer(1, new FakeClock(), idleTimeoutMs)
   for (let at = 0; at < 4; at++) await answer?.put(piece(at))
   const waiting = assert.rejects(answer?.put(piece(9)) ?? Promise.resolve(), { code: 'CANCELLED' })
@@ -127,7 +123,7 @@ test('when the client has gone nobody waits for it, and its memory is given back
   slab.close()
   await waiting
   assert.equal(await reading, blockBytes)
-  await closed
+  await slab.ended
   await assert.rejects(slab.read(new Uint8Array(1), 0), { code: 'CANCELLED' })
   assert.equal(slab.openAnswer(2, new FakeClock(), idleTimeoutMs), undefined)
   assert.equal(readSync(descriptor, Buffer.alloc(1), 0, 1, 0), 0, 'the memory is still there')

@@ -19,7 +19,7 @@ import { StorageError } from '../../../contract/errors.ts'
 import type { Logger } from '../../../contract/logger.ts'
 import type { PayloadProtection } from '../authenticate/sigv4.ts'
 import { blockBytes, blocksEachWay, SharedSlab, type SlabAnswer, slabBytes } from './shared-slab.ts'
-import { PieceBuffers, SlabBody, type SlabPlace } from './slab-body.ts'
+import { SlabBody, type SlabPlace } from './slab-body.ts'
 
 export interface LocalDoorOptions {
   /** Absolute. On tmpfs bodies go through shared memory; elsewhere through the socket only. */
@@ -66,7 +66,6 @@ export class LocalDoor {
   readonly socketPath: string
   readonly #options: LocalDoorOptions
   readonly #slabs = new Map<string, LentSlab>()
-  readonly #buffers = new PieceBuffers()
   readonly #hasSharedMemory: boolean
   readonly #ending = new AbortController()
 
@@ -128,7 +127,8 @@ export class LocalDoor {
       log.warn({ err: error }, 'no shared memory for a client')
       return undefined
     }
-    const slab = new SharedSlab(name, descriptor, () => this.#slabs.delete(name))
+    const slab = new SharedSlab(name, descriptor)
+    slab.ended.then(() => this.#slabs.delete(name))
     this.#slabs.set(name, { slab, control: undefined })
     environment.clock.sleep(attachMs, this.#ending.signal).then(
       () => {
@@ -190,7 +190,7 @@ export class LocalDoor {
     if (message.headers['content-length'] !== '0')
       throw new StorageError('INVALID_REQUEST', 'a body in shared memory comes with content-length: 0')
     const sha256 = protection.kind === 'hash' ? protection.sha256 : undefined
-    return new SlabBody(chunks, message, place, sha256, this.#buffers)
+    return new SlabBody(chunks, message, place, sha256)
   }
 
   /** Where the body of an answer goes; undefined: through the socket. */
@@ -202,15 +202,17 @@ export class LocalDoor {
     return this.#slabs.get(name)?.slab.openAnswer(Number(id), environment.clock, idleTimeoutMs)
   }
 
-  /** Nothing new is lent, and what is lent ends. */
-  close(): void {
+  /** Nothing new is lent, and what is lent ends. Resolves when nobody reads it into memory that may be somebody else's soon. */
+  async close(): Promise<void> {
     this.#ending.abort()
-    for (const { slab, control } of this.#slabs.values()) {
+    const lent = [...this.#slabs.values()]
+    for (const { slab, control } of lent) {
       slab.close()
       control?.destroy()
       unlink(join(this.#options.directory, slabPrefix + slab.name))
     }
     unlink(this.socketPath)
+    await Promise.all(lent.map(({ slab }) => slab.ended))
   }
 
   #placeOf({ headers }: IncomingMessage): SlabPlace | undefined {

@@ -28,17 +28,22 @@ export interface FilledBlock {
  */
 export class SharedSlab {
   readonly name: string
+  /** The memory has been given back: nobody is in the middle of a read or a write of it. */
+  readonly ended: Promise<void>
   readonly #descriptor: number
   readonly #free: number[] = Array.from({ length: blocksEachWay }, (_, index) => blocksEachWay + index)
   readonly #answers = new Map<number, SlabAnswer>()
-  readonly #onClosed: () => void
+  #tellEnd = (): void => {}
   #uses = 0
   #isClosing = false
 
-  constructor(name: string, descriptor: number, onClosed: () => void) {
+  /** Closes the descriptor in the end. */
+  constructor(name: string, descriptor: number) {
     this.name = name
     this.#descriptor = descriptor
-    this.#onClosed = onClosed
+    this.ended = new Promise((resolve) => {
+      this.#tellEnd = resolve
+    })
   }
 
   get isClosing(): boolean {
@@ -115,7 +120,7 @@ export class SharedSlab {
 
   /** The client may still hold a descriptor: the memory is given back nevertheless. */
   #end(): void {
-    const closeIt = (): void => close(this.#descriptor, () => this.#onClosed())
+    const closeIt = (): void => close(this.#descriptor, () => this.#tellEnd())
     truncate(this.#descriptor, 0).then(closeIt, closeIt)
   }
 }

@@ -5,23 +5,7 @@ import type { PieceSink, RequestBody } from '../operation.ts'
 import { bodyText, incomplete } from '../request-body.ts'
 import { blockBytes, type SharedSlab } from './shared-slab.ts'
 
-/** Half a block: one piece is copied while the next one is read. */
-const pieceBytes = 512 * 1024
-/** What is kept for the next body: of two bodies at a time. */
-const keptBuffers = 4
-
-/** Memory that pieces are copied into, before anybody looks at them. */
-export class PieceBuffers {
-  readonly #kept: Uint8Array[] = []
-
-  take(): Uint8Array {
-    return this.#kept.pop() ?? Buffer.allocUnsafeSlow(pieceBytes)
-  }
-
-  give(buffer: Uint8Array): void {
-    if (this.#kept.length < keptBuffers) this.#kept.push(buffer)
-  }
-}
+const pieceBytes = 64 * 1024
 
 export interface SlabPlace {
   readonly slab: SharedSlab
@@ -42,7 +26,6 @@ export class SlabBody implements RequestBody {
   readonly #chunks: ChunkStore
   readonly #message: IncomingMessage
   readonly #place: SlabPlace
-  readonly #buffers: PieceBuffers
   #used = false
 
   constructor(
@@ -50,12 +33,10 @@ export class SlabBody implements RequestBody {
     message: IncomingMessage,
     place: SlabPlace,
     payloadSha256: string | undefined,
-    buffers: PieceBuffers,
   ) {
     this.#chunks = chunks
     this.#message = message
     this.#place = place
-    this.#buffers = buffers
     this.declaredBytes = place.byteLength
     this.payloadSha256 = payloadSha256
   }
@@ -71,42 +52,38 @@ export class SlabBody implements RequestBody {
   /** Nothing to cut: see `waiting`. */
   cut(): void {}
 
+  /** Of documents, which are short. */
   async pump(sink: PieceSink): Promise<void> {
     if (this.#used) throw new TypeError('a body can be read once')
-    this.#used = true
-    const buffers = [this.#buffers.take(), this.#buffers.take()] as const
-    let reading: Promise<Uint8Array> | undefined
-    try {
-      reading = this.#read(buffers[0], 0)
-      for (let at = 0, turn = 1; reading !== undefined; turn++) {
-        const piece: Uint8Array = await reading
-        at += piece.length
-        reading = undefined
-        // A client that has given up uses its blocks for something else.
-        if (this.#message.socket.destroyed) throw incomplete()
-        if (at < this.declaredBytes) reading = this.#read(buffers[turn % 2 === 0 ? 0 : 1], at)
-        this.receivedBytes += piece.length
-        const wait = sink(piece)
-        if (wait !== undefined) await wait
-      }
-    } finally {
-      await reading?.catch(() => undefined)
-      for (const buffer of buffers) this.#buffers.give(buffer)
+    const piece = new Uint8Array(Math.min(pieceBytes, this.declaredBytes))
+    while (this.receivedBytes < this.declaredBytes) {
+      const next = piece.subarray(0, this.declaredBytes - this.receivedBytes)
+      await this.readInto(next)
+      const wait = sink(next)
+      if (wait !== undefined) await wait
     }
+  }
+
+  /** A copy, which the client cannot change any more. INCOMPLETE_BODY where it has cut its memory short, or has given up. */
+  async readInto(target: Uint8Array): Promise<void> {
+    this.#used = true
+    const { slab, blocks } = this.#place
+    for (let filled = 0; filled < target.length; ) {
+      const offset = this.receivedBytes % blockBytes
+      const block = blocks[(this.receivedBytes - offset) / blockBytes]
+      const length = Math.min(blockBytes - offset, target.length - filled)
+      // A client that has given up uses its blocks for something else.
+      if (block === undefined || this.#message.socket.destroyed) throw incomplete()
+      const got = await slab.read(target.subarray(filled, filled + length), block * blockBytes + offset)
+      if (got !== length) throw incomplete()
+      filled += length
+      this.receivedBytes += length
+    }
+    if (this.#message.socket.destroyed) throw incomplete()
   }
 
   text(limitBytes: number): Promise<string> {
     return bodyText(this, this.#chunks, this.#message.headers, limitBytes)
-  }
-
-  /** A copy, which the client cannot change any more. INCOMPLETE_BODY where it has cut its memory short. */
-  async #read(buffer: Uint8Array, at: number): Promise<Uint8Array> {
-    const offset = at % blockBytes
-    const block = this.#place.blocks[(at - offset) / blockBytes] ?? 0
-    const length = Math.min(pieceBytes, this.declaredBytes - at)
-    const piece = buffer.subarray(0, length)
-    if ((await this.#place.slab.read(piece, block * blockBytes + offset)) !== length) throw incomplete()
-    return piece
   }
 }
 
