@@ -136,11 +136,31 @@ test('in Chromium: a folder of many objects is shown page by page, and found by 
   await status.getByText('Rows 201 to 400').waitFor()
   assert.equal((await names.allTextContents())[0], 'c000')
 
+  // On a telephone: the page begins on the first screen, is no wider than it, and has the same listing.
+  await page.setViewportSize({ width: 390, height: 844 })
+  const heading = await page.getByRole('heading', { level: 1 }).boundingBox()
+  assert.ok((heading?.y ?? Number.NaN) < 250, `the heading is ${heading?.y} pixels down`)
+  assert.equal(await page.evaluate('document.documentElement.scrollWidth'), 390)
+  await browser.keep('many-objects-narrow')
+  await page.setViewportSize({ width: 1360, height: 900 })
+
   await page.getByLabel('Names that begin with').fill('c20')
   await page.getByText('c209').waitFor()
   assert.equal(await names.count(), 10)
   assert.equal(await page.getByRole('navigation', { name: 'Pages of the listing' }).count(), 0)
   await page.getByLabel('Names that begin with').fill('nothing like it')
   await page.getByText('No name here begins with').waitFor()
+
+  // A page with little on it does not blow up the head.
+  await page.goto(`${node.consoleUrl}/#/buckets`)
+  await page.getByRole('link', { name: 'many' }).waitFor()
+  await page.setViewportSize({ width: 390, height: 844 })
+  const title = await page.getByRole('heading', { level: 1, name: 'Buckets' }).boundingBox()
+  assert.ok((title?.y ?? Number.NaN) < 250, `the heading is ${title?.y} pixels down`)
+  // What went wrong is told in words, and nothing goes on loading.
+  await page.goto(`${node.consoleUrl}/#/buckets/there-is-none`)
+  await page.getByRole('alert').getByText('There is no such bucket.').waitFor()
+  assert.equal(await page.getByText('Loading…').count(), 0)
+  await browser.keep('no-bucket-narrow')
   assert.deepEqual(browser.complaints, [])
 })

@@ -62,7 +62,7 @@ export function Buckets() {
                     <Badge tone={versioning === 'enabled' ? 'good' : 'plain'}>{versioning}</Badge>
                   ),
                 },
-                { title: 'Made', cell: ({ createdMs }) => moment(createdMs) },
+                { title: 'Made', oneLine: true, cell: ({ createdMs }) => moment(createdMs) },
                 {
                   title: 'Content',
                   cell: ({ name }) => (

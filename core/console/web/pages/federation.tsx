@@ -151,7 +151,11 @@ function Peers({ peers }: { readonly peers: readonly PeerStatus[] }) {
               </Badge>
             ),
           },
-          { title: 'Since', cell: ({ tunnel }) => (tunnel === undefined ? '–' : ago(tunnel.sinceMs)) },
+          {
+            title: 'Since',
+            oneLine: true,
+            cell: ({ tunnel }) => (tunnel === undefined ? '–' : ago(tunnel.sinceMs)),
+          },
           {
             title: 'Round trip',
             right: true,

@@ -46,6 +46,7 @@ export function Keys() {
                 },
                 {
                   title: 'Made',
+                  oneLine: true,
                   cell: ({ createdMs, homeRegion }) =>
                     homeRegion < 0 ? moment(createdMs) : `${moment(createdMs)}, in region ${homeRegion}`,
                 },

@@ -86,11 +86,8 @@ export function ObjectTable({ bucket, folder, beginning, versioning, round, onDo
                 },
                 {
                   title: 'Changed',
-                  cell: (entry) => (
-                    <span class="nowrap">
-                      {entry.type === 'object' ? moment(entry.lastModified.getTime()) : ''}
-                    </span>
-                  ),
+                  oneLine: true,
+                  cell: (entry) => (entry.type === 'object' ? moment(entry.lastModified.getTime()) : ''),
                 },
                 {
                   title: '',

@@ -50,7 +50,7 @@ export function OwnBuckets({ session }: PageProps) {
                     </a>
                   ),
                 },
-                { title: 'Made', cell: ({ createdAt }) => moment(createdAt.getTime()) },
+                { title: 'Made', oneLine: true, cell: ({ createdAt }) => moment(createdAt.getTime()) },
                 {
                   title: '',
                   cell: ({ name }) => (

@@ -159,7 +159,7 @@ function Deployed({
               <Bar share={share / 100} label={`Share of requests, ${share} percent`} />
             ),
           },
-          { title: 'Since', cell: ({ sinceMs }) => ago(sinceMs) },
+          { title: 'Since', oneLine: true, cell: ({ sinceMs }) => ago(sinceMs) },
           { title: 'Calls', right: true, cell: (version) => callsOf(servingOf(version)) },
           { title: 'Failed', right: true, cell: (version) => failuresOf(servingOf(version)) },
           { title: '99 of 100 within', right: true, cell: (version) => slowestOf(servingOf(version)) },
@@ -226,7 +226,11 @@ function Packages({ list, onAsk }: { readonly list: PolicyList; readonly onAsk: 
           { title: 'Version', cell: ({ version }) => version },
           { title: 'Digest', cell: ({ digest: hex }) => <code>{digest(hex)}</code> },
           { title: 'Size', right: true, cell: ({ byteLength }) => bytes(byteLength) },
-          { title: 'Pushed', cell: ({ pushedMs, builtin }) => (builtin ? 'built in' : moment(pushedMs)) },
+          {
+            title: 'Pushed',
+            oneLine: true,
+            cell: ({ pushedMs, builtin }) => (builtin ? 'built in' : moment(pushedMs)),
+          },
           {
             title: 'Signed by',
             cell: ({ signedBy }) => (signedBy === '' ? '–' : <code>{digest(signedBy)}</code>),

@@ -91,11 +91,8 @@ export function VersionTable({ bucket, folder, beginning, versioning, round, onD
                 },
                 {
                   title: 'Since',
-                  cell: (entry) => (
-                    <span class="nowrap">
-                      {entry.type === 'prefix' ? '' : moment(entry.lastModified.getTime())}
-                    </span>
-                  ),
+                  oneLine: true,
+                  cell: (entry) => (entry.type === 'prefix' ? '' : moment(entry.lastModified.getTime())),
                 },
                 {
                   title: '',
@@ -285,7 +282,7 @@ function DeleteVersion({ bucket, version, top, onClose }: QuestionProps) {
             ? 'The delete marker is taken away, and what was newest before it is the newest again.'
             : type === 'delete-marker'
               ? 'It has no content: no version is lost with it.'
-              : `Nobody can bring it back.${isLatest ? ' What was before it becomes the newest.' : ''}`}
+              : `Nobody can bring it back.${isLatest ? ' What was before it, if anything, becomes the newest.' : ''}`}
         </p>
         <Failure text={error} />
         <div class="buttons">

@@ -63,6 +63,8 @@ export function Failure({ text }: { readonly text: string | undefined }) {
 export interface Column<T> {
   readonly title: string
   readonly right?: boolean
+  /** What reads badly in several lines: moments, and how long ago. */
+  readonly oneLine?: boolean
   readonly cell: (row: T) => ComponentChildren
 }
 
@@ -97,8 +99,19 @@ export function Table<T>({
         <tbody>
           {rows.map((row) => (
             <tr key={id(row)}>
-              {columns.map(({ title, right, cell }) => (
-                <td key={title} class={title === '' ? 'tools' : right === true ? 'right' : undefined}>
+              {columns.map(({ title, right, oneLine, cell }) => (
+                <td
+                  key={title}
+                  class={
+                    title === ''
+                      ? 'tools'
+                      : right === true
+                        ? 'right'
+                        : oneLine === true
+                          ? 'nowrap'
+                          : undefined
+                  }
+                >
                   {cell(row)}
                 </td>
               ))}
