@@ -4,6 +4,7 @@ import type { AdminClient } from '../control/admin-client.ts'
 import { formatDuration, formatSize, parseDuration } from '../node/config/quantities.ts'
 import { connect, type GlobalOptions } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
+import { lastChangeText } from './sharing.ts'
 import { facts, formatTime, type Terminal, table } from './terminal.ts'
 
 export interface SetOptions extends GlobalOptions {
@@ -149,7 +150,9 @@ export function describeGroup(status: GroupStatus): string {
         'Primary',
         `region ${record.primary}${isWritable ? ', this one: takes writes' : ''}${leaseLeftMs > 0 ? `, lease for another ${formatDuration(leaseLeftMs)}` : ''}`,
       ],
-      ...(last === undefined ? [] : [['Since', `${formatTime(last.start.ms)}, ${last.cause}`] as const]),
+      ...(last === undefined
+        ? []
+        : [['Since', `${formatTime(last.start.ms)}, ${last.cause}${lastChangeText(status)}`] as const]),
       ['Buckets', record.buckets.map((name) => bucketText(name, record.syncBuckets)).join(', ')],
       [
         'Failover',

@@ -175,8 +175,14 @@ const groupText = ({
   epoch,
   primary,
   isWritable,
+  lastRtoMs,
+  lastRpoMs,
 }: NonNullable<SharedRegion['health']>['groups'][number]) =>
-  `${name} epoch ${epoch} of ${primary}${isWritable ? ', takes writes' : ''}`
+  `${name} epoch ${epoch} of ${primary}${isWritable ? ', takes writes' : ''}${lastChangeText({ lastRtoMs, lastRpoMs })}`
+
+/** How long the last change of the primary took, and how much it lost; empty where nothing is known. */
+export const lastChangeText = ({ lastRtoMs, lastRpoMs }: { lastRtoMs: number; lastRpoMs: number }): string =>
+  `${lastRtoMs < 0 ? '' : `, last RTO ${formatDuration(lastRtoMs)}`}${lastRpoMs < 0 ? '' : `, last RPO ${formatDuration(lastRpoMs)}`}`
 
 function keysText({ keysGiven, keysLagMs, keysTaken, keysProblem, accepts }: SharedRegion): string {
   const lag =

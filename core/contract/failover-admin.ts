@@ -4,7 +4,7 @@ import type { GroupRecord, LostChange, Reign } from './failover.ts'
 export interface GroupStatus {
   readonly record: Omit<GroupRecord, 'reigns'>
   /** The newest last. */
-  readonly reigns: readonly Omit<Reign, 'taken'>[]
+  readonly reigns: readonly Omit<Reign, 'taken' | 'outageMs'>[]
   /** This region is the primary, and its lease holds (or it needs none): writes are acknowledged. */
   readonly isWritable: boolean
   /** For how long the primary may acknowledge without hearing of its voters; 0 where it needs no lease or has none. */
@@ -14,6 +14,13 @@ export interface GroupStatus {
   readonly members: readonly MemberStatus[]
   /** Changes of this region's own that a failover has lost. */
   readonly losses: number
+  /** Of the last change of the primary: for how long nobody acknowledged writes (`Reign.outageMs`); -1: not known, or there was none. */
+  readonly lastRtoMs: number
+  /**
+   * Of the last change of the primary: the age that the oldest change which it lost had by then; 0: nothing was lost; -1: not known, or there
+   * was none. A change that nobody had planned is known where the former primary is, once that is back and has listed what it had not handed over.
+   */
+  readonly lastRpoMs: number
 }
 
 export interface VoterStatus {

@@ -39,6 +39,11 @@ export interface Reign {
   /** Its clock at that moment: everything that it made before is older, everything since is newer. */
   readonly start: EntryTime
   readonly cause: 'made' | 'planned' | 'by-hand' | 'automatic'
+  /**
+   * For how long nobody acknowledged writes, ms: since the primary before stopped them (planned), or since it was last heard of, which is some
+   * seconds before it can have failed. Absent: not known.
+   */
+  readonly outageMs?: number
   /** How far it had come in what was written before. */
   readonly taken: readonly TakenBucket[]
 }
@@ -235,6 +240,8 @@ export type GroupCommand =
       readonly name: string
       readonly epoch: number
       readonly cause: Reign['cause']
+      /** -1: not known. */
+      readonly outageMs?: number
     }
   /** The primary takes no more writes, or takes them again. STALE_EPOCH when it is the primary no more. */
   | {

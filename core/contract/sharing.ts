@@ -60,6 +60,9 @@ export interface SharedGroup {
   readonly primary: number
   /** It is the primary, and acknowledges writes. */
   readonly isWritable: boolean
+  /** As `GroupStatus` has them, of what that region knows; -1: not known to it. */
+  readonly lastRtoMs: number
+  readonly lastRpoMs: number
 }
 
 /** One joined region as this one sees it. */

@@ -53,4 +53,16 @@ export function registerFailoverMetrics(
     'Changes of this region that failovers have lost, and listed.',
     ({ losses }) => losses,
   )
+  perGroup(
+    'last_rto_seconds',
+    'For how long nobody acknowledged writes at the last change of the primary, since it was last heard of; -1: not known, or there was none.',
+    ({ lastRtoMs }) => secondsOf(lastRtoMs),
+  )
+  perGroup(
+    'last_rpo_seconds',
+    'Age of the oldest change that the last change of the primary lost; 0: nothing. Known where it was planned, and to the former primary; else -1.',
+    ({ lastRpoMs }) => secondsOf(lastRpoMs),
+  )
 }
+
+const secondsOf = (ms: number): number => (ms < 0 ? -1 : ms / 1000)

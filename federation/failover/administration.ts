@@ -47,7 +47,7 @@ export function createFailoverAdministration(parts: FailoverAdminParts): Failove
     const { reigns, ...rest } = record
     return {
       record: rest,
-      reigns: reigns.map(({ taken: _, ...reign }) => reign),
+      reigns: reigns.map(({ taken: _, outageMs: __, ...reign }) => reign),
       isWritable: agent.mayAcknowledge(record),
       leaseLeftMs: Math.round(agent.leaseLeftMs(record)),
       voters: votersOf(record).map((region) => ({
@@ -58,6 +58,8 @@ export function createFailoverAdministration(parts: FailoverAdminParts): Failove
       })),
       members: record.regions.map((region) => memberOf(record, answers, region)),
       losses: lossesOf(record.name, Number.MAX_SAFE_INTEGER).length,
+      lastRtoMs: reigns.at(-1)?.outageMs ?? -1,
+      lastRpoMs: lastRpoMs(record.name),
     }
   }
 
@@ -103,6 +105,16 @@ export function createFailoverAdministration(parts: FailoverAdminParts): Failove
         return id === undefined ? [] : catalog.failover.losses(id, limit)
       })
       .slice(0, limit)
+  }
+
+  function lastRpoMs(group: string): number {
+    const { record: { reigns } = { reigns: [] }, diverged = [] } = agent.voter.state(group) ?? {}
+    const [before, last] = reigns.slice(-2)
+    if (before === undefined || last === undefined) return -1
+    if (last.cause === 'planned') return 0
+    if (before.primary !== regionId || last.primary === regionId || diverged.length > 0) return -1
+    const lost = lossesOf(group, Number.MAX_SAFE_INTEGER).filter(({ epoch }) => epoch === before.epoch)
+    return lost.reduce((most, { madeMs }) => Math.max(most, last.start.ms - madeMs), 0)
   }
 
   function stateOf(group: string): GroupState {

@@ -216,7 +216,7 @@ export class FailoverAgent {
           throw new StorageError('ACCESS_DENIED', 'only the primary hands over')
         }
         // What the voters have granted began before this: the first renewal is the first lease.
-        await this.take(question.group, question.epoch, 'planned')
+        await this.take(question.group, question.epoch, 'planned', undefined, question.outageMs)
         return this.voter.answer(question.group)
       }
       case 'hand-over':
@@ -310,9 +310,10 @@ export class FailoverAgent {
     epoch: number,
     cause: 'planned' | 'by-hand' | 'automatic',
     at?: Omit<Held, 'epoch'>,
+    outageMs = this.voter.unheardMs(group),
   ): Promise<GroupRecord> {
     const { catalog, log } = this.options
-    const { record } = await catalog.submit({ type: 'take-group', name: group, epoch, cause })
+    const { record } = await catalog.submit({ type: 'take-group', name: group, epoch, cause, outageMs })
     if (at !== undefined) this.hold(group, epoch, at)
     this.refresh()
     log.warn({ group, epoch, cause }, 'this region is the primary now')

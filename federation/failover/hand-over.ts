@@ -40,9 +40,10 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
   const { epoch } = record
   // In the region's log: behind this entry no gateway's write is taken, and what the outbox holds by now is all.
   const { at: frozenAt } = await catalog.submit({ type: 'freeze-group', name: group, epoch, isFrozen: true })
+  const stoppedMs = environment.clock.monotonic()
   agent.refresh()
   try {
-    const untilMs = environment.clock.monotonic() + drainMs
+    const untilMs = stoppedMs + drainMs
     while (!isEven(agent, record, to)) {
       if (environment.clock.monotonic() > untilMs) {
         throw new StorageError('UNAVAILABLE', `region ${to} did not catch up within ${drainMs} ms`)
@@ -75,7 +76,8 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
   if (givenBy(votes).size < need) {
     throw new StorageError('UNAVAILABLE', 'the voters did not agree; the group has no primary until they do')
   }
-  const taken = await agent.ask(to, { kind: 'take', group, epoch: next }, drainMs)
+  const outageMs = Math.round(environment.clock.monotonic() - stoppedMs)
+  const taken = await agent.ask(to, { kind: 'take', group, epoch: next, outageMs }, drainMs)
   if (taken.record !== undefined) await agent.voter.learn(taken.record)
   log.warn({ group, to, epoch: next }, 'this region has handed over')
   return agent.voter.state(group)?.record ?? record

@@ -6,8 +6,8 @@ export type Question =
   | { readonly kind: 'renew'; readonly record: GroupRecord; readonly endpoints: readonly string[] }
   | VoteQuestion
   | { readonly kind: 'state'; readonly group: string }
-  /** Of a primary that has handed over: a majority has voted for the region that is asked. */
-  | { readonly kind: 'take'; readonly group: string; readonly epoch: number }
+  /** Of a primary that has handed over: a majority has voted for the region that is asked. `outageMs`: since it stopped writes. */
+  | { readonly kind: 'take'; readonly group: string; readonly epoch: number; readonly outageMs: number }
   /** To the primary: hand over to the region that asks. */
   | { readonly kind: 'hand-over'; readonly group: string }
   /** Of the primary: the group is no more. */

@@ -51,6 +51,8 @@ export class Voter {
   readonly #leases = new Map<string, Lease>()
   /** Grants that are counted: by group the position of the entry, 0 for what may have been granted before this process. */
   readonly #seen = new Map<string, number>()
+  /** When the primary was last granted its lease. */
+  readonly #heardMs = new Map<string, number>()
   /** One at a time for each group: a lease must not be granted to one while the vote goes to another. */
   readonly #turns = new Map<string, Promise<unknown>>()
 
@@ -72,11 +74,13 @@ export class Voter {
       // A region that was one process has granted later epochs in memory: of those the last entry says nothing.
       const isLast = grant !== undefined && grant.epoch >= ballot.epoch
       this.#grant({ ...record, leaseMs }, isLast ? grant.to : ballot.primary)
+      if (isLast) this.#heardMs.set(record.name, this.#options.clock.monotonic())
     }
     for (const name of this.#seen.keys()) {
       if (groups.some(({ record }) => record.name === name)) continue
       this.#seen.delete(name)
       this.#leases.delete(name)
+      this.#heardMs.delete(name)
     }
   }
 
@@ -87,6 +91,12 @@ export class Voter {
   leaseLeftMs(group: string): number {
     const { untilMs = 0 } = this.#leases.get(group) ?? {}
     return Math.max(0, untilMs - this.#options.clock.monotonic())
+  }
+
+  /** Since the primary was last granted its lease, by this process as far as it knows; -1: not known. */
+  unheardMs(group: string): number {
+    const heardMs = this.#heardMs.get(group)
+    return heardMs === undefined ? -1 : Math.round(this.#options.clock.monotonic() - heardMs)
   }
 
   holder(group: string): number | undefined {
@@ -114,6 +124,7 @@ export class Voter {
       if (state.ballot.epoch > told.epoch) return this.answer(told.name, 'promised to another region')
       if (from !== told.primary) return this.answer(told.name, 'not the primary')
       if (state.isRecovered === true) return this.answer(told.name, recoveredReason(told.name))
+      this.#heardMs.set(told.name, this.#options.clock.monotonic())
       if (isShared !== true || !hasLeases(state.record)) {
         this.#grant(state.record, from)
         return this.answer(told.name)
@@ -170,6 +181,7 @@ export class Voter {
       if (state !== undefined && from !== state.record.primary) return this.answer(group, 'not the primary')
       await this.#options.catalog.submit({ type: 'remove-group', name: group })
       this.#leases.delete(group)
+      this.#heardMs.delete(group)
       return this.answer(group)
     })
   }

@@ -30,6 +30,13 @@ const taken = z.object({
   missing: z.array(count).max(failoverLimits.missing),
   time,
 })
+const reign = z
+  .object({
+    ...{ epoch: count, primary: region, start: time, outageMs: count.optional() },
+    cause: z.enum(['made', 'planned', 'by-hand', 'automatic']),
+    taken: z.array(taken).max(failoverLimits.buckets),
+  })
+  .transform(({ outageMs, ...told }) => (outageMs === undefined ? told : { ...told, outageMs }))
 const record = z.object({
   name,
   regions: z.array(region).min(2).max(replicationLimits.members),
@@ -43,17 +50,7 @@ const record = z.object({
   epoch: count,
   revision: count,
   automaticMs: count,
-  reigns: z
-    .array(
-      z.object({
-        epoch: count,
-        primary: region,
-        start: time,
-        cause: z.enum(['made', 'planned', 'by-hand', 'automatic']),
-        taken: z.array(taken).max(failoverLimits.buckets),
-      }),
-    )
-    .max(failoverLimits.reigns),
+  reigns: z.array(reign).max(failoverLimits.reigns),
 })
 const positions = z
   .array(z.object({ bucket, epoch: count, watermark: count, isWhole: z.boolean() }))
@@ -75,7 +72,10 @@ export const questionSchema = z.discriminatedUnion('kind', [
     positions,
   }),
   z.object({ kind: z.literal('state'), group: name }),
-  z.object({ kind: z.literal('take'), group: name, epoch: count }),
+  z.object({
+    ...{ kind: z.literal('take'), group: name, epoch: count },
+    outageMs: z.int().min(-1).max(Number.MAX_SAFE_INTEGER).default(-1),
+  }),
   z.object({ kind: z.literal('hand-over'), group: name }),
   z.object({ kind: z.literal('forget'), group: name }),
 ])

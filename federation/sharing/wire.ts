@@ -24,6 +24,9 @@ const digest = z.string().regex(/^[0-9a-f]{64}$/)
 const optionalDigest = z.union([z.literal(''), digest])
 const policyName = z.string().regex(/^[a-z][a-z0-9-]{0,62}$/)
 
+/** An older region does not say. */
+const pastMs = z.int().min(-1).max(Number.MAX_SAFE_INTEGER).default(-1)
+
 const health = z.object({
   version: z.string().max(64),
   role: z.enum(['region', 'edge', 'witness']),
@@ -32,7 +35,10 @@ const health = z.object({
   ...{ lagMs: count, backlogEntries: count, backlogBytes: count, breachedBuckets: count, deadLetters: count },
   groups: z
     .array(
-      z.object({ name: z.string().min(1).max(64), epoch: count, primary: region, isWritable: z.boolean() }),
+      z.object({
+        ...{ name: z.string().min(1).max(64), epoch: count, primary: region, isWritable: z.boolean() },
+        ...{ lastRtoMs: pastMs, lastRpoMs: pastMs },
+      }),
     )
     .max(sharingLimits.groups),
 })

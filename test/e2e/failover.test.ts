@@ -188,9 +188,23 @@ test('the primary is lost under load, and the other region takes over; what is l
     assert.ok(load.acknowledged.length > before, 'region 2 goes on')
 
     const { stdout } = await one.command('failover', 'losses', 'main', '--limit', '10000', '--json')
-    for (const loss of JSON.parse(stdout) as LostChange[]) lostKeys.add(`${loss.bucket}/${loss.key}`)
+    const losses = JSON.parse(stdout) as LostChange[]
+    for (const loss of losses) lostKeys.add(`${loss.bucket}/${loss.key}`)
+    // How long it took is told by whoever took over, how much was lost by whoever lost it.
+    const [told, known] = [await statusOf(two), await statusOf(one)]
+    const outageMs = told?.lastRtoMs ?? -1
+    assert.ok(outageMs > 0 && outageMs < first.atMs - lostAtMs + 20_000, `an outage of ${outageMs} ms`)
+    assert.equal(known?.lastRtoMs, outageMs)
+    assert.equal(told?.lastRpoMs, -1, 'it cannot know')
+    const { epoch: lostEpoch = 0 } = known?.reigns.at(-2) ?? {}
+    const hasLost = losses.some(({ epoch }) => epoch === lostEpoch)
+    assert.equal((known?.lastRpoMs ?? -1) > 0, hasLost, `${known?.lastRpoMs} ms`)
+    if (!hasLost) assert.equal(known?.lastRpoMs, 0)
     const back = JSON.parse(await pando(one, 'failover', 'run', 'main', '--json')) as FailoverResult
     assert.deepEqual([back.primary, back.kind], [1, 'planned'])
+    const after = await statusOf(one)
+    assert.equal(after?.lastRpoMs, 0)
+    assert.ok((after?.lastRtoMs ?? -1) >= 0 && (after?.lastRtoMs ?? 0) <= back.durationMs + 1_000)
     plannedMs.push(back.durationMs)
     await until('region 2 can take over again', () => canTakeOver(2, 1), nodes)
   }

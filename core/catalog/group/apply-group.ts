@@ -274,7 +274,7 @@ export function freezeGroup(
 
 export function takeGroup(
   context: ApplyContext,
-  { name, epoch, cause }: Of<'take-group'>,
+  { name, epoch, cause, outageMs = -1 }: Of<'take-group'>,
 ): CommandResult<Of<'take-group'>> {
   const here = context.entry.regionId
   const state = readGroup(context, name)
@@ -306,7 +306,7 @@ export function takeGroup(
     context.put(ruleKey(bucket.id), pack(next))
     becomeWriter(context, bucket.id, rule, next)
   }
-  const reign: Reign = { epoch, primary: here, start, cause, taken }
+  const reign: Reign = { epoch, primary: here, start, cause, ...(outageMs < 0 ? {} : { outageMs }), taken }
   const next: GroupRecord = {
     ...record,
     ...{ epoch, primary: here, revision: 0 },

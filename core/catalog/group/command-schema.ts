@@ -18,6 +18,7 @@ const reign = z.strictObject({
   primary: region,
   start: time,
   cause,
+  outageMs: count.optional(),
   taken: z
     .array(
       z.strictObject({
@@ -79,7 +80,10 @@ export const groupCommands = [
     frozenAt: count.optional(),
   }),
   z.strictObject({ type: z.literal('grant-lease'), name, epoch, primary: region }),
-  z.strictObject({ type: z.literal('take-group'), name, epoch, cause }),
+  z.strictObject({
+    ...{ type: z.literal('take-group'), name, epoch, cause },
+    outageMs: z.number().int().min(-1).max(Number.MAX_SAFE_INTEGER).optional(),
+  }),
   z.strictObject({ type: z.literal('freeze-group'), name, epoch, isFrozen: z.boolean() }),
   z.strictObject({
     type: z.literal('list-losses'),

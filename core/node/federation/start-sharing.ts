@@ -107,8 +107,8 @@ async function healthOf(
           sum(outgoing.map(({ dead }) => dead)) + sum(incoming.map(({ dead }) => dead)),
       ),
     ),
-    groups: groups.map(({ record: { name, epoch, primary }, isWritable }) => ({
-      ...{ name, epoch, primary },
+    groups: groups.map(({ record: { name, epoch, primary }, isWritable, lastRtoMs, lastRpoMs }) => ({
+      ...{ name, epoch, primary, lastRtoMs, lastRpoMs },
       isWritable: isWritable && primary === config.regionId,
     })),
   }

@@ -22,7 +22,9 @@ const status: SharingStatus = {
           deadLetters: 9,
         },
         ...{ backlogEntries: 6, backlogBytes: 2 ** 40, breachedBuckets: 8 },
-        groups: [{ name: 'main', epoch: 2 ** 33, primary: 2, isWritable: true }],
+        groups: [
+          { name: 'main', epoch: 2 ** 33, primary: 2, isWritable: true, lastRtoMs: 7_800, lastRpoMs: -1 },
+        ],
       },
     },
   ],

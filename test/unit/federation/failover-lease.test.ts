@@ -164,8 +164,9 @@ test('a region that is being handed the group does not offer itself as well', as
   state.answerMs.set(1, 5_000)
   await clock.advance(1_500)
   assert.equal(two.known('g')?.ballot.epoch, 2)
-  const taken = await outcome(two.answer(1, { kind: 'take', group: 'g', epoch: 2 }), 1_000)
+  const taken = await outcome(two.answer(1, { kind: 'take', group: 'g', epoch: 2, outageMs: 300 }), 1_000)
   assert.equal(taken?.record?.primary, 2)
+  assert.equal(taken?.record?.reigns.at(-1)?.outageMs, 300, 'as the one that handed over has counted it')
   await close()
 })
 
