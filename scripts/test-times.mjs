@@ -1,18 +1,31 @@
 // How long the long test files take, and how busy they keep the machine: what test-queue.mjs plans with. A wrong number costs time,
 // never a result; `npm test` ends with the times of the longest files, and with the processor time of all.
 
-/** Of files of test/, alone on a quiet machine with two cores: seconds, and processor seconds of the file and all that it starts. */
-const known = {}
-
-/** A file that is not in the table. It may compute all the time: so much as to have a core to itself. */
-const unknown = { seconds: 3, cores: 1 }
-
+/** Of files of test/: seconds in a run of all tests on two cores, and processor seconds of the file and all that it starts. */
+const known = {
+  'e2e/aws-cli': [92, 73],
+  'e2e/failover': [45, 30],
+  'e2e/hostile-connections': [52, 12],
+  'e2e/kill-loop': [125, 101],
+  'e2e/qos-isolation': [62, 27],
+  'e2e/region': [300, 400],
+  'e2e/sdk/faults': [46, 15],
+  'e2e/top': [26, 13],
+  // Without KVM: the guest's processor is emulated.
+  'lab/rdma-transport': [250, 250],
+}
 export const knownFiles = Object.keys(known)
+
+/** A file that is not in the table: so many seconds, by its suite, in which it may compute all the time. */
+const suiteSeconds = { native: 60, simulation: 60, lab: 40, e2e: 15, conformance: 5 }
 
 /** Seconds, and how many cores it keeps busy on average. */
 export function expectedOf(file) {
-  const [seconds, cpuSeconds] = known[/(?:^|\/)test\/(.*)\.test\.js$/.exec(file)?.[1] ?? ''] ?? []
-  return seconds === undefined ? unknown : { seconds, cores: cpuSeconds / seconds }
+  const [, name = '', suite = ''] = /(?:^|\/)test\/((\w+)\/.*)\.test\.js$/.exec(file) ?? []
+  const [seconds, cpuSeconds] = known[name] ?? []
+  return seconds === undefined
+    ? { seconds: suiteSeconds[suite] ?? 2, cores: 1 }
+    : { seconds, cores: cpuSeconds / seconds }
 }
 
 /** The longest first; of equals the first. */
