@@ -23,27 +23,55 @@ const hasHeader = (name) =>
 const isInstalled = (path) => existsSync(path)
 const pythonImports = (modules) =>
   spawnSync('/usr/bin/python3', ['-c', `import ${modules}`], { stdio: 'ignore' }).status === 0
-// Where the runtime lies differs by version and architecture: only the linker knows.
-const linksFuzzTargets = () => {
+// A compiler without its libraries, its runtimes or its linker is on the path like any other.
+const builds = (compiler, options, source) => {
   const folder = mkdtempSync(join(tmpdir(), 'pando-setup-'))
   try {
-    const target = 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }'
-    const options = ['-fsanitize=fuzzer,address', '-x', 'c++', '-', '-o', join(folder, 'target')]
-    return spawnSync('clang++', options, { input: target, stdio: ['pipe', 'ignore', 'ignore'] }).status === 0
+    const args = [...options, '-', '-o', join(folder, 'program')]
+    const run = spawnSync(compiler, args, { input: source, stdio: ['pipe', 'ignore', 'ignore'] })
+    return run.status === 0
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
 }
+// The one that CMake takes.
+const cxx = () => process.env.CXX || ['c++', 'g++', 'clang++'].find(onPath)
+const buildsCxx20 = () => {
+  const compiler = cxx()
+  return (
+    compiler !== undefined &&
+    builds(compiler, ['-std=c++20', '-x', 'c++'], '#include <span>\nint main() {}\n')
+  )
+}
+const buildsFuzzTargets = () =>
+  builds(
+    'clang++',
+    ['-fsanitize=fuzzer,address', '-x', 'c++'],
+    'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }',
+  )
+const buildsWasm = () =>
+  builds(
+    'clang',
+    ['--target=wasm32', '-nostdlib', '-Wl,--no-entry', '-x', 'c'],
+    'int one(void) { return 1; }',
+  )
+const hasStaticCrypto = () => {
+  const found = spawnSync('pkg-config', ['--variable=libdir', 'libcrypto'], { encoding: 'utf8' })
+  return found.status === 0 && existsSync(join(found.stdout.trim(), 'libcrypto.a'))
+}
+// Ubuntu's chromium is a script that asks for a snap.
+const runs = (name) =>
+  onPath(name) && spawnSync(name, ['--version'], { stdio: 'ignore', timeout: 30_000 }).status === 0
 
 /** What is needed, by purpose: the Debian/Ubuntu package, and how to see that any distribution already has it. */
 const requirements = {
   build: [
-    { name: 'g++', present: () => onPath('g++') || onPath('c++') || onPath('clang++') },
+    { name: 'g++', present: buildsCxx20 },
     { name: 'cmake', present: () => onPath('cmake') },
     { name: 'ninja-build', present: () => onPath('ninja') },
     { name: 'pkg-config', present: () => onPath('pkg-config') },
     { name: 'liburing-dev', present: () => pkgConfigKnows('liburing') },
-    { name: 'libssl-dev', present: () => pkgConfigKnows('libcrypto') },
+    { name: 'libssl-dev', present: hasStaticCrypto },
     { name: 'libibverbs-dev', present: () => pkgConfigKnows('libibverbs') },
     { name: 'librdmacm-dev', present: () => pkgConfigKnows('librdmacm') },
     { name: 'libisal-dev', present: () => pkgConfigKnows('libisal') },
@@ -69,7 +97,7 @@ const requirements = {
   browser: [
     {
       name: 'chromium-headless-shell',
-      present: () => onPath('chromium-headless-shell') || onPath('chromium'),
+      present: () => runs('chromium-headless-shell') || runs('chromium'),
     },
   ],
   // What ceph/s3-tests imports; its checkout is named by PANDO_S3TESTS_DIR.
@@ -86,12 +114,12 @@ const requirements = {
   // Debian's clang only suggests its runtimes, libFuzzer among them.
   fuzz: [
     { name: 'clang', present: () => onPath('clang++') },
-    { name: 'libclang-rt-dev', present: linksFuzzTargets },
+    { name: 'libclang-rt-dev', present: buildsFuzzTargets },
   ],
   // The policy that is written in C: clang compiles it, lld brings wasm-ld.
   wasm: [
     { name: 'clang', present: () => onPath('clang') },
-    { name: 'lld', present: () => onPath('wasm-ld') },
+    { name: 'lld', present: buildsWasm },
   ],
   // The QEMU guest with Soft-RoCE (test/lab); its kernel is fetched by lab-kernel.mjs.
   lab: [

@@ -122,11 +122,13 @@ test('an old Node is told what is needed', () => {
 
 test('without the right to install, the exact command is printed; no compiler means the reference store', () => {
   using checkout = new Checkout()
-  // A native build would be wanted, apt-get is there, but neither compiler nor build tools are.
+  // A native build would be wanted, apt-get is there, but neither build tools nor a compiler that works are.
   checkout.write('scripts/build-native.mjs', 'process.exit(1)\n')
   const tools = join(checkout.folder, 'tools')
   mkdirSync(tools)
-  writeFileSync(join(tools, 'apt-get'), '#!/bin/sh\nexit 1\n', { mode: 0o755 })
+  // A compiler whose library is not installed finds no header: it is as good as none.
+  for (const name of ['apt-get', 'c++', 'clang++'])
+    writeFileSync(join(tools, name), '#!/bin/sh\nexit 1\n', { mode: 0o755 })
   const run = checkout.run('start.mjs', [], { PATH: tools, PANDO_INSTALL_PACKAGES: 'no' })
   assert.match(
     run.stderr,
