@@ -12,6 +12,12 @@ const leastHedgeMs = 10
 const mostHedgeMs = 250
 /** Turns of the event loop that a question waits at most while each of them brings readers. */
 const mostTurns = 8
+/** While readers come in company, a question rests after the last one for so many times what an answer usually takes, within bounds. */
+const restTimes = 1
+const leastRestMs = 1
+const mostRestMs = 5
+/** Whoever reads has company for so long after several wanted the same question, or the next one. */
+const companyMs = 50
 /** One that did not answer is not waited for so long: then it has its turn again. */
 const silentMs = 5000
 
@@ -40,6 +46,8 @@ export class Barrier {
   private readonly silent = new Map<string, number>()
   /** How long an answer takes, smoothed; a guess at first. */
   private usualMs = 5
+  private answeredMs = Number.NEGATIVE_INFINITY
+  private companySinceMs = Number.NEGATIVE_INFINITY
   private order: { sets: readonly VoterSet[]; selfId: string; voters: readonly string[] } | undefined
   private asked: { readonly log: string; readonly message: Uint8Array } | undefined
 
@@ -78,6 +86,7 @@ export class Barrier {
       return this.forming
     }
     if (this.asking === undefined) return this.begin()
+    this.companySinceMs = this.replica.nowMs()
     this.next ??= this.asking.then(
       () => this.begin(),
       () => this.begin(),
@@ -90,6 +99,7 @@ export class Barrier {
     const { endOfTurn } = this.replica.options
     const asking = (endOfTurn === undefined ? this.askVoters() : this.askAfter(endOfTurn)).finally(() => {
       if (this.asking === asking) this.asking = undefined
+      this.answeredMs = this.replica.nowMs()
     })
     if (endOfTurn !== undefined) this.forming = asking
     this.asking = asking
@@ -101,13 +111,31 @@ export class Barrier {
    * turn. One that comes alone waits for the end of its own.
    */
   private async askAfter(endOfTurn: () => Promise<void>): Promise<ReadPoint> {
+    const { replica } = this
     this.sharing = 1
-    for (let turn = 0, before = 0; turn < mostTurns && before < this.sharing; turn++) {
-      before = this.sharing
-      await endOfTurn()
+    try {
+      const restMs = this.restMs()
+      if (restMs > 0) await replica.options.environment.clock.sleep(restMs, replica.closing.signal)
+      for (let turn = 0, before = 0; turn < mostTurns && before < this.sharing; turn++) {
+        before = this.sharing
+        await endOfTurn()
+      }
+    } finally {
+      this.forming = undefined
     }
-    this.forming = undefined
+    if (this.sharing > 1) this.companySinceMs = replica.nowMs()
     return this.askVoters()
+  }
+
+  /**
+   * A question costs the processors of two nodes more than a small read does. On a machine that has time for it an answer comes at once, and
+   * so does the next question; on a busy one about half of the time is spent asking at most. Who reads alone never waits here.
+   */
+  private restMs(): number {
+    const nowMs = this.replica.nowMs()
+    if (nowMs - this.companySinceMs > companyMs) return 0
+    const untilMs = this.answeredMs + Math.min(mostRestMs, restTimes * this.usualMs)
+    return untilMs - nowMs < leastRestMs ? 0 : untilMs - nowMs
   }
 
   private async askVoters(): Promise<ReadPoint> {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { placeAnswer } from '../../../../core/catalog/replicated/peer-messages.ts'
 import { emptyObject, etagOf, putCommand } from '../../../kit/catalog-commands.ts'
 import { makeRegion, type TestNode, type TestRegion } from '../../../kit/replicated-region.ts'
@@ -45,10 +46,11 @@ test('readers that come by twos in turns one after the other share a question, a
   timeout,
 }, async (t) => {
   const { a, read } = await openThree(t)
-  const inTurns = async (turns: number): Promise<number> => {
+  /** How often it was asked while two came in each turn. */
+  const inTurns = async (goesOn: (turn: number) => boolean): Promise<number> => {
     read.length = 0
     const reads: Promise<void>[] = []
-    for (let turn = 0; turn < turns; turn++) {
+    for (let turn = 0; goesOn(turn); turn++) {
       reads.push(a.catalog.barrier(), a.catalog.barrier())
       await new Promise((resolve) => setImmediate(resolve))
     }
@@ -56,8 +58,44 @@ test('readers that come by twos in turns one after the other share a question, a
     await Promise.all(reads)
     return asked
   }
-  assert.equal(await inTurns(6), 0, 'it was asked while others still came')
-  assert.ok((await inTurns(40)) >= 1, 'it was not asked for as long as others came')
+  assert.equal(await inTurns((turn) => turn < 6), 0, 'it was asked while others still came')
+  const isOpen = (turn: number): boolean => read.length === 0 && turn < 100_000
+  assert.ok((await inTurns(isOpen)) >= 1, 'it was not asked for as long as others came')
+})
+
+test('where answers take long, questions of readers in company rest in between, and those of a lone reader do not', {
+  timeout,
+}, async (t) => {
+  const { a } = await openThree(t)
+  const readBoard = a.peers.read.bind(a.peers)
+  const asked: number[] = []
+  const answered: number[] = []
+  a.peers.read = async (from, ...rest) => {
+    asked.push(performance.now())
+    await sleep(8)
+    const notice = await readBoard(from, ...rest)
+    answered.push(performance.now())
+    return notice
+  }
+  /** After how many turns of the event loop it was asked, and how long after the first answer of the one before. */
+  const read = async (readers: number): Promise<{ turns: number; restedMs: number }> => {
+    const before = answered[0] ?? Number.NEGATIVE_INFINITY
+    asked.length = answered.length = 0
+    const reads = Array.from({ length: readers }, () => a.catalog.barrier())
+    let turns = 0
+    for (; asked.length === 0; turns++) await new Promise((resolve) => setImmediate(resolve))
+    const restedMs = (asked[0] ?? 0) - before
+    await Promise.all(reads)
+    return { turns, restedMs }
+  }
+  for (let round = 0; round < 20; round++) {
+    const { turns } = await read(1)
+    assert.ok(turns <= 3, `a lone reader waited for ${turns} turns`)
+  }
+  await read(2)
+  const { restedMs } = await read(5)
+  assert.ok(restedMs >= 3, `asked again after ${restedMs} ms`)
+  assert.ok(asked.length <= 2, 'those who came meanwhile share it')
 })
 
 test('who comes after a question was asked does not share it', { timeout }, async (t) => {
