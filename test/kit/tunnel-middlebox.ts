@@ -18,6 +18,8 @@ export interface TunnelMiddlebox {
   tamper: (bytes: Uint8Array, towards: 1 | 2) => Uint8Array
   /** Both tunnels end; region 2 dials again. */
   cut(): void
+  /** Tunnels towards region 1 that there were. */
+  tunnels(): number
   /** A stream to region 1 in the name of region 2, once that has come. */
   open(): Promise<TunnelStream>
 }
@@ -40,6 +42,7 @@ export async function openMiddlebox(
   const questions: Uint8Array[][] = []
   let towardsOne: TunnelSession | undefined
   let cut: () => void = () => undefined
+  let tunnels = 0
   const box: { tamper: TunnelMiddlebox['tamper'] } = { tamper: (bytes) => bytes }
 
   const pump = async (from: TunnelReader, to: TunnelWriter, towards: 1 | 2): Promise<void> => {
@@ -77,6 +80,7 @@ export async function openMiddlebox(
         signal: AbortSignal.timeout(10_000),
       })
       towardsOne = far
+      tunnels++
       cut = () => {
         near.close()
         far.close()
@@ -94,6 +98,7 @@ export async function openMiddlebox(
     seen: () => Buffer.concat(pieces),
     questions: () => questions.map((each) => Buffer.concat(each)),
     cut: () => cut(),
+    tunnels: () => tunnels,
     async open() {
       if (towardsOne === undefined) throw new Error('nobody has dialed')
       return towardsOne.createBidirectionalStream()
