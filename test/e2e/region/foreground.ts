@@ -21,9 +21,9 @@ const mostWindows = 120
 const calmShare = 0.2
 /** Of each kind, or nothing can be said about 1.5 times. */
 const leastCalm = 3
-/** How much worse the foreground may become, and how much on a machine that is too busy to tell that. */
+/** How much worse the foreground may become, and how much on a machine that is too busy to tell that: there 3.2x was seen by chance. */
 const limit = 1.5
-const busyLimit = 4
+const busyLimit = 8
 
 /**
  * Windows for as long as `lasts` holds, which is asked once in each of them, so that asking disturbs all of them alike. A window in which
@@ -56,7 +56,7 @@ export async function loadWindows(
 /**
  * While something went on the foreground was at most 1.5 times as slow as in the windows before and after, by the median of their p99s: one
  * window that the machine spoilt changes neither. Windows in which other programs took a part of the processors are left out. A machine
- * that had too few others is held to 4 times with all of them, so that what really stands still is found there, too.
+ * that had too few others is held to 8 times with all of them, so that what really stands still is found there, too.
  */
 export function assertForeground(
   what: string,
