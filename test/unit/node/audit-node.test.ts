@@ -106,7 +106,10 @@ test('what is done at the console is told like what is done by the admin service
   const coded = (code: string) => (error: unknown) => error instanceof PandoError && error.code === code
   await assert.rejects(admin.login(accessKeyId, 'a guess'), coded('UNAUTHENTICATED'))
   await assert.rejects(admin.login(typedIntoTheWrongField, secretAccessKey), coded('UNAUTHENTICATED'))
-  await assert.rejects(admin.login(alice.accessKeyId, alice.secretKey), coded('ACCESS_DENIED'))
+  // Of a tenant's key, too: what it may not do is refused, and told.
+  await admin.login(alice.accessKeyId, alice.secretKey)
+  await assert.rejects(admin.buckets.create('of-alice'), coded('ACCESS_DENIED'))
+  await admin.logout()
   // Of strangers one call in a second is told, whatever it is.
   await assert.rejects(admin.buckets.create('no-session'), coded('UNAUTHENTICATED'))
   await assert.rejects(admin.status(), coded('UNAUTHENTICATED'))
@@ -130,10 +133,12 @@ test('what is done at the console is told like what is done by the admin service
   const shown = lines.map(({ actor, action, outcome, code, resource }) =>
     [actor, action, outcome, code ?? '', Object.values(resource).join('/')].join(' | '),
   )
-  assert.deepEqual(shown.slice(0, 14), [
+  assert.deepEqual(shown.slice(0, 16), [
     `anonymous | Login | refused | UNAUTHENTICATED | ${accessKeyId}`,
     'anonymous | Login | refused | UNAUTHENTICATED | ',
-    `${alice.accessKeyId} | Login | refused | ACCESS_DENIED | ${alice.accessKeyId}`,
+    `${alice.accessKeyId} | Login | ok |  | `,
+    `${alice.accessKeyId} | CreateBucket | refused | ACCESS_DENIED | `,
+    `${alice.accessKeyId} | Logout | ok |  | `,
     'anonymous | CreateBucket | refused | UNAUTHENTICATED | ',
     `${accessKeyId} | Login | ok |  | `,
     `${accessKeyId} | CreateBucket | ok |  | from-the-console`,
@@ -141,13 +146,13 @@ test('what is done at the console is told like what is done by the admin service
     `${accessKeyId} | Collect | ok |  | `,
     `${accessKeyId} | CreateKey | ok |  | by hand/bob`,
     `${accessKeyId} | SetKeyEnabled | ok |  | ${made.key.accessKeyId}/false`,
-    `${accessKeyId} | RollbackPolicy | refused | ${lines[10]?.code} | fair\u2028`,
-    `${accessKeyId} | JoinRegion | refused | ${lines[11]?.code} | `,
+    `${accessKeyId} | RollbackPolicy | refused | ${lines[12]?.code} | fair\u2028`,
+    `${accessKeyId} | JoinRegion | refused | ${lines[13]?.code} | `,
     `${accessKeyId} | Logout | ok |  | `,
     `anonymous | Login | refused | UNAUTHENTICATED | ${accessKeyId}`,
   ])
   // Ten failures, and who fails on waits: that is not told once more each time.
-  assert.ok(shown.length > 14 && shown.length <= 13 + 10 + 3, `${shown.length} lines`)
+  assert.ok(shown.length > 16 && shown.length <= 15 + 10 + 3, `${shown.length} lines`)
   assert.ok(lines.every(({ from }) => from === '127.0.0.1'))
   const text = readFileSync(file, 'utf8') + node.logTail()
   for (const secret of [
