@@ -375,6 +375,8 @@ class World implements FailoverNetwork {
 
   /** One primary that everybody knows and nobody lacks anything of. */
   #isEven(): boolean {
+    // What a gateway has written last may be in its region's log, and not at the node that is looked at.
+    for (const site of this.all) site.catchUp()
     const states = this.all.map(({ direct }) => direct.failover.group('g'))
     const [first] = states
     if (first === undefined) return false
