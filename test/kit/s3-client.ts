@@ -24,6 +24,8 @@ export interface S3ClientOptions {
   readonly region?: string
   /** Connections kept and used at once; default 16. */
   readonly connections?: number
+  /** For `send`: rejects when the whole answer is not there by then. Default: it waits. */
+  readonly timeoutMs?: number
 }
 
 export interface S3ClientRequest {
@@ -80,7 +82,12 @@ export function openS3Client(options: S3ClientOptions): S3Client {
   return {
     stream,
     async send(request) {
-      const { reply, body } = await stream(request)
+      const { timeoutMs } = options
+      const bounds = [request.signal, timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)]
+      const signals = bounds.filter((signal) => signal !== undefined)
+      const { reply, body } = await stream(
+        signals.length === 0 ? request : { ...request, signal: AbortSignal.any(signals) },
+      )
       const pieces: Buffer[] = []
       for await (const piece of body) pieces.push(piece as Buffer)
       if (!body.complete) throw new Error('the answer was cut')

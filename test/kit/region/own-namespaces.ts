@@ -19,6 +19,9 @@ export function withoutNamespaces(): string | false {
     : `no namespaces of our own here: ${(probe.stderr ?? String(probe.error)).trim()} (needs util-linux, iproute2 and root)`
 }
 
+/** Says in the environment of a program for how many milliseconds it may run; one that tells what it did by then is not just killed. */
+export const deadlineVariable = 'PANDO_TEST_DEADLINE_MS'
+
 /**
  * Resolves with what it printed; rejects with that when it does not end with 0 within `timeoutMs`. `answer` answers each message that it
  * sends (`process.send`) by one: for what is not to be had in there.
@@ -30,7 +33,7 @@ export async function runInOwnNamespaces(
   answer?: (message: unknown) => Promise<unknown>,
 ): Promise<string> {
   const child = spawn('unshare', [...asUser, ...unshare, process.execPath, script, ...args], {
-    env: { ...process.env, NODE_TEST_CONTEXT: undefined },
+    env: { ...process.env, NODE_TEST_CONTEXT: undefined, [deadlineVariable]: `${timeoutMs - 5000}` },
     stdio: answer === undefined ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'pipe', 'pipe', 'ipc'],
   })
   child.on('message', (message) => {

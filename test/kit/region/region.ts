@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline'
 import { type CommandOutcome, runCommand } from '../node-process.ts'
 import { openS3Client, type S3Client } from '../s3-client.ts'
 import { addHost, type Host, openNetwork } from './hosts.ts'
+import { deadlineVariable } from './own-namespaces.ts'
 
 /**
  * A region of several real nodes, each on a host of its own (hosts.ts), made as a person would: `pando cluster init`, then
@@ -65,6 +66,8 @@ export interface RegionOptions {
 const root = resolve(import.meta.dirname, '../../../..')
 const entry = join(root, 'dist/core/cli/main.js')
 const logLines = 400
+/** A command or a request that takes longer hangs. */
+const patienceMs = 90_000
 
 export async function openRegion(options: RegionOptions): Promise<Region> {
   const directory = await mkdtemp(join(tmpdir(), 'pando-region-'))
@@ -79,6 +82,15 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
     PANDO_ROOT_SECRET_KEY: secretKey,
   }
   const nodes: RegionNode[] = []
+  // A scenario that hangs is killed from outside, and its nodes' logs with it: it tells them before.
+  const deadlineMs = Number(process.env[deadlineVariable] ?? 0)
+  const tell = setTimeout(() => {
+    for (const { name, running, logTail } of nodes)
+      process.stderr.write(`--- ${name} ${running ? 'runs' : 'does not run'}\n${logTail().slice(-12_000)}\n`)
+    process.stderr.write(`what is waited for: ${process.getActiveResourcesInfo().join(', ')}\n`)
+    process.exit(1)
+  }, deadlineMs)
+  if (deadlineMs <= 0) clearTimeout(tell)
   openNetwork()
   const pando = (...args: readonly string[]): Promise<CommandOutcome> =>
     runCommand(process.execPath, [entry, ...args], { env, cwd: directory })
@@ -132,6 +144,7 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
       execFileSync('tee', ['-a', file], { input: text.join(''), stdio: ['pipe', 'ignore', 'inherit'] })
     }
   } catch (reason) {
+    clearTimeout(tell)
     await rm(directory, { recursive: true, force: true })
     throw reason
   }
@@ -156,6 +169,7 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
       return node
     },
     async [Symbol.asyncDispose]() {
+      clearTimeout(tell)
       await Promise.all(nodes.map((node) => node.kill()))
       for (const { client } of nodes) client.close()
       for (const name of Object.keys(options.disks ?? {}))
@@ -176,7 +190,7 @@ interface NodeParts {
 
 function openNode({ host, file, env, accessKey, secretKey, timeoutMs }: NodeParts): RegionNode {
   const endpoint = `http://${host.address}:9000`
-  const client = openS3Client({ endpoint, accessKey, secretKey, connections: 64 })
+  const client = openS3Client({ endpoint, accessKey, secretKey, connections: 64, timeoutMs: patienceMs })
   const log: string[] = []
   let child: ChildProcess | undefined
   const isRunning = (): boolean => child !== undefined && child.exitCode === null && child.signalCode === null
@@ -261,7 +275,7 @@ function openNode({ host, file, env, accessKey, secretKey, timeoutMs }: NodePart
     },
     command(...args) {
       const [program, line] = command(args)
-      return runCommand(program, line, { env })
+      return runCommand(program, line, { env, timeoutMs: patienceMs })
     },
     logTail: () => log.join('\n'),
   }
