@@ -53,7 +53,6 @@ export function useAction(): {
   readonly busy: boolean
   readonly error: string | undefined
   readonly run: (work: () => Promise<void>) => void
-  readonly reset: () => void
 } {
   const [busy, setBusy] = useState(false)
   const [error, setError] = useState<string | undefined>(undefined)
@@ -67,6 +66,5 @@ export function useAction(): {
       })
       .finally(() => setBusy(false))
   }, [])
-  const reset = useCallback(() => setError(undefined), [])
-  return { busy, error, run, reset }
+  return { busy, error, run }
 }

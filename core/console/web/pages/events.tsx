@@ -1,6 +1,6 @@
 import type { NodeEvent } from '../../../../sdk/admin/index.ts'
 import { admin } from '../node.ts'
-import { Badge, Card, Failure, Head, Table, type Tone } from '../parts/frame.tsx'
+import { Badge, Head, TableCard, type Tone } from '../parts/frame.tsx'
 import { usePoll } from '../poll.ts'
 import { moment } from '../text.ts'
 
@@ -68,23 +68,19 @@ export function Events() {
         about="What happened at this node lately, the newest first. A restart empties the list."
       />
       <div class="stack">
-        <Failure text={error} />
-        {(value !== undefined || error === undefined) && (
-          <Card flush>
-            <Table
-              label="Events"
-              rows={value}
-              id={({ id }) => id}
-              empty="Nothing has happened yet."
-              columns={[
-                { title: 'When', cell: ({ atMs }) => <span class="nowrap">{moment(atMs)}</span> },
-                { title: 'Kind', cell: ({ kind, tone }) => <Badge tone={tone}>{kind}</Badge> },
-                { title: 'What', cell: ({ text }) => text },
-                { title: 'By', cell: ({ by }) => (by === '' ? '–' : <code>{by}</code>) },
-              ]}
-            />
-          </Card>
-        )}
+        <TableCard
+          error={error}
+          label="Events"
+          rows={value}
+          id={({ id }) => id}
+          empty="Nothing has happened yet."
+          columns={[
+            { title: 'When', cell: ({ atMs }) => <span class="nowrap">{moment(atMs)}</span> },
+            { title: 'Kind', cell: ({ kind, tone }) => <Badge tone={tone}>{kind}</Badge> },
+            { title: 'What', cell: ({ text }) => text },
+            { title: 'By', cell: ({ by }) => (by === '' ? '–' : <code>{by}</code>) },
+          ]}
+        />
       </div>
     </>
   )

@@ -1,9 +1,10 @@
 import { useState } from 'preact/hooks'
 import type { FailoverPlan, GroupStatus, MemberStatus } from '../../../../sdk/admin/index.ts'
 import { admin } from '../node.ts'
-import { Badge, Card, Dialog, Failure, Head, Table } from '../parts/frame.tsx'
+import { Badge, Card, Failure, Head, Said, Table } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
-import { useAction, usePoll } from '../poll.ts'
+import { Check, type Close, Question } from '../parts/question.tsx'
+import { usePoll } from '../poll.ts'
 import { bytes, count, duration, moment, plural } from '../text.ts'
 
 interface Asked {
@@ -13,7 +14,7 @@ interface Asked {
 
 export function Failover() {
   const [asked, setAsked] = useState<Asked | undefined>(undefined)
-  const [done, setDone] = useState<string | undefined>(undefined)
+  const [said, setSaid] = useState('')
   const { value, error, refresh } = usePoll(async (signal) => admin.failover.report({ signal }))
   return (
     <>
@@ -23,9 +24,8 @@ export function Failover() {
       />
       <div class="stack">
         <Failure text={error} />
-        <p aria-live="polite" class={done === undefined ? 'hidden-visually' : 'notice good'}>
-          {done}
-        </p>
+        <Said text={said} />
+        {value === undefined && error === undefined && <p class="muted">Loading…</p>}
         {value?.length === 0 && (
           <Card>
             <div class="empty">
@@ -44,12 +44,12 @@ export function Failover() {
       {asked !== undefined && (
         <Plan
           {...asked}
-          onDone={(text) => {
-            setDone(text)
+          onClose={(done) => {
             setAsked(undefined)
+            if (done === undefined) return
+            setSaid(done)
             refresh()
           }}
-          onClose={() => setAsked(undefined)}
         />
       )}
     </>
@@ -153,91 +153,57 @@ function Group({ group, onAsk }: { readonly group: GroupStatus; readonly onAsk: 
 }
 
 /** The plan first; then the name of the group, typed: nobody fails over by a slip of the hand. */
-function Plan({
-  group,
-  to,
-  onDone,
-  onClose,
-}: Asked & { readonly onDone: (text: string) => void; readonly onClose: () => void }) {
+function Plan({ group, to, onClose }: Asked & { readonly onClose: Close }) {
   const { name } = group.record
   const [typed, setTyped] = useState('')
   const [acceptLoss, setAcceptLoss] = useState(false)
   const [isPrimaryDown, setIsPrimaryDown] = useState(false)
   const plan = usePoll(async (signal) => admin.failover.plan(name, to, { signal }), 3000, `${name}/${to}`)
-  const { busy, error, run } = useAction()
   const forced = plan.value?.kind === 'forced'
   const twoVoters = group.voters.length === 2
   return (
-    <Dialog title={`Fail ${name} over to region ${to}`} onClose={onClose}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault()
-          run(async () => {
-            const result = await admin.failover.run({
-              group: name,
-              to,
-              acceptLoss: forced && acceptLoss ? Math.max(0, plan.value?.lossEntries ?? 0) : -1,
-              isPrimaryDown: forced && isPrimaryDown,
-            })
-            onDone(
-              `Region ${result.primary} is the primary of ${name} (epoch ${result.epoch}), ${duration(result.durationMs)} after the last write that the old one took; ${result.lossEntries <= 0 ? 'nothing was lost' : `${plural(result.lossEntries, 'change')} lost`}.`,
-            )
-          })
-        }}
-      >
-        <Failure text={plan.error} />
-        {plan.value === undefined ? (
-          <p aria-live="polite">Making the plan…</p>
-        ) : (
-          <PlanText plan={plan.value} />
-        )}
-        {forced && (
-          <label class="check">
-            <input
-              type="checkbox"
-              checked={acceptLoss}
-              onChange={(event) => setAcceptLoss(event.currentTarget.checked)}
-            />
-            I accept that what is told above may be lost
-          </label>
-        )}
-        {forced && twoVoters && (
-          <label class="check">
-            <input
-              type="checkbox"
-              checked={isPrimaryDown}
-              onChange={(event) => setIsPrimaryDown(event.currentTarget.checked)}
-            />
-            I have made sure that region {group.record.primary} is down
-          </label>
-        )}
-        <label>
-          <span>
-            Type <code>{name}</code> to confirm
-          </span>
-          <input
-            spellcheck={false}
-            autocomplete="off"
-            aria-label="Name of the group"
-            value={typed}
-            onInput={(event) => setTyped(event.currentTarget.value)}
-          />
-        </label>
-        <Failure text={error} />
-        <div class="buttons">
-          <button type="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button
-            type="submit"
-            class="danger"
-            disabled={busy || typed !== name || plan.value === undefined || plan.value.blockers.length > 0}
-          >
-            {busy ? 'Failing over…' : 'Fail over'}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <Question
+      title={`Fail ${name} over to region ${to}`}
+      action="Fail over"
+      busyAction="Failing over…"
+      risky
+      ready={typed === name && plan.value?.blockers.length === 0}
+      work={async () => {
+        const result = await admin.failover.run({
+          group: name,
+          to,
+          acceptLoss: forced && acceptLoss ? Math.max(0, plan.value?.lossEntries ?? 0) : -1,
+          isPrimaryDown: forced && isPrimaryDown,
+        })
+        return `Region ${result.primary} is the primary of ${name} (epoch ${result.epoch}), ${duration(result.durationMs)} after the last write that the old one took; ${result.lossEntries <= 0 ? 'nothing was lost' : `${plural(result.lossEntries, 'change')} lost`}.`
+      }}
+      onClose={onClose}
+    >
+      <Failure text={plan.error} />
+      {plan.value === undefined ? <p aria-live="polite">Making the plan…</p> : <PlanText plan={plan.value} />}
+      {forced && (
+        <Check checked={acceptLoss} onChange={setAcceptLoss}>
+          I accept that what is told above may be lost
+        </Check>
+      )}
+      {forced && twoVoters && (
+        <Check checked={isPrimaryDown} onChange={setIsPrimaryDown}>
+          I have made sure that region {group.record.primary} is down
+        </Check>
+      )}
+      <label>
+        <span>
+          Type <code>{name}</code> to confirm
+        </span>
+        <input
+          spellcheck={false}
+          autocomplete="off"
+          aria-label="Name of the group"
+          value={typed}
+          onInput={(event) => setTyped(event.currentTarget.value)}
+        />
+      </label>
+    </Question>
   )
 }
 

@@ -1,7 +1,10 @@
+/** What of a bucket is shown. */
+export type View = 'objects' | 'versions'
+
 /** `#/buckets/BUCKET/FOLDER/versions`, each part escaped: a folder's slashes are its own. */
-export function hrefOf(bucket: string, folder: string, view: 'objects' | 'versions' = 'objects'): string {
+export function hrefOf(bucket: string, folder: string, view: View = 'objects'): string {
   const parts = [bucket, ...(folder === '' && view === 'objects' ? [] : [folder])]
-  return `#/buckets/${[...parts, ...(view === 'versions' ? ['versions'] : [])].map(encodeURIComponent).join('/')}`
+  return `#/buckets/${[...parts, ...(view === 'objects' ? [] : [view])].map(encodeURIComponent).join('/')}`
 }
 
 /** What a key is called inside of a folder. Programs mark folders with objects of the folder's own name. */

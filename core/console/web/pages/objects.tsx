@@ -1,7 +1,7 @@
 import { useCallback, useRef, useState } from 'preact/hooks'
 import type { PageProps } from '../app.tsx'
 import { objects } from '../node.ts'
-import { Head } from '../parts/frame.tsx'
+import { Head, Said } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
 import { usePoll } from '../poll.ts'
 import { uploadQueue, useUploads } from '../uploads.ts'
@@ -76,7 +76,7 @@ export function Objects({ path: [bucket = '', folder = '', view = ''] }: PagePro
             </nav>
           )}
         </div>
-        <div role="status">{said !== '' && <p class="notice good">{said}</p>}</div>
+        <Said text={said} />
         <UploadList uploads={uploads} />
         {/* biome-ignore lint/a11y/noStaticElementInteractions: dropping is beside the button that does the same */}
         <div

@@ -1,4 +1,4 @@
-import { useRef, useState } from 'preact/hooks'
+import { useState } from 'preact/hooks'
 import type {
   DeployedPolicy,
   DeployedVersion,
@@ -7,9 +7,10 @@ import type {
   PolicyVersion,
 } from '../../../../sdk/admin/index.ts'
 import { admin } from '../node.ts'
-import { Badge, Bar, Card, Dialog, Failure, Head, Table, type Tone } from '../parts/frame.tsx'
+import { Badge, Bar, Card, Failure, Head, Said, Table, type Tone } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
-import { useAction, usePoll } from '../poll.ts'
+import { type Close, Question } from '../parts/question.tsx'
+import { usePoll } from '../poll.ts'
 import { ago, bytes, count, digest, duration, moment, percent, plural } from '../text.ts'
 import { ActivatePolicy } from './policy-activate.tsx'
 import { Decisions } from './policy-decisions.tsx'
@@ -22,6 +23,7 @@ type Asked =
 
 export function Policies() {
   const [asked, setAsked] = useState<Asked | undefined>(undefined)
+  const [said, setSaid] = useState('')
   const { value, error, refresh } = usePoll(async (signal) => {
     const [list, status] = await Promise.all([
       admin.policies.list({ signal }),
@@ -29,8 +31,10 @@ export function Policies() {
     ])
     return { list, status }
   })
-  const close = (): void => {
+  const close = (done?: string): void => {
     setAsked(undefined)
+    if (done === undefined) return
+    setSaid(done)
     refresh()
   }
   return (
@@ -49,6 +53,8 @@ export function Policies() {
       </Head>
       <div class="stack">
         <Failure text={error} />
+        <Said text={said} />
+        {value === undefined && error === undefined && <p class="muted">Loading…</p>}
         {value !== undefined && (
           <>
             {value.status.unavailable !== '' && <p class="notice">{value.status.unavailable}</p>}
@@ -261,120 +267,91 @@ function Rollback({
 }: {
   readonly policy: DeployedPolicy
   readonly to: DeployedVersion | undefined
-  readonly onClose: () => void
+  readonly onClose: Close
 }) {
-  const { busy, error, run } = useAction()
-  const from = policy.versions.at(-1)
+  const { name } = policy
   return (
-    <Dialog title={`Roll ${policy.name} back?`} onClose={onClose}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault()
-          run(async () => {
-            await admin.policies.rollback(policy.name, to?.digest ?? '')
-            onClose()
-          })
-        }}
-      >
-        <dl class="facts">
-          <dt>From</dt>
-          <dd>
-            <code>{digest(from?.digest ?? '')}</code>
-          </dd>
-          <dt>To</dt>
-          <dd>
-            {to === undefined ? (
-              'nothing served before: the policy is taken out'
-            ) : (
-              <code>{digest(to.digest)}</code>
-            )}
-          </dd>
-        </dl>
-        <p>
-          All nodes of the region switch at the same entry of the log; requests under way end as they began.
-        </p>
-        <Failure text={error} />
-        <div class="buttons">
-          <button type="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" class="danger" disabled={busy}>
-            Roll back
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <Question
+      title={`Roll ${name} back?`}
+      action="Roll back"
+      risky
+      work={async () => {
+        await admin.policies.rollback(name, to?.digest ?? '')
+        return to === undefined ? `${name} is taken out.` : `${name} is back at ${digest(to.digest)}.`
+      }}
+      onClose={onClose}
+    >
+      <dl class="facts">
+        <dt>From</dt>
+        <dd>
+          <code>{digest(policy.versions.at(-1)?.digest ?? '')}</code>
+        </dd>
+        <dt>To</dt>
+        <dd>
+          {to === undefined ? (
+            'nothing served before: the policy is taken out'
+          ) : (
+            <code>{digest(to.digest)}</code>
+          )}
+        </dd>
+      </dl>
+      <p>
+        All nodes of the region switch at the same entry of the log; requests under way end as they began.
+      </p>
+    </Question>
   )
 }
 
-function Deactivate({ policy, onClose }: { readonly policy: DeployedPolicy; readonly onClose: () => void }) {
-  const { busy, error, run } = useAction()
+function Deactivate({
+  policy: { name },
+  onClose,
+}: {
+  readonly policy: DeployedPolicy
+  readonly onClose: Close
+}) {
   return (
-    <Dialog title={`Deactivate ${policy.name}?`} onClose={onClose}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault()
-          run(async () => {
-            await admin.policies.deactivate(policy.name)
-            onClose()
-          })
-        }}
-      >
-        <p>It is no longer asked; what comes after it in the chain decides. Its history stays.</p>
-        <Failure text={error} />
-        <div class="buttons">
-          <button type="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" class="danger" disabled={busy}>
-            Deactivate
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <Question
+      title={`Deactivate ${name}?`}
+      action="Deactivate"
+      risky
+      work={async () => {
+        await admin.policies.deactivate(name)
+        return `${name} is asked no more.`
+      }}
+      onClose={onClose}
+    >
+      <p>It is no longer asked; what comes after it in the chain decides. Its history stays.</p>
+    </Question>
   )
 }
 
-function Push({ onClose }: { readonly onClose: () => void }) {
-  const file = useRef<HTMLInputElement>(null)
-  const [pushed, setPushed] = useState<string | undefined>(undefined)
-  const { busy, error, run } = useAction()
+function Push({ onClose }: { readonly onClose: Close }) {
+  const [file, setFile] = useState<File | undefined>(undefined)
   return (
-    <Dialog title="Push a policy" onClose={onClose}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault()
-          const chosen = file.current?.files?.[0]
-          if (chosen === undefined) return
-          run(async () => {
-            const { digest: hex, warnings } = await admin.policies.push(
-              new Uint8Array(await chosen.arrayBuffer()),
-            )
-            setPushed(`Checked, tested and kept as ${digest(hex)}. ${warnings.join(' ')}`)
-          })
-        }}
-      >
-        <label>
-          WASM module, at most 1 MiB
-          <input ref={file} type="file" accept=".wasm,application/wasm" required />
-          <span class="hint">
-            It is verified, metered, loaded and run against its own test vectors. Nothing serves it until it
-            is activated. Signed packages are pushed with <code>pando policy push</code>.
-          </span>
-        </label>
-        <Failure text={error} />
-        <p aria-live="polite" class={pushed === undefined ? undefined : 'notice good'}>
-          {pushed}
-        </p>
-        <div class="buttons">
-          <button type="button" onClick={onClose}>
-            {pushed === undefined ? 'Cancel' : 'Close'}
-          </button>
-          <button type="submit" class="main" disabled={busy || pushed !== undefined}>
-            {busy ? 'Testing…' : 'Push'}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <Question
+      title="Push a policy"
+      action="Push"
+      busyAction="Testing…"
+      work={async () => {
+        if (file === undefined) throw new Error('Choose a file first.')
+        const { digest: hex, warnings } = await admin.policies.push(new Uint8Array(await file.arrayBuffer()))
+        return `Checked, tested and kept as ${digest(hex)}. ${warnings.join(' ')}`
+      }}
+      onClose={onClose}
+    >
+      <label>
+        WASM module, at most 1 MiB
+        <input
+          type="file"
+          accept=".wasm,application/wasm"
+          required
+          onChange={(event) => setFile(event.currentTarget.files?.[0])}
+        />
+        <span class="hint">
+          It is verified, metered, loaded and run against its own test vectors. Nothing serves it until it is
+          activated. Signed packages are pushed with <code>pando policy push</code>.
+        </span>
+      </label>
+    </Question>
   )
 }

@@ -1,72 +1,8 @@
-import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
 import type { Acceptance, AccessKey, PolicyList, SharedRegion } from '../../../../sdk/admin/index.ts'
 import { admin } from '../node.ts'
-import { Dialog, Failure } from '../parts/frame.tsx'
-import { useAction } from '../poll.ts'
+import { Check, type Close, ConfigField, Question } from '../parts/question.tsx'
 import { digest } from '../text.ts'
-
-/** `done`: what a person is told; undefined: nothing was done. */
-type Close = (done?: string) => void
-
-function Question({
-  title,
-  action,
-  risky = false,
-  ready = true,
-  work,
-  onClose,
-  children,
-}: {
-  readonly title: string
-  readonly action: string
-  readonly risky?: boolean
-  readonly ready?: boolean
-  /** Answers what was done. */
-  readonly work: () => Promise<string>
-  readonly onClose: Close
-  readonly children: ComponentChildren
-}) {
-  const { busy, error, run } = useAction()
-  return (
-    <Dialog title={title} onClose={() => onClose()}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault()
-          run(async () => onClose(await work()))
-        }}
-      >
-        {children}
-        <Failure text={error} />
-        <div class="buttons">
-          <button type="button" onClick={() => onClose()}>
-            Cancel
-          </button>
-          <button type="submit" class={risky ? 'danger' : 'main'} disabled={busy || !ready}>
-            {action}
-          </button>
-        </div>
-      </form>
-    </Dialog>
-  )
-}
-
-function Check({
-  checked,
-  onChange,
-  children,
-}: {
-  readonly checked: boolean
-  readonly onChange: (checked: boolean) => void
-  readonly children: ComponentChildren
-}) {
-  return (
-    <label class="check">
-      <input type="checkbox" checked={checked} onChange={(event) => onChange(event.currentTarget.checked)} />
-      <span>{children}</span>
-    </label>
-  )
-}
 
 /** Which regions: those that are joined, and those that are named already and left since. */
 function RegionChoice({
@@ -219,16 +155,7 @@ export function OfferPolicy({
           ))}
         </select>
       </label>
-      <label>
-        Configuration (JSON)
-        <textarea
-          rows={3}
-          spellcheck={false}
-          class="mono"
-          value={config}
-          onInput={(event) => setConfig(event.currentTarget.value)}
-        />
-      </label>
+      <ConfigField value={config} onChange={setConfig} />
       <RegionChoice legend="Regions" regions={regions} chosen={chosen} onChange={setChosen} />
       <Check checked={activate} onChange={setActivate}>
         It is to serve there; otherwise it is only pushed

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import type { AccessKey, PolicyList, PublicationStatus, SharedRegion } from '../../../../sdk/admin/index.ts'
 import { admin } from '../node.ts'
-import { Badge, Card, Failure, Head, Table, type Tone } from '../parts/frame.tsx'
+import { Badge, Card, Failure, Head, Said, Table, type Tone } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
 import { usePoll } from '../poll.ts'
 import { bytes, digest, duration, plural } from '../text.ts'
@@ -40,7 +40,7 @@ export function Sharing() {
       />
       <div class="stack">
         <Failure text={error} />
-        <div role="status">{said !== '' && <p class="notice good">{said}</p>}</div>
+        <Said text={said} />
         {value !== undefined && regions.length === 0 && (
           <Card>
             <div class="empty">

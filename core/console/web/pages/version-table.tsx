@@ -1,130 +1,45 @@
 import type { RefObject } from 'preact'
-import { useRef, useState } from 'preact/hooks'
 import type { VersionEntry, Versioning } from '../../../../sdk/index.ts'
 import { downloadPath, objects } from '../node.ts'
-import { Badge, Card, Dialog, Failure, Table } from '../parts/frame.tsx'
-import { Icon } from '../parts/icons.tsx'
-import { useAction, usePoll } from '../poll.ts'
+import { Badge } from '../parts/frame.tsx'
+import { type Close, Question } from '../parts/question.tsx'
 import { bytes, moment } from '../text.ts'
-import { Pager, pageRows, readPage, usePages } from './listing.tsx'
-import { hrefOf, nameIn } from './object-paths.ts'
-import type { ListingProps } from './object-table.tsx'
+import { type Ask, type FolderProps, FolderTable } from './folder-table.tsx'
+import { nameIn } from './object-paths.ts'
 
 type Version = Exclude<VersionEntry, { readonly type: 'prefix' }>
-type Start = { readonly key: string; readonly versionId?: string }
-
-const startOf = (entry: VersionEntry): Start =>
-  entry.type === 'prefix' ? { key: entry.prefix } : { key: entry.key, versionId: entry.versionId }
-
-const idOf = (entry: VersionEntry): string =>
-  entry.type === 'prefix' ? entry.prefix : `${entry.key}\n${entry.versionId}`
 
 /** Whatever of a folder can still be had: every version, and the markers that hide what was deleted. */
-export function VersionTable({ bucket, folder, beginning, versioning, round, onDone }: ListingProps) {
-  const [asked, setAsked] = useState<
-    { readonly what: 'delete' | 'restore'; readonly of: Version } | undefined
-  >(undefined)
-  const top = useRef<HTMLDivElement>(null)
-  const what = `${bucket}/${folder}${beginning}`
-  const pages = usePages<Start>(what)
-  const { start } = pages
-  const { value, error, refresh } = usePoll(
-    async (signal) =>
-      readPage(
-        objects.listVersions(bucket, {
-          ...{ prefix: `${folder}${beginning}`, delimiter: '/', pageSize: pageRows + 2, signal },
-          ...(start === undefined ? {} : { after: start }),
-        }),
-        (entry) => entry.type === 'prefix' && entry.prefix === start?.key,
-      ),
-    10_000,
-    `${what}\n${JSON.stringify(start ?? '')}\n${round}`,
-  )
-  const last = value?.hasMore === true ? value.rows.at(-1) : undefined
-  const close = (done: string | undefined): void => {
-    setAsked(undefined)
-    if (done === undefined) return
-    onDone(done)
-    refresh()
-  }
+export function VersionTable({ versioning, ...place }: FolderProps) {
+  const { bucket, folder } = place
   return (
-    <div class="stack">
-      <Failure text={error} />
-      {(value !== undefined || error === undefined) && (
-        <Card flush>
-          <div ref={top} tabIndex={-1}>
-            <Table
-              label={`Versions in ${bucket}/${folder}`}
-              rows={value?.rows}
-              id={idOf}
-              empty={
-                <p>
-                  {beginning === '' ? 'Nothing was ever here.' : `No name here begins with “${beginning}”.`}
-                </p>
-              }
-              columns={[
-                {
-                  title: 'Name, version',
-                  cell: (entry) =>
-                    entry.type === 'prefix' ? (
-                      <a class="name folder" href={hrefOf(bucket, entry.prefix, 'versions')}>
-                        <Icon name="folder" size={17} />
-                        {nameIn(folder, entry.prefix)}
-                      </a>
-                    ) : (
-                      <>
-                        <span class="name clamped" title={entry.key}>
-                          {nameIn(folder, entry.key)}
-                        </span>
-                        <code class="under">{entry.versionId}</code>
-                      </>
-                    ),
-                },
-                {
-                  title: 'State',
-                  cell: (entry) => (entry.type === 'prefix' ? '' : <State version={entry} />),
-                },
-                {
-                  title: 'Size',
-                  right: true,
-                  cell: (entry) => (entry.type === 'version' ? bytes(entry.size) : ''),
-                },
-                {
-                  title: 'Since',
-                  oneLine: true,
-                  cell: (entry) => (entry.type === 'prefix' ? '' : moment(entry.lastModified.getTime())),
-                },
-                {
-                  title: '',
-                  cell: (entry) =>
-                    entry.type === 'prefix' ? null : (
-                      <Tools bucket={bucket} folder={folder} version={entry} onAsk={setAsked} />
-                    ),
-                },
-              ]}
-            />
-          </div>
-          <Pager
-            pages={pages}
-            shown={value?.rows.length}
-            nextStart={last === undefined ? undefined : startOf(last)}
-            top={top}
-          />
-        </Card>
+    <FolderTable<Version>
+      {...place}
+      title="Versions"
+      view="versions"
+      read={(listed, after) =>
+        objects.listVersions(bucket, {
+          ...listed,
+          ...(after === undefined ? {} : { after: after.type === 'prefix' ? { key: after.prefix } : after }),
+        })
+      }
+      id={({ key, versionId }) => `${key}\n${versionId}`}
+      empty={<p>Nothing was ever here.</p>}
+      nameTitle="Name, version"
+      under={({ versionId }) => <code class="under">{versionId}</code>}
+      columns={[
+        { title: 'State', cell: (version) => <State version={version} /> },
+        {
+          title: 'Size',
+          right: true,
+          cell: (version) => (version.type === 'version' ? bytes(version.size) : ''),
+        },
+        { title: 'Since', oneLine: true, cell: ({ lastModified }) => moment(lastModified.getTime()) },
+      ]}
+      tools={(version, ask) => (
+        <Tools bucket={bucket} folder={folder} version={version} versioning={versioning} ask={ask} />
       )}
-      {asked?.what === 'restore' && (
-        <RestoreVersion
-          bucket={bucket}
-          version={asked.of}
-          versioning={versioning}
-          top={top}
-          onClose={close}
-        />
-      )}
-      {asked?.what === 'delete' && (
-        <DeleteVersion bucket={bucket} version={asked.of} top={top} onClose={close} />
-      )}
-    </div>
+    />
   )
 }
 
@@ -138,19 +53,23 @@ function State({ version: { type, isLatest } }: { readonly version: Version }) {
 const spoken = (folder: string, { key, lastModified }: Version): string =>
   `${nameIn(folder, key)} of ${moment(lastModified.getTime())}`
 
+const isUndo = ({ type, isLatest }: Version): boolean => type === 'delete-marker' && isLatest
+
 function Tools({
   bucket,
   folder,
   version,
-  onAsk,
+  versioning,
+  ask,
 }: {
   readonly bucket: string
   readonly folder: string
   readonly version: Version
-  readonly onAsk: (asked: { readonly what: 'delete' | 'restore'; readonly of: Version }) => void
+  readonly versioning: Versioning | undefined
+  readonly ask: Ask
 }) {
   const name = spoken(folder, version)
-  const isUndo = version.type === 'delete-marker' && version.isLatest
+  const isDeleted = isUndo(version)
   return (
     <>
       {version.type === 'version' && !version.isLatest && (
@@ -158,7 +77,11 @@ function Tools({
           type="button"
           class="plain"
           aria-label={`Restore ${name}`}
-          onClick={() => onAsk({ what: 'restore', of: version })}
+          onClick={() =>
+            ask((asked) => (
+              <RestoreVersion {...asked} bucket={bucket} version={version} versioning={versioning} />
+            ))
+          }
         >
           Restore
         </button>
@@ -175,11 +98,11 @@ function Tools({
       )}
       <button
         type="button"
-        class={isUndo ? 'plain' : 'plain risky'}
-        aria-label={`${isUndo ? 'Undelete' : 'Delete'} ${name}`}
-        onClick={() => onAsk({ what: 'delete', of: version })}
+        class={isDeleted ? 'plain' : 'plain risky'}
+        aria-label={`${isDeleted ? 'Undelete' : 'Delete'} ${name}`}
+        onClick={() => ask((asked) => <DeleteVersion {...asked} bucket={bucket} version={version} />)}
       >
-        {isUndo ? 'Undelete' : 'Delete'}
+        {isDeleted ? 'Undelete' : 'Delete'}
       </button>
     </>
   )
@@ -188,10 +111,8 @@ function Tools({
 interface QuestionProps {
   readonly bucket: string
   readonly version: Version
-  /** Where the focus goes when the rows have changed. */
   readonly top: RefObject<HTMLElement | null>
-  /** What was done; undefined: nothing. */
-  readonly onClose: (done: string | undefined) => void
+  readonly onClose: Close
 }
 
 function Facts({ version }: { readonly version: Version }) {
@@ -211,89 +132,58 @@ function RestoreVersion({
   bucket,
   version,
   versioning,
-  top,
-  onClose,
+  ...asked
 }: QuestionProps & { readonly versioning: Versioning | undefined }) {
-  const { busy, error, run } = useAction()
-  const focusAfter = useRef<HTMLElement | null>(null)
-  const { key, versionId } = version
+  const { key, versionId, lastModified } = version
   return (
-    <Dialog title="Restore this version?" focusAfter={focusAfter} onClose={() => onClose(undefined)}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault()
-          run(async () => {
-            await objects.copy({ bucket, key, versionId }, { bucket, key })
-            focusAfter.current = top.current
-            onClose(`The version of ${moment(version.lastModified.getTime())} is the newest again.`)
-          })
-        }}
-      >
-        <Facts version={version} />
-        <p class="muted">
-          {versioning === 'suspended'
-            ? 'A copy of it, with its metadata and tags, becomes the newest version. The bucket keeps no new versions: the copy takes the place of the one that is called “null”.'
-            : 'A copy of it, with its metadata and tags, becomes the newest version. All others stay.'}
-        </p>
-        <Failure text={error} />
-        <div class="buttons">
-          <button type="button" onClick={() => onClose(undefined)}>
-            Cancel
-          </button>
-          <button type="submit" class="main" disabled={busy}>
-            {busy ? 'Copying…' : 'Restore'}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <Question
+      {...asked}
+      title="Restore this version?"
+      action="Restore"
+      busyAction="Copying…"
+      work={async () => {
+        await objects.copy({ bucket, key, versionId }, { bucket, key })
+        return `The version of ${moment(lastModified.getTime())} is the newest again.`
+      }}
+    >
+      <Facts version={version} />
+      <p class="muted">
+        {versioning === 'suspended'
+          ? 'A copy of it, with its metadata and tags, becomes the newest version. The bucket keeps no new versions: the copy takes the place of the one that is called “null”.'
+          : 'A copy of it, with its metadata and tags, becomes the newest version. All others stay.'}
+      </p>
+    </Question>
   )
 }
 
-function DeleteVersion({ bucket, version, top, onClose }: QuestionProps) {
-  const { busy, error, run } = useAction()
-  const focusAfter = useRef<HTMLElement | null>(null)
+function DeleteVersion({ bucket, version, ...asked }: QuestionProps) {
   const { key, versionId, type, isLatest } = version
-  const isUndo = type === 'delete-marker' && isLatest
+  const isDeleted = isUndo(version)
   return (
-    <Dialog
+    <Question
+      {...asked}
       title={
-        isUndo
+        isDeleted
           ? 'Undelete this object?'
           : type === 'version'
             ? 'Delete this version for good?'
             : 'Delete this marker?'
       }
-      focusAfter={focusAfter}
-      onClose={() => onClose(undefined)}
+      action={isDeleted ? 'Undelete' : 'Delete'}
+      risky={!isDeleted}
+      work={async () => {
+        await objects.delete(bucket, key, { versionId })
+        return isDeleted ? 'The object is back.' : 'It is deleted for good.'
+      }}
     >
-      <form
-        onSubmit={(event) => {
-          event.preventDefault()
-          run(async () => {
-            await objects.delete(bucket, key, { versionId })
-            focusAfter.current = top.current
-            onClose(isUndo ? 'The object is back.' : 'It is deleted for good.')
-          })
-        }}
-      >
-        <Facts version={version} />
-        <p class="muted">
-          {isUndo
-            ? 'The delete marker is taken away, and what was newest before it is the newest again.'
-            : type === 'delete-marker'
-              ? 'It has no content: no version is lost with it.'
-              : `Nobody can bring it back.${isLatest ? ' What was before it, if anything, becomes the newest.' : ''}`}
-        </p>
-        <Failure text={error} />
-        <div class="buttons">
-          <button type="button" onClick={() => onClose(undefined)}>
-            Cancel
-          </button>
-          <button type="submit" class={isUndo ? 'main' : 'danger'} disabled={busy}>
-            {isUndo ? 'Undelete' : 'Delete'}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+      <Facts version={version} />
+      <p class="muted">
+        {isDeleted
+          ? 'The delete marker is taken away, and what was newest before it is the newest again.'
+          : type === 'delete-marker'
+            ? 'It has no content: no version is lost with it.'
+            : `Nobody can bring it back.${isLatest ? ' What was before it, if anything, becomes the newest.' : ''}`}
+      </p>
+    </Question>
   )
 }

@@ -1,5 +1,5 @@
-import type { ComponentChildren, RefObject } from 'preact'
-import { useEffect, useRef } from 'preact/hooks'
+import type { ComponentChildren } from 'preact'
+import { useEffect } from 'preact/hooks'
 
 export type Tone = 'good' | 'warn' | 'bad' | 'accent' | 'plain'
 
@@ -60,6 +60,11 @@ export function Failure({ text }: { readonly text: string | undefined }) {
   return <div role="alert">{text !== undefined && text !== '' && <p class="notice bad">{text}</p>}</div>
 }
 
+/** What was done, said when it comes. */
+export function Said({ text }: { readonly text: string }) {
+  return <div role="status">{text !== '' && <p class="notice good">{text}</p>}</div>
+}
+
 export interface Column<T> {
   readonly title: string
   readonly right?: boolean
@@ -68,19 +73,16 @@ export interface Column<T> {
   readonly cell: (row: T) => ComponentChildren
 }
 
-export function Table<T>({
-  label,
-  columns,
-  rows,
-  id,
-  empty = 'Nothing here.',
-}: {
+export interface TableProps<T> {
   readonly label: string
   readonly columns: readonly Column<T>[]
+  /** undefined: they are being read. */
   readonly rows: readonly T[] | undefined
   readonly id: (row: T) => string
   readonly empty?: ComponentChildren
-}) {
+}
+
+export function Table<T>({ label, columns, rows, id, empty = 'Nothing here.' }: TableProps<T>) {
   if (rows === undefined) return <div class="empty">Loading…</div>
   if (rows.length === 0) return <div class="empty">{empty}</div>
   return (
@@ -123,35 +125,26 @@ export function Table<T>({
   )
 }
 
-/**
- * A question of the page; Escape closes it. The focus goes back where it was, or to `focusAfter` if that is set by then: what was there
- * may be gone with the answer.
- */
-export function Dialog({
-  title,
-  onClose,
-  focusAfter,
+/** A table of what is asked for again and again, on a card of its own. What could not be read does not go on loading. */
+export function TableCard<T>({
+  error,
   children,
-}: {
-  readonly title: string
-  readonly onClose: () => void
-  readonly focusAfter?: RefObject<HTMLElement | null>
-  readonly children: ComponentChildren
+  ...table
+}: TableProps<T> & {
+  readonly error: string | undefined
+  /** Below the table. */
+  readonly children?: ComponentChildren
 }) {
-  const element = useRef<HTMLDialogElement>(null)
-  useEffect(() => {
-    const before = document.activeElement
-    element.current?.showModal()
-    return () => {
-      const after = focusAfter?.current ?? before
-      if (after instanceof HTMLElement) after.focus()
-    }
-  }, [focusAfter])
   return (
-    <dialog ref={element} aria-labelledby="dialog-title" onClose={onClose} onCancel={onClose}>
-      <h2 id="dialog-title">{title}</h2>
-      {children}
-    </dialog>
+    <>
+      <Failure text={error} />
+      {(table.rows !== undefined || error === undefined) && (
+        <Card flush>
+          <Table {...table} />
+          {children}
+        </Card>
+      )}
+    </>
   )
 }
 
