@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import test, { type TestContext } from 'node:test'
+import { connect as connectTls } from 'node:tls'
 import { Client, credentials } from '@grpc/grpc-js'
 import { issueNodeCertificate, makeAuthority } from '../../core/cluster/keys/certificate.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
@@ -229,4 +232,23 @@ test('what is sent to a peer that does not keep up is dropped and counted', {
   const dropped = a.status()[0]?.dropped ?? 0
   assert.ok(dropped >= 200 - 84 && dropped < 200, `${dropped} of 200 were dropped`)
   await until(() => came === 200 - dropped, 'the others come')
+})
+
+test('whoever has just connected when it closes is hung up on, too', { timeout: 60_000 }, async (t) => {
+  const [a, tls] = [await openNode(t, 'a'), await keysOf('b')]
+  const socket = connect(a.port, '127.0.0.1')
+  t.after(() => socket.destroy())
+  await once(socket, 'connect')
+  // A connection that it has taken and that has not said a word: the handshake of a busy machine comes later.
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  const ended = once(socket, 'close').then(() => 'hung up')
+  await a.close()
+  socket.on('error', () => {})
+  const secured = connectTls({
+    ...{ socket, ca: tls.ca, cert: tls.certificate, key: tls.key, ALPNProtocols: ['h2'] },
+    checkServerIdentity: () => undefined,
+  })
+  secured.on('error', () => {})
+  const late = new Promise((resolve) => setTimeout(resolve, 2_000, 'still connected').unref())
+  assert.equal(await Promise.race([ended, late]), 'hung up')
 })

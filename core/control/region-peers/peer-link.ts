@@ -116,7 +116,6 @@ export function openPeerLink(options: PeerLinkOptions): PeerLink {
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_http_proxy': 0,
       'grpc.enable_retries': 0,
-      // Only here: a server without it forgets its connections and cannot end them (grpc-js 1.14).
       'grpc.enable_channelz': 0,
       'grpc.service_config_disable_resolution': 1,
       'grpc.ssl_target_name_override': peer.name,

@@ -1,3 +1,4 @@
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { Server, ServerCredentials, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js'
 import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
@@ -191,27 +192,34 @@ export async function startPeerServer(options: PeerServerOptions): Promise<PeerS
     ...channelOptions,
     // One call to talk, and streams; a peer that opens more is not one of ours.
     'grpc.max_concurrent_streams': maxStreams * 2,
+    'grpc.enable_channelz': 0,
   })
   server.addService(serviceDefinition, { Talk: talk, Read: read })
-  const address = listen.host.includes(':')
-    ? `[${listen.host}]:${listen.port}`
-    : `${listen.host}:${listen.port}`
   const own = { cert_chain: Buffer.from(tls.certificate), private_key: Buffer.from(tls.key) }
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(
-      address,
-      ServerCredentials.createSsl(Buffer.from(tls.ca), [own], true),
-      (error, bound) => {
-        if (error === null) resolve(bound)
-        else reject(error)
-      },
-    )
+  // The listener is ours and not grpc-js's: that one forgets a connection while its TLS handshake goes on, and cannot end it.
+  const injector = server.createConnectionInjector(
+    ServerCredentials.createSsl(Buffer.from(tls.ca), [own], true),
+  )
+  const sockets = new Set<Socket>()
+  const listener = createServer((socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+    // Below TLS nobody listens for it: without a listener it would end the process.
+    socket.on('error', () => {})
+    injector.injectConnection(socket)
   })
+  await new Promise<void>((resolve, reject) => {
+    listener.on('error', reject)
+    listener.listen(listen.port, listen.host, resolve)
+  })
+  const { port } = listener.address() as AddressInfo
   return {
     port,
     async close() {
+      listener.close()
       // Calls live as long as their connection: there is nothing to wait for.
       server.forceShutdown()
+      for (const socket of sockets) socket.destroy()
     },
   }
 }
