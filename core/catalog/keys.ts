@@ -79,6 +79,8 @@ export const table = {
   tombstones: 0x2d,
   /** [bucket] -> time and region of the last change of each document that says who may do what; empty: they are not known */
   access: 0x2e,
+  /** [bucket, region u16, part u48] -> bytes of the entry that comes next, which is longer than a record of the log */
+  entryPart: 0x2f,
   /** [name] -> a failover group: its record, this voter's vote */
   group: 0x30,
   /** [bucket, epoch, lsn] -> a change that this region made as the primary and its successor never received */

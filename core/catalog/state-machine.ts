@@ -25,7 +25,7 @@ import { tellAccess } from './replication/apply-access.ts'
 import { backfill } from './replication/apply-backfill.ts'
 import { cacheVersion, evictVersions } from './replication/apply-cache.ts'
 import { compareContent, sendRange } from './replication/apply-compare.ts'
-import { applyRemote, retryRemote, setCursor } from './replication/apply-remote.ts'
+import { applyRemote, putEntryPart, retryRemote, setCursor } from './replication/apply-remote.ts'
 import { acknowledgeOutbox, setReplication, startFullSync, trimOutbox } from './replication/apply-rule.ts'
 import { collectTombstones, tellPassed } from './replication/apply-tombstones.ts'
 import { checkFence } from './replication/fence.ts'
@@ -202,6 +202,8 @@ function applyCommand(context: ApplyContext, command: Command): CommandResult<Co
       return setReplication(context, command)
     case 'apply-remote':
       return applyRemote(context, command)
+    case 'put-entry-part':
+      return putEntryPart(context, command)
     case 'retry-remote':
       return retryRemote(context, command)
     case 'set-cursor':

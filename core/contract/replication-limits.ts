@@ -4,6 +4,9 @@ export const replicationLimits = {
   formerMembers: 256,
   /** Of one `apply-remote`. */
   entries: 256,
+  /** Of an entry that one record of the region's log has no room for, and how many of them one entry may have: 17 MiB in all. */
+  entryPartBytes: 512 * 1024,
+  entryParts: 34,
   /** Retries that a bucket keeps for one source; beyond, pulling stops. */
   retries: 10_000,
   /** Versions of one step of a full synchronization. */

@@ -321,6 +321,8 @@ export interface PulledEntry {
   readonly layout?: Layout
   /** It could not be fetched: into the retry table with it. */
   readonly failure?: string
+  /** SHA-256 of the entry, whose bytes have come by `put-entry-part` then; `bytes` is empty. */
+  readonly inParts?: Uint8Array
 }
 
 export { replicationLimits } from './replication-limits.ts'
@@ -399,6 +401,16 @@ export type ReplicationCommand =
       readonly after: number
       readonly entries: readonly PulledEntry[]
     }
+  /** A part of the next entry, which is longer than a record of the region's log. Part 0 forgets those of an earlier try. CONFLICT: the cursor is elsewhere. */
+  | {
+      readonly type: 'put-entry-part'
+      readonly bucketId: number
+      readonly source: number
+      readonly logId: string
+      readonly lsn: number
+      readonly part: number
+      readonly bytes: Uint8Array
+    }
   /** One entry of the retry table was tried again: `layout` when its body is here, else `failure`. CONFLICT unless it is its key's first, where the order counts (`single`). */
   | {
       readonly type: 'retry-remote'
@@ -432,12 +444,7 @@ export type ReplicationCommand =
   /** The next step of a comparison of the copies with what is here; begins one when none is under way. */
   | { readonly type: 'compare-content'; readonly bucketId: number }
   /** A copy differs in a range: writes it into the outbox again. */
-  | {
-      readonly type: 'send-range'
-      readonly bucketId: number
-      readonly after: string
-      readonly through?: string
-    }
+  | ({ readonly type: 'send-range'; readonly bucketId: number } & KeyRange)
   /**
    * At an edge: gives the most urgent changes that wait their places behind the head of the outbox, as many as `replicationLimits`
    * says; one at least when the hub has come to `askedFrom`, the head.
@@ -474,6 +481,7 @@ export interface ReplicationResults {
   'set-replication': { readonly done: boolean }
   'apply-remote': { readonly applied: number; readonly retries: number }
   'retry-remote': { readonly applied: boolean }
+  'put-entry-part': Record<string, never>
   'set-cursor': Record<string, never>
   'acknowledge-outbox': Record<string, never>
   'start-full-sync': Record<string, never>

@@ -27,6 +27,8 @@ const runBodyBytes = 16 * 1024 * 1024
 const runLogBytes = 512 * 1024
 /** An entry that needs more with the layout of its bodies goes in without it: the bodies come behind it, from the retry table. */
 const mostLogBytes = 960 * 1024
+/** One that needs more by itself is a run of its own, and goes into the log in parts. */
+export const mostEntryBytes = mostLogBytes
 /** Of a body in a layout: names of fields and numbers, at most. */
 const extentBytes = 64
 

@@ -6,13 +6,14 @@ import {
   type CursorState,
   type LogPoint,
   type OutboxEntry,
+  type PulledEntry,
   type ReplicatedVersion,
   type RetryRecord,
   replicationLimits,
 } from '../../core/contract/replication.ts'
 import type { Tracer } from '../../core/contract/trace.ts'
 import { ApplyTraces } from './apply-traces.ts'
-import { BatchFetch, type ReadyEntry } from './batch-fetch.ts'
+import { BatchFetch, mostEntryBytes, type ReadyEntry } from './batch-fetch.ts'
 import { type Fetched, type FetchOptions, fetchVersion, UnfetchableVersion } from './fetch-version.ts'
 import { FetchWindow } from './fetch-window.ts'
 import { type PeerRegion, type PullReply, pullLimits } from './peer.ts'
@@ -269,7 +270,11 @@ export class Follower {
     spans: ApplyTraces | undefined,
   ): Promise<void> {
     try {
-      const entries = run.map(({ pulled }) => pulled)
+      const pulled = run.map((entry) => entry.pulled)
+      const [first] = pulled
+      // The longest come alone.
+      const isLong = first !== undefined && pulled.length === 1 && first.bytes.length > mostEntryBytes
+      const entries = isLong ? [await this.#bringInParts(bucketId, logId, after + 1, first)] : pulled
       await this.#options.catalog.submit({
         ...{ type: 'apply-remote', bucketId, source: this.source, logId, after, entries },
       })
@@ -282,6 +287,23 @@ export class Follower {
     } finally {
       for (const { fetched } of run) fetched?.settle()
     }
+  }
+
+  /** An entry that a record of the region's log has no room for goes ahead of the command that applies it. */
+  async #bringInParts(
+    bucketId: number,
+    logId: string,
+    lsn: number,
+    { bytes, ...rest }: PulledEntry,
+  ): Promise<PulledEntry> {
+    const { entryPartBytes } = replicationLimits
+    const place = { bucketId, source: this.source, logId, lsn }
+    for (let part = 0; part * entryPartBytes < bytes.length; part++) {
+      const piece = bytes.subarray(part * entryPartBytes, (part + 1) * entryPartBytes)
+      await this.#options.catalog.submit({ type: 'put-entry-part', ...place, part, bytes: piece })
+    }
+    const inParts = new Uint8Array(createHash('sha256').update(bytes).digest())
+    return { ...rest, bytes: new Uint8Array(0), inParts }
   }
 
   /** The version that an entry brings, unless it is here as it should be. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import {
@@ -7,16 +8,17 @@ import {
   replicationLimits,
 } from '../../contract/replication.ts'
 import type { ApplyContext } from '../apply-context.ts'
+import { bytesOf } from '../encoding.ts'
 import { readGroup } from '../group/rows.ts'
 import { encodeText, successor } from '../keys.ts'
-import { rowKey } from '../tables.ts'
+import { rowKey, rowValue } from '../tables.ts'
 import { settleAccess, takeAccess } from './apply-access.ts'
 import { applyChange, type ChangeTarget } from './apply-change.ts'
 import { compareRange, rangeCame } from './apply-compare.ts'
 import { hasVersions } from './apply-rule.ts'
-import { dropRetries } from './drop-cursor.ts'
+import { dropEntryParts, dropRetries } from './drop-cursor.ts'
 import { decodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
-import { cursorKey, retryKey, retryOfKey } from './keys.ts'
+import { cursorKey, entryPartKey, retryKey, retryOfKey } from './keys.ts'
 import { isWriter } from './outbox.ts'
 import {
   compareTimes,
@@ -136,21 +138,23 @@ export function applyRemote(
   context: ApplyContext,
   command: Of<'apply-remote'>,
 ): CommandResult<Of<'apply-remote'>> {
-  const { bucketId, source, logId, after, entries } = command
+  const { bucketId, source, logId, after, entries: told } = command
   const unplaced = targetOf(context, bucketId, source)
   checkSource(unplaced)
   checkLosses(unplaced)
   checkBallot(unplaced)
   const target = cursorOf(unplaced, logId)
   const { received } = target.cursor
-  if (after + entries.length <= received.lsn) return { applied: 0, retries: target.cursor.retries }
+  if (after + told.length <= received.lsn) return { applied: 0, retries: target.cursor.retries }
   if (after !== received.lsn) {
     throw new StorageError('CONFLICT', `the cursor is at ${received.lsn}, the batch begins behind ${after}`)
   }
   if (target.cursor.retries >= replicationLimits.retries) {
     throw new StorageError('OVERLOADED', 'too many entries wait in the retry table')
   }
+  const entries = told.map((pulled) => (pulled.inParts === undefined ? pulled : assembled(target, pulled)))
   const decoded = entries.map(({ bytes }, at) => decodeAt(target, bytes, after + at + 1))
+  dropEntryParts(context, bucketId, source)
   let applied = 0
   let isNew = false
   for (const [at, pulled] of entries.entries()) {
@@ -176,6 +180,36 @@ export function applyRemote(
   settleAccess(context, bucketId, isNew)
   if (isNew) settleAccess(context, bucketId, false)
   return { applied, retries: target.cursor.retries }
+}
+
+export function putEntryPart(
+  context: ApplyContext,
+  command: Of<'put-entry-part'>,
+): CommandResult<Of<'put-entry-part'>> {
+  const { bucketId, source, logId, lsn, part, bytes } = command
+  const unplaced = targetOf(context, bucketId, source)
+  checkSource(unplaced)
+  const { received } = cursorOf(unplaced, logId).cursor
+  if (received.lsn >= lsn) return {}
+  if (received.lsn + 1 !== lsn) {
+    throw new StorageError('CONFLICT', `the cursor is at ${received.lsn}, the part is of entry ${lsn}`)
+  }
+  if (part === 0) dropEntryParts(context, bucketId, source)
+  context.put(entryPartKey(bucketId, source, part), bytes)
+  return {}
+}
+
+/** An entry whose bytes came in parts. CONFLICT where these are not the ones that it had: they have to come once more. */
+function assembled({ context, bucketId, source }: Target, pulled: PulledEntry): PulledEntry {
+  const { inParts: digest = new Uint8Array(0), ...rest } = pulled
+  const parts: Uint8Array[] = []
+  const prefix = entryPartKey(bucketId, source)
+  const rows = context.rows(prefix, successor(prefix))
+  while (rows.next()) parts.push(rowValue(rows))
+  const bytes = bytesOf(Buffer.concat(parts))
+  if (Buffer.compare(createHash('sha256').update(bytes).digest(), digest) !== 0)
+    throw new StorageError('CONFLICT', 'the parts of an entry are not those that it had')
+  return { ...rest, bytes }
 }
 
 /** An entry that this software cannot read is kept for one that can; one that must not be here fails the batch. */

@@ -8,6 +8,7 @@ const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 const bucketId = z.number().int().min(1).max(0xffff_ffff)
 const region = z.int().min(0).max(0xffff)
 const logId = z.string().regex(/^[0-9a-f]{24}$/, '24 hexadecimal digits')
+const digestBytes = 32
 const reason = z.string().max(replicationLimits.reasonChars)
 const lsn = count.min(1)
 const objectKey = z.string().min(1).max(1024)
@@ -77,10 +78,24 @@ export function replicationCommands<L extends z.ZodType>(layout: L) {
             bytes: z.instanceof(Uint8Array),
             layout: layout.optional(),
             failure: reason.optional(),
+            inParts: z
+              .instanceof(Uint8Array)
+              .refine(({ length }) => length === digestBytes)
+              .optional(),
           }),
         )
         .min(1)
         .max(replicationLimits.entries),
+    }),
+    z.strictObject({
+      ...{ type: z.literal('put-entry-part'), bucketId, source: region, logId, lsn },
+      part: z
+        .int()
+        .min(0)
+        .max(replicationLimits.entryParts - 1),
+      bytes: z
+        .instanceof(Uint8Array)
+        .refine(({ length }) => length > 0 && length <= replicationLimits.entryPartBytes),
     }),
     z.strictObject({
       type: z.literal('retry-remote'),

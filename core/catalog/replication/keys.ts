@@ -27,6 +27,9 @@ export const cursorKey = (bucketId: number, source: number): Buffer =>
 export const retryKey = (bucketId: number, source: number, lsn?: number): Buffer =>
   withNumber(table.retry, bucketId, source, lsn)
 
+export const entryPartKey = (bucketId: number, source: number, part?: number): Buffer =>
+  withNumber(table.entryPart, bucketId, source, part)
+
 export function outboxKey(bucketId: number, lsn: number): Buffer {
   const key = bucketKey(table.outbox, bucketId, undefined, 6)
   key.writeUIntBE(lsn, 5, 6)
@@ -67,6 +70,7 @@ export function waitingKey(bucketId: number, priority: number, number?: number):
 export const tablesOfRule = [
   table.retryKey,
   table.retry,
+  table.entryPart,
   table.tombstone,
   table.nullTombstone,
   table.tombstones,

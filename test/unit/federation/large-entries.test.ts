@@ -46,6 +46,16 @@ function peerOf({ catalog }: TestRegion): PeerRegion {
   }
 }
 
+/** Of the memory streams of the tests, as of a NATS server. */
+const mostRecordBytes = 1024 * 1024
+
+const longestEntry = ({ catalog }: TestRegion, bucketId: number): number =>
+  Math.max(
+    ...catalog.replication
+      .entries(bucketId, 0, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)
+      .map(({ bytes }) => bytes.length),
+  )
+
 /** A region of its own kind follows another one: its log takes records of 1 MiB. */
 async function followed(t: TestContext) {
   const here = testRegion(1)
@@ -96,7 +106,7 @@ test('and a body of 10,000 parts, with what came before and comes behind it', { 
     ...{ type: 'create-upload', bucketId: id, key: 'large', owner: 'root', initiator: 'root', attributes },
   })
   const etag = md5(new Uint8Array(1)).toString('hex')
-  const checksum = 'AAAAAA=='
+  const checksum = Buffer.alloc(32).toString('base64')
   const numbers = Array.from({ length: 10_000 }, (_, at) => at + 1)
   for (const number of numbers) {
     const layout = { kind: 'chunks', extents: [extentOf(here.newWriteId(), 1)] } as const
@@ -110,6 +120,7 @@ test('and a body of 10,000 parts, with what came before and comes behind it', { 
     parts: numbers.map((number) => ({ number, etag })),
   })
   here.catalog.run(putCommand(id, 'behind', emptyObject(etagOf(2))))
+  assert.ok(longestEntry(here, id) > mostRecordBytes)
   while (await follower.step(peer, signal));
   assert.ok(catalog.object(there, 'before') !== undefined && catalog.object(there, 'behind') !== undefined)
   while (await follower.retry(peer, signal, 'all'));
@@ -117,6 +128,41 @@ test('and a body of 10,000 parts, with what came before and comes behind it', { 
   assert.equal(parts?.length, 10_000)
   assert.equal(layout.kind === 'chunks' && layout.extents.length, 10_000)
   assert.equal(follower.cursor()?.retries, 0)
+})
+
+test('and a key of so many versions that their names alone are more than a record of its log', {
+  timeout,
+}, async (t) => {
+  const { here, id, there, catalog, follower, peer } = await followed(t)
+  const key = 'v'.repeat(1000)
+  here.catalog.run({ type: 'set-versioning', bucketId: id, state: 'enabled' })
+  const synchronize = (): void => {
+    while (!here.catalog.run({ type: 'backfill', bucketId: id }).done);
+  }
+  synchronize()
+  for (let made = 0; made < 1200; made++) here.catalog.run(putCommand(id, key, emptyObject(etagOf(made))))
+  const count = (): number =>
+    catalog.listVersions(there, { prefix: '', delimiter: '', keyMarker: '', limit: 2000 }).versions.length
+  for (let round = 1; round <= 2; round++) {
+    here.catalog.run({ type: 'start-full-sync', bucketId: id, region: 2 })
+    synchronize()
+    here.catalog.run(putCommand(id, `behind ${round}`, emptyObject(etagOf(2))))
+    assert.ok(longestEntry(here, id) > mostRecordBytes)
+    while (await follower.step(peer, signal));
+    assert.equal(count(), 1200 + round)
+    assert.equal(follower.cursor()?.retries, 0)
+    // What a try that was broken off has left is neither applied nor in the way.
+    const { logId, received } = follower.cursor() ?? assert.fail()
+    const place = { bucketId: there, source: 1, logId, lsn: received.lsn + 1 }
+    for (const part of [0, 1, 2, 3]) {
+      await catalog.submit({ type: 'put-entry-part', ...place, part, bytes: new Uint8Array(100).fill(part) })
+    }
+    const pulled = { bytes: new Uint8Array(0), inParts: new Uint8Array(32) }
+    const { lsn: _, ...applying } = { ...place, after: received.lsn, entries: [pulled] }
+    await assert.rejects(catalog.submit({ type: 'apply-remote', ...applying }), { code: 'CONFLICT' })
+    const ahead = { ...place, lsn: received.lsn + 2, part: 0, bytes: new Uint8Array(1) }
+    await assert.rejects(catalog.submit({ type: 'put-entry-part', ...ahead }), { code: 'CONFLICT' })
+  }
 })
 
 async function sent(entries: readonly Uint8Array[]): Promise<() => Promise<Message>> {
