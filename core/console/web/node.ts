@@ -33,6 +33,10 @@ const knownErrors: ReadonlyMap<string, string> = new Map([
   ['NoSuchBucket', 'There is no such bucket.'],
   ['BucketAlreadyExists', 'The name is taken: another account has a bucket of that name.'],
   ['BucketNotEmpty', 'The bucket is not empty. Older versions and unfinished uploads count, too.'],
+  [
+    'InvalidTag',
+    'Of the tags one is not allowed: names and values have letters, digits, spaces and + - = . _ : / @ only, and no name begins with aws:.',
+  ],
   ['NetworkError', 'The node cannot be reached.'],
   ['AttemptTimeout', 'The node has not answered in time.'],
   ['DeadlineExceeded', 'The node has not answered in time.'],

@@ -6,6 +6,7 @@ import { type Close, Question } from '../parts/question.tsx'
 import { bytes, moment } from '../text.ts'
 import { type FolderProps, FolderTable } from './folder-table.tsx'
 import { nameIn } from './object-paths.ts'
+import { ObjectTags } from './object-tags.tsx'
 
 type Stored = Exclude<ListEntry, { readonly type: 'prefix' }>
 
@@ -37,6 +38,14 @@ export function ObjectTable({ versioning, ...place }: FolderProps) {
       ]}
       tools={({ key }, ask) => (
         <>
+          <button
+            type="button"
+            class="plain"
+            aria-label={`Tags of ${nameIn(folder, key)}`}
+            onClick={() => ask(({ onClose }) => <ObjectTags bucket={bucket} name={key} onClose={onClose} />)}
+          >
+            Tags
+          </button>
           <a
             class="button plain"
             href={downloadPath(bucket, key)}

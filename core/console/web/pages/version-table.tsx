@@ -6,6 +6,7 @@ import { type Close, Question } from '../parts/question.tsx'
 import { bytes, moment } from '../text.ts'
 import { type Ask, type FolderProps, FolderTable } from './folder-table.tsx'
 import { nameIn } from './object-paths.ts'
+import { ObjectTags } from './object-tags.tsx'
 
 type Version = Exclude<VersionEntry, { readonly type: 'prefix' }>
 
@@ -87,14 +88,33 @@ function Tools({
         </button>
       )}
       {version.type === 'version' && (
-        <a
-          class="button plain"
-          href={downloadPath(bucket, version.key, version.versionId)}
-          download
-          aria-label={`Download ${name}`}
-        >
-          Download
-        </a>
+        <>
+          <button
+            type="button"
+            class="plain"
+            aria-label={`Tags of ${name}`}
+            onClick={() =>
+              ask(({ onClose }) => (
+                <ObjectTags
+                  bucket={bucket}
+                  name={version.key}
+                  versionId={version.versionId}
+                  onClose={onClose}
+                />
+              ))
+            }
+          >
+            Tags
+          </button>
+          <a
+            class="button plain"
+            href={downloadPath(bucket, version.key, version.versionId)}
+            download
+            aria-label={`Download ${name}`}
+          >
+            Download
+          </a>
+        </>
       )}
       <button
         type="button"
