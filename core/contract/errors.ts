@@ -149,6 +149,8 @@ export const errorCodes = {
   STALE_EPOCH: row(409, 'OperationAborted', 'ABORTED'),
   /** A region has not got yet what the causal token of a request names. */
   REPLICA_BEHIND: row(503, 'ReplicaBehind', 'UNAVAILABLE', true),
+  /** The write is stored and durable here; that another region has it, which was asked for, is not known yet. */
+  REPLICATION_PENDING: row(503, 'ReplicationPending', 'UNAVAILABLE', true),
   /** What a causal token names was acknowledged and is gone: a failover has left it out. */
   WRITE_LOST: row(409, 'WriteLost', 'DATA_LOSS'),
 

@@ -1,7 +1,8 @@
+import type { ApiAnswer, ApiRequest } from './api-request.ts'
 import { utf8 } from './encoding.ts'
 import { PandoError } from './errors.ts'
 import type { CallOptions } from './options.ts'
-import type { ApiAnswer, ApiRequest, Sender } from './sender.ts'
+import type { Sender } from './sender.ts'
 import { childrenOf, parseXml, textOf, type XmlElement, xmlElement } from './xml.ts'
 
 export interface CreateBucketOptions extends CallOptions {

@@ -30,6 +30,8 @@ export type ClientErrorCode =
   | 'InvalidArgument'
   /** No gateway of the region that was named is among the endpoints. */
   | 'WrongRegion'
+  /** With `protocol: 'local'`: the transport does not reach the endpoint now; nothing was sent. */
+  | 'LocalUnavailable'
   /** The credentials provider failed. */
   | 'CredentialsUnavailable'
 

@@ -1,3 +1,4 @@
+import type { ApiRequest } from './api-request.ts'
 import { fromUtf8 } from './encoding.ts'
 import { invalidArgument } from './errors.ts'
 import type { AnswerHeaders } from './http-answer.ts'
@@ -5,7 +6,7 @@ import { type ByteReader, collect, isDecodedByFetch, ResumingReader } from './ob
 import { type ObjectInfo, objectInfo, quoted, requiredHeader } from './object-headers.ts'
 import { type CallOptions, whole } from './options.ts'
 import { ParallelReader } from './parallel-reader.ts'
-import type { ApiRequest, Sender } from './sender.ts'
+import type { Sender } from './sender.ts'
 
 export interface ReadConditions {
   /** A version of a bucket that has versions. */

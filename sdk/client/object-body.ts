@@ -1,11 +1,12 @@
 import { errorOfFailure, joined } from './answers.ts'
+import type { ApiAnswer, ApiRequest } from './api-request.ts'
 import { type RunningChecksum, startChecksum } from './crc.ts'
 import { sleep } from './environment.ts'
 import { invalidAnswer, PandoError } from './errors.ts'
 import { type AnswerReader, answerOf } from './http-answer.ts'
 import { type ObjectInfo, quoted } from './object-headers.ts'
 import { backoffMs } from './retry.ts'
-import type { ApiAnswer, ApiRequest, Sender } from './sender.ts'
+import type { Sender } from './sender.ts'
 
 /** Where bytes of an object come from, in order. */
 export interface ByteReader {

@@ -2,7 +2,7 @@ import type { Credentials, CredentialsProvider } from './credentials.ts'
 import type { Endpoint } from './endpoints.ts'
 import type { ClientEnvironment } from './environment.ts'
 import { invalidArgument } from './errors.ts'
-import type { Transport } from './transport.ts'
+import type { Protocol, Transport } from './transport.ts'
 import type { ReadWishes, Wishes } from './wishes.ts'
 
 export interface PandoClientOptions extends Wishes {
@@ -33,6 +33,11 @@ export interface PandoClientOptions extends Wishes {
    * acknowledged in it. `local`: see `ReadWishes`.
    */
   readonly consistency?: 'strong' | 'local' | 'causal'
+  /**
+   * How endpoints are reached. Default `auto`: by the `transport` where and while it has a way to them, otherwise over HTTP. `http`: never by it.
+   * `local`: by it alone; a call that finds no way fails with `LocalUnavailable`.
+   */
+  readonly protocol?: Protocol
   /** Another way to some of the endpoints than HTTP: `localTransport` of `pando/sdk/local`. */
   readonly transport?: Transport
   /** For tests: time, randomness and network. */

@@ -52,6 +52,7 @@ import { putObject } from './put-object.ts'
 import type { PutOptions, PutResult } from './put-options.ts'
 import type { PutBody } from './put-source.ts'
 import { Sender } from './sender.ts'
+import { openWays } from './transport.ts'
 import { abortUpload } from './upload.ts'
 import { readToken } from './upload-token.ts'
 
@@ -78,7 +79,7 @@ export class PandoClient {
       hedgedReads: options.hedgedReads ?? true,
       isCausal: options.consistency === 'causal',
       wishes: options,
-      transport: options.transport,
+      way: openWays(options.protocol, options.transport),
     })
   }
 

@@ -1,7 +1,8 @@
+import type { ApiRequest } from './api-request.ts'
 import { type RunningChecksum, startChecksum } from './crc.ts'
 import { type ByteReader, checksumMismatch, collect, ResumingReader, requestRange } from './object-body.ts'
 import type { ObjectInfo } from './object-headers.ts'
-import type { ApiRequest, Sender } from './sender.ts'
+import type { Sender } from './sender.ts'
 
 /** Reads an object in ranges, several at a time, and hands them over in order: at most `parallel` ranges are in memory. */
 export class ParallelReader implements ByteReader {

@@ -1,6 +1,6 @@
+import type { ApiRequest } from './api-request.ts'
 import type { Credentials } from './credentials.ts'
 import { hex } from './encoding.ts'
-import type { ApiRequest } from './sender.ts'
 import { digestBody } from './sha256.ts'
 import { unsignedPayload } from './signature.ts'
 import type { Way } from './transport.ts'

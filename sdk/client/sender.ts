@@ -1,57 +1,21 @@
 import { errorOfAnswer, errorOfFailure, maxDocumentBytes, readText } from './answers.ts'
+import type { ApiAnswer, ApiRequest } from './api-request.ts'
 import { CausalHistory } from './causal-history.ts'
 import type { Credentials, CredentialsSource } from './credentials.ts'
 import { encodeKey, encodeQuery, keyPath } from './encoding.ts'
 import type { EndpointPool, PooledEndpoint } from './endpoints.ts'
 import { type ClientEnvironment, sleep } from './environment.ts'
 import { PandoError } from './errors.ts'
-import { type AnswerHeaders, answerOf, type HttpAnswer } from './http-answer.ts'
+import { type AnswerHeaders, answerOf } from './http-answer.ts'
 import { LatencyWindow } from './latency.ts'
-import type { CallOptions, ClientLimits } from './options.ts'
+import type { ClientLimits } from './options.ts'
 import { payloadOf } from './payload.ts'
 import { Primaries } from './primaries.ts'
 import { backoffMs, RetryBudget, withIdempotencyKey } from './retry.ts'
 import { signedHeaders } from './signature.ts'
 import { type Span, startSpan } from './spans.ts'
-import type { Transport } from './transport.ts'
-import { type ClientWishes, wishHeaders } from './wishes.ts'
-
-/** One request of the S3 API, before anybody has decided which gateway gets it. */
-export interface ApiRequest {
-  /** S3's name of the operation, for spans and messages. */
-  readonly operation: string
-  readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'
-  readonly bucket?: string
-  readonly key?: string
-  readonly query?: Readonly<Record<string, string>>
-  /** Lower-case names. */
-  readonly headers?: Readonly<Record<string, string>>
-  readonly body?: Uint8Array
-  /** `stream`: the caller reads the body. `text`: it is read here, and belongs to the attempt. */
-  readonly answer: 'text' | 'stream'
-  /** Reads, of which a second one beside the first does no harm. */
-  readonly hedge?: boolean
-  /** However often it is sent, it has one effect where the server knows idempotency keys; a string: the caller's own key. */
-  readonly once?: string | true
-  /** Only an answer of this region counts. */
-  readonly region?: number
-  readonly options: CallOptions
-}
-
-export interface ApiAnswer {
-  readonly status: number
-  readonly headers: AnswerHeaders
-  /** With `answer: 'text'`. */
-  readonly text: string
-  /** With `answer: 'stream'`; the caller reads it to its end or calls `discard`. */
-  readonly response: HttpAnswer
-  readonly endpoint: PooledEndpoint
-  readonly attempts: number
-  /** An earlier attempt may have done what this one was asked to do. */
-  readonly ambiguous: boolean
-  /** Ends the connection of a streamed body that nobody will read. */
-  discard(): void
-}
+import type { FindWay } from './transport.ts'
+import { type ClientWishes, replicationWaitMs, wishHeaders } from './wishes.ts'
 
 export interface SenderParts {
   readonly environment: ClientEnvironment
@@ -62,7 +26,7 @@ export interface SenderParts {
   readonly hedgedReads: boolean
   readonly isCausal: boolean
   readonly wishes: ClientWishes
-  readonly transport: Transport | undefined
+  readonly way: FindWay
 }
 
 /** A body has as much more time as it takes at this rate. */
@@ -91,7 +55,7 @@ export class Sender {
   readonly #latency = new LatencyWindow()
   readonly #hedgedReads: boolean
   readonly #wishes: ClientWishes
-  readonly #transport: Transport | undefined
+  readonly #way: FindWay
   /** What the server's clock is ahead of ours, once one has complained. */
   #clockOffsetMs = 0
 
@@ -105,7 +69,7 @@ export class Sender {
     this.#hedgedReads = parts.hedgedReads
     this.#isCausal = parts.isCausal
     this.#wishes = parts.wishes
-    this.#transport = parts.transport
+    this.#way = parts.way
   }
 
   /** Rejects with a PandoError, or with the signal's reason. */
@@ -135,6 +99,8 @@ export class Sender {
     let restarts = 0
     /** The region that surely has what another one lacks. */
     let origin: number | undefined
+    /** The write is stored; that another region has it, which it waits for, was not told yet. */
+    let pending: PandoError | undefined
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted()
       const endpoint = this.pool.pick(
@@ -161,13 +127,17 @@ export class Sender {
       }
       // A change of the primary takes seconds: it is waited for as long as the call may take, at a slow pace.
       const isBehind = isOfRegion(error)
+      if (error.code === 'ReplicationPending') pending = error
       if (isBehind) origin = Number(error.details['OriginRegion'] ?? Number.NaN)
-      const isFollowing = error.retryable && (isBehind || this.primaries.of(request.bucket) !== undefined)
+      const isFollowing =
+        error.retryable &&
+        (isBehind || (error.code !== 'LocalUnavailable' && this.primaries.of(request.bucket) !== undefined))
       if (isFollowing) attempt -= 1
       else if (!error.retryable || attempt >= limits.maxAttempts || !this.#budget.take()) throw error
-      tried.add(endpoint)
+      // Asked again of another region it could be written a second time.
+      if (error !== pending) tried.add(endpoint)
       // Others have not been asked yet: no need to wait before the first of them is.
-      const elsewhere = tried.size < this.pool.size && error.code !== 'SlowDown'
+      const elsewhere = tried.size < this.pool.size && error.code !== 'SlowDown' && error !== pending
       const { retryAfterMs } = error
       const waitMs = elsewhere
         ? environment.random() * backoff.firstMs
@@ -181,6 +151,7 @@ export class Sender {
             )
       if (tried.size >= this.pool.size) tried.clear()
       if (environment.monotonic() + waitMs >= deadlineMs) {
+        if (pending !== undefined) throw pending
         throw new PandoError('DeadlineExceeded', `no success in time; the last attempt: ${error.message}`, {
           cause: error,
           attempts: attempt,
@@ -282,14 +253,15 @@ export class Sender {
     const { signal } = request.options
     const waiting = this.#credentials?.get()
     const credentials = waiting instanceof Promise ? await waiting : waiting
-    const found = this.#transport?.way(endpoint.origin)
+    const found = this.#way(endpoint.origin)
     const way = found instanceof Promise ? await found : found
     const { body } = request
     const hash = payloadOf(request, credentials, way)
     const payload = hash instanceof Promise ? await hash : hash
     const seen =
       request.headers?.[tokenHeader] ?? (this.#isCausal ? this.history.of(request.bucket) : undefined)
-    const { url, headers } = this.#address(request, endpoint, credentials, payload, seen)
+    const leftMs = deadlineMs - environment.monotonic()
+    const { url, headers } = this.#address(request, endpoint, credentials, payload, seen, leftMs)
     // Not signed: whoever is on the way may put a span of his own in between.
     if (traceParent !== undefined) headers['traceparent'] = traceParent
 
@@ -305,7 +277,6 @@ export class Sender {
       lost?.removeEventListener('abort', onLost)
     }
     const bodyMs = (body?.length ?? 0) / slowestBytesPerMs
-    const leftMs = deadlineMs - environment.monotonic()
     const timeoutMs = Math.max(1, Math.min(this.limits.attemptTimeoutMs + bodyMs, leftMs))
     let timedOut = false
     const cancelTimer = environment.after(timeoutMs, () => {
@@ -432,13 +403,15 @@ export class Sender {
     credentials: Credentials | undefined,
     payload: string,
     seen: string | undefined,
+    leftMs: number,
   ): { url: string; headers: Record<string, string> } {
     const { bucket, key } = request
     const query = request.query === undefined ? '' : encodeQuery(request.query)
     const prefix = bucket === undefined ? '/' : `/${bucket}`
     const path = key === undefined ? prefix : `${prefix}/${encodeKey(key)}`
     const sentPath = key === undefined ? prefix : `${prefix}/${keyPath(key)}`
-    const headers = { ...request.headers, ...wishHeaders(this.#wishes, request.options) }
+    const waitMs = replicationWaitMs(Math.min(this.limits.attemptTimeoutMs, leftMs))
+    const headers = { ...wishHeaders(this.#wishes, request, waitMs), ...request.headers }
     if (seen !== undefined) headers[tokenHeader] = seen
     // fetch would add a content type of its own, which is not signed, to some bodies.
     return {
@@ -483,7 +456,8 @@ interface Attempted extends Omit<ApiAnswer, 'attempts' | 'ambiguous'> {
 const tokenHeader = 'x-pando-token'
 
 /** Says nothing against the gateway: its region is behind, or another one than was asked for. */
-const isOfRegion = ({ code }: PandoError): boolean => code === 'ReplicaBehind' || code === 'WrongRegion'
+const isOfRegion = ({ code }: PandoError): boolean =>
+  code === 'ReplicaBehind' || code === 'WrongRegion' || code === 'ReplicationPending'
 
 const wrongRegion = (region: number, endpoint: string, isElsewhere: boolean): PandoError =>
   new PandoError('WrongRegion', `${endpoint} is no gateway of region ${region}`, {

@@ -5,7 +5,7 @@ import { type CausalToken, decodeToken, encodeToken, noToken, tokenHeader } from
 import { invalidArgument } from './errors.ts'
 import type { Gateway, Identity, Operation, S3Request, S3Response } from './operation.ts'
 
-/** How long the request may wait for the state that its token names, milliseconds. */
+/** How long the request may wait, milliseconds: for the state that its token names, or until another region has what it wrote. */
 export const waitHeader = 'x-pando-wait-ms'
 
 const defaultWaitMs = 2_000
@@ -101,7 +101,7 @@ export function createCausalRequests(gateway: Gateway) {
       if (text === undefined && bucket.replicated !== true) return undefined
       const token = text === undefined ? undefined : decodeToken(text)
       if (token !== undefined && token.bucket !== bucket.name) throw noToken('it is of another bucket')
-      const waitMs = parseWait(request.header(waitHeader))
+      const waitMs = waitOf(request) ?? defaultWaitMs
       const isReady = token === undefined || isHere(bucket, token)
       const account = identity.kind === 'key' ? identity.account : ''
       return {
@@ -124,12 +124,15 @@ const behind = ({ places }: CausalToken): StorageError =>
     details: { OriginRegion: String(places[0]?.region ?? 0) },
   })
 
-function parseWait(text: string | undefined): number {
-  if (text === undefined) return defaultWaitMs
+/** Undefined: the request does not say. INVALID_ARGUMENT. */
+export function waitOf(request: Pick<S3Request, 'header'>): number | undefined {
+  const text = request.header(waitHeader)
+  if (text === undefined) return undefined
   if (!/^\d{1,5}$/.test(text) || Number(text) > longestWaitMs) {
     const why = `a wait is a whole number of milliseconds up to ${longestWaitMs}`
     throw invalidArgument(why, waitHeader, text.slice(0, 32))
   }
   return Number(text)
 }
+
 export type CausalRequests = ReturnType<typeof createCausalRequests>

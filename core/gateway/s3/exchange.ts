@@ -18,6 +18,7 @@ import { slabHeader } from './local/local-door.ts'
 import type { SlabBody } from './local/slab-body.ts'
 import type { BucketPrimary, Gateway, Identity, Operation, S3Response } from './operation.ts'
 import { operationKind } from './operation-kind.ts'
+import type { ReplicatedWrites } from './replicated-writes.ts'
 import { EdgeRequest, type LocalEdge } from './request.ts'
 import { SocketBody } from './request-body.ts'
 import { respond, sendAndDrain } from './respond.ts'
@@ -34,6 +35,7 @@ export interface Edge {
   readonly authenticate: Authenticator
   readonly authorize: Authorizer
   readonly causal: CausalRequests
+  readonly replicatedWrites: ReplicatedWrites
   readonly route: Router
   /** Where the request comes from an application on this machine. */
   readonly local?: LocalEdge
@@ -205,7 +207,8 @@ export class Exchange implements AdmissionRequest {
     this.body.qosClass = this.#ticket?.qosClass
     const acks = acksOf(request)
     const asked = acks === undefined ? gateway : { ...gateway, acks }
-    return await operation.handle({
+    const hold = this.#edge.replicatedWrites.of(request, operation, this.#bucket)
+    const answer = await operation.handle({
       request,
       identity: this.#identity,
       gateway: this.#span === undefined ? asked : tracedGateway(asked, this.#span),
@@ -214,6 +217,9 @@ export class Exchange implements AdmissionRequest {
       log: gateway.log,
       authorize: (action, bucket, key, versionId) => this.#authorize(request, action, bucket, key, versionId),
     })
+    if (hold === undefined) return answer
+    const held = this.#span?.child('replication.wait')
+    return held === undefined ? hold(answer) : ended(held, () => hold(answer))
   }
 
   /** What was acknowledged before the request came is seen from here on. */

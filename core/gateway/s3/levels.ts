@@ -3,10 +3,11 @@ import type { ReplicaAcks } from '../../contract/transport.ts'
 import type { Operation, S3Request } from './operation.ts'
 import { operationKind } from './operation-kind.ts'
 
-/** What a client may ask of one request beyond S3: how new a read is, and how many copies a write waits for. */
+/** What a client may ask of one request beyond S3: how new a read is, how many copies a write waits for, and whether one of them is far away. */
 
 export const consistencyHeader = 'x-pando-consistency'
 export const acksHeader = 'x-pando-acks'
+export const replicationHeader = 'x-pando-replication'
 
 const acksLevels: readonly ReplicaAcks[] = ['one', 'quorum', 'all']
 
@@ -30,6 +31,14 @@ export function acksOf(request: Pick<S3Request, 'header'>): ReplicaAcks | undefi
   const acks = acksLevels.find((level) => level === told)
   if (acks === undefined) throw unknown(acksHeader, acksLevels)
   return acks
+}
+
+/** Whether a write is answered only when another region has it. INVALID_ARGUMENT. */
+export function asksForReplication(request: Pick<S3Request, 'header'>): boolean {
+  const told = request.header(replicationHeader)
+  if (told === undefined || told === 'default') return false
+  if (told !== 'sync') throw unknown(replicationHeader, ['default', 'sync'])
+  return true
 }
 
 function unknown(name: string, levels: readonly string[]): StorageError {

@@ -15,6 +15,7 @@ import { type Edge, Exchange } from './exchange.ts'
 import type { LocalDoor } from './local/local-door.ts'
 import type { Gateway, Identity } from './operation.ts'
 import { routes } from './operations.ts'
+import { createReplicatedWrites } from './replicated-writes.ts'
 import { createRouter } from './route.ts'
 
 export interface S3ServerHooks {
@@ -69,6 +70,7 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
     authenticate: createAuthenticator(gateway),
     authorize: createAuthorizer(gateway),
     causal: createCausalRequests(gateway),
+    replicatedWrites: createReplicatedWrites(gateway),
     route: createRouter(routes),
     nextRequestId() {
       idCounter = (idCounter + 1) % 0x1_0000_0000

@@ -3,12 +3,12 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readlinkSync, statSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
+import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { PandoClient } from '../../../sdk/index.ts'
+import { PandoClient, type PandoClientOptions } from '../../../sdk/index.ts'
 import { type LocalTransport, localTransport, type WayTaken } from '../../../sdk/local/index.ts'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
 import { seededBytes } from '../../kit/seeded-bytes.ts'
@@ -42,13 +42,14 @@ suite('applications on the machine of a node', { timeout: 300_000 }, () => {
   let plain: PandoClient
   const opened: LocalTransport[] = []
 
-  const clientOver = (transport?: LocalTransport): PandoClient =>
+  const clientOver = (transport?: LocalTransport, options: Partial<PandoClientOptions> = {}): PandoClient =>
     new PandoClient({
       endpoints: [node.endpoint],
       credentials: { accessKeyId: node.accessKey, secretAccessKey: node.secretKey },
       // A node that starts again takes a while on a busy machine.
       maxAttempts: 50,
       ...(transport === undefined ? {} : { transport }),
+      ...options,
     })
   const openTransport = (onChange?: (taken: WayTaken) => void): LocalTransport => {
     const transport = localTransport({ directory, ...(onChange === undefined ? {} : { onChange }) })
@@ -325,6 +326,54 @@ suite('applications on the machine of a node', { timeout: 300_000 }, () => {
     assert.equal(existsSync(join(directory, 's3.sock')), false)
     await node.start()
     await underWay
+  })
+
+  test('a door that goes away while the node serves: auto goes on over HTTP and comes back, local waits for it', async () => {
+    const ways: string[] = []
+    const transport = openTransport(({ way }) => ways.push(way))
+    const client = clientOver(transport)
+    await untilShared(client, transport)
+    const socket = join(directory, 's3.sock')
+    const bytes = seededBytes('door', 0, 2 * mebibyte)
+    let isOver = false
+    let done = 0
+    const going = Array.from({ length: 4 }, async (_, writer) => {
+      for (let turn = 0; !isOver; turn++) {
+        const key = `door/${writer}/${turn % 3}`
+        await client.put(bucket, key, bytes)
+        assert.equal((await (await client.get(bucket, key)).bytes()).length, bytes.length)
+        done++
+      }
+    })
+    const all = Promise.all(going)
+    all.catch(() => {})
+    // What is connected stays so: more requests at a time than there are connections find the door gone.
+    const knock = (): Promise<unknown> => Promise.all(Array.from({ length: 16 }, () => client.listBuckets()))
+    await rename(socket, `${socket}.away`)
+    await until('nobody notices', async () => {
+      await knock()
+      return transport.taken?.way === 'http'
+    })
+    const strictly = clientOver(transport, { protocol: 'local', maxAttempts: 2 })
+    await assert.rejects(strictly.put(bucket, 'door/strict', bytes), {
+      code: 'LocalUnavailable',
+      retryable: true,
+      ambiguous: false,
+    })
+    assert.equal(await isThere('door/strict'), false)
+    const before = done
+    await until('nothing goes over HTTP', () => done > before + 4)
+    await rename(`${socket}.away`, socket)
+    await untilShared(client, transport)
+    await strictly.put(bucket, 'door/strict', bytes)
+    isOver = true
+    await all
+    assert.deepEqual(ways.slice(0, 3), ['local', 'local', 'http'])
+    // Who wants HTTP gets it although the node is here.
+    const unused = openTransport()
+    await clientOver(unused, { protocol: 'http' }).put(bucket, 'door/http', bytes)
+    assert.equal(unused.taken, undefined)
+    assert.equal(await isThere('door/http'), true)
   })
 
   test('where there is no such node, requests go over HTTP, and it is told why', async () => {

@@ -64,6 +64,7 @@ test('what sdk/README.md shows compiles against the package’s own types, and r
       '..',
       '20000000',
       'autumn',
+      'InvalidArgument false',
       'enabled',
       '200',
       '204',

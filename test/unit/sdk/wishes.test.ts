@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { ok, scriptNetwork } from './scripted-network.ts'
+import type { PandoError } from '../../../sdk/index.ts'
+import { ok, refusal, scriptNetwork, silence, watch } from './scripted-network.ts'
 
 const names = ['x-pando-qos-class', 'x-pando-consistency', 'x-pando-acks']
 
@@ -25,4 +26,67 @@ test("a call's wishes go along with it, the client's where it has none, and noth
   const causal = network.client({ endpoints: ['http://one.test'], consistency: 'causal' })
   await causal.head('bucket', 'key')
   assert.deepEqual(sent(-1), [null, null, null])
+})
+
+test('a write may ask to be in another region first; a read does not', async () => {
+  const network = scriptNetwork()
+  network.serve('one.test', () => ok())
+  const sent = (): (string | null)[] =>
+    ['x-pando-replication', 'x-pando-wait-ms'].map(
+      (name) => network.requests.at(-1)?.headers.get(name) ?? null,
+    )
+  const careful = network.client({ endpoints: ['http://one.test'], replication: 'sync' })
+  await careful.put('bucket', 'key', 'text')
+  // The gateway answers before the attempt is over, so that it can say what is known.
+  assert.deepEqual(sent(), ['sync', '7500'])
+  await careful.put('bucket', 'key', 'text', { deadlineMs: 2_000 })
+  assert.deepEqual(sent(), ['sync', '1000'])
+  await careful.delete('bucket', 'key')
+  assert.deepEqual(sent(), ['sync', '7500'])
+  await careful.put('bucket', 'key', 'text', { replication: 'default' })
+  assert.deepEqual(sent(), [null, null])
+  await careful.head('bucket', 'key')
+  assert.deepEqual(sent(), [null, null])
+  const plain = network.client({ endpoints: ['http://one.test'] })
+  await plain.put('bucket', 'key', 'text', { replication: 'sync' })
+  assert.deepEqual(sent(), ['sync', '7500'])
+})
+
+test('a write that has not been told of elsewhere is asked for again where it is, and says so in the end', async () => {
+  const network = scriptNetwork()
+  let isThere = false
+  const keys = new Set<string | null>()
+  network.serve('one.test', ({ headers }) => {
+    keys.add(headers.get('x-pando-idempotency-key'))
+    const told = { 'x-pando-region': '1' }
+    if (isThere) return ok(told)
+    return refusal(503, 'ReplicationPending', '<OriginRegion>1</OriginRegion>', told)
+  })
+  network.serve('two.test', () => ok({ 'x-pando-region': '2' }))
+  const client = network.client({
+    endpoints: [
+      { url: 'http://one.test', group: 'one' },
+      { url: 'http://two.test', group: 'two' },
+    ],
+    replication: 'sync',
+  })
+  const first = watch(client.put('bucket', 'key', 'text'))
+  await network.clock.advance(3_000)
+  assert.deepEqual([first.value, first.error], [undefined, undefined])
+  isThere = true
+  await network.clock.advance(1_000)
+  assert.ok(first.value !== undefined)
+  const asked = network.requests.length
+  assert.ok(asked >= 5 && asked < 40, `${asked} requests`)
+  assert.equal(keys.size, 1, 'all attempts are one write')
+
+  isThere = false
+  const second = watch(client.put('bucket', 'key', 'text', { deadlineMs: 3_000 }))
+  await network.clock.advance(1_500)
+  // What comes later does not hide what is known.
+  network.serve('one.test', silence)
+  await network.clock.advance(3_000)
+  const { code, retryable, ambiguous } = second.error as PandoError
+  assert.deepEqual([code, retryable, ambiguous], ['ReplicationPending', true, true])
+  assert.deepEqual([...new Set(network.requests.map(({ host }) => host))], ['one.test'])
 })

@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
+import test, { type TestContext } from 'node:test'
+import { PandoClient, type PandoClientOptions, type PandoError } from '../../../sdk/index.ts'
+import { type NodeProcess, startNode } from '../../kit/node-process.ts'
+
+/** Two real regions: writes that ask to be in the other one before they are answered. */
+
+const bucket = 'ledger'
+
+async function region(t: TestContext, regionId: number): Promise<NodeProcess> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  const node = await startNode({
+    config: { regionId },
+    env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${port}` },
+  })
+  t.after(() => node[Symbol.asyncDispose]())
+  return node
+}
+
+async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await node.command(...args)
+  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
+  return stdout.trim()
+}
+
+const clientOf = (node: NodeProcess, options: Partial<PandoClientOptions> = {}): PandoClient =>
+  new PandoClient({
+    endpoints: [node.endpoint],
+    credentials: { accessKeyId: node.accessKey, secretAccessKey: node.secretKey },
+    ...options,
+  })
+
+test("replication: 'sync' is answered when another region has the write, or says what is known", {
+  timeout: 300_000,
+}, async (t) => {
+  const [one, two] = await Promise.all([region(t, 1), region(t, 2)])
+  await pando(two, 'federation', 'join', await pando(one, 'federation', 'invite', '--for', '2'))
+  const plain = clientOf(one)
+  const careful = clientOf(one, { replication: 'sync' })
+  const there = clientOf(two)
+  const isThere = (key: string): Promise<boolean> =>
+    there.head(bucket, key).then(
+      () => true,
+      ({ status }: PandoError) => {
+        assert.equal(status, 404)
+        return false
+      },
+    )
+  for (const name of [bucket, 'alone']) {
+    await plain.createBucket(name)
+    await plain.setVersioning(name, 'enabled')
+  }
+  await pando(one, 'replication', 'set', bucket, '--to', '2', '--prefix', 'kept/')
+
+  await t.test('what it has written can be read in the other region at once', async (t) => {
+    let late = 0
+    const rounds = 20
+    for (let round = 0; round < rounds; round++) {
+      await plain.put(bucket, `kept/plain/${round}`, randomBytes(100))
+      // The baseline: without the wish the other region may not have it yet.
+      if (!(await isThere(`kept/plain/${round}`))) late++
+      const key = `kept/sync/${round}`
+      await careful.put(bucket, key, randomBytes(round % 3 === 0 ? 200_000 : 100))
+      assert.ok(await isThere(key), `${key} is not there`)
+    }
+    t.diagnostic(`of ${rounds} writes all are there at once; without the wish ${rounds - late}`)
+    const body = randomBytes(12_000_000)
+    await careful.put(bucket, 'kept/parts', body, { partSize: 5 * 1024 * 1024 })
+    const copied = await (await there.get(bucket, 'kept/parts')).bytes()
+    assert.ok(body.equals(copied))
+    await careful.copy({ bucket, key: 'kept/parts' }, { bucket, key: 'kept/copy' })
+    assert.ok(await isThere('kept/copy'))
+    await careful.setTags(bucket, 'kept/copy', { seen: 'yes' })
+    assert.equal((await there.getTags(bucket, 'kept/copy'))['seen'], 'yes')
+    await careful.delete(bucket, 'kept/copy')
+    assert.ok(!(await isThere('kept/copy')))
+    const { deleted } = await careful.deleteMany(bucket, ['kept/parts', 'kept/sync/0'])
+    assert.equal(deleted, 2)
+    assert.ok(!(await isThere('kept/parts')) && !(await isThere('kept/sync/0')))
+  })
+
+  await t.test('where no other region would get it, it is refused, and nothing is stored', async () => {
+    await assert.rejects(careful.put('alone', 'key', 'text'), { code: 'InvalidArgument', status: 400 })
+    await assert.rejects(
+      careful.put('alone', 'parts', randomBytes(12_000_000), { partSize: 5 * 1024 * 1024 }),
+      {
+        code: 'InvalidArgument',
+      },
+    )
+    await assert.rejects(careful.put(bucket, 'other/key', 'text'), { code: 'InvalidArgument' })
+    for await (const entry of plain.listVersions('alone')) assert.fail(JSON.stringify(entry))
+    await assert.rejects(plain.head(bucket, 'other/key'), { code: 'NotFound' })
+    await careful.put('alone', 'key', 'text', { replication: 'default' })
+  })
+
+  await t.test(
+    'while the other region stands still it is said that the write is here, and it is one write',
+    async (t) => {
+      process.kill(two.pid, 'SIGSTOP')
+      t.after(() => two.running && process.kill(two.pid, 'SIGCONT'))
+      const key = 'kept/late'
+      const options = { idempotencyKey: 'late-1', deadlineMs: 3_000 }
+      const startedMs = performance.now()
+      const error = await careful.put(bucket, key, 'text', options).then(
+        () => assert.fail('nobody else can have it'),
+        (reason: PandoError) => reason,
+      )
+      const tookMs = performance.now() - startedMs
+      assert.deepEqual([error.code, error.status, error.retryable], ['ReplicationPending', 503, true])
+      assert.match(error.message, /stored here/)
+      assert.ok(tookMs < 10_000, `${tookMs} ms`)
+      assert.equal(await (await plain.get(bucket, key)).text(), 'text')
+
+      // One that has more time sees no error, once the region goes on.
+      let isOver = false
+      const patient = careful.put(bucket, 'kept/patient', 'text').finally(() => {
+        isOver = true
+      })
+      patient.catch(() => {})
+      await new Promise((wait) => setTimeout(wait, 1_000))
+      assert.equal(isOver, false)
+      process.kill(two.pid, 'SIGCONT')
+      await patient
+      assert.ok(await isThere('kept/patient'))
+      await careful.put(bucket, key, 'text', { ...options, deadlineMs: 60_000 })
+      assert.ok(await isThere(key))
+      const versions = []
+      for await (const entry of plain.listVersions(bucket, { prefix: key })) versions.push(entry)
+      assert.equal(versions.length, 1)
+    },
+  )
+})
