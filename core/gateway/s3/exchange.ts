@@ -403,7 +403,8 @@ export class Exchange implements AdmissionRequest {
     if (answer.error !== undefined) this.#error = answer.error
     const common = ['x-amz-request-id', this.id, 'x-amz-id-2', 'pando', 'server', 'Pando']
     const door = this.#edge.local?.door
-    const slab = this.#identity.kind === 'key' ? door?.offer(message) : undefined
+    const identity = this.#identity
+    const slab = identity.kind === 'key' ? door?.offer(message, identity.account) : undefined
     if (slab !== undefined) common.push(slabHeader, slab)
     this.#addCors(common)
     common.push(...this.#cache)

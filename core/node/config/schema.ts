@@ -72,7 +72,7 @@ const s3 = z
         memory: size(0)
           .prefault('256MiB')
           .describe(
-            'Shared memory for all applications together; each takes 32MiB. 0: bodies go through the socket.',
+            'Shared memory for all applications together; each takes 32MiB, those of one account two thirds of it at most. 0: bodies go through the socket.',
           ),
       })
       .prefault({})

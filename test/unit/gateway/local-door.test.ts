@@ -5,10 +5,12 @@ import {
   mkdirSync,
   mkdtempSync,
   rmSync,
+  statfsSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,12 +19,15 @@ import { silentLogger } from '../../../core/contract/logger.ts'
 import { LocalDoor } from '../../../core/gateway/s3/local/local-door.ts'
 import { FakeClock } from '../../kit/fake-clock.ts'
 
-const randomness = { fill: (target: Uint8Array) => target.fill(7) }
+let fills = 0
+const randomness = { fill: (target: Uint8Array) => target.fill(++fills) }
 
-const open = (directory: string): Promise<LocalDoor> =>
+const slabBytes = 32 * 1024 * 1024
+
+const open = (directory: string, slabs = 2): Promise<LocalDoor> =>
   LocalDoor.open({
     directory,
-    memoryBytes: 64 * 1024 * 1024,
+    memoryBytes: slabs * slabBytes,
     idleTimeoutMs: 1000,
     environment: { clock: new FakeClock(), randomness },
     log: silentLogger,
@@ -71,4 +76,32 @@ test('two nodes do not share a directory', async (t) => {
   await new Promise<void>((resolve) => first.listen(join(folder, 's3.sock'), resolve))
   await assert.rejects(open(folder), { code: 'INVALID_CONFIG', message: /another node serves/ })
   first.close()
+})
+
+const isShared = existsSync('/dev/shm') && statfsSync('/dev/shm').type === 0x0102_1994
+
+test('an account that asks again and again leaves memory to the others', {
+  skip: !isShared && 'no tmpfs',
+}, async (t) => {
+  const folder = mkdtempSync(join('/dev/shm', 'pando-door-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const asking = { headers: { 'x-pando-slab': 'new' } } as unknown as IncomingMessage
+  const lentOf = (door: LocalDoor, account: string, times: number): number =>
+    Array.from({ length: times }, () => door.offer(asking, account)).filter((name) => name !== undefined)
+      .length
+  for (const [slabs, alone, second, third] of [
+    [1, 1, 0, 0],
+    [2, 1, 1, 0],
+    [3, 2, 1, 0],
+    [8, 5, 2, 1],
+    [32, 21, 7, 2],
+  ] as const) {
+    const door = await open(join(folder, String(slabs)), slabs)
+    assert.deepEqual(
+      ['greedy', 'second', 'third'].map((account) => lentOf(door, account, 100)),
+      [alone, second, third],
+      `of ${slabs}`,
+    )
+    await door.close()
+  }
 })

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import {
   chmodSync,
   closeSync,
@@ -17,6 +18,7 @@ import type { ChunkStore } from '../../../contract/chunk-store.ts'
 import type { Environment } from '../../../contract/clock.ts'
 import { StorageError } from '../../../contract/errors.ts'
 import type { Logger } from '../../../contract/logger.ts'
+import type { AccountId } from '../../../contract/object-model.ts'
 import type { PayloadProtection } from '../authenticate/sigv4.ts'
 import { blockBytes, blocksEachWay, SharedSlab, type SlabAnswer, slabBytes } from './shared-slab.ts'
 import { SlabBody, type SlabPlace } from './slab-body.ts'
@@ -46,6 +48,8 @@ const maxSocketPathBytes = 107
 const tmpfsMagic = 0x0102_1994
 /** A client that has been given a slab comes for it at once, or does not want it. */
 const attachMs = 5_000
+/** So many times what is left then is the most that an account may have. */
+const leftTimes = 2
 /** Answers below go faster through the socket. */
 const leastAnswerBytes = 64 * 1024
 /** A number of an answer and what is said of it, 32 bits each. */
@@ -54,6 +58,7 @@ const said = { read: 0, over: 1 } as const
 
 interface LentSlab {
   readonly slab: SharedSlab
+  readonly account: AccountId
   /** The client's connection that the slab lives as long as. */
   control: Socket | undefined
 }
@@ -71,6 +76,8 @@ export class LocalDoor {
 
   private constructor(options: LocalDoorOptions, hasSharedMemory: boolean) {
     this.#options = options
+    // Each piece of memory that is offered listens to it.
+    setMaxListeners(0, this.#ending.signal)
     this.socketPath = join(options.directory, socketName)
     this.#hasSharedMemory = hasSharedMemory
   }
@@ -101,13 +108,13 @@ export class LocalDoor {
 
   /**
    * Of a request whose sender has been authenticated: the slab that it asks for, as the value of the answer's header. Undefined: it asks
-   * for none, or all memory is lent.
+   * for none, or there is none for its account.
    */
-  offer(message: IncomingMessage): string | undefined {
+  offer(message: IncomingMessage, account: AccountId): string | undefined {
     if (message.headers[slabHeader] !== 'new' || !this.#hasSharedMemory || this.#ending.signal.aborted)
       return undefined
-    const { directory, memoryBytes, environment, log } = this.#options
-    if ((this.#slabs.size + 1) * slabBytes > memoryBytes) return undefined
+    if (!this.#hasRoomFor(account)) return undefined
+    const { directory, environment, log } = this.#options
     // Whoever knows the name may open the file, and the directory cannot be listed.
     const name = Buffer.from(environment.randomness.fill(new Uint8Array(16))).toString('hex')
     const path = join(directory, slabPrefix + name)
@@ -129,7 +136,7 @@ export class LocalDoor {
     }
     const slab = new SharedSlab(name, descriptor)
     slab.ended.then(() => this.#slabs.delete(name))
-    this.#slabs.set(name, { slab, control: undefined })
+    this.#slabs.set(name, { slab, account, control: undefined })
     environment.clock.sleep(attachMs, this.#ending.signal).then(
       () => {
         unlink(path)
@@ -213,6 +220,17 @@ export class LocalDoor {
     }
     unlink(this.socketPath)
     await Promise.all(lent.map(({ slab }) => slab.ended))
+  }
+
+  /**
+   * An account may have twice as much as it leaves (the dynamic thresholds of Choudhury and Hahne): alone it has up to two thirds, and
+   * whoever comes then finds some. Nobody has to be asked to give anything back.
+   */
+  #hasRoomFor(account: AccountId): boolean {
+    const free = Math.floor(this.#options.memoryBytes / slabBytes) - this.#slabs.size
+    let own = 0
+    for (const lent of this.#slabs.values()) if (lent.account === account) own++
+    return free > 0 && (own === 0 || own + 1 <= leftTimes * (free - 1))
   }
 
   #placeOf({ headers }: IncomingMessage): SlabPlace | undefined {
