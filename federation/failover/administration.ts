@@ -17,6 +17,7 @@ import type {
 } from '../../core/contract/failover-admin.ts'
 import type { FailoverAgent } from './agent.ts'
 import { campaign } from './campaign.ts'
+import { stillSynchronizing } from './lags.ts'
 import type { Answer } from './peer.ts'
 
 export interface FailoverAdminParts {
@@ -75,6 +76,8 @@ export function createFailoverAdministration(parts: FailoverAdminParts): Failove
       ...(answer?.record !== undefined && answer.record.epoch < record.epoch
         ? [`region ${region} has not heard yet that region ${record.primary} is the primary`]
         : []),
+      // It may learn that with its first answer only: the primary knows what it has told nobody yet.
+      ...(lag?.isSynchronizing === true ? [stillSynchronizing(region)] : []),
     ]
     if (lag !== undefined) {
       const { entries: lagEntries, bytes: lagBytes, oldestMs: lagMs } = lag

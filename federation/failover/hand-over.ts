@@ -7,6 +7,7 @@ import {
   votersOf,
 } from '../../core/contract/failover.ts'
 import type { FailoverAgent } from './agent.ts'
+import { stillSynchronizing } from './lags.ts'
 import type { Answer, VoteQuestion } from './peer.ts'
 
 const answerMs = 2_000
@@ -89,7 +90,7 @@ async function checkReady(agent: FailoverAgent, record: GroupRecord, to: number)
   const behind = agent.state(name).lags.find(({ region }) => region === to)
   const reasons = [
     ...blockers,
-    ...(behind?.isSynchronizing === true ? [`region ${to} is still synchronizing in full`] : []),
+    ...(behind?.isSynchronizing === true ? [stillSynchronizing(to)] : []),
     ...((behind?.entries ?? 0) > mostBehind ? [`region ${to} is ${behind?.entries} entries behind`] : []),
     ...(hasLeases(record) && !agent.mayAcknowledge(record) && agent.leaseLeftMs(record) === 0
       ? ['this region has no lease: a majority of the voters does not answer']

@@ -42,6 +42,10 @@ export function lagsOf({ bucket, replication }: Reads, record: GroupRecord, nowM
     })
 }
 
+/** What the primary says of a region that does not hold all of what was written before it asked. */
+export const stillSynchronizing = (region: number): string =>
+  `region ${region} is still synchronizing in full`
+
 /** What keeps a region from being the primary of a group: it does not hold the whole, or owes an account of its own past. */
 export function blockersOf({ failover }: Reads, group: string, here: number): string[] {
   const state = failover.group(group)
