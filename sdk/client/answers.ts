@@ -81,6 +81,10 @@ export async function errorOfAnswer(
       // What is not XML says nothing; the status does.
     }
   }
+  // The answer to a HEAD has no document: that the signature names another region is said by this header alone.
+  const region = headers.get('x-amz-bucket-region')
+  if (request.method === 'HEAD' && status === 400 && region !== null)
+    Object.assign(details, { Code: 'AuthorizationHeaderMalformed', Region: region })
   const { Code, Message, RequestId, ...more } = details
   const code = Code ?? codeOfStatus[status] ?? `Http${status}`
   const requestId = RequestId ?? headers.get('x-amz-request-id') ?? undefined

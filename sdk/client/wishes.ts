@@ -2,9 +2,9 @@
 export interface Wishes {
   /**
    * Class of service, sent as `x-pando-qos-class`. It is a wish: the server's operator decides (`qos.attributes` and the
-   * configuration of the classify policy) whether it means anything.
+   * configuration of the classify policy) whether it means anything. `balanced`, the default: no wish, the policy decides.
    */
-  readonly qos?: string
+  readonly qos?: 'balanced' | (string & {})
   /**
    * How many copies of a body have to be durable before a write is answered, in a region of several nodes: `x-pando-acks`. Default: what the
    * region's configuration says.
@@ -48,7 +48,7 @@ export function wishHeaders(
   const consistency = call.consistency ?? (client.consistency === 'causal' ? undefined : client.consistency)
   const isSync = (call.replication ?? client.replication) === 'sync' && method !== 'GET' && method !== 'HEAD'
   return {
-    ...(qos === undefined ? {} : { 'x-pando-qos-class': qos }),
+    ...(qos === undefined || qos === 'balanced' ? {} : { 'x-pando-qos-class': qos }),
     ...(consistency === undefined ? {} : { 'x-pando-consistency': consistency }),
     ...(acks === undefined ? {} : { 'x-pando-acks': acks }),
     ...(isSync ? { 'x-pando-replication': 'sync', 'x-pando-wait-ms': `${waitMs}` } : {}),

@@ -26,6 +26,10 @@ export function errorResponse(
   // RFC 9110 15.5.17: how long the object is.
   const size = error.details['ActualObjectSize']
   if (error.code === 'INVALID_RANGE' && size !== undefined) extra['content-range'] = `bytes */${size}`
+  // As S3 says it also to those who ask for no document (HEAD).
+  const region = error.details['Region']
+  if (error.code === 'AUTHORIZATION_HEADER_MALFORMED' && region !== undefined)
+    extra['x-amz-bucket-region'] = region
   return {
     status: traits.http,
     headers: headers === undefined ? extra : { ...headers, ...extra },

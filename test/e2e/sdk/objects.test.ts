@@ -253,14 +253,18 @@ const operations = (way: 'http' | 'local') => (): void => {
   })
 
   test('a wrong region is learned from the answer', async () => {
-    const elsewhere = new PandoClient({
-      ...over,
-      endpoints: [node.endpoint],
-      region: 'eu-west-9',
-      credentials: { accessKeyId: node.accessKey, secretAccessKey: node.secretKey },
-    })
-    await elsewhere.put(bucket, 'region', 'learned')
-    assert.equal(await (await elsewhere.get(bucket, 'region')).text(), 'learned')
+    const elsewhere = (): PandoClient =>
+      new PandoClient({
+        ...over,
+        endpoints: [node.endpoint],
+        region: 'eu-west-9',
+        credentials: { accessKeyId: node.accessKey, secretAccessKey: node.secretKey },
+      })
+    await elsewhere().put(bucket, 'region', 'learned')
+    assert.equal(await (await elsewhere().get(bucket, 'region')).text(), 'learned')
+    // The answer to a HEAD has no document that would say it.
+    assert.equal((await elsewhere().head(bucket, 'region')).size, 7)
+    await assert.rejects(elsewhere().head(bucket, 'not-there'), { code: 'NotFound' })
   })
 }
 

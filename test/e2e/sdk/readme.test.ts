@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import test from 'node:test'
+import { PandoObject } from '../../../sdk/client/get-object.ts'
+import { PandoClient } from '../../../sdk/index.ts'
 import { type NodeProcess, runCommand, startNode } from '../../kit/node-process.ts'
 import { openTcpGate } from '../../kit/tcp-gate.ts'
 
@@ -15,6 +17,26 @@ async function programOfReadme(): Promise<string> {
   const rest = lines.filter((line) => !line.startsWith('import '))
   return [...imports, ...rest].join('\n')
 }
+
+/** Methods and accessors that an application can call on what a class makes. */
+const membersOf = (made: { readonly prototype: object }): string[] =>
+  Object.getOwnPropertyNames(made.prototype).filter((name) => name !== 'constructor')
+
+test('every method of the client, and of what `get` gives, is in an example of sdk/README.md', async () => {
+  const program = await programOfReadme()
+  const missing = (names: readonly string[]): string[] =>
+    names.filter((name) => !new RegExp(`\\.${name}\\(`).test(program))
+  const members = membersOf(PandoClient)
+  assert.ok(members.length >= 24, members.join(' '))
+  assert.deepEqual(missing(members), [])
+  const ways = ['bytes', 'arrayBuffer', 'text', 'json', 'cancel']
+  assert.deepEqual(
+    ways.filter((name) => !membersOf(PandoObject).includes(name)),
+    [],
+  )
+  assert.deepEqual(missing(ways), [])
+  assert.match(program, /\.body\b/)
+})
 
 const adminEndpointOf = async (node: NodeProcess): Promise<string> =>
   JSON.parse((await node.command('status', '--json')).stdout).adminEndpoint

@@ -14,6 +14,8 @@ test("a call's wishes go along with it, the client's where it has none, and noth
   const plain = network.client({ endpoints: ['http://one.test'] })
   await plain.put('bucket', 'key', 'text')
   assert.deepEqual(sent(-1), [null, null, null])
+  await plain.put('bucket', 'key', 'text', { qos: 'balanced' })
+  assert.deepEqual(sent(-1), [null, null, null])
   await plain.put('bucket', 'key', 'text', { acks: 'all', qos: 'bulk' })
   assert.deepEqual(sent(-1), ['bulk', null, 'all'])
 
@@ -22,6 +24,10 @@ test("a call's wishes go along with it, the client's where it has none, and noth
   assert.deepEqual(sent(-1), [null, 'local', 'one'])
   await eager.head('bucket', 'key', { consistency: 'strong', acks: 'quorum' })
   assert.deepEqual(sent(-1), [null, 'strong', 'quorum'])
+
+  const bulky = network.client({ endpoints: ['http://one.test'], qos: 'bulk' })
+  await bulky.put('bucket', 'key', 'text', { qos: 'balanced' })
+  assert.deepEqual(sent(-1), [null, null, null])
 
   const causal = network.client({ endpoints: ['http://one.test'], consistency: 'causal' })
   await causal.head('bucket', 'key')
