@@ -1,5 +1,6 @@
 import type { ChunkInfo } from '../../contract/chunk-store.ts'
 import { fragmentOf, type Stripe } from '../../contract/erasure.ts'
+import { StorageError } from '../../contract/errors.ts'
 import { type ChunkId, chunkOwner } from '../../contract/ids.ts'
 import { backgroundClass } from '../../contract/qos.ts'
 import { sendDamage } from './damage-messages.ts'
@@ -10,10 +11,14 @@ import type { RepairParts } from './repair-parts.ts'
 const listBatch = 512
 const checksAtOnce = 16
 const hasDeadlineMs = 5000
+/** Of a copy that is looked at whole: several are on their way at once, and hold buffers that others need. */
+const lookBytes = 256 * 1024
+const lookDeadlineMs = 10_000
 
 /**
  * Frees the copies here of groups that are not ours any more. Each goes only when all holders of its group have answered that they have
- * it: a copy too many for a while is cheap. Who has not is told. Chunks that nothing owns are left to the search for orphans.
+ * it: a copy too many for a while is cheap. Who has not is told. That a store has a chunk says nothing of its bytes: where one node alone
+ * is to have it, so that nobody could repair it afterwards, its copy is read first. Chunks that nothing owns are left to the search for orphans.
  */
 export async function freeLeftovers(
   parts: RepairParts,
@@ -28,18 +33,22 @@ export async function freeLeftovers(
     const batch: readonly ChunkInfo[] = await local.list(after, listBatch)
     after = batch.at(-1)?.id ?? null
     if (after === null) return report
-    const foreign = batch.flatMap(({ id }) => {
+    const foreign = batch.flatMap(({ id, byteLength }) => {
       if (catalog.writeOwner(chunkOwner(id).writeId) === undefined) return []
       const stripe = fragmentOf(id) === undefined ? undefined : ownStripe(catalog, id)
-      return isHolderOf(layout, self, id, stripe) ? [] : [{ id, stripe }]
+      return isHolderOf(layout, self, id, stripe) ? [] : [{ id, byteLength, stripe }]
     })
     for (let start = 0; start < foreign.length; start += checksAtOnce) {
       await Promise.all(
-        foreign.slice(start, start + checksAtOnce).map(async ({ id, stripe }) => {
+        foreign.slice(start, start + checksAtOnce).map(async ({ id, byteLength, stripe }) => {
           const holders = holdersOf(layout, id, stripe)
           // While there are fewer nodes than fragments it has no place, and is kept for the day when there is one.
           if (holders.includes('')) return
-          const isElsewhere = await atAllHolders(parts, holders, id, stripe)
+          const [only = ''] = holders
+          const isElsewhere =
+            holders.length === 1 && stripe === undefined
+              ? await isSoundAt(parts, only, id, byteLength)
+              : await atAllHolders(parts, holders, id, stripe)
           // The map may have made it ours again while the others were asked.
           if (!isElsewhere || parts.layout() !== layout) report.left++
           else {
@@ -78,4 +87,30 @@ async function atAllHolders(
     }),
   )
   return holders.length > 0 && answers.every((has) => has)
+}
+
+/** Whether a node's copy can be read. What is wrong with it is told: repair there finds the one that is here. */
+async function isSoundAt(
+  { chunkPeers, peers }: RepairParts,
+  name: string,
+  id: ChunkId,
+  byteLength: number,
+): Promise<boolean> {
+  const chunks = chunkPeers(name)?.chunks
+  if (chunks === undefined) return false
+  try {
+    for (let at = 0; at < byteLength; at += lookBytes) {
+      const length = Math.min(lookBytes, byteLength - at)
+      const buffer = await chunks.get(id, at, length, { deadlineMs: lookDeadlineMs })
+      const isWhole = buffer.bytes.length === length
+      buffer.release()
+      if (!isWhole) return false
+    }
+    return true
+  } catch (reason) {
+    const { code } = StorageError.from(reason)
+    if (code === 'CORRUPT_CHUNK' || code === 'CHUNK_NOT_FOUND')
+      sendDamage(peers, name, [{ id, isCorrupt: code === 'CORRUPT_CHUNK' }])
+    return false
+  }
 }
