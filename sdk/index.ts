@@ -7,7 +7,14 @@ export type { Endpoint, Topology } from './client/endpoints.ts'
 export type { ClientEnvironment } from './client/environment.ts'
 export { type ClientErrorCode, PandoError } from './client/errors.ts'
 export type { GetOptions, PandoObject, ReadConditions } from './client/get-object.ts'
-export type { ListEntry, ListOptions, ListVersionsOptions, VersionEntry } from './client/list-objects.ts'
+export type {
+  ListEntry,
+  ListOptions,
+  ListUploadsOptions,
+  ListVersionsOptions,
+  UploadEntry,
+  VersionEntry,
+} from './client/list-objects.ts'
 export type { ObjectAttributes, ObjectInfo, WriteConditions } from './client/object-headers.ts'
 export type {
   CopyOptions,
@@ -25,3 +32,4 @@ export type { PostForm, PostOptions, PresignOptions } from './client/presign.ts'
 export type { PutOptions, PutProgress, PutResult } from './client/put-options.ts'
 export type { PutBody } from './client/put-source.ts'
 export type { Protocol, Transport, Way } from './client/transport.ts'
+export type { UploadName } from './client/upload-token.ts'

@@ -84,21 +84,15 @@ export async function* listVersions(
   bucket: string,
   options: ListVersionsOptions,
 ): AsyncGenerator<VersionEntry, void, undefined> {
-  const query = listQuery(options)
   const { after } = options
-  let markers: Record<string, string> =
-    after === undefined
-      ? {}
-      : {
-          'key-marker': after.key,
-          ...(after.versionId === undefined ? {} : { 'version-id-marker': after.versionId }),
-        }
-  for (;;) {
-    const page = await listPage(sender, 'ListObjectVersions', bucket, options, {
-      ...query,
-      versions: '',
-      ...markers,
-    })
+  const pages = markedPages(sender, bucket, options, {
+    operation: 'ListObjectVersions',
+    query: { ...listQuery(options), versions: '' },
+    idMarker: 'version-id-marker',
+    nextIdMarker: 'NextVersionIdMarker',
+    ...(after === undefined ? {} : { after: { key: after.key, id: after.versionId } }),
+  })
+  for await (const page of pages) {
     const entries: VersionEntry[] = []
     for (const item of page.children) {
       if (item.name === 'Version') entries.push({ type: 'version', ...versionFacts(item), ...facts(item) })
@@ -106,12 +100,83 @@ export async function* listVersions(
         entries.push({ type: 'delete-marker', ...versionFacts(item), lastModified: modified(item) })
     }
     yield* inOrder(entries, page)
+  }
+}
+
+/** An upload in parts that has been begun and neither completed nor taken back. */
+export type UploadEntry =
+  | {
+      readonly type: 'upload'
+      readonly key: string
+      readonly uploadId: string
+      readonly initiated: Date
+      readonly storageClass: string
+    }
+  | { readonly type: 'prefix'; readonly prefix: string }
+
+export interface ListUploadsOptions extends Omit<ListOptions, 'startAfter'> {
+  /** Only what comes behind it: later uploads of that key, or with no upload keys behind that one. */
+  readonly after?: { readonly key: string; readonly uploadId?: string }
+}
+
+export async function* listUploads(
+  sender: Sender,
+  bucket: string,
+  options: ListUploadsOptions,
+): AsyncGenerator<UploadEntry, void, undefined> {
+  const { 'max-keys': limit = '', ...query } = listQuery(options)
+  const { after } = options
+  const pages = markedPages(sender, bucket, options, {
+    operation: 'ListMultipartUploads',
+    query: { ...query, 'max-uploads': limit, uploads: '' },
+    idMarker: 'upload-id-marker',
+    nextIdMarker: 'NextUploadIdMarker',
+    ...(after === undefined ? {} : { after: { key: after.key, id: after.uploadId } }),
+  })
+  for await (const page of pages) {
+    const entries = childrenOf(page, 'Upload').map(
+      (item): UploadEntry => ({
+        type: 'upload',
+        key: urlDecoded(textOf(item, 'Key') ?? ''),
+        uploadId: textOf(item, 'UploadId') ?? '',
+        initiated: new Date(textOf(item, 'Initiated') ?? ''),
+        storageClass: textOf(item, 'StorageClass') ?? 'STANDARD',
+      }),
+    )
+    yield* inOrder(entries, page)
+  }
+}
+
+interface MarkedListing {
+  readonly operation: string
+  readonly query: Readonly<Record<string, string>>
+  /** What the query calls the id where a page begins, and what the page before calls it. */
+  readonly idMarker: string
+  readonly nextIdMarker: string
+  readonly after?: { readonly key: string; readonly id: string | undefined }
+}
+
+/** Pages of a listing that goes on behind a key and an id of it. */
+async function* markedPages(
+  sender: Sender,
+  bucket: string,
+  options: CallOptions,
+  { operation, query, idMarker, nextIdMarker, after }: MarkedListing,
+): AsyncGenerator<XmlElement, void, undefined> {
+  for (let at = after; ; ) {
+    const page = await listPage(sender, operation, bucket, options, {
+      ...query,
+      ...(at === undefined ? {} : { 'key-marker': at.key }),
+      ...(at?.id === undefined ? {} : { [idMarker]: at.id }),
+    })
+    yield page
     if (textOf(page, 'IsTruncated') !== 'true') return
     const key = urlDecoded(textOf(page, 'NextKeyMarker') ?? '')
-    const version = textOf(page, 'NextVersionIdMarker')
-    if (key === '' || (key === markers['key-marker'] && version === markers['version-id-marker']))
+    const id = textOf(page, nextIdMarker)
+    // A server that repeats itself would be asked for ever.
+    if (key === '' || (key === at?.key && id === at.id))
       throw invalidAnswer('a listing goes on with no new marker')
-    markers = { 'key-marker': key, ...(version === undefined ? {} : { 'version-id-marker': version }) }
+    at = { key, id }
   }
 }
 

@@ -25,9 +25,12 @@ import {
 import {
   type ListEntry,
   type ListOptions,
+  type ListUploadsOptions,
   type ListVersionsOptions,
   listObjects,
+  listUploads,
   listVersions,
+  type UploadEntry,
   type VersionEntry,
 } from './list-objects.ts'
 import type { ObjectInfo } from './object-headers.ts'
@@ -54,7 +57,7 @@ import type { PutBody } from './put-source.ts'
 import { Sender } from './sender.ts'
 import { openWays } from './transport.ts'
 import { abortUpload } from './upload.ts'
-import { readToken } from './upload-token.ts'
+import { readToken, type UploadName } from './upload-token.ts'
 
 /**
  * Objects in Pando, or in any store that speaks S3, from Node and from browsers. A client is cheap and holds no connection
@@ -106,9 +109,10 @@ export class PandoClient {
     return checkedKey(bucket, key, () => putObject(this.#sender, bucket, key, body, options))
   }
 
-  /** Takes back what an interrupted `put` has uploaded, by the token that it told. */
-  async abortUpload(token: string, options: CallOptions = {}): Promise<void> {
-    await abortUpload(this.#sender, readToken(token), options)
+  /** Takes back what an interrupted `put` has uploaded, by the token that it told, or an upload that `listUploads` has told of. */
+  async abortUpload(upload: string | UploadName, options: CallOptions = {}): Promise<void> {
+    const name = typeof upload === 'string' ? readToken(upload) : upload
+    await checkedKey(name.bucket, name.key, () => abortUpload(this.#sender, name, options))
   }
 
   /** Finds an object; its bytes are read from what this resolves with. `NoSuchKey` when there is none. */
@@ -148,6 +152,15 @@ export class PandoClient {
   ): AsyncGenerator<VersionEntry, void, undefined> {
     checkBucket(bucket)
     return listVersions(this.#sender, bucket, options)
+  }
+
+  /** Uploads in parts that are not completed, by key. `abortUpload` frees what has arrived of one. */
+  listUploads(
+    bucket: string,
+    options: ListUploadsOptions = {},
+  ): AsyncGenerator<UploadEntry, void, undefined> {
+    checkBucket(bucket)
+    return listUploads(this.#sender, bucket, options)
   }
 
   /** Copies an object inside the store, up to 5 GiB. Attributes that are given replace those of the source. */

@@ -2,11 +2,15 @@ import type { ChecksumAlgorithm } from './crc.ts'
 import { checksumAlgorithms } from './crc.ts'
 import { invalidArgument } from './errors.ts'
 
-/** What an upload is continued by. No secret is in it; who has it still needs credentials. */
-export interface UploadToken {
+/** Which upload in parts. */
+export interface UploadName {
   readonly bucket: string
   readonly key: string
   readonly uploadId: string
+}
+
+/** What an upload is continued by. No secret is in it; who has it still needs credentials. */
+export interface UploadToken extends UploadName {
   readonly partSize: number
   /** Undefined: of a stream, whose size nobody knew. */
   readonly size: number | undefined

@@ -6,7 +6,7 @@ import type { CallOptions } from './options.ts'
 import { explained, type PutOptions, type PutResult, uploadHeaders } from './put-options.ts'
 import type { PutSource } from './put-source.ts'
 import type { Sender } from './sender.ts'
-import { readToken, type UploadToken, writeToken } from './upload-token.ts'
+import { readToken, type UploadName, type UploadToken, writeToken } from './upload-token.ts'
 import { childrenOf, numberOf, parseXml, textOf, xmlElement } from './xml.ts'
 
 /** Multipart uploads: parts in parallel with bounded memory, from the start or from where an earlier call ended. */
@@ -303,14 +303,14 @@ async function complete(
 }
 
 /** Takes an upload back: its parts are freed. That it is gone already is as good. */
-export async function abortUpload(sender: Sender, token: UploadToken, options: CallOptions): Promise<void> {
+export async function abortUpload(sender: Sender, upload: UploadName, options: CallOptions): Promise<void> {
   try {
     await sender.send({
       operation: 'AbortMultipartUpload',
       method: 'DELETE',
-      bucket: token.bucket,
-      key: token.key,
-      query: { uploadId: token.uploadId },
+      bucket: upload.bucket,
+      key: upload.key,
+      query: { uploadId: upload.uploadId },
       answer: 'text',
       options,
     })

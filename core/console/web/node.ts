@@ -32,7 +32,8 @@ const knownErrors: ReadonlyMap<string, string> = new Map([
   ['AccessDenied', 'The access key has no right to do that here.'],
   ['NoSuchBucket', 'There is no such bucket.'],
   ['BucketAlreadyExists', 'The name is taken: another account has a bucket of that name.'],
-  ['BucketNotEmpty', 'The bucket is not empty. Older versions and unfinished uploads count, too.'],
+  ['BucketNotEmpty', 'The bucket is not empty. Older versions and delete markers count, too.'],
+  ['BUCKET_NOT_EMPTY', 'The bucket is not empty. Older versions and delete markers count, too.'],
   [
     'InvalidTag',
     'Of the tags one is not allowed: names and values have letters, digits, spaces and + - = . _ : / @ only, and no name begins with aws:.',

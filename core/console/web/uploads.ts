@@ -1,6 +1,16 @@
 import { useEffect, useState } from 'preact/hooks'
 import { webEnvironment } from '../../../sdk/client/environment.ts'
+import { readToken } from '../../../sdk/client/upload-token.ts'
+import {
+  claimUpload,
+  type FoundUpload,
+  forgetUpload,
+  keepUpload,
+  keptUploads,
+  onKept,
+} from './kept-uploads.ts'
 import { objects, sentence } from './node.ts'
+import { count, moment } from './text.ts'
 
 export interface Upload {
   readonly id: number
@@ -9,7 +19,8 @@ export interface Upload {
   readonly total: number
   readonly loaded: number
   readonly bytesPerSecond: number
-  readonly state: 'waiting' | 'running' | 'done' | 'failed' | 'stopped'
+  /** `cut`: the page that sent it is gone, and its file has to be chosen again. */
+  readonly state: 'waiting' | 'running' | 'done' | 'failed' | 'stopped' | 'cut'
   readonly error: string | undefined
 }
 
@@ -17,8 +28,15 @@ export interface Upload {
 const parallelParts = 3
 const partSize = 8 * 1024 * 1024
 
+/** How long taking back may take before a log-out goes on. */
+const giveUpMs = 5_000
+
+/** The file of an upload that was cut off is what a person chooses again; a page may not open it by itself. */
+type FileName = Pick<File, 'name' | 'size' | 'lastModified'>
+
 interface Job {
-  readonly file: File
+  readonly wanted: FileName
+  file: File | undefined
   readonly abort: AbortController
   /** What the node has of it, to go on from there. */
   token: string | undefined
@@ -26,13 +44,16 @@ interface Job {
 
 /**
  * Files one after the other, each in parts. They belong to the page as a whole: whoever looks at another folder meanwhile stops
- * none of them. What has arrived of one that fails is kept, so that it goes on from there when it is tried again.
+ * none of them. What has arrived of one that fails is kept, so that it goes on from there when it is tried again; so is what has arrived
+ * of one whose page is closed or read anew, which goes on in another page when its file is chosen again.
  */
 class UploadQueue {
   #uploads: readonly Upload[] = []
   readonly #jobs = new Map<number, Job>()
   readonly #waiting: number[] = []
   readonly #listeners = new Set<() => void>()
+  /** Lets go of an upload that is kept, or of the wait for it, by its id at the node. */
+  readonly #claims = new Map<string, () => void>()
   #running: Promise<void> | undefined
   #next = 1
   #owner = ''
@@ -50,30 +71,56 @@ class UploadQueue {
     return () => this.#listeners.delete(listener)
   }
 
+  /** What is the file of an upload that was cut off goes on; all else begins. */
   add(bucket: string, prefix: string, files: readonly File[]): void {
-    const added = files.map((file): Upload => {
-      const id = this.#next++
-      this.#jobs.set(id, { file, abort: new AbortController(), token: undefined })
-      this.#waiting.push(id)
-      return {
-        ...{ id, bucket, key: `${prefix}${file.name}`, total: file.size, loaded: 0, bytesPerSecond: 0 },
-        ...{ state: 'waiting', error: undefined },
+    const added = files.flatMap((file): readonly Upload[] => {
+      const key = `${prefix}${file.name}`
+      const cut = this.#uploads.find(
+        (each) => each.state === 'cut' && each.bucket === bucket && each.key === key,
+      )
+      const job = cut === undefined ? undefined : this.#jobs.get(cut.id)
+      if (cut !== undefined && job !== undefined && differenceOf(job.wanted, file) === undefined) {
+        this.resume(cut.id, file)
+        return []
       }
+      return [this.#wait(bucket, key, { wanted: file, file, abort: new AbortController(), token: undefined })]
     })
     this.#tell([...this.#uploads, ...added])
     this.#start()
   }
 
-  /** Nothing of it is kept. */
-  stop(id: number): void {
+  #wait(bucket: string, key: string, job: Job): Upload {
+    const id = this.#next++
+    this.#jobs.set(id, job)
+    if (job.file !== undefined) this.#waiting.push(id)
+    return {
+      ...{ id, bucket, key, total: job.wanted.size, loaded: 0, bytesPerSecond: 0, error: undefined },
+      state: job.file === undefined ? 'cut' : 'waiting',
+    }
+  }
+
+  /** One that was cut off goes on with its file; another file is refused in words. */
+  resume(id: number, file: File): void {
     const job = this.#jobs.get(id)
     if (job === undefined) return
-    const hadFailed = this.#uploads.some((upload) => upload.id === id && upload.state === 'failed')
+    const error = differenceOf(job.wanted, file)
+    if (error === undefined) {
+      job.file = file
+      this.again(id)
+    } else this.#change(id, { error })
+  }
+
+  /** Nothing of it is kept. Resolves when the node has been told. */
+  async stop(id: number): Promise<void> {
+    const job = this.#jobs.get(id)
+    if (job === undefined) return
     this.#jobs.delete(id)
     job.abort.abort()
     this.#change(id, { state: 'stopped', error: undefined })
-    // One that runs is taken back by the SDK; of one that had failed nobody else thinks.
-    if (hadFailed && job.token !== undefined) objects.abortUpload(job.token).catch(() => undefined)
+    this.#letGo(job)
+    // The SDK takes back what is being sent. Of one that does not run, or is about to go on, nobody else thinks.
+    if (job.token !== undefined)
+      await objects.abortUpload(job.token, { deadlineMs: giveUpMs }).catch(() => undefined)
   }
 
   again(id: number): void {
@@ -91,16 +138,88 @@ class UploadQueue {
 
   /** Whose session it is: what somebody else has begun is neither shown nor continued. */
   belongTo(accessKeyId: string): void {
-    if (this.#owner !== accessKeyId && this.#owner !== '') void this.end()
+    if (this.#owner !== accessKeyId && this.#owner !== '') this.#drop()
     this.#owner = accessKeyId
+    this.findCut()
+  }
+
+  /** Looks for uploads that other pages have begun: those of pages that are gone come into the list, now or when they go. */
+  findCut(): void {
+    if (this.#owner === '') return
+    for (const found of keptUploads(this.#owner)) {
+      if (!this.#claims.has(found.upload.uploadId)) void this.#adopt(found)
+    }
+  }
+
+  async #adopt({ upload, token, fileName, lastModifiedMs }: FoundUpload): Promise<void> {
+    const { bucket, key, uploadId, size = 0 } = upload
+    if (!(await this.#claim(uploadId))) return
+    // Its own page may have ended it before it let it go.
+    if (!keptUploads(this.#owner).some((each) => each.upload.uploadId === uploadId))
+      return this.#release(uploadId)
+    const wanted = { name: fileName, size, lastModified: lastModifiedMs }
+    const job = { wanted, file: undefined, abort: new AbortController(), token }
+    this.#tell([...this.#uploads, this.#wait(bucket, key, job)])
+  }
+
+  /** False: it was let go meanwhile. */
+  async #claim(uploadId: string): Promise<boolean> {
+    const wait = new AbortController()
+    const giveUp = (): void => wait.abort()
+    this.#claims.set(uploadId, giveUp)
+    try {
+      const release = await claimUpload(uploadId, wait.signal)
+      if (this.#claims.get(uploadId) === giveUp) {
+        this.#claims.set(uploadId, release)
+        return true
+      }
+      release()
+    } catch {
+      // The wait is over: nobody wants it any more.
+    }
+    return false
+  }
+
+  #release(uploadId: string): void {
+    this.#claims.get(uploadId)?.()
+    this.#claims.delete(uploadId)
+  }
+
+  /** From now on it can be gone on with from another page. */
+  async #keep(job: Job, token: string): Promise<void> {
+    const { uploadId } = readToken(token)
+    if (this.#claims.has(uploadId)) return
+    if (!(await this.#claim(uploadId))) return
+    const { name: fileName, lastModified: lastModifiedMs } = job.wanted
+    keepUpload({
+      ...{ accessKeyId: this.#owner, token, fileName, lastModifiedMs },
+      begunMs: webEnvironment.now(),
+    })
+  }
+
+  /** It is done, or given up: nobody is to go on with it. */
+  #letGo({ token }: Job): void {
+    if (token === undefined) return
+    const { uploadId } = readToken(token)
+    forgetUpload(uploadId)
+    this.#release(uploadId)
   }
 
   /** Before a log-out: all that is not done is taken back. */
   async end(): Promise<void> {
-    for (const id of this.#jobs.keys()) this.stop(id)
+    const stopped = [...this.#jobs.keys()].map((id) => this.stop(id))
     this.#waiting.length = 0
     this.#tell([])
-    await this.#running
+    await Promise.all([...stopped, this.#running])
+  }
+
+  /** Somebody else has logged in: what is kept waits for its own owner. */
+  #drop(): void {
+    for (const { abort } of this.#jobs.values()) abort.abort()
+    for (const uploadId of this.#claims.keys()) this.#release(uploadId)
+    this.#jobs.clear()
+    this.#waiting.length = 0
+    this.#tell([])
   }
 
   #start(): void {
@@ -116,14 +235,17 @@ class UploadQueue {
   async #send(id: number): Promise<void> {
     const job = this.#jobs.get(id)
     const upload = this.#uploads.find((each) => each.id === id)
-    if (job === undefined || upload === undefined) return
+    if (job?.file === undefined || upload === undefined) return
     this.#change(id, { state: 'running' })
     const beganMs = webEnvironment.monotonic()
     try {
       await objects.put(upload.bucket, upload.key, job.file, {
         ...{ partSize, parallel: parallelParts, signal: job.abort.signal },
         onUpload: (token) => {
+          // Another one than before: what the node had of that is gone.
+          if (job.token !== undefined && job.token !== token) this.#letGo(job)
           job.token = token
+          void this.#keep(job, token)
         },
         onProgress: ({ loaded }) => {
           const seconds = (webEnvironment.monotonic() - beganMs) / 1000
@@ -132,6 +254,7 @@ class UploadQueue {
         ...(job.token === undefined ? {} : { resume: job.token }),
       })
       this.#jobs.delete(id)
+      this.#letGo(job)
       this.#change(id, { state: 'done', loaded: job.file.size })
     } catch (error) {
       if (!job.abort.signal.aborted) this.#change(id, { state: 'failed', error: sentence(error) })
@@ -148,9 +271,20 @@ class UploadQueue {
   }
 }
 
+/** Why a file is not the one that an upload was begun with, in words; undefined: it is. */
+function differenceOf(wanted: FileName, { name, size, lastModified }: FileName): string | undefined {
+  if (name !== wanted.name) return `That is “${name}”. This upload goes on with “${wanted.name}”.`
+  if (size !== wanted.size)
+    return `That file has ${count(size)} bytes. The one that this upload was begun with had ${count(wanted.size)}.`
+  if (lastModified !== wanted.lastModified)
+    return `The file has been changed since: on ${moment(lastModified)}; the upload was begun with that of ${moment(wanted.lastModified)}. Give this up, and upload it as it is now.`
+  return undefined
+}
+
 export const uploadQueue: UploadQueue = new UploadQueue()
 
-// Leaving the page ends what is on its way: the browser asks before.
+onKept(() => uploadQueue.findCut())
+// Leaving the page stops what is on its way: the browser asks before.
 addEventListener('beforeunload', (event) => {
   if (uploadQueue.isBusy) event.preventDefault()
 })

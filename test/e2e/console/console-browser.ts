@@ -32,12 +32,13 @@ export async function openConsole(url: string): Promise<ConsoleBrowser> {
     ...(browserPath === undefined ? {} : { executablePath: browserPath }),
     args: ['--no-sandbox', '--disable-gpu', '--hide-scrollbars'],
   })
-  const page = await browser.newPage({
+  const context = await browser.newContext({
     viewport: { width: 1360, height: 900 },
     ignoreHTTPSErrors: true,
     reducedMotion: 'reduce',
     colorScheme: 'light',
   })
+  const page = await context.newPage()
   // A machine under load is slow, not broken.
   page.setDefaultTimeout(90_000)
   const complaints: string[] = []

@@ -85,3 +85,146 @@ test('in Chromium: an upload that failed goes on from where it was, in any folde
   await page.getByRole('progressbar').first().waitFor({ state: 'detached' })
   assert.deepEqual(browser.complaints, [])
 })
+
+test('in Chromium: an upload that was cut off by a reload or a closed page goes on when its file is chosen again', {
+  skip: withoutBrowser,
+  timeout: 240_000,
+}, async (t) => {
+  const scratch = await mkdtemp(join(tmpdir(), 'pando-console-'))
+  t.after(() => rm(scratch, { recursive: true, force: true }))
+  await using node = await startNode()
+  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
+  const owner = new PandoClient({ endpoints: [node.endpoint], credentials })
+  await owner.createBucket('films')
+  const body = randomFillSync(Buffer.alloc(28_000_000))
+  const path = join(scratch, 'film.mov')
+  await writeFile(path, body)
+  await using browser = await openConsole(node.consoleUrl)
+  const { page } = browser
+  // Of each page the fourth part waits until it is said to go on; sent parts are counted.
+  const held = `{
+    const send = window.fetch
+    const held = new Promise((resolve) => { window.goOn = resolve })
+    window.sent = []
+    window.fetch = async (url, init) => {
+      const part = /partNumber=([0-9]+)/.exec(String(url))?.[1]
+      if (part === '4') await held
+      const answer = await send(url, init)
+      if (part !== undefined) window.sent.push(part)
+      return answer
+    }
+  }`
+  await page.context().addInitScript(held)
+  page.on('dialog', (dialog) => void dialog.accept())
+  const begun = async (): Promise<readonly string[]> => {
+    const ids: string[] = []
+    for await (const each of owner.listUploads('films')) if (each.type === 'upload') ids.push(each.uploadId)
+    return ids
+  }
+  const sent = async (of = page): Promise<readonly string[]> =>
+    (await of.evaluate('window.sent')) as readonly string[]
+  // By the debugger's own door: the page's policy lets no text be evaluated.
+  const until = async (of: typeof page, condition: string): Promise<void> => {
+    for (let tries = 0; (await of.evaluate(condition)) !== true; tries++) {
+      assert.ok(tries < 900, `never: ${condition}`)
+      await sleep(100)
+    }
+  }
+  const hasSentThree = (of = page): Promise<void> => until(of, 'window.sent.length >= 3')
+  await browser.logIn(node.accessKey, node.secretKey)
+  await page.getByText('Your data is safe').waitFor()
+  await page.goto(`${node.consoleUrl}/#/buckets/films`)
+  await page.getByLabel('Files to upload').setInputFiles(path)
+  await hasSentThree()
+  const before = await sent()
+  const [uploadId] = await begun()
+  assert.ok(uploadId !== undefined)
+  const kept = String(await page.evaluate('JSON.stringify({ ...localStorage })'))
+  assert.ok(kept.includes(uploadId) && !kept.includes(node.secretKey))
+
+  // Another page of the same browser leaves alone what is still being sent.
+  const other = await page.context().newPage()
+  await other.goto(`${node.consoleUrl}/#/buckets/films`)
+  await other.getByText('Nothing here.').waitFor()
+  assert.equal(await other.getByRole('button', { name: /film.mov/ }).count(), 0)
+  await other.close()
+
+  await page.reload()
+  await page.getByText('1 cut off when the page was left').waitFor()
+  await browser.keep('upload-cut')
+  const picker = page.getByLabel('File of film.mov')
+  await picker.setInputFiles({ name: 'film.mov', mimeType: 'video/mp4', buffer: Buffer.from('other') })
+  await page.getByRole('alert').getByText('That file has 5 bytes.').waitFor()
+  await picker.setInputFiles({ name: 'note.txt', mimeType: 'text/plain', buffer: Buffer.from('other') })
+  await page.getByRole('alert').getByText('This upload goes on with “film.mov”.').waitFor()
+  await browser.keep('upload-cut-other-file')
+  assert.deepEqual(await begun(), [uploadId], 'nothing else was begun')
+  await page.evaluate('window.goOn()')
+  await picker.setInputFiles(path)
+  await page.getByText('durable').waitFor()
+  for (const part of before) assert.ok(!(await sent()).includes(part), `part ${part} was sent before`)
+  assert.ok((await sent()).includes('4'))
+  assert.equal(sha256(await (await owner.get('films', 'film.mov')).bytes()), sha256(body))
+  assert.deepEqual(await begun(), [])
+  assert.equal(await page.evaluate('Object.keys(localStorage).length'), 0, 'nothing of it is kept')
+
+  // A page that is closed: one that is open takes over, and the file chosen as at first goes on as well.
+  const closed = await page.context().newPage()
+  await closed.goto(`${node.consoleUrl}/#/buckets/films/old%2F`)
+  await closed.getByLabel('Files to upload').setInputFiles(path)
+  await hasSentThree(closed)
+  await page.goto(`${node.consoleUrl}/#/buckets/films/old%2F`)
+  await page.getByText('Nothing here.').waitFor()
+  assert.equal(await page.getByText('cut off').count(), 0)
+  await closed.close()
+  await page.getByText('1 cut off when the page was left').waitFor()
+  await page.getByLabel('Files to upload').setInputFiles(path)
+  await page.getByText('durable').nth(1).waitFor()
+  assert.equal((await owner.head('films', 'old/film.mov')).size, body.length)
+  assert.deepEqual(await begun(), [])
+
+  // Given up: the node keeps nothing of it, and neither does the browser.
+  await page.reload()
+  await page.getByLabel('Files to upload').setInputFiles(path)
+  await hasSentThree()
+  await page.reload()
+  await page.getByRole('button', { name: 'Give up old/film.mov' }).click()
+  await page.getByText('nothing of it is kept').waitFor()
+  await until(page, 'Object.keys(localStorage).length === 0')
+  for (let tries = 0; (await begun()).length > 0; tries++) {
+    assert.ok(tries < 100, 'the upload is still there')
+    await sleep(100)
+  }
+
+  // What others have begun is listed, and taken back.
+  const s3 = openS3Client(node)
+  t.after(() => s3.close())
+  for (const key of ['old/tape.avi', 'reel.avi'])
+    await s3.send({ method: 'POST', bucket: 'films', key, query: { uploads: '' } })
+  await page.goto(`${node.consoleUrl}/#/buckets/films`)
+  await page.getByRole('link', { name: 'Unfinished uploads' }).click()
+  await page.getByRole('link', { name: 'old/' }).waitFor()
+  await browser.keep('uploads-unfinished')
+  await page.getByRole('button', { name: 'Take back reel.avi' }).click()
+  await browser.keep('uploads-take-back')
+  await page.getByRole('dialog').getByRole('button', { name: 'Take back' }).click()
+  await page.getByRole('status').getByText('The upload is taken back.').waitFor()
+  assert.equal((await begun()).length, 1)
+  await page.setViewportSize({ width: 390, height: 844 })
+  await page.getByRole('link', { name: 'old/' }).click()
+  await page.getByRole('button', { name: 'Take back tape.avi' }).waitFor()
+  assert.equal(await page.evaluate('document.documentElement.scrollWidth'), 390)
+  await browser.keep('uploads-unfinished-narrow')
+  await page.setViewportSize({ width: 1360, height: 900 })
+
+  // A log-out takes back what is cut off and what is under way.
+  await page.goto(`${node.consoleUrl}/#/buckets/films`)
+  await page.getByLabel('Files to upload').setInputFiles(path)
+  await hasSentThree()
+  await page.reload()
+  await page.getByText('1 cut off when the page was left').waitFor()
+  await page.getByRole('button', { name: 'Log out' }).click()
+  await page.getByRole('button', { name: 'Log in' }).waitFor()
+  assert.equal((await begun()).length, 1, 'that of somebody else stays')
+  assert.deepEqual(browser.complaints, [])
+})

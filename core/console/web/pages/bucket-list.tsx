@@ -4,7 +4,9 @@ import { type Column, Head, Said, TableCard } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
 import { type Close, Question } from '../parts/question.tsx'
 import type { Polled } from '../poll.ts'
+import { useUploads } from '../uploads.ts'
 import { hrefOf } from './object-paths.ts'
+import { UploadList } from './upload-list.tsx'
 
 interface Named {
   readonly name: string
@@ -33,6 +35,7 @@ export function BucketList<Bucket extends Named>({
 }) {
   const [asked, setAsked] = useState<Asked>(undefined)
   const [said, setSaid] = useState('')
+  const uploads = useUploads(refresh)
   const close = (done?: string): void => {
     setAsked(undefined)
     if (done === undefined) return
@@ -48,6 +51,7 @@ export function BucketList<Bucket extends Named>({
       </Head>
       <div class="stack">
         <Said text={said} />
+        <UploadList uploads={uploads} />
         <TableCard
           label="Buckets"
           rows={value}

@@ -1,5 +1,5 @@
 /** What of a bucket is shown. */
-export type View = 'objects' | 'versions'
+export type View = 'objects' | 'versions' | 'uploads'
 
 /** `#/buckets/BUCKET/FOLDER/versions`, each part escaped: a folder's slashes are its own. */
 export function hrefOf(bucket: string, folder: string, view: View = 'objects'): string {

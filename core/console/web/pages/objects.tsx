@@ -1,3 +1,4 @@
+import type { ComponentType } from 'preact'
 import { useCallback, useRef, useState } from 'preact/hooks'
 import type { PageProps } from '../app.tsx'
 import { objects } from '../node.ts'
@@ -5,11 +6,25 @@ import { Head, Said } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
 import { usePoll } from '../poll.ts'
 import { uploadQueue, useUploads } from '../uploads.ts'
-import { hrefOf } from './object-paths.ts'
+import type { FolderProps } from './folder-table.tsx'
+import { hrefOf, type View } from './object-paths.ts'
 import { ObjectTable } from './object-table.tsx'
 import { UploadList } from './upload-list.tsx'
+import { UploadTable } from './upload-table.tsx'
 import { VersionTable } from './version-table.tsx'
 import { SetVersioning, versioningText } from './versioning.tsx'
+
+const views: readonly (readonly [View, string])[] = [
+  ['objects', 'Objects'],
+  ['versions', 'All versions'],
+  ['uploads', 'Unfinished uploads'],
+]
+
+const tables: Readonly<Record<View, ComponentType<FolderProps>>> = {
+  objects: ObjectTable,
+  versions: VersionTable,
+  uploads: UploadTable,
+}
 
 export function Objects({ path: [bucket = '', folder = '', view = ''] }: PageProps) {
   const [beginning, setBeginning] = useState('')
@@ -26,9 +41,11 @@ export function Objects({ path: [bucket = '', folder = '', view = ''] }: PagePro
   )
   const changed = useCallback(() => setRound((before) => before + 1), [])
   const uploads = useUploads(changed)
-  const showsVersions = view === 'versions'
+  const shown: View = view === 'versions' || view === 'uploads' ? view : 'objects'
+  const keepsVersions = versioning === 'enabled' || versioning === 'suspended'
   const take = (files: FileList | null | undefined): void =>
     uploadQueue.add(bucket, folder, [...(files ?? [])])
+  const Table = tables[shown]
   const listing = { bucket, folder, beginning, versioning, round, onDone: setSaid }
   return (
     <>
@@ -54,7 +71,7 @@ export function Objects({ path: [bucket = '', folder = '', view = ''] }: PagePro
         />
       </Head>
       <div class="stack">
-        <Crumbs bucket={bucket} folder={folder} view={showsVersions ? 'versions' : 'objects'} />
+        <Crumbs bucket={bucket} folder={folder} view={shown} />
         <div class="row">
           <label class="inline">
             Names that begin with
@@ -65,19 +82,22 @@ export function Objects({ path: [bucket = '', folder = '', view = ''] }: PagePro
               onInput={(event) => setBeginning(event.currentTarget.value)}
             />
           </label>
-          {(showsVersions || versioning === 'enabled' || versioning === 'suspended') && (
-            <nav class="segments" aria-label="What is shown">
-              <a href={hrefOf(bucket, folder)} aria-current={showsVersions ? undefined : 'true'}>
-                Objects
-              </a>
-              <a href={hrefOf(bucket, folder, 'versions')} aria-current={showsVersions ? 'true' : undefined}>
-                All versions
-              </a>
-            </nav>
-          )}
+          <nav class="segments" aria-label="What is shown">
+            {views
+              .filter(([each]) => each !== 'versions' || keepsVersions || shown === each)
+              .map(([each, title]) => (
+                <a
+                  key={each}
+                  href={hrefOf(bucket, folder, each)}
+                  aria-current={shown === each ? 'true' : undefined}
+                >
+                  {title}
+                </a>
+              ))}
+          </nav>
         </div>
         <Said text={said} />
-        <UploadList uploads={uploads} />
+        <UploadList uploads={uploads} bucket={bucket} />
         {/* biome-ignore lint/a11y/noStaticElementInteractions: dropping is beside the button that does the same */}
         <div
           class={isOver ? 'drop over' : 'drop'}
@@ -92,7 +112,7 @@ export function Objects({ path: [bucket = '', folder = '', view = ''] }: PagePro
             take(event.dataTransfer?.files)
           }}
         >
-          {showsVersions ? <VersionTable {...listing} /> : <ObjectTable {...listing} />}
+          <Table {...listing} />
         </div>
       </div>
       {isSwitching && versioning !== undefined && (
@@ -118,7 +138,7 @@ function Crumbs({
 }: {
   readonly bucket: string
   readonly folder: string
-  readonly view: 'objects' | 'versions'
+  readonly view: View
 }) {
   const parts = folder.split('/').slice(0, -1)
   const trail = parts.map((part, index) => ({ part, to: `${parts.slice(0, index + 1).join('/')}/` }))

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import type { UploadEntry } from '../../../sdk/index.ts'
+import { scriptNetwork } from './scripted-network.ts'
+
+const page = (inside: string): Response =>
+  new Response(`<ListMultipartUploadsResult>${inside}</ListMultipartUploadsResult>`)
+
+const upload = (key: string, id: string): string =>
+  `<Upload><Key>${key}</Key><UploadId>${id}</UploadId><Initiated>2026-01-02T03:04:05.000Z</Initiated></Upload>`
+
+async function collect(entries: AsyncIterable<UploadEntry>): Promise<readonly UploadEntry[]> {
+  const found: UploadEntry[] = []
+  for await (const entry of entries) found.push(entry)
+  return found
+}
+
+test('unfinished uploads are listed page by page, each page behind the last key and upload of the one before', async () => {
+  const network = scriptNetwork()
+  network.serve('a', ({ target }) =>
+    new URLSearchParams(target.split('?')[1]).get('key-marker') === 'b c'
+      ? page(upload('d', '3'))
+      : page(
+          `<IsTruncated>true</IsTruncated><NextKeyMarker>b%20c</NextKeyMarker><NextUploadIdMarker>2</NextUploadIdMarker>${upload('b%20c', '1')}${upload('b%20c', '2')}<CommonPrefixes><Prefix>a%2F</Prefix></CommonPrefixes>`,
+        ),
+  )
+  const found = await collect(
+    network.client().listUploads('films', { pageSize: 3, delimiter: '/', after: { key: 'a' } }),
+  )
+  assert.deepEqual(
+    found.map((entry) => (entry.type === 'prefix' ? entry.prefix : `${entry.key} ${entry.uploadId}`)),
+    ['a/', 'b c 1', 'b c 2', 'd 3'],
+  )
+  assert.deepEqual(
+    network.requests.map(({ target }) => Object.fromEntries(new URLSearchParams(target.split('?')[1]))),
+    [
+      { 'encoding-type': 'url', 'max-uploads': '3', delimiter: '/', uploads: '', 'key-marker': 'a' },
+      {
+        ...{ 'encoding-type': 'url', 'max-uploads': '3', delimiter: '/', uploads: '' },
+        ...{ 'key-marker': 'b c', 'upload-id-marker': '2' },
+      },
+    ],
+  )
+})
+
+test('a server whose listing of uploads goes on where it began is not asked for ever', async () => {
+  const network = scriptNetwork()
+  network.serve('a', () =>
+    page(
+      '<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>1</NextUploadIdMarker>',
+    ),
+  )
+  await assert.rejects(collect(network.client().listUploads('films')), {
+    code: 'InvalidAnswer',
+  })
+  assert.equal(network.requests.length, 2)
+})
+
+test('an upload that was listed is taken back by its name; one that is gone is as good', async () => {
+  const network = scriptNetwork()
+  network.serve(
+    'a',
+    () => new Response('<Error><Code>NoSuchUpload</Code><Message>gone</Message></Error>', { status: 404 }),
+  )
+  await network.client().abortUpload({ bucket: 'films', key: 'a/b', uploadId: 'u 1' })
+  const { method, target } = network.requests[0] ?? assert.fail('nothing was asked')
+  assert.deepEqual([method, target], ['DELETE', '/films/a/b?uploadId=u%201'])
+  await assert.rejects(
+    network.client().abortUpload({ bucket: 'films?', key: 'a', uploadId: '1' }),
+    { code: 'InvalidArgument' },
+    'no other request is made of a strange name',
+  )
+})
