@@ -1,4 +1,5 @@
 import { StorageError } from '../../contract/errors.ts'
+import { ReaderGathering } from './gathering.ts'
 import { allVoters, majorityOf, type VoterSet, voterId, voterName } from './generation.ts'
 import { peerRequest, placeAnswer, topic } from './peer-messages.ts'
 import type { ReadPoint } from './place-board.ts'
@@ -12,10 +13,13 @@ const leastHedgeMs = 10
 const mostHedgeMs = 250
 /** Turns of the event loop that a question waits at most while each of them brings readers. */
 const mostTurns = 8
-/** While readers come in company, a question rests after the last one for so many times what an answer usually takes, within bounds. */
-const restTimes = 1
+/**
+ * While readers come in company, a question waits for them for so many times what an answer usually takes, within bounds: at most a quarter
+ * of the time is spent asking.
+ */
+const restTimes = 3
 const leastRestMs = 1
-const mostRestMs = 5
+const mostRestMs = 8
 /** Whoever reads has company for so long after several wanted the same question, or the next one. */
 const companyMs = 50
 /** One that did not answer is not waited for so long: then it has its turn again. */
@@ -38,8 +42,9 @@ export class Barrier {
   private readonly replica: Replica
   /** Not asked yet: whoever comes until then shares it. */
   private forming: Promise<ReadPoint> | undefined
-  /** Readers that share what is forming. */
+  /** Readers that share the next question that is asked. */
   private sharing = 0
+  private readonly gathering = new ReaderGathering()
   private asking: Promise<ReadPoint> | undefined
   private next: Promise<ReadPoint> | undefined
   /** Voters that did not answer when they were asked last, and when that was. */
@@ -63,7 +68,10 @@ export class Barrier {
       const target = (await this.ask())[of]
       const leftMs = untilMs - replica.nowMs()
       const isThere = (): boolean => replica.isReadable && replica.shown >= target
-      if (leftMs <= 0 || !(await replica.until(isThere, replica.closing.signal, leftMs))) {
+      // Hardly anybody has to wait for more: whoever does not makes nothing that waits.
+      const isLate =
+        !isThere() && !(leftMs > 0 && (await replica.until(isThere, replica.closing.signal, leftMs)))
+      if (isLate) {
         throw new StorageError('UNAVAILABLE', 'this node is behind the others and did not catch up in time')
       }
       // Others may be voters by now, whom this node had not heard of when it asked: then it asks those, too.
@@ -81,8 +89,10 @@ export class Barrier {
 
   /** A question that begins after this call. */
   private ask(): Promise<ReadPoint> {
+    this.sharing++
     if (this.forming !== undefined) {
-      this.sharing++
+      // Whoever waits for this reader looks again.
+      if (this.gathering.isWhole(this.sharing)) this.replica.changed()
       return this.forming
     }
     if (this.asking === undefined) return this.begin()
@@ -97,9 +107,8 @@ export class Barrier {
   private begin(): Promise<ReadPoint> {
     this.next = undefined
     const { endOfTurn } = this.replica.options
-    const asking = (endOfTurn === undefined ? this.askVoters() : this.askAfter(endOfTurn)).finally(() => {
+    const asking = (endOfTurn === undefined ? this.askNow() : this.askAfter(endOfTurn)).finally(() => {
       if (this.asking === asking) this.asking = undefined
-      this.answeredMs = this.replica.nowMs()
     })
     if (endOfTurn !== undefined) this.forming = asking
     this.asking = asking
@@ -107,15 +116,16 @@ export class Barrier {
   }
 
   /**
-   * Requests that come at about the same time need one question: as long as turns of the event loop bring readers it waits for the next
-   * turn. One that comes alone waits for the end of its own.
+   * Requests that come at about the same time need one question: those who read at a time are waited for while they come back, and as long as
+   * turns of the event loop bring readers the next turn is. One that comes alone waits for the end of its own.
    */
   private async askAfter(endOfTurn: () => Promise<void>): Promise<ReadPoint> {
     const { replica } = this
-    this.sharing = 1
     try {
       const restMs = this.restMs()
-      if (restMs > 0) await replica.options.environment.clock.sleep(restMs, replica.closing.signal)
+      if (restMs > 0) {
+        await replica.until(() => this.gathering.isWhole(this.sharing), replica.closing.signal, restMs)
+      }
       for (let turn = 0, before = 0; turn < mostTurns && before < this.sharing; turn++) {
         before = this.sharing
         await endOfTurn()
@@ -123,19 +133,32 @@ export class Barrier {
     } finally {
       this.forming = undefined
     }
-    if (this.sharing > 1) this.companySinceMs = replica.nowMs()
-    return this.askVoters()
+    return this.askNow()
+  }
+
+  /** Whoever comes from here on needs the next question. */
+  private async askNow(): Promise<ReadPoint> {
+    const { replica } = this
+    const readers = this.sharing
+    this.sharing = 0
+    if (readers > 1) this.companySinceMs = replica.nowMs()
+    try {
+      return await this.askVoters()
+    } finally {
+      this.answeredMs = replica.nowMs()
+      this.gathering.noteAnswered(readers + this.sharing)
+    }
   }
 
   /**
-   * A question costs the processors of two nodes more than a small read does. On a machine that has time for it an answer comes at once, and
-   * so does the next question; on a busy one about half of the time is spent asking at most. Who reads alone never waits here.
+   * A question costs the processors of two nodes more than a small read does. Whoever had the last answer reads again a moment later; the first
+   * of them alone would need a question that serves all of them as well. Who reads alone never waits here.
    */
   private restMs(): number {
     const nowMs = this.replica.nowMs()
-    if (nowMs - this.companySinceMs > companyMs) return 0
-    const untilMs = this.answeredMs + Math.min(mostRestMs, restTimes * this.usualMs)
-    return untilMs - nowMs < leastRestMs ? 0 : untilMs - nowMs
+    if (nowMs - this.companySinceMs > companyMs || this.gathering.isWhole(this.sharing)) return 0
+    const untilMs = this.answeredMs + Math.min(mostRestMs, Math.max(leastRestMs, restTimes * this.usualMs))
+    return Math.max(0, untilMs - nowMs)
   }
 
   private async askVoters(): Promise<ReadPoint> {

@@ -29,6 +29,25 @@ export class Gathering {
   }
 }
 
+/**
+ * Whether a question for a read point is worth being asked yet: the same for readers. Only how many they are is known here; for how long they
+ * are waited for is the barrier's.
+ */
+export class ReaderGathering {
+  /** How many have read at a time lately. */
+  private readers = 1
+
+  /** `readers`: who had this answer, and who came too late for it. */
+  noteAnswered(readers: number): void {
+    // Slowly: those whose clients are slow to come back are not there for some questions, and would be forgotten with the rest.
+    this.readers = Math.max(readers, this.readers + (readers - this.readers) / 16)
+  }
+
+  isWhole(sharing: number): boolean {
+    return this.readers < leastSenders || sharing >= this.readers * enough
+  }
+}
+
 /** One that has not written for so long is not waited for. */
 const activeMs = 250
 const mostWriters = 256
