@@ -1,5 +1,6 @@
 import { base64 } from '../client/encoding.ts'
 import { sleep } from '../client/environment.ts'
+import { invalidArgument } from '../client/errors.ts'
 import type { AdminChannel } from './channel.ts'
 import { type AdminCallOptions, AdminConnection, type PandoAdminOptions } from './connection.ts'
 import { type JobOptions, runJob } from './jobs.ts'
@@ -461,5 +462,16 @@ class AdminConfig extends AdminPart {
     readonly comment?: string
   }): Promise<RegionConfigState> {
     return this.connection.call('ApplyRegionConfig', { author: '', comment: '', ...change })
+  }
+  /** Makes an older version the next one. InvalidArgument when it is not kept; CONFLICT when somebody has made another one meanwhile. */
+  async rollback(
+    version: number,
+    options: { readonly author?: string; readonly comment?: string } = {},
+  ): Promise<RegionConfigState> {
+    const { versions } = await this.versions()
+    const found = versions.find((one) => one.version === version)
+    if (found === undefined) throw invalidArgument(`there is no version ${version} of the configuration`)
+    const base = versions[0]?.version ?? 0
+    return this.apply({ comment: `as in version ${version}`, ...options, base, text: found.text })
   }
 }

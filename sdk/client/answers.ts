@@ -107,14 +107,16 @@ const neverSent = new Set([
   'EAI_AGAIN',
   'EHOSTUNREACH',
   'ENETUNREACH',
+  // A unix socket that is not there.
+  'ENOENT',
   'UND_ERR_CONNECT_TIMEOUT',
 ])
 /** What fetch says of requests that it refuses to send at all. */
 const wrongRequest =
   /invalid (header|method|url|character)|valid http token|unescaped|is not a valid|bytestring|forbidden/i
 
-/** What fetch rejects with. */
-export function errorOfFailure(reason: unknown, endpoint: string): PandoError {
+/** What fetch rejects with, or (`isLocal`) the way of a transport. */
+export function errorOfFailure(reason: unknown, endpoint: string, isLocal = false): PandoError {
   if (reason instanceof PandoError) return reason
   const cause =
     reason instanceof Error ? (reason.cause as { code?: unknown; message?: unknown } | undefined) : undefined
@@ -126,10 +128,13 @@ export function errorOfFailure(reason: unknown, endpoint: string): PandoError {
   if (reason instanceof TypeError && cause === undefined && wrongRequest.test(message)) {
     return new PandoError('InvalidArgument', message, { cause: reason, endpoint })
   }
-  return new PandoError('NetworkError', `${endpoint}: ${why.join(', ')}`, {
+  // Says nothing of the gateway, which may be there by another way.
+  const isUnsent = neverSent.has(code)
+  const name = isLocal && isUnsent ? 'LocalUnavailable' : 'NetworkError'
+  return new PandoError(name, `${endpoint}: ${why.join(', ')}`, {
     cause: reason,
     endpoint,
     retryable: true,
-    ambiguous: !neverSent.has(code),
+    ambiguous: !isUnsent,
   })
 }

@@ -184,6 +184,9 @@ export class Sender {
         const used = await this.#credentials?.get()
         return used !== undefined && this.#credentials?.expire(used) === true
       }
+      // The transport had a way that is there no more: it knows another one now, or that there is none.
+      case 'LocalUnavailable':
+        return error.cause !== undefined
       default:
         return false
     }
@@ -350,7 +353,7 @@ export class Sender {
               cause: reason,
             },
           )
-        : errorOfFailure(reason, endpoint.origin)
+        : errorOfFailure(reason, endpoint.origin, way !== undefined)
       // An answer, even a refusal, is a sign of life; overload and what breaks connections is not. Of a failover group it says that
       // nobody leads it now.
       if (
@@ -359,7 +362,8 @@ export class Sender {
         error.status === 502 ||
         error.status === 504
       ) {
-        if (error.code !== 'InvalidArgument' && !isOfRegion(error)) this.pool.failed(endpoint)
+        const isOurs = error.code === 'InvalidArgument' || error.code === 'LocalUnavailable'
+        if (!isOurs && !isOfRegion(error)) this.pool.failed(endpoint)
       }
       throw error
     } finally {

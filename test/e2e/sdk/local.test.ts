@@ -348,7 +348,7 @@ suite('applications on the machine of a node', { timeout: 300_000 }, () => {
     const all = Promise.all(going)
     all.catch(() => {})
     // What is connected stays so: more requests at a time than there are connections find the door gone.
-    const knock = (): Promise<unknown> => Promise.all(Array.from({ length: 16 }, () => client.listBuckets()))
+    const knock = (): Promise<unknown> => Promise.all(Array.from({ length: 60 }, () => client.listBuckets()))
     await rename(socket, `${socket}.away`)
     await until('nobody notices', async () => {
       await knock()

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { loadConfig } from '../../../core/node/config/load.ts'
-import { changedKeys, reload } from '../../../core/node/config/reload.ts'
+import { changedKeys, isHot, reload } from '../../../core/node/config/reload.ts'
 import { startNode } from '../../kit/node-process.ts'
 
 const load = (text: string) => loadConfig({ file: { name: 'f', text }, environment: {} })
@@ -37,6 +37,46 @@ test('limits of links to other regions count at once; where tunnels are taken do
   })
   assert.deepEqual(config.tunnel, { ...before.tunnel, rateLimit: 40_000_000, rateLimits: { far: 2_000_000 } })
   assert.throws(() => load('{tunnel: {rateLimit: 1KiB}}'), { code: 'INVALID_CONFIG' })
+})
+
+/** Every value of a configuration that is no mapping, by its dotted key. */
+function leavesOf(value: unknown, path = ''): [string, unknown][] {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || value instanceof Map)
+    return [[path, value]]
+  return Object.entries(value).flatMap(([name, inner]) =>
+    leavesOf(inner, path === '' ? name : `${path}.${name}`),
+  )
+}
+
+test('every key that is marked so counts at once, and no other does', () => {
+  const before = load('{tunnel: {rateLimit: 40MB, rateLimits: {far: 1MB}}}')
+  const leaves = leavesOf(before)
+  const hot = leaves.filter(([path]) => isHot(path))
+  assert.ok(hot.length >= 20 && hot.length < leaves.length, `${hot.length} of ${leaves.length} keys`)
+  const own = ['node', 'data']
+  for (const [path, value] of leaves.filter(([each]) => !own.includes(each))) {
+    const next = structuredClone(before)
+    const other = typeof value === 'number' ? value + 1 : `not ${String(value)}`
+    const names = path.split('.')
+    const last = names.pop() ?? assert.fail()
+    const holder = names.reduce<unknown>((at, name) => Reflect.get(at as object, name), next)
+    Reflect.set(holder as object, last, other)
+    let told: unknown
+    const { config, report } = reload(before, next, (qos) => {
+      told = qos
+    })
+    const isMarked = isHot(path)
+    const inForce = new Map(leavesOf(config)).get(path)
+    assert.deepEqual(inForce, isMarked ? other : value, path)
+    assert.deepEqual(
+      report,
+      isMarked ? { applied: [path], afterRestart: [] } : { applied: [], afterRestart: [path] },
+    )
+    if (path.startsWith('qos.')) {
+      const given = isMarked ? new Map(leavesOf(told, 'qos')).get(path) : undefined
+      assert.deepEqual(given, isMarked ? other : undefined, path)
+    }
+  }
 })
 
 test('a configuration that does not fit, or is of another node, changes nothing', () => {

@@ -98,7 +98,13 @@ for (const [number, [way, open]] of Object.entries(ways).entries()) {
     const applied = await admin.config.apply({ base, text, comment: way })
     assert.deepEqual([applied.versions[0]?.version, applied.versions[0]?.text], [base + 1, text])
     await assert.rejects(admin.config.apply({ base, text: `${text}#` }), coded('CONFLICT'))
-    await assert.rejects(admin.config.apply({ base: base + 1, text: 'no: key' }), coded('INVALID_CONFIG'))
+    const back = await admin.config.rollback(base + 1)
+    assert.deepEqual(
+      [back.versions[0]?.version, back.versions[0]?.text, back.versions[0]?.comment],
+      [base + 2, text, `as in version ${base + 1}`],
+    )
+    await assert.rejects(admin.config.rollback(4711), coded('InvalidArgument'))
+    await assert.rejects(admin.config.apply({ base: base + 2, text: 'no: key' }), coded('INVALID_CONFIG'))
     admin.close()
   })
 

@@ -7,7 +7,7 @@ import { ok, scriptNetwork, watch } from './scripted-network.ts'
 function neighbour() {
   const network = scriptNetwork()
   for (const host of ['one.test', 'two.test']) network.serve(host, () => ok())
-  const state = { isOpen: true, isBreaking: false, isSlow: false }
+  const state = { isOpen: true, isBreaking: false, isSlow: false, reason: 'ECONNRESET' }
   let taken = 0
   const transport: Transport = {
     way: (origin) => {
@@ -18,7 +18,7 @@ function neighbour() {
           taken++
           if (state.isBreaking) {
             state.isOpen = false
-            throw Object.assign(new Error('the request failed'), { cause: { code: 'ECONNRESET' } })
+            throw Object.assign(new Error('the request failed'), { cause: { code: state.reason } })
           }
           return ok()
         },
@@ -50,6 +50,21 @@ test('auto takes the transport while it has a way, HTTP while it has none, and n
     await one.put('bucket', 'key', 'text')
     assert.deepEqual([taken() - locally, network.requests.length - overHttp], [3, 1])
   }
+})
+
+test('a door that is gone costs no retry: however many find it closed at once, all go over HTTP', async () => {
+  const { network, state, client, taken } = neighbour()
+  const one = client('auto')
+  Object.assign(state, { isSlow: true, isBreaking: true, reason: 'ENOENT' })
+  const seen = Array.from({ length: 100 }, (_, index) => watch(one.put('bucket', `key-${index}`, 'text')))
+  await network.clock.advance(1_000)
+  assert.deepEqual(
+    seen.flatMap(({ error }) => (error === undefined ? [] : [String(error)])),
+    [],
+  )
+  assert.ok(seen.every(({ value }) => value !== undefined))
+  assert.ok(taken() > 20, `${taken()} found it closed`)
+  assert.equal(network.requests.length, 100)
 })
 
 test('http never takes the transport', async () => {
