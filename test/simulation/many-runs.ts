@@ -69,15 +69,26 @@ export interface Mutation extends Pick<ManyRuns, 'module' | 'name'> {
   apply?(): void
 }
 
+export interface Caught {
+  readonly seed: number
+  readonly why: string
+}
+
 /** The first seed that a mutation is caught by, and what it says. */
-export async function firstCaught(
-  mutation: Mutation,
-  mostSeeds: number,
-): Promise<{ readonly seed: number; readonly why: string } | undefined> {
+export async function firstCaught(mutation: Mutation, mostSeeds: number): Promise<Caught | undefined> {
   const simulate = await simulationOf(mutation)
   mutation.apply?.()
+  return firstBroken(simulate, mutation.known, mostSeeds)
+}
+
+/** The first of the seeds, the known one in front of all, with which a simulation breaks. */
+export async function firstBroken(
+  simulate: Simulation,
+  known: number,
+  mostSeeds: number,
+): Promise<Caught | undefined> {
   Error.stackTraceLimit = 0
-  const seeds = [mutation.known, ...Array.from({ length: mostSeeds }, (_, at) => at + 1)]
+  const seeds = [known, ...Array.from({ length: mostSeeds }, (_, at) => at + 1)]
   for (const seed of seeds) {
     try {
       await simulate(seed)
@@ -86,6 +97,13 @@ export async function firstCaught(
     }
   }
   return undefined
+}
+
+/** A seed shows something else after most changes of a protocol; a search that begins at 1 can take minutes. */
+export function toldOf({ seed, why }: Caught, known: number): string {
+  return seed === known
+    ? why
+    : `${why} (the known seed ${known} no longer shows it: write ${seed} in its place)`
 }
 
 /** Private methods too: TypeScript's word for them means nothing here. */

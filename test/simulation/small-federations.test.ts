@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { runApart } from './apart.ts'
 import { mutations } from './federation-mutations.ts'
-import { type ManyRuns, tell } from './many-runs.ts'
+import { type ManyRuns, tell, toldOf } from './many-runs.ts'
 
 /** PANDO_SEEDS=10000 for the large run: ten minutes of processor time for failover, five for replication. */
 const seeds = Number(process.env['PANDO_SEEDS'] ?? 250)
@@ -52,7 +52,7 @@ test(
     ]),
 )
 
-for (const { title } of mutations) {
+for (const { title, known } of mutations) {
   test(`caught: ${title}`, { timeout: 600_000 }, async (t) => {
     const code = new URL('./federation-mutations.js', import.meta.url)
     const [found] = await runApart<{ readonly seed: number; readonly why: string } | undefined>(
@@ -61,6 +61,6 @@ for (const { title } of mutations) {
       [[title, 3_000]],
     )
     assert.ok(found !== undefined, 'no seed shows it')
-    t.diagnostic(`seed ${found.seed}: ${found.why}`)
+    t.diagnostic(toldOf(found, known))
   })
 }
