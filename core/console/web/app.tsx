@@ -1,8 +1,9 @@
 import type { ComponentType } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { AdminSession } from '../../../sdk/admin/index.ts'
+import { isLoggedOut, sentence } from './errors.ts'
 import iconUrl from './icon.svg'
-import { admin, isLoggedOut, sentence } from './node.ts'
+import { admin } from './node.ts'
 import { Buckets } from './pages/buckets.tsx'
 import { Classes } from './pages/classes.tsx'
 import { Events } from './pages/events.tsx'
@@ -83,8 +84,13 @@ function useRoute(): readonly string[] {
 export function App() {
   const [session, setSession] = useState<AdminSession | null | undefined>(undefined)
   const [trouble, setTrouble] = useState<string | undefined>(undefined)
+  const isInside = useRef(false)
+  isInside.current = session != null
   useEffect(() => {
-    whenLoggedOut(() => setSession(null))
+    whenLoggedOut(() => {
+      if (isInside.current) setTrouble('The session has ended. Log in again to go on.')
+      setSession(null)
+    })
     admin.session().then(setSession, (error: unknown) => {
       if (!isLoggedOut(error)) setTrouble(sentence(error))
       setSession(null)
@@ -93,9 +99,13 @@ export function App() {
   useEffect(() => {
     if (session) uploadQueue.belongTo(session.accessKeyId)
   }, [session])
+  const begin = (begun: AdminSession | null): void => {
+    setTrouble(undefined)
+    setSession(begun)
+  }
   if (session === undefined) return null
-  if (session === null) return <Login trouble={trouble} onLogin={setSession} />
-  return <Frame session={session} onLogout={() => setSession(null)} />
+  if (session === null) return <Login trouble={trouble} onLogin={begin} />
+  return <Frame session={session} onLogout={() => begin(null)} />
 }
 
 function Frame({ session, onLogout }: { readonly session: AdminSession; readonly onLogout: () => void }) {

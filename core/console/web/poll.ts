@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
 import { webEnvironment } from '../../../sdk/client/environment.ts'
-import { isLoggedOut, sentence } from './node.ts'
+import { isLoggedOut, sentence } from './errors.ts'
 
 export interface Polled<T> {
   readonly value: T | undefined
@@ -34,7 +34,8 @@ export function usePoll<T>(ask: (signal: AbortSignal) => Promise<T>, everyMs = 2
       } catch (error) {
         if (stopped.signal.aborted) return
         if (isLoggedOut(error)) return onLogout()
-        setState((before) => ({ ...before, error: sentence(error) }))
+        const text = sentence(error)
+        setState((before) => ({ ...(before.key === key ? before : { key }), error: text }))
       }
       if (!stopped.signal.aborted) cancel = webEnvironment.after(everyMs, () => void run())
     }
@@ -45,7 +46,8 @@ export function usePoll<T>(ask: (signal: AbortSignal) => Promise<T>, everyMs = 2
     }
   }, [everyMs, key, round])
   const refresh = useCallback(() => setRound((before) => before + 1), [])
-  return { value: state.key === key ? state.value : undefined, error: state.error, refresh }
+  const { value, error } = state.key === key ? state : {}
+  return { value, error, refresh }
 }
 
 /** Something that a person has asked for: while it runs it is not asked for again. */

@@ -1,6 +1,7 @@
 import { useEffect, useState } from 'preact/hooks'
 import { webEnvironment } from '../../../sdk/client/environment.ts'
 import { readToken } from '../../../sdk/client/upload-token.ts'
+import { sentence } from './errors.ts'
 import {
   claimUpload,
   type FoundUpload,
@@ -9,7 +10,7 @@ import {
   keptUploads,
   onKept,
 } from './kept-uploads.ts'
-import { objects, sentence } from './node.ts'
+import { objects } from './node.ts'
 import { count, moment } from './text.ts'
 
 export interface Upload {

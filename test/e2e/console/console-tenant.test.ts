@@ -55,6 +55,9 @@ test('in Chromium: a key that does not administer has its own buckets, until it 
   )
 
   await admin.keys.setEnabled(key.accessKeyId, false)
+  await page.getByRole('link', { name: 'of-alice' }).click()
+  await page.getByRole('alert').getByText('The session has ended.').waitFor()
+  await browser.keep('tenant-session-ended')
   await page.reload()
   await page.getByRole('button', { name: 'Log in' }).waitFor()
   await browser.logIn(key.accessKeyId, secretAccessKey)

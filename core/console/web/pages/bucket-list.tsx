@@ -2,7 +2,7 @@ import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
 import { type Column, Head, Said, TableCard } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
-import { type Close, Question } from '../parts/question.tsx'
+import { type Close, Question, useQuestion } from '../parts/question.tsx'
 import type { Polled } from '../poll.ts'
 import { useUploads } from '../uploads.ts'
 import { hrefOf } from './object-paths.ts'
@@ -12,7 +12,7 @@ interface Named {
   readonly name: string
 }
 
-type Asked = 'create' | Named | undefined
+type Asked = 'create' | Named
 
 /** Buckets by name, and how one is made or deleted; who asks says of whom, and what else is told of each. */
 export function BucketList<Bucket extends Named>({
@@ -33,19 +33,12 @@ export function BucketList<Bucket extends Named>({
   readonly onDelete: (name: string) => Promise<unknown>
   readonly children?: ComponentChildren
 }) {
-  const [asked, setAsked] = useState<Asked>(undefined)
-  const [said, setSaid] = useState('')
   const uploads = useUploads(refresh)
-  const close = (done?: string): void => {
-    setAsked(undefined)
-    if (done === undefined) return
-    setSaid(done)
-    refresh()
-  }
+  const { asked, ask, close, said } = useQuestion<Asked>(refresh)
   return (
     <>
       <Head title="Buckets" about={about}>
-        <button type="button" class="main" onClick={() => setAsked('create')}>
+        <button type="button" class="main" onClick={() => ask('create')}>
           New bucket
         </button>
       </Head>
@@ -80,7 +73,7 @@ export function BucketList<Bucket extends Named>({
                   type="button"
                   class="plain risky"
                   aria-label={`Delete ${name}`}
-                  onClick={() => setAsked({ name })}
+                  onClick={() => ask({ name })}
                 >
                   Delete
                 </button>

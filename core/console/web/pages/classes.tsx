@@ -73,7 +73,7 @@ export function Classes() {
             columns={[
               { title: 'Class', cell: ({ name }) => <span class="name">{name}</span> },
               { title: 'Served', right: true, cell: ({ admitted }) => `${compact(admitted)}/s` },
-              { title: 'Last two minutes', cell: ({ history }) => <Spark values={history} /> },
+              { title: 'Last 2 minutes', cell: ({ history }) => <Spark values={history} /> },
               { title: 'Held back', right: true, cell: ({ delayed }) => `${compact(delayed)}/s` },
               { title: 'Refused', right: true, cell: ({ shed }) => `${compact(shed)}/s` },
               { title: 'At work', right: true, cell: ({ inFlight }) => count(inFlight) },

@@ -3,7 +3,7 @@ import type { FailoverPlan, GroupStatus, MemberStatus } from '../../../../sdk/ad
 import { admin } from '../node.ts'
 import { Badge, Card, Failure, Head, Said, Table } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
-import { Check, type Close, Question } from '../parts/question.tsx'
+import { Check, type Close, Question, useQuestion } from '../parts/question.tsx'
 import { usePoll } from '../poll.ts'
 import { bytes, count, duration, moment, plural } from '../text.ts'
 
@@ -13,9 +13,8 @@ interface Asked {
 }
 
 export function Failover() {
-  const [asked, setAsked] = useState<Asked | undefined>(undefined)
-  const [said, setSaid] = useState('')
   const { value, error, refresh } = usePoll(async (signal) => admin.failover.report({ signal }))
+  const { asked, ask, close, said } = useQuestion<Asked>(refresh)
   return (
     <>
       <Head
@@ -38,20 +37,10 @@ export function Failover() {
           </Card>
         )}
         {(value ?? []).map((group) => (
-          <Group key={group.record.name} group={group} onAsk={(to) => setAsked({ group, to })} />
+          <Group key={group.record.name} group={group} onAsk={(to) => ask({ group, to })} />
         ))}
       </div>
-      {asked !== undefined && (
-        <Plan
-          {...asked}
-          onClose={(done) => {
-            setAsked(undefined)
-            if (done === undefined) return
-            setSaid(done)
-            refresh()
-          }}
-        />
-      )}
+      {asked !== undefined && <Plan {...asked} onClose={close} />}
     </>
   )
 }

@@ -9,7 +9,7 @@ import type {
 import { admin } from '../node.ts'
 import { Badge, Bar, Card, Failure, Head, Said, Table, type Tone } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
-import { type Close, Question } from '../parts/question.tsx'
+import { type Close, Question, useQuestion } from '../parts/question.tsx'
 import { usePoll } from '../poll.ts'
 import { ago, bytes, count, digest, duration, moment, percent, plural } from '../text.ts'
 import { ActivatePolicy } from './policy-activate.tsx'
@@ -22,8 +22,6 @@ type Asked =
   | { readonly what: 'push' }
 
 export function Policies() {
-  const [asked, setAsked] = useState<Asked | undefined>(undefined)
-  const [said, setSaid] = useState('')
   const { value, error, refresh } = usePoll(async (signal) => {
     const [list, status] = await Promise.all([
       admin.policies.list({ signal }),
@@ -31,12 +29,7 @@ export function Policies() {
     ])
     return { list, status }
   })
-  const close = (done?: string): void => {
-    setAsked(undefined)
-    if (done === undefined) return
-    setSaid(done)
-    refresh()
-  }
+  const { asked, ask, close, said } = useQuestion<Asked>(refresh)
   return (
     <>
       <Head
@@ -47,7 +40,7 @@ export function Policies() {
             : `Epoch ${value.status.epoch}${value.status.deployedEpoch > value.status.epoch ? `, the region is at ${value.status.deployedEpoch}` : ''}; signatures are ${value.status.signatureRequired ? 'required' : 'not required'}`
         }
       >
-        <button type="button" class="main" onClick={() => setAsked({ what: 'push' })}>
+        <button type="button" class="main" onClick={() => ask({ what: 'push' })}>
           Push a policy
         </button>
       </Head>
@@ -69,7 +62,7 @@ export function Policies() {
                 policy={policy}
                 status={value.status}
                 list={value.list}
-                onAsk={setAsked}
+                onAsk={ask}
               />
             ))}
             {(value.list.deployment?.policies ?? []).length === 0 && (
@@ -80,7 +73,7 @@ export function Policies() {
                 </div>
               </Card>
             )}
-            <Packages list={value.list} onAsk={setAsked} />
+            <Packages list={value.list} onAsk={ask} />
             <Decisions />
           </>
         )}

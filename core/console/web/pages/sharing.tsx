@@ -1,8 +1,8 @@
-import { useState } from 'preact/hooks'
 import type { AccessKey, PolicyList, PublicationStatus, SharedRegion } from '../../../../sdk/admin/index.ts'
 import { admin } from '../node.ts'
 import { Badge, Card, Failure, Head, Said, Table, type Tone } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
+import { useQuestion } from '../parts/question.tsx'
 import { usePoll } from '../poll.ts'
 import { bytes, digest, duration, plural } from '../text.ts'
 import { AcceptFrom, OfferPolicy, ShareKey, WithdrawPolicy } from './sharing-questions.tsx'
@@ -15,8 +15,6 @@ type Asked =
 
 /** What joined regions share beside data: access keys, policies, how they are. */
 export function Sharing() {
-  const [asked, setAsked] = useState<Asked | undefined>(undefined)
-  const [said, setSaid] = useState('')
   const { value, error, refresh } = usePoll(async (signal) => {
     const [sharing, keys, policies] = await Promise.all([
       admin.sharing.status({ signal }),
@@ -25,12 +23,7 @@ export function Sharing() {
     ])
     return { ...sharing, keys, policies }
   })
-  const close = (done?: string): void => {
-    setAsked(undefined)
-    if (done === undefined) return
-    setSaid(done)
-    refresh()
-  }
+  const { asked, ask, close, said } = useQuestion<Asked>(refresh)
   const regions = value?.regions ?? []
   return (
     <>
@@ -54,14 +47,14 @@ export function Sharing() {
         )}
         {value !== undefined && regions.length > 0 && (
           <>
-            <Regions regions={regions} onAsk={(region) => setAsked({ what: 'accept', region })} />
-            <Keys keys={value.keys} regions={regions} onAsk={(key) => setAsked({ what: 'key', key })} />
+            <Regions regions={regions} onAsk={(region) => ask({ what: 'accept', region })} />
+            <Keys keys={value.keys} regions={regions} onAsk={(key) => ask({ what: 'key', key })} />
             <Offered
               publications={value.publications}
               policies={value.policies}
               regions={regions}
-              onOffer={() => setAsked({ what: 'offer' })}
-              onWithdraw={(name) => setAsked({ what: 'withdraw', name })}
+              onOffer={() => ask({ what: 'offer' })}
+              onWithdraw={(name) => ask({ what: 'withdraw', name })}
             />
           </>
         )}

@@ -88,22 +88,29 @@ export function Table<T>({ label, columns, rows, id, empty = 'Nothing here.' }: 
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard, too
     <div class="scroll" tabIndex={0}>
-      <table aria-label={label}>
-        <thead>
-          <tr>
+      <table {...as('table')} aria-label={label}>
+        <thead {...as('rowgroup')}>
+          <tr {...as('row')}>
             {columns.map(({ title, right }) => (
-              <th key={title} scope="col" class={right === true ? 'right' : undefined}>
+              <th
+                key={title}
+                {...as('columnheader')}
+                scope="col"
+                class={right === true ? 'right' : undefined}
+              >
                 {title === '' ? <span class="hidden-visually">Actions</span> : title}
               </th>
             ))}
           </tr>
         </thead>
-        <tbody>
+        <tbody {...as('rowgroup')}>
           {rows.map((row) => (
-            <tr key={id(row)}>
+            <tr key={id(row)} {...as('row')}>
               {columns.map(({ title, right, oneLine, cell }) => (
                 <td
                   key={title}
+                  {...as('cell')}
+                  data-title={title}
                   class={
                     title === ''
                       ? 'tools'
@@ -124,6 +131,12 @@ export function Table<T>({ label, columns, rows, id, empty = 'Nothing here.' }: 
     </div>
   )
 }
+
+/**
+ * On a narrow screen each row is a list of its cells, and a browser may forget that what is not laid out as a table is one: it is
+ * told.
+ */
+const as = (role: 'table' | 'rowgroup' | 'row' | 'columnheader' | 'cell') => ({ role })
 
 /** A table of what is asked for again and again, on a card of its own. What could not be read does not go on loading. */
 export function TableCard<T>({

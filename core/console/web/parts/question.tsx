@@ -1,5 +1,5 @@
 import type { ComponentChildren, RefObject } from 'preact'
-import { useEffect, useRef } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { useAction } from '../poll.ts'
 import { Failure } from './frame.tsx'
 
@@ -37,6 +37,24 @@ export function Dialog({
 
 /** Tells what was done; without it nothing was. */
 export type Close<T = string> = (done?: T) => void
+
+/** The question of a page that is open, if any, and what was done by the last one. `refresh`: what is shown is another then. */
+export function useQuestion<Asked>(refresh: () => void): {
+  readonly asked: Asked | undefined
+  readonly ask: (question: Asked) => void
+  readonly close: Close
+  readonly said: string
+} {
+  const [asked, setAsked] = useState<Asked | undefined>(undefined)
+  const [said, setSaid] = useState('')
+  const close = (done?: string): void => {
+    setAsked(undefined)
+    if (done === undefined) return
+    setSaid(done)
+    refresh()
+  }
+  return { asked, ask: (question) => setAsked(() => question), close, said }
+}
 
 /** Something that is done when a person says so: what it is, its one action, and the way back. What fails is told in it. */
 export function Question<T = string>({
