@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import test, { type TestContext } from 'node:test'
 import { PandoClient, type PandoClientOptions, type PandoError } from '../../../sdk/index.ts'
+import { openFailoverTrio, until } from '../../kit/failover-trio.ts'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
 
 /** Two real regions: writes that ask to be in the other one before they are answered. */
@@ -136,4 +137,51 @@ test("replication: 'sync' is answered when another region has the write, or says
       assert.equal(versions.length, 1)
     },
   )
+})
+
+test("what was acknowledged with replication: 'sync' survives the loss of its region", {
+  timeout: 300_000,
+}, async (t) => {
+  const { one, two } = await openFailoverTrio(t, { buckets: [bucket], leaseMs: 3_000 })
+  const { accessKey, secretKey } = one.node
+  const client = (replication: 'default' | 'sync'): PandoClient =>
+    new PandoClient({
+      endpoints: [
+        { url: one.node.endpoint, group: 'one', region: 'region-1' },
+        { url: two.node.endpoint, group: 'two', region: 'region-2' },
+      ],
+      credentials: { accessKeyId: accessKey, secretAccessKey: secretKey },
+      replication,
+    })
+  const careful = client('sync')
+  const plain = client('default')
+  await plain.head(bucket, 'nothing').catch(() => {})
+  const acknowledged = new Map<string, string>()
+  let isOver = false
+  const writers = Promise.all(
+    Array.from({ length: 4 }, async (_, writer) => {
+      for (let turn = 0; !isOver; turn++) {
+        const [key, text] = [`${writer}/${turn}`, randomBytes(20).toString('hex')]
+        await careful.put(bucket, key, text)
+        acknowledged.set(key, text)
+      }
+    }),
+  )
+  writers.catch(() => {})
+  await until('writes are acknowledged', () => acknowledged.size >= 40)
+  await one.node.kill()
+  const atLoss = acknowledged.size
+  await until('region 2 writes', async () => {
+    await plain.put(bucket, 'plain', 'x', { deadlineMs: 5_000 })
+    return plain.primaryOf(bucket)?.region === 2
+  })
+  // Alone it can promise nothing: what asks for another region waits until there is one again.
+  const alone = acknowledged.size
+  for (const [key, text] of acknowledged) assert.equal(await (await plain.get(bucket, key)).text(), text, key)
+  await one.node.start()
+  await until('writes are acknowledged again', () => acknowledged.size > alone + 20)
+  isOver = true
+  await writers
+  for (const [key, text] of acknowledged) assert.equal(await (await plain.get(bucket, key)).text(), text, key)
+  t.diagnostic(`${atLoss} writes before the loss, ${acknowledged.size - alone} after it; none lost, no error`)
 })
