@@ -218,6 +218,8 @@ export class Exchange implements AdmissionRequest {
       authorize: (action, bucket, key, versionId) => this.#authorize(request, action, bucket, key, versionId),
     })
     if (hold === undefined) return answer
+    // The work is done: who waits for another region keeps nobody here waiting, and tells nothing of how busy the node is.
+    this.#ticket?.end(this.body.receivedBytes, 0)
     const held = this.#span?.child('replication.wait')
     return held === undefined ? hold(answer) : ended(held, () => hold(answer))
   }

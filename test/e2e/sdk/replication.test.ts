@@ -18,7 +18,8 @@ async function region(t: TestContext, regionId: number): Promise<NodeProcess> {
   server.close()
   await once(server, 'close')
   const node = await startNode({
-    config: { regionId },
+    // Few at a time: who waits for another region must not keep others waiting.
+    config: { regionId, qos: { concurrency: { limit: 4 } } },
     env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${port}` },
   })
   t.after(() => node[Symbol.asyncDispose]())
@@ -125,10 +126,17 @@ test("replication: 'sync' is answered when another region has the write, or says
         isOver = true
       })
       patient.catch(() => {})
+      const more = Promise.all(
+        Array.from({ length: 8 }, (_, index) => careful.put(bucket, `kept/more/${index}`, 'text')),
+      )
+      more.catch(() => {})
       await new Promise((wait) => setTimeout(wait, 1_000))
       assert.equal(isOver, false)
+      // More of them than the gateway serves at a time: the others are served.
+      for (let turn = 0; turn < 8; turn++)
+        await plain.put(bucket, `kept/meanwhile/${turn}`, 'text', { deadlineMs: 5_000 })
       process.kill(two.pid, 'SIGCONT')
-      await patient
+      await Promise.all([patient, more])
       assert.ok(await isThere('kept/patient'))
       await careful.put(bucket, key, 'text', { ...options, deadlineMs: 60_000 })
       assert.ok(await isThere(key))
