@@ -130,7 +130,8 @@ const longestName = 63
 function lostBucketOf(context: ApplyContext, bucket: BucketRecord): BucketRecord {
   for (let attempt = 0; ; attempt++) {
     const ending = attempt === 0 ? '.lost' : `.lost-${bucket.id}-${attempt}`
-    const name = `${bucket.name.slice(0, longestName - ending.length)}${ending}`
+    // No name of a bucket has '-.' or '..': clients could not ask for it.
+    const name = `${bucket.name.slice(0, longestName - ending.length).replace(/[.-]+$/, '')}${ending}`
     const row = context.get(bucketNameKey(name))
     if (row !== undefined) {
       const known = decodeBucketRow(row)

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { verifyRows } from '../../../../core/catalog/verify.ts'
 import { StorageError } from '../../../../core/contract/errors.ts'
 import type { GroupRecord } from '../../../../core/contract/failover.ts'
+import { isBucketName } from '../../../../core/gateway/s3/target.ts'
 import { chunkedObject, etagOf, extentOf, putCommand } from '../../../kit/catalog-commands.ts'
 import { ruleOf, ship, type TestRegion, testRegion } from '../../../kit/replicated-buckets.ts'
 
@@ -11,16 +12,16 @@ const codeOf = (code: string) => (error: unknown) => error instanceof StorageErr
 const firstEpoch = 10
 
 /** Five regions that hold one `sync` bucket as a group; the first is its primary. */
-function five() {
+function five(name = 'b') {
   const regions = [1, 2, 3, 4, 5].map((id) => testRegion(id))
   const members = regions.map(({ id }) => id)
   const record: GroupRecord = {
-    ...{ name: 'g', regions: members, witnesses: [], buckets: ['b'], syncBuckets: ['b'] },
+    ...{ name: 'g', regions: members, witnesses: [], buckets: [name], syncBuckets: [name] },
     ...{ automatic: true, flapMs: 60_000, leaseMs: 8_000 },
     ...{ primary: 1, epoch: firstEpoch, revision: 0, automaticMs: 0, reigns: [] },
   }
   const ids = regions.map(({ catalog }) => {
-    const { id } = catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' })
+    const { id } = catalog.run({ type: 'create-bucket', name, owner: 'root' })
     catalog.run({ type: 'set-replication', bucketId: id, rule: ruleOf({ members }) })
     return id
   })
@@ -140,6 +141,29 @@ test('what a former primary had not handed over is listed, and kept beside the b
   assert.ok(aside !== undefined)
   assert.notEqual(one.catalog.object(aside.id, 'lost'), undefined)
   for (const { tables } of [one, two]) assert.deepEqual(verifyRows(tables), [])
+})
+
+test('what is kept beside a bucket of a long name is in one that clients can name', () => {
+  for (const name of [
+    `${'n'.repeat(57)}-tails`,
+    `${'n'.repeat(57)}.tails`,
+    'n'.repeat(63),
+    `${'n.'.repeat(31)}n`,
+  ]) {
+    assert.ok(isBucketName(name), name)
+    const { one, others, bucketId } = five(name)
+    const [two = assert.fail()] = others
+    ship(one, two, name)
+    put(one, bucketId, 'lost', firstEpoch)
+    one.catalog.run({ type: 'put-group', record: takenBy(two, firstEpoch + 1) })
+    while (!one.catalog.run({ type: 'list-losses', name: 'g', bucketId }).done);
+    const rule = two.catalog.replication.rule(two.catalog.bucket(name)?.id ?? 0) ?? assert.fail()
+    one.catalog.run({ type: 'set-replication', bucketId, rule })
+    ship(two, one, name)
+    const aside = one.catalog.buckets().find(({ lostOf }) => lostOf === bucketId) ?? assert.fail(name)
+    assert.ok(isBucketName(aside.name), `nobody can ask for '${aside.name}'`)
+    assert.notEqual(one.catalog.object(aside.id, 'lost'), undefined)
+  }
 })
 
 test('what a former primary had not handed over is kept also where its successor has written the key since, or freed it', () => {
