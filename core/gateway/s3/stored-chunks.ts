@@ -76,9 +76,15 @@ export class StoredChunks {
     }
   }
 
-  /** Frees the chunks. What cannot be freed now belongs to no object, and the orphan collector will find it. */
+  /**
+   * Frees the chunks, unless something owns them after all: an entry that came twice, after its first answer was forgotten, is refused or
+   * answered because of the very object that it has made. What cannot be freed now belongs to no object, and the orphan collector will find it. */
   async abandon(): Promise<void> {
-    const { chunks, writes, log } = this.#gateway
+    const { catalog, chunks, writes, log } = this.#gateway
+    if (catalog.writeOwner(this.#writeId) !== undefined) {
+      writes.settle(this.#writeId)
+      return
+    }
     for (let index = 0; index < this.#count; index++) {
       try {
         // Of a whole chunk: a shorter one has the same fragments, or fewer.
