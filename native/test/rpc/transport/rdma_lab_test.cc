@@ -27,7 +27,7 @@ INSTANTIATE_TEST_SUITE_P(Rdma, TransportLaws,
                          testing::Values(TransportMaker{"rxe", OpenDriver,
                                                         [] { return kServer + std::string(":0"); },
                                                         [] { return kServer + std::string(":9"); },
-                                                        1000}),
+                                                        1000, 128U << 20U}),
                          [](const auto& of) { return of.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(
