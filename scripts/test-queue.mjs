@@ -1,9 +1,11 @@
 // Runs compiled test files side by side, each in a process of its own, and reports them as one run. Called by test.mjs, which
 // sets the folder for temporary files and the flags that the files' processes inherit.
 
-import { readFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { run } from 'node:test'
+import { cpuSecondsOfChildren } from './processor-time.mjs'
 import report from './test-report.mjs'
 import { byLength, expectedOf } from './test-times.mjs'
 
@@ -11,6 +13,11 @@ import { byLength, expectedOf } from './test-times.mjs'
 const timeoutMs = 1_200_000
 /** However little they compute: each has nodes, and those have memory and a disk. */
 const filesPerCore = 2
+
+// Each file's process leaves its processor time here as it ends (test-process.mjs).
+const folder = mkdtempSync(join(tmpdir(), 'pando-queue-'))
+process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+process.env.PANDO_TEST_QUEUE = JSON.stringify({ pid: process.pid, folder })
 
 const stopping = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM']) {
@@ -60,7 +67,7 @@ async function* runFiles(files) {
   const seconds = secondsSince(began)
   yield {
     type: 'pando:times',
-    data: { times, seconds, cores, cpuSeconds: cpuSecondsOfChildren(), left: waiting },
+    data: { times: withCpuSeconds(times), seconds, cores, cpuSeconds: cpuSecondsOfChildren(), left: waiting },
   }
   for (const [name, count] of counts) yield diagnostic(`${name} ${count}`)
   yield diagnostic(`duration_ms ${seconds * 1000}`)
@@ -98,20 +105,16 @@ async function* withoutCounts(events, counts) {
   for (const [name, count] of own) counts.set(name, (counts.get(name) ?? 0) + count)
 }
 
-function diagnostic(message) {
-  return { type: 'test:diagnostic', data: { nesting: 0, message } }
+/** A process that was killed has left nothing: its file is without. */
+function withCpuSeconds(times) {
+  const costs = new Map()
+  for (const name of readdirSync(folder)) {
+    const { file, cpuSeconds } = JSON.parse(readFileSync(join(folder, name), 'utf8'))
+    costs.set(file, cpuSeconds)
+  }
+  return times.map((each) => ({ ...each, cpuSeconds: costs.get(resolve(each.file)) }))
 }
 
-/** Of the files' processes and all that they waited for; undefined where the system does not tell. */
-function cpuSecondsOfChildren() {
-  try {
-    // After the name, which may hold anything but ends with the last parenthesis; cutime and cstime of proc(5).
-    const fields = readFileSync('/proc/self/stat', 'utf8')
-      .replace(/^.*\) /s, '')
-      .split(' ')
-    const ticksPerSecond = 100
-    return (Number(fields[13]) + Number(fields[14])) / ticksPerSecond
-  } catch {
-    return undefined
-  }
+function diagnostic(message) {
+  return { type: 'test:diagnostic', data: { nesting: 0, message } }
 }

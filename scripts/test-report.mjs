@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import { spec } from 'node:test/reporters'
 
-/** Of so many files the times are told: those that a run waits for. */
-const longestFiles = 12
+/** Of so many files the times are told: those that a run waits for, and those that keep the processors busy. */
+const toldFiles = 12
 
 /**
  * The runner's own `spec` report, with additions: skipped and unfinished tests are listed with their reasons in
@@ -62,8 +62,14 @@ function describeTimes({ times, seconds, cores, cpuSeconds, left }) {
   const text = []
   if (left.length > 0) text.push(`interrupted; not begun: ${left.length} files`)
   if (times.length > 1) {
-    const longest = times.toSorted((one, other) => other.seconds - one.seconds).slice(0, longestFiles)
-    text.push('the longest files:', ...longest.map((each) => `  ${each.seconds.toFixed(1)} s  ${each.file}`))
+    const most = (what) =>
+      times
+        .filter((each) => each[what] !== undefined)
+        .toSorted((one, other) => other[what] - one[what])
+        .slice(0, toldFiles)
+        .map((each) => `  ${each[what].toFixed(1)} s  ${each.file}`)
+    text.push('the longest files:', ...most('seconds'))
+    text.push('the files that took most processor time:', ...most('cpuSeconds'))
     if (cpuSeconds !== undefined) {
       const busy = `${cpuSeconds.toFixed(0)} s of ${(seconds * cores).toFixed(0)} s`
       text.push(`processor time of all ${times.length} files: ${busy} that ${cores} cores had`)

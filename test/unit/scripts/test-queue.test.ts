@@ -27,12 +27,29 @@ function files(t: TestContext, texts: Readonly<Record<string, string>>): (name: 
 
 test('files are reported one after the other with the counts of all, whatever runs beside them', (t) => {
   const path = files(t, {
+    // Goes on for a while after the broken one is over, whenever that had its turn.
     'slow.test.mjs': `
-      test('slow begins', async () => { console.log('slow talks'); await new Promise((done) => setTimeout(done, 700)) })
+      import { existsSync, readFileSync } from 'node:fs'
+      const after = (ms) => new Promise((done) => setTimeout(done, ms))
+      const broken = new URL('broken.pid', import.meta.url)
+      const isOver = () => {
+        try { process.kill(Number(readFileSync(broken, 'utf8')), 0) } catch { return existsSync(broken) }
+        return false
+      }
+      test('slow begins', { timeout: 60_000 }, async () => {
+        console.log('slow talks')
+        while (!isOver()) await after(20)
+        await after(700)
+      })
       test('slow ends', () => {})
       test('slow skips', { skip: 'not today' }, () => {})`,
     'quick.test.mjs': "test('quick', (t) => { t.diagnostic('tests 70') })",
-    'broken.test.mjs': "test('broken', () => { throw new Error('on purpose') })",
+    'broken.test.mjs': `
+      import { renameSync, writeFileSync } from 'node:fs'
+      const pid = new URL('broken.pid', import.meta.url)
+      writeFileSync(new URL('pid.part', pid), String(process.pid))
+      renameSync(new URL('pid.part', pid), pid)
+      test('broken', () => { throw new Error('on purpose') })`,
     'crashing.test.mjs': "test('before the crash', () => {}); setTimeout(() => process.exit(3), 50)",
   })
   const names = ['slow', 'quick', 'broken', 'crashing']
@@ -67,6 +84,31 @@ test('nothing that failed is hidden by what passed after it, and a run without f
   })
   assert.equal(run.status, 0, run.stdout)
   assert.match(run.stdout, /b: some day/)
+})
+
+test('of the files that took most processor time is told, with what they have started', (t) => {
+  const path = files(t, {
+    'busy.test.mjs': `
+      import { spawnSync } from 'node:child_process'
+      const burn = 'const began = process.cpuUsage().user; while (process.cpuUsage().user - began < 1e6);'
+      test('busy', () => { spawnSync(process.execPath, ['-e', burn]) })`,
+    'idle.test.mjs': "test('idle', async () => { await new Promise((done) => setTimeout(done, 300)) })",
+    'killed.test.mjs': "test('killed', () => { process.kill(process.pid, 'SIGKILL') })",
+  })
+  const names = ['busy', 'idle', 'killed']
+  const summary = path('summary.json')
+  const run = spawnSync(process.execPath, [...queue, ...names.map((name) => path(`${name}.test.mjs`))], {
+    encoding: 'utf8',
+    env: { ...env, PANDO_TEST_SUMMARY: summary },
+  })
+  assert.match(run.stdout, /most processor time:\n {2}[\d.]+ s {2}\S*busy\.test\.mjs\n/)
+  const { times } = JSON.parse(readFileSync(summary, 'utf8')) as {
+    times: readonly { file: string; cpuSeconds?: number }[]
+  }
+  const costs = names.map((name) => times.find(({ file }) => file === path(`${name}.test.mjs`))?.cpuSeconds)
+  assert.ok(costs[0] !== undefined && costs[0] > 1, `the child's second: ${costs}`)
+  assert.ok(costs[1] !== undefined && costs[1] < costs[0], `${costs}`)
+  assert.equal(costs[2], undefined)
 })
 
 test('an interrupted run says what it left out, and leaves no process behind', {
