@@ -50,7 +50,7 @@ export function guardSubmit(
 
 /**
  * For what was written before and is told again without a write: it is acknowledged under the same conditions as when it is written.
- * UNAVAILABLE, NOT_PRIMARY.
+ * UNAVAILABLE, REPLICATION_PENDING, NOT_PRIMARY.
  */
 export function guardAnswer(
   catalog: Submit,
@@ -110,7 +110,15 @@ async function copied(catalog: Submit, clock: Clock, bucketId: number, record: G
   let lookMs = firstLookMs
   while (!hasCopies(catalog, bucketId, record, lsn, copies)) {
     if (clock.monotonic() >= untilMs) {
-      throw notNow('the write is stored here, but no other region has it yet')
+      throw new StorageError(
+        'REPLICATION_PENDING',
+        'the write is stored here, but no other region has it yet',
+        {
+          retryAfterMs,
+          // Only its primary writes the bucket.
+          details: { OriginRegion: String(record.primary) },
+        },
+      )
     }
     await clock.sleep(lookMs)
     lookMs = Math.min(lookMs * 2, longestLookMs)

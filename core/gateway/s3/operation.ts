@@ -197,7 +197,7 @@ export interface GatewayReplication extends Pick<ReplicationAdministration, 'rep
 export interface GatewayFailover {
   /** Who writes a bucket, as far as this region knows; undefined: it is in no group. */
   primaryOf(bucketId: number): BucketPrimary | undefined
-  /** Resolves when what was written to the bucket before may be acknowledged once more, as a write is. UNAVAILABLE, NOT_PRIMARY. */
+  /** Resolves when what was written to the bucket before may be acknowledged once more, as a write is. UNAVAILABLE, REPLICATION_PENDING, NOT_PRIMARY. */
   confirm(bucketId: number): Promise<void>
   groups(): readonly GroupTopology[]
 }

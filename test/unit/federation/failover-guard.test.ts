@@ -53,7 +53,7 @@ test('a gateway that has not heard yet that a bucket is sync acknowledges nothin
   const { put, makeSync, outcomeOf } = gateway()
   assert.equal(await outcomeOf(put('a')), 'acknowledged')
   makeSync()
-  assert.match(await outcomeOf(put('bb')), /UNAVAILABLE.*no other region has it yet/)
+  assert.match(await outcomeOf(put('bb')), /REPLICATION_PENDING.*no other region has it yet/)
 })
 
 test('what was written is told again under the lease of the group alone, with its copies, and by its primary', async () => {
@@ -64,7 +64,7 @@ test('what was written is told again under the lease of the group alone, with it
   assert.match(await outcomeOf(confirm()), /UNAVAILABLE.*lease/)
   state.hasLease = true
   makeSync()
-  assert.match(await outcomeOf(confirm()), /UNAVAILABLE.*no other region has it yet/)
+  assert.match(await outcomeOf(confirm()), /REPLICATION_PENDING.*no other region has it yet/)
   state.known = { ...state.known, record: { ...state.known.record, primary: 2 } }
   assert.match(await outcomeOf(confirm()), /NOT_PRIMARY/)
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { PandoError } from '../../../sdk/index.ts'
-import { ok, refusal, scriptNetwork, silence, watch } from './scripted-network.ts'
+import { ok, refusal, reset, scriptNetwork, silence, watch } from './scripted-network.ts'
 
 const names = ['x-pando-qos-class', 'x-pando-consistency', 'x-pando-acks']
 
@@ -95,4 +95,38 @@ test('a write that has not been told of elsewhere is asked for again where it is
   const { code, retryable, ambiguous } = second.error as PandoError
   assert.deepEqual([code, retryable, ambiguous], ['ReplicationPending', true, true])
   assert.deepEqual([...new Set(network.requests.map(({ host }) => host))], ['one.test'])
+})
+
+test('when the region that holds it is lost, the write is asked for where the bucket is written by then', async () => {
+  const network = scriptNetwork()
+  const keys = new Set<string | null>()
+  const leads = (region: number, epoch: number): Record<string, string> => ({
+    'x-pando-region': `${region}`,
+    'x-pando-primary': `${epoch}`,
+    'x-pando-epoch': `${epoch}`,
+  })
+  network.serve('one.test', ({ headers }) => {
+    keys.add(headers.get('x-pando-idempotency-key'))
+    return refusal(503, 'ReplicationPending', '<OriginRegion>1</OriginRegion>', leads(1, 1))
+  })
+  let taken = 0
+  network.serve('two.test', ({ headers }) => {
+    keys.add(headers.get('x-pando-idempotency-key'))
+    taken++
+    return ok(leads(2, 2))
+  })
+  const client = network.client({
+    endpoints: [
+      { url: 'http://one.test', group: 'one' },
+      { url: 'http://two.test', group: 'two' },
+    ],
+    replication: 'sync',
+  })
+  const call = watch(client.put('bucket', 'key', 'text', { deadlineMs: 20_000 }))
+  await network.clock.advance(1_000)
+  assert.equal(taken, 0)
+  network.serve('one.test', reset)
+  await network.clock.advance(2_000)
+  assert.ok(call.value !== undefined, String(call.error))
+  assert.deepEqual([taken, keys.size], [1, 1])
 })
