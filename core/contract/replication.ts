@@ -1,5 +1,6 @@
 import type { AccessSetting, BucketAccess } from './bucket-access.ts'
 import type { MadeOnce } from './catalog.ts'
+import type { ConflictReads, Resolution } from './conflicts.ts'
 import type { WriteId } from './ids.ts'
 import type { BucketRecord, Layout, ObjectRecord, VersionId, VersioningState } from './object-model.ts'
 
@@ -323,6 +324,7 @@ export interface PulledEntry {
   readonly failure?: string
   /** SHA-256 of the entry, whose bytes have come by `put-entry-part` then; `bytes` is empty. */
   readonly inParts?: Uint8Array
+  readonly resolution?: Resolution
 }
 
 export { replicationLimits } from './replication-limits.ts'
@@ -330,7 +332,7 @@ export { replicationLimits } from './replication-limits.ts'
 export type ReplicationStatus = 'pending' | 'completed' | 'failed' | 'replica'
 
 /** The reads of the catalog that replication needs, synchronous like all others. */
-export interface ReplicationReads {
+export interface ReplicationReads extends ConflictReads {
   rule(bucketId: number): ReplicationRule | undefined
   /** Ids of buckets that have a rule, ascending, behind `after`. */
   ruledBuckets(after: number, limit: number): readonly number[]

@@ -293,6 +293,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     ...{ config, catalog, chunks, writes, environment },
     tunnels: federation,
     joined: async () => (await federation.status()).peers,
+    resolve: (input) => policies.decisions.resolve(input),
     ...{ registry: metrics.registry, tracing },
     isCoordinator: () => cluster?.isCoordinator() ?? true,
     log: log.child({ part: 'replication' }),

@@ -7,6 +7,8 @@ export interface ReplicationTraffic {
   readonly entries: number
   /** Of bodies, as they came. */
   readonly bytes: number
+  /** Keys that both regions had written without having seen each other, by what became of them here. */
+  readonly conflicts: Readonly<Partial<Record<string, number>>>
 }
 
 export interface ReplicationSources {
@@ -152,6 +154,19 @@ export function registerReplicationMetrics(registry: Registry, sources: Replicat
       this.reset()
       for (const { bucket, rule, tombstonesCollected } of report()) {
         if (rule.mode === 'multi') this.inc({ bucket }, tombstonesCollected)
+      }
+    },
+  })
+  new Counter({
+    name: 'pando_replication_conflicts_total',
+    help: 'Keys that this region and another had written without having seen each other, by outcome: newest, older, both, followed, undecided.',
+    labelNames: ['source', 'outcome'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const { source, conflicts } of sources.traffic()) {
+        for (const [outcome, count = 0] of Object.entries(conflicts))
+          this.inc({ source: String(source), outcome }, count)
       }
     },
   })

@@ -35,6 +35,10 @@ const extentBytes = 64
 const logBytesOf = (entry: Uint8Array, version: ReplicatedVersion | undefined): number =>
   entry.length + extentBytes * (1 + (version?.bodies.length ?? 0))
 
+/** Whether a record of the log has room for an entry with so many layouts of its bodies. */
+export const roomForLayouts = (entry: Uint8Array, { bodies }: ReplicatedVersion, layouts: number): boolean =>
+  entry.length + layouts * extentBytes * (1 + bodies.length) <= mostLogBytes
+
 /**
  * The bodies of the entries of one answer, fetched ahead of the catalog, which takes them in the order of the outbox. It fetches from
  * its beginning on: who does not want it any more gives it up.

@@ -17,6 +17,8 @@ import { BatchFetch, mostEntryBytes, type ReadyEntry } from './batch-fetch.ts'
 import { type Fetched, type FetchOptions, fetchVersion, UnfetchableVersion } from './fetch-version.ts'
 import { FetchWindow } from './fetch-window.ts'
 import { type PeerRegion, type PullReply, pullLimits } from './peer.ts'
+import { type ConflictOptions, type ConflictOutcome, decideConflict } from './resolve-conflict.ts'
+import { takeRun } from './take-run.ts'
 
 export interface FollowerOptions extends FetchOptions {
   readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
@@ -24,9 +26,12 @@ export interface FollowerOptions extends FetchOptions {
   readonly fetchesAtOnce?: number
   /** Asks for the next entries while the last ones are being applied, and fetches their bodies. */
   readonly pullsAhead?: boolean
-  /** Told what went into the catalog: entries, and bytes of bodies that were fetched for them. */
+  /** Absent: of what several regions wrote at once the latest lasts. */
+  readonly conflicts?: ConflictOptions
+  readonly onConflict?: (source: number, outcome: ConflictOutcome) => void
   /** Absent: nothing is traced here. */
   readonly tracer?: Tracer
+  /** Told what went into the catalog: entries, and bytes of bodies that were fetched for them. */
   readonly onApplied?: (source: number, entries: number, bodyBytes: number) => void
 }
 
@@ -52,6 +57,15 @@ type Begun =
       readonly batch: BatchFetch
       readonly spans: ApplyTraces | undefined
     })
+
+/** Entries that come behind `after`. */
+interface RunPlace {
+  readonly bucketId: number
+  readonly logId: string
+  readonly after: number
+  readonly run: readonly ReadyEntry[]
+  readonly spans: ApplyTraces | undefined
+}
 
 interface PullAhead {
   readonly logId: string
@@ -155,7 +169,8 @@ export class Follower {
         this.told = told
       }
       for (let next = await batch.take(); next !== undefined; next = await batch.take()) {
-        await this.#submit(bucketId, cursor.logId, place.lsn + next.first, next.run, spans)
+        const after = place.lsn + next.first
+        await this.#take(peer, { bucketId, logId: cursor.logId, after, spans }, next.run, signal)
       }
     } finally {
       await batch.giveUp()
@@ -262,31 +277,39 @@ export class Follower {
     }
   }
 
-  async #submit(
-    bucketId: number,
-    logId: string,
-    after: number,
+  #take(
+    peer: PeerRegion,
+    place: Omit<RunPlace, 'run'>,
     run: readonly ReadyEntry[],
-    spans: ApplyTraces | undefined,
+    signal: AbortSignal,
   ): Promise<void> {
-    try {
-      const pulled = run.map((entry) => entry.pulled)
-      const [first] = pulled
-      // The longest come alone.
-      const isLong = first !== undefined && pulled.length === 1 && first.bytes.length > mostEntryBytes
-      const entries = isLong ? [await this.#bringInParts(bucketId, logId, after + 1, first)] : pulled
-      await this.#options.catalog.submit({
-        ...{ type: 'apply-remote', bucketId, source: this.source, logId, after, entries },
-      })
-      spans?.applied(run)
-      const bodyBytes = run.reduce(
-        (sum, { fetched }) => sum + (fetched === undefined ? 0 : layoutBytes(fetched.layout)),
-        0,
-      )
-      this.#options.onApplied?.(this.source, entries.length, bodyBytes)
-    } finally {
-      for (const { fetched } of run) fetched?.settle()
-    }
+    const { bucketId, after } = place
+    const { conflicts, catalog, onConflict } = this.#options
+    const isAsked = conflicts !== undefined && catalog.replication.rule(bucketId)?.mode === 'multi'
+    return takeRun(run, {
+      apply: (entries, at) => this.#apply({ ...place, after: after + at, run: entries }),
+      decode: (bytes) => (isAsked ? this.#decode(bytes) : undefined),
+      fetch: (version) => this.#fetch(peer, version, signal),
+      conflict: (entry) => conflicts && decideConflict(conflicts, catalog, bucketId, this.source, entry),
+      told: (outcome) => onConflict?.(this.source, outcome),
+    })
+  }
+
+  async #apply({ bucketId, logId, after, run, spans }: RunPlace): Promise<void> {
+    const pulled = run.map((entry) => entry.pulled)
+    const [first] = pulled
+    // The longest come alone.
+    const isLong = first !== undefined && pulled.length === 1 && first.bytes.length > mostEntryBytes
+    const entries = isLong ? [await this.#bringInParts(bucketId, logId, after + 1, first)] : pulled
+    await this.#options.catalog.submit({
+      ...{ type: 'apply-remote', bucketId, source: this.source, logId, after, entries },
+    })
+    spans?.applied(run)
+    const bodyBytes = run.reduce(
+      (sum, { fetched }) => sum + (fetched === undefined ? 0 : layoutBytes(fetched.layout)),
+      0,
+    )
+    this.#options.onApplied?.(this.source, entries.length, bodyBytes)
   }
 
   /** An entry that a record of the region's log has no room for goes ahead of the command that applies it. */

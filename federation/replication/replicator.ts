@@ -9,13 +9,14 @@ import { acceptOffer } from './accept-offer.ts'
 import type { FetchOptions } from './fetch-version.ts'
 import { Follower, type FollowerOptions } from './follower.ts'
 import type { Offer, PeerRegion } from './peer.ts'
+import type { ConflictOutcome } from './resolve-conflict.ts'
 import { replicationStatus, type SeenHead } from './status.ts'
 import { tendOutbox } from './tend-outbox.ts'
 import { TunnelPeer } from './tunnel-peer.ts'
 
 export interface ReplicatorOptions
   extends FetchOptions,
-    Pick<FollowerOptions, 'onApplied' | 'pullsAhead' | 'tracer'> {
+    Pick<FollowerOptions, 'conflicts' | 'onApplied' | 'onConflict' | 'pullsAhead' | 'tracer'> {
   readonly regionId: number
   readonly catalog: Pick<Catalog, 'bucket' | 'bucketById' | 'replication' | 'submit'>
   readonly tunnels: Pick<RegionTunnels, 'connected' | 'onChange' | 'open'>
@@ -28,6 +29,8 @@ export interface ReplicatorOptions
 export interface Traffic {
   entries: number
   bytes: number
+  /** Of keys that both had written without having seen each other, as far as this region decided: how often which outcome. */
+  readonly conflicts: Partial<Record<ConflictOutcome, number>>
 }
 
 /** Buckets of one source that are followed at once. */
@@ -55,10 +58,13 @@ export class Replicator {
       ...options,
       pullsAhead: true,
       onApplied: (source, entries, bytes) => {
-        const traffic = this.#traffic.get(source) ?? { entries: 0, bytes: 0 }
+        const traffic = this.#trafficOf(source)
         traffic.entries += entries
         traffic.bytes += bytes
-        this.#traffic.set(source, traffic)
+      },
+      onConflict: (source, outcome) => {
+        const { conflicts } = this.#trafficOf(source)
+        conflicts[outcome] = (conflicts[outcome] ?? 0) + 1
       },
     }
     // Every fetch on its way listens to it: as many as buckets and bodies at once.
@@ -77,6 +83,14 @@ export class Replicator {
 
   traffic(): readonly ({ readonly source: number } & Readonly<Traffic>)[] {
     return [...this.#traffic].map(([source, traffic]) => ({ source, ...traffic }))
+  }
+
+  #trafficOf(source: number): Traffic {
+    const known = this.#traffic.get(source)
+    if (known !== undefined) return known
+    const traffic: Traffic = { entries: 0, bytes: 0, conflicts: {} }
+    this.#traffic.set(source, traffic)
+    return traffic
   }
 
   /** Tries everything again that waits for one bucket, dead letters too; the number of entries that still wait. */

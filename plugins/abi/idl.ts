@@ -308,7 +308,7 @@ export const policyIdl: Idl = {
     {
       name: 'resolve',
       doc: 'What becomes of one key that two regions changed.',
-      asked: 'once for each conflict, on every node that sees it: all must decide alike',
+      asked: 'once for each conflict, in the region that made the newer version; the older one comes first',
       fuel: 100_000,
       brief: ['region', 'hlc'],
       byValue: true,

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { KeyVersions } from '../../core/catalog/key-versions.ts'
+import type { StoredObject } from '../../core/catalog/object-row.ts'
 import type { GroupRecord } from '../../core/contract/failover.ts'
 import { FailoverAgent } from '../../federation/failover/agent.ts'
 import type { Answer, Question } from '../../federation/failover/peer.ts'
@@ -86,6 +88,21 @@ export const mutations: readonly Mutation[] = [
     apply: () => {
       CrashingTables.isForgottenEarly = true
     },
+  },
+  {
+    ...{ title: 'what a policy puts in the place of a version is told to nobody', ...replication, known: 10 },
+    apply: () =>
+      replace<KeyVersions>(
+        KeyVersions.prototype,
+        'insert',
+        (before) =>
+          function (record) {
+            const { changed, versionId } = record as StoredObject
+            if (changed !== undefined && Buffer.compare(changed, versionId) < 0)
+              Object.assign(this, { isLogged: false })
+            before.call(this, record)
+          } as (this: KeyVersions, ...received: readonly unknown[]) => unknown,
+      ),
   },
 ]
 

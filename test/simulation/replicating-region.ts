@@ -118,8 +118,9 @@ export class SimulatedRegion {
   /** What the bucket held at each entry of the outbox. */
   readonly history = new Map<number, string>()
   readonly purged = new Set<string>()
-  /** Versions that were here once, and that are. */
-  readonly #known = new Set<string>()
+  /** Versions that were here once, in the order in which they were first seen, and that are. */
+  readonly #known = new Map<string, number>()
+  seenCount = 0
   #present = new Set<string>()
   writes: WriteRegistry
   source: ReplicationSource
@@ -196,9 +197,14 @@ export class SimulatedRegion {
     )
     for (const id of present) {
       assert.ok(!this.#known.has(id) || this.#present.has(id), 'a version that was gone is back')
-      this.#known.add(id)
+      if (!this.#known.has(id)) this.#known.set(id, this.seenCount++)
     }
     this.#present = present
+  }
+
+  /** Its place among the versions that were here; undefined: it was not, as far as `checkGone` has looked. */
+  seenAt(key: string, versionId: Uint8Array): number | undefined {
+    return this.#known.get(`${key} ${hex(versionId)}`)
   }
 
   /** The bucket is taken away, with its rule. */

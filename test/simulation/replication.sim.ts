@@ -17,6 +17,7 @@ import { adopt, changeMembers, comeBack } from './changing-members.ts'
 import { isCrash } from './crashing-writer.ts'
 import { bucketName, CrashingTables, chunkBytes, hex, SimulatedRegion } from './replicating-region.ts'
 import { SeededRandom } from './seeded-random.ts'
+import { SimulatedConflicts } from './simulated-conflicts.ts'
 
 /**
  * Replication between regions on virtual time, from one seed: the real state machine, source, follower and collector; clients at
@@ -24,20 +25,25 @@ import { SeededRandom } from './seeded-random.ts'
  * repeated and late; bodies that are cut; clocks that differ; members that fall behind the retention; a bucket that had data before
  * its rule. It throws when a promise is broken.
  */
-export interface ReplicationReport {
-  readonly operations: number
-  readonly applied: number
-  readonly crashes: number
-  readonly lost: number
-  readonly fullSyncs: number
-  readonly compared: number
+export type ReplicationReport = Readonly<ReturnType<typeof emptyReport>>
+
+const emptyReport = () => ({
+  operations: 0,
+  applied: 0,
+  crashes: 0,
+  lost: 0,
+  fullSyncs: 0,
+  compared: 0,
   /** Copies that were made to differ, and found out by a comparison. */
-  readonly repaired: number
+  repaired: 0,
   /** Deletes that need not be remembered any more. */
-  readonly collected: number
+  collected: 0,
   /** Regions that left and came back. */
-  readonly returned: number
-}
+  returned: 0,
+  /** Keys that two regions wrote without having seen each other, and those of which the older version was put in the newer one's place. */
+  conflicts: 0,
+  olderKept: 0,
+})
 
 export interface ReplicationShape {
   /** Regions, at most. */
@@ -50,9 +56,8 @@ export const large: ReplicationShape = { regions: 3, damaged: 1 }
 /** Of these there are ten thousand. */
 export const small: ReplicationShape = { regions: 2, damaged: 0.1 }
 
-const keys = ['a', 'b', 'c', 'd/e', 'f']
-const retentionMs = 600_000
-const signal = new AbortController().signal
+const [keys, retentionMs] = [['a', 'b', 'c', 'd/e', 'f'], 600_000]
+const { signal } = new AbortController()
 
 class World {
   readonly #access: SeededRandom
@@ -60,23 +65,14 @@ class World {
   nowMs = 0
   readonly regions: readonly SimulatedRegion[]
   readonly mode: ReplicationRule['mode']
-  readonly report = {
-    operations: 0,
-    applied: 0,
-    crashes: 0,
-    lost: 0,
-    fullSyncs: 0,
-    compared: 0,
-    repaired: 0,
-    collected: 0,
-    returned: 0,
-  }
+  readonly report = emptyReport()
   rule: ReplicationRule
   isHealed = false
   #bodies = 0
-
+  readonly #conflicts: SimulatedConflicts
   constructor(seed: number, shape: ReplicationShape) {
     this.random = new SeededRandom(seed)
+    this.#conflicts = new SimulatedConflicts(seed, this.report)
     this.#access = new SeededRandom(seed + 1_000_003)
     this.mode = this.random.chance(0.5) ? 'single' : 'multi'
     this.regions = Array.from(
@@ -100,8 +96,7 @@ class World {
     for (let number = this.random.below(12); number > 0; number--) await this.clientOf(first)
     for (const region of this.regions) {
       if (region !== first) region.catalog.run({ type: 'create-bucket', name: bucketName, owner: 'root' })
-      const bucketId = region.bucketId ?? 0
-      region.catalog.run({ type: 'set-replication', bucketId, rule: this.rule })
+      region.catalog.run({ type: 'set-replication', bucketId: region.bucketId ?? 0, rule: this.rule })
       region.note()
     }
   }
@@ -154,7 +149,12 @@ class World {
     region.note()
   }
 
-  private async put(region: SimulatedRegion, bucketId: number, key: string): Promise<void> {
+  private put(region: SimulatedRegion, bucketId: number, key: string): Promise<void> {
+    const write = () => this.putBody(region, bucketId, key)
+    return this.mode === 'single' ? write() : this.#conflicts.write(region, key, write)
+  }
+
+  private async putBody(region: SimulatedRegion, bucketId: number, key: string): Promise<void> {
     const size = this.random.chance(0.3) ? 0 : 1 + this.random.below(300)
     const bytes = Buffer.alloc(size)
     if (size >= 4) bytes.writeUInt32BE(++this.#bodies, 0)
@@ -211,9 +211,10 @@ class World {
   }
 
   private followerOf(region: SimulatedRegion, source: number): Follower {
-    const { catalog, store: chunks, writes, clock } = region
+    const { store: chunks, writes, clock } = region
     // Its chunks have another size than the source's.
-    return new Follower({ catalog, chunks, writes, clock, chunkBytes }, bucketName, source)
+    const conflicts = this.#conflicts.optionsOf(region)
+    return new Follower({ ...conflicts, chunks, writes, clock, chunkBytes }, bucketName, source)
   }
 
   async follow(region: SimulatedRegion, other = this.otherOf(region)): Promise<boolean> {

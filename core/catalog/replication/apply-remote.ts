@@ -16,6 +16,7 @@ import { settleAccess, takeAccess } from './apply-access.ts'
 import { applyChange, type ChangeTarget } from './apply-change.ts'
 import { compareRange, rangeCame } from './apply-compare.ts'
 import { hasVersions } from './apply-rule.ts'
+import { prepareResolution } from './concurrent-write.ts'
 import { dropEntryParts, dropRetries } from './drop-cursor.ts'
 import { decodeOutboxEntry, extendOutboxChain } from './entry-codec.ts'
 import { cursorKey, entryPartKey, retryKey, retryOfKey } from './keys.ts'
@@ -154,6 +155,7 @@ export function applyRemote(
   }
   const entries = told.map((pulled) => (pulled.inParts === undefined ? pulled : assembled(target, pulled)))
   const decoded = entries.map(({ bytes }, at) => decodeAt(target, bytes, after + at + 1))
+  const resolve = resolutionOf(target, entries, decoded)
   dropEntryParts(context, bucketId, source)
   let applied = 0
   let isNew = false
@@ -166,7 +168,7 @@ export function applyRemote(
     const reason =
       entry instanceof StorageError || entry === undefined
         ? (entry?.message ?? 'missing')
-        : applyPulled(target, entry, pulled)
+        : applyPulled(target, entry, pulled, resolve)
     if (reason === undefined) applied++
     else keepForLater(target, lsn, entry, pulled.bytes, reason)
     const { cursor } = target
@@ -210,6 +212,18 @@ function assembled({ context, bucketId, source }: Target, pulled: PulledEntry): 
   if (Buffer.compare(createHash('sha256').update(bytes).digest(), digest) !== 0)
     throw new StorageError('CONFLICT', 'the parts of an entry are not those that it had')
   return { ...rest, bytes }
+}
+
+/** What is left to do when the entry has been applied. CONFLICT before anything is written: then it is decided again. */
+function resolutionOf(
+  target: Target,
+  entries: readonly PulledEntry[],
+  [entry]: readonly (OutboxEntry | StorageError)[],
+): (() => void) | undefined {
+  const resolution = entries.find((one) => one.resolution !== undefined)?.resolution
+  if (resolution === undefined || entry === undefined || entry instanceof StorageError) return undefined
+  if (entries.length > 1) throw new StorageError('INVALID_ARGUMENT', 'what was decided about comes alone')
+  return prepareResolution(contextOf(target, entry.lsn), entry, resolution)
 }
 
 /** An entry that this software cannot read is kept for one that can; one that must not be here fails the batch. */
@@ -263,7 +277,12 @@ function takeTold(
 }
 
 /** Why it must wait; undefined: done. */
-function applyPulled(target: Target, entry: OutboxEntry, pulled: PulledEntry): string | undefined {
+function applyPulled(
+  target: Target,
+  entry: OutboxEntry,
+  pulled: PulledEntry,
+  resolve: (() => void) | undefined,
+): string | undefined {
   const { context } = target
   const { change } = entry
   // Where several regions write nothing depends on an order: versions are a set, and of two changes of one the later one lasts.
@@ -275,7 +294,10 @@ function applyPulled(target: Target, entry: OutboxEntry, pulled: PulledEntry): s
       return 'an earlier entry waits that is of no key, or cannot be read here'
   }
   if (pulled.failure !== undefined) return pulled.failure
-  const outcome = context.unit(() => applyChange(contextOf(target, entry.lsn), entry, pulled.layout))
+  const outcome = context.unit(() => {
+    applyChange(contextOf(target, entry.lsn), entry, pulled.layout)
+    resolve?.()
+  })
   if (outcome instanceof StorageError) return outcome.message
   if (compareTimes(entry.time, context.meta.time) > 0) context.meta.time = entry.time
   target.cursor = cursorBehind(target, entry)
@@ -399,6 +421,8 @@ export function retryRemote(
     return { applied: false }
   }
   context.wrote = true
+  // What is written here from now on is later than what this region has.
+  if (entry !== undefined && compareTimes(entry.time, context.meta.time) > 0) context.meta.time = entry.time
   const isNew = takeTold(target, decodeOutboxEntry(retry.bytes), true)
   context.remove(rowAt)
   context.remove(retryOfKey(bucketId, source, encodeText(retry.key), lsn))

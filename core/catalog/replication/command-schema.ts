@@ -58,6 +58,7 @@ export const replicationRuleSchema = rule
 
 /** What entries of replication from outside must look like; their `bytes` are decoded where they are applied. */
 export function replicationCommands<L extends z.ZodType>(layout: L) {
+  const resolution = z.strictObject({ against: versionId, layout: layout.optional() }).optional()
   return [
     z.strictObject({
       type: z.literal('set-replication'),
@@ -82,6 +83,7 @@ export function replicationCommands<L extends z.ZodType>(layout: L) {
               .instanceof(Uint8Array)
               .refine(({ length }) => length === digestBytes)
               .optional(),
+            resolution,
           }),
         )
         .min(1)

@@ -42,7 +42,9 @@ export const isReplicatedKey = ({ prefix }: Pick<StoredRule, 'prefix'>, key: str
 export function logPut(context: ApplyContext, bucketId: number, record: StoredObject): void {
   const rule = ruleOfWriter(context, bucketId)
   if (rule === undefined || !isReplicatedKey(rule, record.key)) return
-  const time = readHybridTime(Buffer.from(record.versionId), 0)
+  // What takes the place of another version is of that one's moment, and the outbox goes by when it came to be.
+  const isMadeNow = record.changed === undefined
+  const time = isMadeNow ? readHybridTime(Buffer.from(record.versionId), 0) : context.tick()
   append(context, bucketId, rule, time, {
     type: 'put',
     key: record.key,

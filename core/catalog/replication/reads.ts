@@ -9,6 +9,7 @@ import { rowKey, rowValue, type TableReader } from '../tables.ts'
 import { accessOf, accessSettings } from './access.ts'
 import { watermarkOf } from './apply-remote.ts'
 import { tombstoneNumbers } from './apply-tombstones.ts'
+import { concurrentWith } from './concurrent-write.ts'
 import { decodeOutboxEntry, encodeOutboxEntry } from './entry-codec.ts'
 import { outboxKey, retryKey, ruleKey, unshippedKey } from './keys.ts'
 import { changeFrom } from './names-from.ts'
@@ -75,6 +76,7 @@ export function createReplicationReads(reader: TableReader): ReplicationReads {
     access: (bucket, here) => accessOf(reader, bucket, here),
     accessSettings: (bucket, here) => accessSettings(reader, bucket.id, readRule(reader, bucket.id), here),
     hasVersion: (bucketId, key, versionId) => rowOf(reader, bucketId, key, versionId) !== undefined,
+    concurrent: (bucketId, source, here, entry) => concurrentWith(reader, bucketId, source, here, entry),
     isWanted(bucketId, key, version) {
       const rule = readRule(reader, bucketId)
       const row = rowOf(reader, bucketId, key, version.versionId)

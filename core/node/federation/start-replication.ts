@@ -12,6 +12,7 @@ import type { ChunkStore } from '../../contract/chunk-store.ts'
 import type { Environment } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
+import type { ResolveDecision, ResolveInput } from '../../contract/policy.ts'
 import {
   defaultEdge,
   defaultRetentionBytes,
@@ -46,6 +47,8 @@ export interface ReplicationParts {
   /** Absent: nothing is traced. */
   readonly tracing?: { readonly tracer: Tracer; readonly outboxTraces: OutboxTraces } | undefined
   isCoordinator(): boolean
+  /** Which of two versions lasts that two regions wrote without having seen each other. */
+  resolve(input: ResolveInput): ResolveDecision
   readonly environment: Environment
   readonly log: Logger
 }
@@ -77,6 +80,7 @@ export function startReplication(parts: ReplicationParts): RunningReplication {
     ...{ regionId, catalog, chunks, writes, clock, log, tunnels, buffers },
     chunkBytes: config.s3.chunkBytes,
     isCoordinator: parts.isCoordinator,
+    conflicts: { ...{ regionId, clock, log }, decide: (input) => parts.resolve(input) },
     ...(tracer === undefined ? {} : { tracer }),
   })
   const reads = new ReadThrough({

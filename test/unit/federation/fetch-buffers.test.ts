@@ -68,6 +68,7 @@ function regionOf(context: TestContext, id: number, tunnels: RegionTunnels): Rep
   const replication = startReplication({
     ...{ config, catalog, writes, tunnels, chunks: store, registry: new Registry() },
     joined: async () => [{ regionId: 3 - id, name: 'other' }],
+    resolve: () => ({ policy: 'test', reason: 0, outcome: 'second' }),
     isCoordinator: () => true,
     ...{ environment: realEnvironment, log: silentLogger },
   })
