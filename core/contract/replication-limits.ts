@@ -9,6 +9,8 @@ export const replicationLimits = {
   entryParts: 34,
   /** Retries that a bucket keeps for one source; beyond, pulling stops. */
   retries: 10_000,
+  /** Bytes of the entries of one page of them, unless its first one alone has more. */
+  retryPageBytes: 4 * 1024 * 1024,
   /** Versions of one step of a full synchronization. */
   backfillVersions: 256,
   /** Versions of one range of a comparison, unless one key has more. */

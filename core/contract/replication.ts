@@ -344,7 +344,7 @@ export interface ReplicationReads extends ConflictReads {
   entryAt(bucketId: number, lsn: number): (LogPoint & { readonly time: EntryTime }) | undefined
   cursor(bucketId: number, source: number): CursorState | undefined
   cursors(bucketId: number): readonly CursorState[]
-  /** Behind `after`, by lsn. */
+  /** Behind `after`, by lsn: at most `limit`, and of many bytes fewer. None: there are no more. */
   retries(bucketId: number, source: number, after: number, limit: number): readonly RetryRecord[]
   /** PROTOCOL_ERROR for anything that is no entry. */
   decode(bytes: Uint8Array): OutboxEntry

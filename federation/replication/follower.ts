@@ -379,7 +379,7 @@ export class Follower {
       const page = this.#options.catalog.replication.retries(bucketId, this.source, after, retryPage)
       yield* page
       const last = page.at(-1)
-      if (last === undefined || page.length < retryPage) return
+      if (last === undefined) return
       after = last.lsn
     }
   }

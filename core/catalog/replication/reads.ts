@@ -1,6 +1,12 @@
 import { StorageError } from '../../contract/errors.ts'
 import type { ObjectRecord, VersionId } from '../../contract/object-model.ts'
-import type { CursorState, OutboxRow, ReplicationReads } from '../../contract/replication.ts'
+import {
+  type CursorState,
+  type OutboxRow,
+  type ReplicationReads,
+  type RetryRecord,
+  replicationLimits,
+} from '../../contract/replication.ts'
 import { readHybridTime, versionTimeMs } from '../hybrid-time.ts'
 import { findVersion, newestVersion } from '../key-versions.ts'
 import { after, encodeText, maxObjectKeyBytes, successor, table } from '../keys.ts'
@@ -59,9 +65,14 @@ export function createReplicationReads(reader: TableReader): ReplicationReads {
     cursor,
     cursors: (bucketId) => readSources(reader, bucketId).flatMap((source) => cursor(bucketId, source) ?? []),
     retries(bucketId, source, start, limit) {
-      const found = []
+      const found: RetryRecord[] = []
       const rows = reader.rows(retryKey(bucketId, source, start + 1), successor(retryKey(bucketId, source)))
-      while (found.length < limit && rows.next()) found.push(decodeRetry(rowValue(rows)))
+      let bytes = 0
+      while (found.length < limit && bytes < replicationLimits.retryPageBytes && rows.next()) {
+        const retry = decodeRetry(rowValue(rows))
+        bytes += retry.bytes.length
+        found.push(retry)
+      }
       rows.close()
       return found
     },

@@ -19,14 +19,14 @@ const peer: PeerRegion = {
 }
 
 /** A copy that has failed to apply the puts of these keys, and holds them in its retry table. */
-function waiting(keys: readonly string[], rule: ReplicationRule = ruleOf()) {
+function waiting(keys: readonly string[], rule: ReplicationRule = ruleOf(), attributes = plainAttributes) {
   const here = testRegion(1)
   const there = testRegion(2)
   const id = here.catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' }).id
   there.catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' })
   for (const region of [here, there]) region.catalog.run({ type: 'set-replication', bucketId: id, rule })
   ship(here, there, 'b')
-  for (const key of keys) here.catalog.run(putCommand(id, key, emptyObject(etagOf(1))))
+  for (const key of keys) here.catalog.run(putCommand(id, key, { ...emptyObject(etagOf(1)), attributes }))
   const logId = here.catalog.replication.outbox(id)?.id ?? ''
   for (;;) {
     const after = there.catalog.replication.cursor(id, 1)?.received.lsn ?? 0
@@ -86,6 +86,16 @@ test('an operator has all of them tried again, in the order of each key', async 
   while (await follower.retry(peer, signal, 'all'));
   assert.equal(left(), 0)
   assert.deepEqual(contentOf(there, 'b'), contentOf(here, 'b'))
+})
+
+test('entries of megabytes are held a few at a time, and all of them are tried', async () => {
+  const userMetadata = Object.fromEntries(numbered(25).map((name) => [name, 'm'.repeat(60_000)]))
+  const { there, id, follower, left } = waiting(numbered(8), ruleOf(), { ...plainAttributes, userMetadata })
+  const page = there.catalog.replication.retries(id, 1, 0, 256)
+  const bytes = page.reduce((sum, one) => sum + one.bytes.length, 0)
+  assert.ok(page.length < 8 && bytes < replicationLimits.retryPageBytes + 2_000_000, `${bytes} bytes at once`)
+  while (await follower.retry(peer, signal, 'all'));
+  assert.equal(left(), 0)
 })
 
 test('one call tries a bounded number of those that are due', async () => {
