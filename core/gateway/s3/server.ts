@@ -13,6 +13,7 @@ import { createCausalRequests } from './causal-requests.ts'
 import { errorResponse } from './errors.ts'
 import { type Edge, Exchange } from './exchange.ts'
 import type { LocalDoor } from './local/local-door.ts'
+import { OpenExchanges } from './open-exchanges.ts'
 import type { Gateway, Identity } from './operation.ts'
 import { routes } from './operations.ts'
 import { createReplicatedWrites } from './replicated-writes.ts'
@@ -56,7 +57,7 @@ const minBytesPerSecond = 256
 export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3Server {
   const { clock, randomness } = gateway.environment
   const { idleTimeoutMs } = gateway.config
-  const exchanges = new Map<Exchange, { atMs: number; bytes: number; readonly run: Promise<void> }>()
+  const exchanges = new OpenExchanges()
   const idPrefix = Buffer.from(randomness.fill(new Uint8Array(5)))
     .toString('hex')
     .toUpperCase()
@@ -99,8 +100,8 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
     at: Edge = edge,
   ): void => {
     const exchange = new Exchange(at, message, response, sendContinue, admitted)
-    const run = exchange.run().finally(() => exchanges.delete(exchange))
-    exchanges.set(exchange, { atMs: clock.monotonic(), bytes: 0, run })
+    const open = exchanges.add(exchange, clock.monotonic())
+    open.run = exchange.run().finally(() => exchanges.remove(open))
   }
   const attach = (to: Server, at: Edge): void => {
     to.maxConnections = gateway.config.maxConnections
@@ -122,7 +123,7 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
   }
   const onSilence = (socket: Socket): void => {
     // Silence is the client's fault only where we wait for it: not while our own storage works.
-    for (const exchange of exchanges.keys()) {
+    for (const { exchange } of exchanges) {
       if (exchange.message.socket !== socket) continue
       if (!exchange.isWaitingForClient()) {
         socket.setTimeout(idleTimeoutMs)
@@ -143,14 +144,15 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
 
   const requestsEnd = (graceMs: number): Promise<unknown> => {
     const ended = new AbortController()
-    const all = Promise.all(Array.from(exchanges.values(), ({ run }) => run)).finally(() => ended.abort())
+    const all = Promise.all(Array.from(exchanges, ({ run }) => run)).finally(() => ended.abort())
     return Promise.race([all, clock.sleep(graceMs, ended.signal).catch(() => undefined)])
   }
 
   /** A client that trickles keeps the silence timer from firing, so its rate is looked at too. */
   const cutSlowClients = (): void => {
     const now = clock.monotonic()
-    for (const [exchange, mark] of exchanges) {
+    for (const mark of exchanges) {
+      const { exchange } = mark
       const bytes = exchange.body?.receivedBytes ?? 0
       if (!exchange.isReading()) {
         mark.atMs = now
