@@ -61,6 +61,8 @@ const didNothing = new Set([
 const retryableCodes = new Set([
   ...['SlowDown', 'TooManyRequests', 'ConditionalRequestConflict', 'OperationAborted', 'RequestTimeout'],
   ...['InternalError', 'ServiceUnavailable', 'Throttling', 'ThrottlingException', 'InsufficientStorage'],
+  // Told to somebody who is there: the memory that a body was in had gone, or a proxy's connection.
+  'ClientClosedRequest',
 ])
 
 /** What S3's answers say about asking again. */
@@ -73,7 +75,8 @@ export function judge(
   if (details['PrimaryRegion'] !== undefined) return { retryable: true, ambiguous: false }
   const retryable =
     retryableCodes.has(code) || status === 429 || status === 408 || (status >= 500 && status !== 501)
-  return { retryable, ambiguous: status >= 500 && status !== 501 && !didNothing.has(code) }
+  const isUnknown = (status >= 500 && status !== 501) || code === 'ClientClosedRequest'
+  return { retryable, ambiguous: isUnknown && !didNothing.has(code) }
 }
 
 /** Seconds, or a date (RFC 9110 10.2.3). */

@@ -154,8 +154,7 @@ export class LocalTransport implements Transport {
       return await this.#exchange(url, init)
     } catch (error) {
       // Nobody listens any more: the next attempt goes another way.
-      const { cause } = error as { cause?: { code?: string } }
-      if (cause?.code === 'ECONNREFUSED' || cause?.code === 'ENOENT') this.#lost(error)
+      if (isClosedDoor(error)) this.#lost(error)
       throw error
     }
   }
@@ -187,7 +186,9 @@ export class LocalTransport implements Transport {
     try {
       answer = await this.#send(target, { ...sent, headers })
     } catch (error) {
-      if (blocks !== undefined) memory?.retire(blocks)
+      // What was never sent nobody reads: with too many blocks retired the memory would be given up, under requests that use it.
+      if (blocks !== undefined && isClosedDoor(error)) memory?.give(blocks)
+      else if (blocks !== undefined) memory?.retire(blocks)
       if (asks) this.#isAsking = false
       throw error
     }
@@ -235,6 +236,12 @@ export class LocalTransport implements Transport {
 }
 
 const nothing = new Uint8Array(0)
+
+/** Nobody listens at the socket: the request did not leave this process. */
+function isClosedDoor(error: unknown): boolean {
+  const { cause } = error as { cause?: { code?: string } }
+  return cause?.code === 'ECONNREFUSED' || cause?.code === 'ENOENT'
+}
 
 function isLoopbackPort(origin: string, port: number): boolean {
   const { hostname, port: given, protocol } = new URL(origin)

@@ -255,6 +255,7 @@ test('waits, verdicts and Retry-After by themselves', () => {
   assert.deepEqual(judge(500, 'InternalError'), { retryable: true, ambiguous: true })
   assert.deepEqual(judge(501, 'NotImplemented'), { retryable: false, ambiguous: false })
   assert.deepEqual(judge(409, 'ConditionalRequestConflict'), { retryable: true, ambiguous: false })
+  assert.deepEqual(judge(499, 'ClientClosedRequest'), { retryable: true, ambiguous: true })
   assert.deepEqual(judge(404, 'NoSuchKey'), { retryable: false, ambiguous: false })
   assert.equal(parseRetryAfter('2', 0), 2000)
   assert.equal(parseRetryAfter('Thu, 01 Jan 1970 00:00:05 GMT', 1000), 4000)
