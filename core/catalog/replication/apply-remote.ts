@@ -239,17 +239,32 @@ function decodeAt(
     return StorageError.from(error)
   }
   checkOrigin(context, source, entry, lsn)
-  if (entry.epoch > rule.epoch) {
-    throw new StorageError('CONFLICT', `an entry of epoch ${entry.epoch}: the rule here is of ${rule.epoch}`)
+  checkEpoch(context.entry.regionId, rule, source, entry.epoch)
+  return entry
+}
+
+/**
+ * CONFLICT: it was written by a rule that is not known here yet, or from before one of the two had left. What a region has that
+ * does not know that this one was gone may be deleted elsewhere, where nobody waited for this one before the delete was forgotten.
+ */
+function checkEpoch(here: number, rule: StoredRule, source: number, epoch: number): void {
+  if (epoch > rule.epoch) {
+    throw new StorageError('CONFLICT', `an entry of epoch ${epoch}: the rule here is of ${rule.epoch}`)
   }
-  const left = rule.former?.find(({ region }) => region === source)
-  if (left !== undefined && entry.epoch <= left.epoch) {
+  const isBefore = (region: number): boolean =>
+    rule.former?.some((left) => left.region === region && epoch <= left.epoch) === true
+  if (isBefore(source)) {
     throw new StorageError(
       'CONFLICT',
       `region ${source} had left the rule and has come back with what it had: its bucket has to be made anew`,
     )
   }
-  return entry
+  if (isBefore(here)) {
+    throw new StorageError(
+      'CONFLICT',
+      `this region had left the rule, which region ${source} does not know yet: what it tells is from before`,
+    )
+  }
 }
 
 /** PROTOCOL_ERROR, CLOCK_SKEW: it is not what the source may say at this place. */
@@ -401,6 +416,7 @@ export function retryRemote(
           entry = decodeOutboxEntry(retry.bytes)
           // One that the software of then could not read was kept unseen.
           checkOrigin(context, source, entry, lsn)
+          checkEpoch(context.entry.regionId, target.rule, source, entry.epoch)
           applyChange(contextOf(target, lsn), entry, layout)
         })
       : new StorageError('UNAVAILABLE', failure.reason)

@@ -266,6 +266,44 @@ test('who has left a rule is not waited for, and comes back with nothing or not 
   )
 })
 
+test('who comes back takes nothing from a region that has not heard that it was gone (T21)', () => {
+  const regions = regionsOf(3)
+  const [one, two] = regions as [TestRegion, TestRegion]
+  put(one, 'a')
+  put(one, 'b')
+  shipAll(regions)
+  const set = (region: TestRegion, part: Partial<ReplicationRule>) =>
+    region.catalog.run({
+      ...{ type: 'set-replication', bucketId: idOf(region) },
+      rule: ruleOf({ mode: 'multi', ...part }),
+    })
+  const former = [{ region: 3, epoch: 1 }]
+  set(two, { members: [1, 2], epoch: 2, former })
+  const back = { members: [1, 2, 3], epoch: 3, former }
+  const anew = testRegion(3, 7)
+  join(anew, ruleOf({ mode: 'multi', ...back }))
+  // For region 1 it was there all the time: it may synchronize in full, with steps that are from before.
+  one.catalog.run({ type: 'start-full-sync', bucketId: idOf(one), region: 3 })
+  assert.throws(() => ship(one, anew, 'b'), codeOf('CONFLICT'))
+  assert.deepEqual(contentOf(anew, 'b'), [])
+  purge(one, 'a')
+  ship(one, two, 'b')
+  tend(two)
+  assert.equal(held(two), 0, 'region 2 waits for nobody but region 1, and forgets')
+  set(two, back)
+  ship(anew, two, 'b')
+  assert.equal(two.catalog.object(idOf(two), 'a'), undefined, 'what was gone is not back')
+  set(one, back)
+  const all = [one, two, anew]
+  settle(all)
+  assert.deepEqual(all.map(held), [0, 0, 0])
+  assertEqual(all)
+  assert.deepEqual(
+    (contentOf(anew, 'b') as { key: string }[]).map(({ key }) => key),
+    ['b'],
+  )
+})
+
 test('deletes of a region that has left are told again by who remembers them, and then forgotten', () => {
   const regions = regionsOf(3)
   const [one, two, three] = regions as [TestRegion, TestRegion, TestRegion]

@@ -153,3 +153,20 @@ test('an entry that was kept unread is judged like any other when it can be read
   assert.equal(there.catalog.object(id, 'a'), undefined)
   assert.match(there.catalog.replication.retries(id, source, 0, 1)[0]?.reason ?? '', /of region 3/)
 })
+
+test('an entry that was kept unread waits for the rule by which it was written', () => {
+  const { here, there, id, put } = pair()
+  const rule = ruleOf({ epoch: 2 })
+  here.catalog.run({ type: 'set-replication', bucketId: id, rule })
+  put('a', 1)
+  const rows = take(here, there, id, [0])
+  const [first = assert.fail()] = rows
+  assert.equal(rows.length, 1)
+  upgrade(there, id, first.lsn, first.bytes)
+  retryAll(there, id)
+  assert.equal(there.catalog.object(id, 'a'), undefined)
+  assert.match(there.catalog.replication.retries(id, source, 0, 1)[0]?.reason ?? '', /of epoch 2/)
+  there.catalog.run({ type: 'set-replication', bucketId: id, rule })
+  retryAll(there, id)
+  assert.deepEqual(contentOf(there, 'b'), contentOf(here, 'b'))
+})
