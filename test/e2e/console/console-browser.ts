@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { type Browser, chromium, type Page } from 'playwright-core'
 
 /** Where Debian's package puts it; the tests download no browser. */
@@ -23,6 +24,8 @@ export interface ConsoleBrowser extends AsyncDisposable {
   /** By the name that the navigation gives the page. */
   visit(name: string, heading?: string): Promise<void>
   logIn(accessKeyId: string, secretKey: string): Promise<void>
+  /** Resolves when the focus is at an element of this name or text, which comes with the next frame; rejects when it does not come. */
+  focusIs(expected: RegExp): Promise<void>
   /** A picture of the page as it is, and what axe-core finds wrong with it: nothing is allowed. */
   keep(name: string): Promise<void>
 }
@@ -63,6 +66,17 @@ export async function openConsole(url: string): Promise<ConsoleBrowser> {
       await page.getByLabel('Access key').fill(accessKeyId)
       await page.getByLabel('Secret key').fill(secretKey)
       await page.getByRole('button', { name: 'Log in' }).click()
+    },
+    async focusIs(expected) {
+      const untilMs = performance.now() + 10_000
+      for (;;) {
+        const focused: unknown = await page.evaluate(
+          "document.activeElement === document.body ? '' : document.activeElement.ariaLabel ?? document.activeElement.textContent",
+        )
+        if (expected.test(String(focused))) return
+        assert.ok(performance.now() < untilMs, `the focus is at '${focused}', not at ${expected}`)
+        await setTimeout(20)
+      }
     },
     async keep(name) {
       await page.screenshot({ path: join(results, `${name}.png`) })
