@@ -28,6 +28,7 @@ struct PeerNodeOptions {
   FaultPlan faults = {};
   WaitMode wait = WaitMode::kAdaptive;
   uint32_t seal = 0;  // as in PeerPage
+  uint32_t timeout_ms = 5000;
 };
 
 class PeerNode {
@@ -77,7 +78,7 @@ class PeerNode {
     page.region.fill(options_.region);
     page.region_key.fill(std::byte{options_.key});
     page.map_epoch = 5;
-    page.timeout_ms = 5000;
+    page.timeout_ms = options_.timeout_ms;
     page.keep_alive_ms = 10000;
     page.request_credits = 64;
     page.byte_credits = 16U << 20U;
