@@ -4,6 +4,7 @@ import { judgePlace, placesOf } from './causal-history.ts'
 import { type CausalToken, decodeToken, encodeToken, noToken, tokenHeader } from './causal-token.ts'
 import { invalidArgument } from './errors.ts'
 import type { Gateway, Identity, Operation, S3Request, S3Response } from './operation.ts'
+import { WaitingPlaces, waitingAccount } from './waiting-places.ts'
 
 /** How long the request may wait, milliseconds: for the state that its token names, or until another region has what it wrote. */
 export const waitHeader = 'x-pando-wait-ms'
@@ -32,22 +33,7 @@ export interface CausalRequest {
 export function createCausalRequests(gateway: Gateway) {
   const { catalog, environment } = gateway
   const here = gateway.replication?.regionId ?? 0
-  let waiting = 0
-  const waitingOf = new Map<string, number>()
-
-  const beginWait = (account: string): boolean => {
-    const ofOne = waitingOf.get(account) ?? 0
-    if (waiting >= mostWaiting || ofOne >= mostWaitingOfOne) return false
-    waiting++
-    waitingOf.set(account, ofOne + 1)
-    return true
-  }
-  const endWait = (account: string): void => {
-    waiting--
-    const ofOne = (waitingOf.get(account) ?? 1) - 1
-    if (ofOne === 0) waitingOf.delete(account)
-    else waitingOf.set(account, ofOne)
-  }
+  const waiting = new WaitingPlaces(mostWaiting, mostWaitingOfOne)
 
   /** Whether all that the token names is here. */
   const isHere = (bucket: BucketRecord, { places }: CausalToken): boolean => {
@@ -76,7 +62,7 @@ export function createCausalRequests(gateway: Gateway) {
   ): Promise<void> => {
     const { clock } = environment
     const untilMs = clock.monotonic() + waitMs
-    if (!beginWait(account)) throw behind(token)
+    if (!waiting.take(account)) throw behind(token)
     try {
       for (let lookMs = firstLookMs; ; lookMs = Math.min(lookMs * 2, longestLookMs)) {
         const leftMs = untilMs - clock.monotonic()
@@ -85,7 +71,7 @@ export function createCausalRequests(gateway: Gateway) {
         if (isHere(bucket, token)) return
       }
     } finally {
-      endWait(account)
+      waiting.free(account)
     }
   }
 
@@ -103,7 +89,7 @@ export function createCausalRequests(gateway: Gateway) {
       if (token !== undefined && token.bucket !== bucket.name) throw noToken('it is of another bucket')
       const waitMs = waitOf(request) ?? defaultWaitMs
       const isReady = token === undefined || isHere(bucket, token)
-      const account = identity.kind === 'key' ? identity.account : ''
+      const account = waitingAccount(identity)
       return {
         wait: isReady ? undefined : comes(bucket, token, waitMs, request.signal, account),
         fields({ status, place }) {

@@ -207,7 +207,7 @@ export class Exchange implements AdmissionRequest {
     this.body.qosClass = this.#ticket?.qosClass
     const acks = acksOf(request)
     const asked = acks === undefined ? gateway : { ...gateway, acks }
-    const hold = this.#edge.replicatedWrites.of(request, operation, this.#bucket)
+    const hold = this.#edge.replicatedWrites.of(request, operation, this.#bucket, this.#identity)
     const answer = await operation.handle({
       request,
       identity: this.#identity,

@@ -2,12 +2,18 @@ import { StorageError } from '../../contract/errors.ts'
 import type { BucketRecord } from '../../contract/object-model.ts'
 import { waitOf } from './causal-requests.ts'
 import { asksForReplication, replicationHeader } from './levels.ts'
-import type { Gateway, Operation, S3Request, S3Response } from './operation.ts'
+import type { Gateway, Identity, Operation, S3Request, S3Response } from './operation.ts'
 import { operationKind } from './operation-kind.ts'
+import { WaitingPlaces, waitingAccount } from './waiting-places.ts'
 
 const defaultWaitMs = 10_000
 const firstLookMs = 2
 const longestLookMs = 16
+/** Of buckets that are waited for at once; more are looked at more rarely, so that all looks together cost no more. */
+const bucketsLookedAt = 16
+/** Writes that wait, of one gateway and of one account: with the other region down they would be as many as clients can send in that time. */
+const mostWaiting = 2048
+const mostWaitingOfOne = 512
 const retryAfterMs = 1_000
 
 /** Changes of objects that are no more than a part of one: what they ask for is checked at once, and waited for when the object is made. */
@@ -38,6 +44,7 @@ export function createReplicatedWrites({ catalog, environment, replication, fail
   const { clock } = environment
   const here = replication?.regionId ?? 0
   const waiting = new Map<number, Set<Waiter>>()
+  const places = new WaitingPlaces(mostWaiting, mostWaitingOfOne)
 
   /** Regions that take over everything written here; empty: there are none, or clients write elsewhere by now. */
   const targets = (bucketId: number): readonly number[] => {
@@ -64,7 +71,7 @@ export function createReplicatedWrites({ catalog, environment, replication, fail
 
   const watch = async (bucketId: number, waiters: Set<Waiter>): Promise<void> => {
     for (let lookMs = firstLookMs; waiters.size > 0; lookMs = Math.min(lookMs * 2, longestLookMs)) {
-      await clock.sleep(lookMs)
+      await clock.sleep(lookMs * Math.max(1, waiting.size / bucketsLookedAt))
       const isHeld = look(bucketId)
       const nowMs = clock.monotonic()
       for (const waiter of waiters) {
@@ -117,18 +124,31 @@ export function createReplicatedWrites({ catalog, environment, replication, fail
   }
 
   return {
-    /** REQUIRES that the client may make the request. Undefined: its answer waits for nobody. INVALID_ARGUMENT. */
-    of(request: S3Request, operation: Operation, bucket: BucketRecord | undefined): HoldAnswer | undefined {
+    /** REQUIRES that the client may make the request. Undefined: its answer waits for nobody. INVALID_ARGUMENT, SLOW_DOWN. */
+    of(
+      request: S3Request,
+      operation: Operation,
+      bucket: BucketRecord | undefined,
+      identity: Identity,
+    ): HoldAnswer | undefined {
       const isAsked = asksForReplication(request)
       if (!isAsked || bucket === undefined || !isWrite(operation.name)) return undefined
       const waitMs = waitOf(request) ?? defaultWaitMs
       check(request, bucket.id)
       if (unfinished.has(operation.name)) return undefined
+      const account = waitingAccount(identity)
+      if (!places.hasRoom(account)) throw tooMany()
       return async (answer) => {
         if (answer.status >= 300) return answer
         // Without a place nothing was written now: what the answer tells of is no newer than all that is.
         const lsn = answer.place?.lsn ?? catalog.replication.outbox(bucket.id)?.head.lsn ?? 0
-        if (!(await held(bucket.id, lsn, waitMs, request.signal))) throw pending(here)
+        // Of those that found room before they wrote some may find none now: they are as bounded as what is served at once.
+        if (!places.take(account)) throw pending(here)
+        try {
+          if (!(await held(bucket.id, lsn, waitMs, request.signal))) throw pending(here)
+        } finally {
+          places.free(account)
+        }
         // The group may have a new primary by now, which was elected without it.
         await failover?.confirm(bucket.id)
         return { ...answer, headers: { ...answer.headers, [replicationHeader]: 'sync' } }
@@ -153,6 +173,11 @@ const pending = (region: number): StorageError =>
       details: { OriginRegion: String(region) },
     },
   )
+
+const tooMany = (): StorageError =>
+  new StorageError('SLOW_DOWN', 'Too many writes wait for another region. Nothing was written.', {
+    retryAfterMs,
+  })
 
 const refused = (why: string): StorageError =>
   new StorageError('INVALID_ARGUMENT', `${replicationHeader}: sync cannot be honoured: ${why}`, {

@@ -4,9 +4,9 @@ import { createDirectCatalog } from '../../../core/catalog/direct-catalog.ts'
 import { MemoryTables } from '../../../core/catalog/memory-tables.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
 import type { ReplicationRule } from '../../../core/contract/replication.ts'
-import type { Gateway, Operation, S3Request } from '../../../core/gateway/s3/operation.ts'
+import type { Gateway, Identity, Operation, S3Request } from '../../../core/gateway/s3/operation.ts'
 import { createReplicatedWrites } from '../../../core/gateway/s3/replicated-writes.ts'
-import { etagOf, inlineObject, putCommand } from '../../kit/catalog-commands.ts'
+import { emptyObject, etagOf, inlineObject, putCommand } from '../../kit/catalog-commands.ts'
 import { FakeClock, fakeEnvironment } from '../../kit/fake-clock.ts'
 import { ruleOf } from '../../kit/replicated-buckets.ts'
 
@@ -30,15 +30,30 @@ function gateway(rule?: Partial<ReplicationRule>) {
     },
   } as unknown as Gateway)
   const gone = new AbortController()
-  const hold = (name: string, headers: Record<string, string> = {}, key: string | undefined = 'a/key') =>
+  let lookCount = 0
+  const { members } = catalog.replication
+  catalog.replication.members = (id) => {
+    lookCount++
+    return members(id)
+  }
+  const holdOf = (
+    bucket: string,
+    name: string,
+    headers: Record<string, string> = {},
+    key: string | undefined = 'a/key',
+    account = 'alice',
+  ) =>
     writes.of(
       {
         ...{ key, signal: gone.signal },
         header: (asked: string) => ({ 'x-pando-replication': 'sync', ...headers })[asked],
       } as unknown as S3Request,
       { name } as Operation,
-      catalog.bucket('b'),
+      catalog.bucket(bucket),
+      { kind: 'key', account, accessKeyId: account, root: false } satisfies Identity,
     )
+  const hold = (name: string, headers?: Record<string, string>, key?: string, account?: string) =>
+    holdOf('b', name, headers, key, account)
   const put = () =>
     catalog.run(
       putCommand(
@@ -52,10 +67,11 @@ function gateway(rule?: Partial<ReplicationRule>) {
     catalog.run({ type: 'acknowledge-outbox', bucketId, region: 2, logId, lsn, dead })
   }
   /** What becomes of the answer to a write, so long after it. */
-  const answered = (headers?: Record<string, string>) => {
+  const answered = (headers?: Record<string, string>, account?: string) => {
     const { place } = put()
     const seen: { outcome?: string } = {}
-    const settled = hold('PutObject', headers)?.({ status: 200, place }) ?? assert.fail('nobody waits')
+    const settled =
+      hold('PutObject', headers, undefined, account)?.({ status: 200, place }) ?? assert.fail('nobody waits')
     settled.then(
       (answer) => {
         seen.outcome = `${answer.status} ${answer.headers?.['x-pando-replication']}`
@@ -71,6 +87,8 @@ function gateway(rule?: Partial<ReplicationRule>) {
     catalog,
     bucketId,
     hold,
+    holdOf,
+    looks: () => lookCount,
     put,
     arrive,
     answered,
@@ -194,4 +212,71 @@ test('reads, parts of uploads, and who asks for the default wait for nothing', (
   for (const name of ['PutObject', 'CopyObject', 'DeleteObject', 'DeleteObjects', 'CompleteMultipartUpload'])
     assert.ok(hold(name) !== undefined, name)
   assert.equal(hold('PutObject', { 'x-pando-replication': 'default' }), undefined)
+})
+
+test('writes that wait are bounded, for each account and for all together, and the others are refused before they write', async () => {
+  const { clock, answered, arrive, hold } = even()
+  const most = (account: string): number => {
+    for (let count = 0; ; count++) {
+      if (refusal(() => hold('PutObject', {}, undefined, account)) !== 'none') return count
+      assert.ok(count < 10_000, 'there is no end of them')
+      answered({ 'x-pando-wait-ms': '100' }, account)
+    }
+  }
+  assert.equal(most('alice'), 512)
+  assert.match(
+    refusal(() => hold('PutObject')),
+    /^SLOW_DOWN/,
+  )
+  // One account keeps nobody else from waiting; all together end somewhere, too.
+  assert.deepEqual(
+    ['bob', 'carol', 'dave', 'erin'].map((account) => most(account)),
+    [512, 512, 512, 0],
+  )
+  // Who waits for nobody is served.
+  assert.equal(hold('PutObject', { 'x-pando-replication': 'default' }, undefined, 'erin'), undefined)
+  await clock.advance(200)
+  const next = answered({}, 'erin')
+  arrive(next.lsn)
+  await clock.advance(50)
+  assert.equal(next.seen.outcome, '200 sync', 'places are free again')
+  assert.equal(clock.pending, 0)
+})
+
+test('a write that finds no place any more once it is made is told as what it is: stored, and nothing known of the other region', async () => {
+  const { clock, put, hold } = even()
+  const holds = Array.from({ length: 513 }, () => hold('PutObject') ?? assert.fail())
+  const { place } = put()
+  const outcomes: string[] = []
+  for (const one of holds)
+    one({ status: 200, ...(place === undefined ? {} : { place }) }).catch((reason: unknown) =>
+      outcomes.push(StorageError.from(reason).code),
+    )
+  await clock.advance(10)
+  assert.deepEqual(outcomes, ['REPLICATION_PENDING'])
+})
+
+test('looks of a thousand buckets cost no more than those of a few', async () => {
+  const { clock, catalog, holdOf, looks } = gateway()
+  const lookedAt = async (buckets: number): Promise<number> => {
+    for (let at = 0; at < buckets; at++) {
+      const name = `b-${buckets}-${at}`
+      const { id: bucketId } = catalog.run({ type: 'create-bucket', name, owner: 'root' })
+      catalog.run({ type: 'set-replication', bucketId, rule: ruleOf({}) })
+      const { place } = catalog.run(putCommand(bucketId, 'a/key', emptyObject(etagOf(1))))
+      const held = holdOf(name, 'PutObject')?.({ status: 200, ...(place === undefined ? {} : { place }) })
+      held?.catch(() => undefined)
+    }
+    // From here on none is new.
+    await clock.advance(1_000)
+    const before = looks()
+    await clock.advance(4_000)
+    const count = looks() - before
+    await clock.advance(10_000)
+    return count
+  }
+  const few = await lookedAt(16)
+  const many = await lookedAt(200)
+  assert.ok(few >= 2_000, `${few} looks: each bucket sixty times a second`)
+  assert.ok(many <= few * 1.5, `${many} looks at 200 buckets, ${few} at 16`)
 })
