@@ -97,7 +97,7 @@ export const pullLimits = {
   entries: 256,
   /** Bytes of the entries of one answer, unless its first one alone has more. */
   bytes: 1024 * 1024,
-  /** Of one entry: a body of 10,000 parts takes more than one MiB, and 100,000 versions of one key some more. */
+  /** Of one entry: a body of 10,000 parts takes more than one MiB, and 700,000 versions of one key no more than this. */
   entryBytes: 16 * 1024 * 1024,
   /** What a body is sent and resumed in. */
   granuleBytes: 256 * 1024,

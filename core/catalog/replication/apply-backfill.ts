@@ -65,13 +65,42 @@ export function appendRange(
     return { type: 'put', key: summary.key, version: versionOf(context, record) } as const
   })
   for (const change of changes) append(context, bucketId, rule, context.tick(), change)
+  const isRepair = isBackfill ? {} : { isRepair: true as const }
+  // Where several regions write a range says what is gone, of which there is no bound: no key need be left between two deletes. What one
+  // entry has no room for goes ahead of it.
+  const [purged = [], ...ahead] =
+    rule.mode === 'multi' ? entriesOf(tombstones(context, bucketId, range.after, range.through)) : []
+  for (const gone of ahead) {
+    const through = gone.at(-1)?.[0]
+    if (through === undefined) continue
+    append(context, bucketId, rule, context.tick(), {
+      ...{ type: 'range', after: range.after, through, versions: [], purged: gone, ...isRepair },
+    })
+  }
   append(context, bucketId, rule, context.tick(), {
     type: 'range',
     ...range,
     versions: changes.map(({ key, version }) => [key, version.versionId] as const),
-    purged: rule.mode === 'multi' ? tombstones(context, bucketId, range.after, range.through) : [],
-    ...(isBackfill ? {} : { isRepair: true as const }),
+    purged,
+    ...isRepair,
   })
+}
+
+type Purged = readonly (readonly [key: string, versionId: VersionId, isNull: boolean])[]
+
+/** Names of what is gone, as many at a time as an entry may have. */
+function entriesOf(gone: Purged): Purged[] {
+  const all: Purged[] = []
+  let bytes = 0
+  let first = 0
+  for (const [at, [key]] of gone.entries()) {
+    bytes += Buffer.byteLength(key) + tombstoneBytes
+    if (bytes <= purgedBytes) continue
+    all.push(gone.slice(first, at + 1))
+    first = at + 1
+    bytes = 0
+  }
+  return [gone.slice(first), ...all]
 }
 
 /** All versions of the next keys, a bounded number unless one key has more. `through`: the last key, absent at the end. */
@@ -119,6 +148,10 @@ function tombstones(
   }
   return found
 }
+
+/** Names of what is gone that one entry has, and what one has beside its key. */
+const purgedBytes = 256 * 1024
+const tombstoneBytes = 32
 
 /** Versions of one page of `versionsWithin`. */
 const pageVersions = 256

@@ -31,6 +31,8 @@ const sized = (length: number) =>
 const text = z.string().max(64 * 1024)
 const texts = z.record(text, text)
 const key = z.string().min(1).max(1024)
+/** Of a range with many names: '' is the key of the name before. */
+const keyOrSame = z.string().max(1024)
 const versionId = sized(versionIdBytes)
 const region = z.int().min(0).max(0xffff)
 
@@ -94,7 +96,7 @@ const change = z.discriminatedUnion('type', [
     type: z.literal('range'),
     after: z.string().max(1024),
     through: key.optional(),
-    versions: z.array(z.tuple([key, versionId])),
+    versions: z.array(z.tuple([keyOrSame, versionId])),
     purged: z.array(z.tuple([key, versionId, z.boolean()])),
     isRepair: z.literal(true).optional(),
   }),
@@ -145,8 +147,31 @@ const entry = z.union([z.tuple(fields), z.tuple([...fields, accessSchema])])
 
 export function encodeOutboxEntry(made: OutboxEntry): Uint8Array {
   const { lsn, epoch, origin, time, access } = made
-  const told = [format, lsn, epoch, origin, time.ms, time.counter, withoutAbsent(made.change)]
+  const told = [format, lsn, epoch, origin, time.ms, time.counter, withoutAbsent(shortened(made.change))]
   return pack(access === undefined ? told : [...told, access])
+}
+
+/** Bytes of the keys of a range from which on none is said twice in a row: one key may have a hundred thousand versions. */
+const longNamesBytes = 4 * 1024 * 1024
+
+type Names = Extract<ReplicatedChange, { type: 'range' }>['versions']
+
+function shortened(made: ReplicatedChange): ReplicatedChange {
+  if (made.type !== 'range') return made
+  const { versions } = made
+  if (versions.reduce((sum, [name]) => sum + name.length, 0) < longNamesBytes) return made
+  const isSame = (name: string, at: number): boolean => at > 0 && versions[at - 1]?.[0] === name
+  return { ...made, versions: versions.map(([name, id], at) => [isSame(name, at) ? '' : name, id] as const) }
+}
+
+/** PROTOCOL_ERROR. */
+function inFull(versions: Names): Names {
+  let last = ''
+  return versions.map(([name, id]) => {
+    if (name !== '') last = name
+    if (last === '') throw notAnEntry('a range that names no key')
+    return [last, id] as const
+  })
 }
 
 /** An undefined field would become a nil, which is something else. */
@@ -167,6 +192,8 @@ export function decodeOutboxEntry(stored: Uint8Array): OutboxEntry {
     ...{ lsn, epoch, origin, time: { ms, counter }, change: made as ReplicatedChange },
     ...(access === undefined ? {} : { access }),
   }
+  const { change: told } = decoded
+  if (told.type === 'range') decoded.change = { ...told, versions: inFull(told.versions) }
   // A change from the future would last whatever anybody says (T36).
   if (access?.some(({ changed }) => readHybridTime(Buffer.from(changed), 0).ms > ms) === true) {
     throw notAnEntry('a setting that is newer than its entry')

@@ -380,3 +380,35 @@ test('an edge forgets a delete when its hub has it; the hub remembers all', () =
   tend(hub)
   assert.deepEqual([held(edge), held(hub)], [0, 1])
 })
+
+test('however many deletes there were, a full synchronization tells of them in entries of a bounded length', () => {
+  const regions = regionsOf(2, {}, false)
+  const [one, two] = regions
+  assert.ok(one !== undefined && two !== undefined)
+  const count = 9000
+  const keys = Array.from({ length: count }, (_, at) => `${'k'.repeat(100)}${at}`)
+  for (const key of keys) put(one, key)
+  shipAll(regions)
+  assert.equal(contentOf(two, 'b').length, count)
+  for (const key of keys) purge(one, key)
+  // What region 2 had missed is not told one by one any more.
+  const { replication } = one.catalog
+  const bucketId = idOf(one)
+  one.catalog.run({ type: 'start-full-sync', bucketId, region: 2 })
+  const begin =
+    replication.members(bucketId).find(({ region }) => region === 2)?.acknowledged ?? assert.fail()
+  const { lsn, chain } = replication.entryAt(bucketId, begin) ?? assert.fail()
+  const logId = replication.outbox(bucketId)?.id ?? assert.fail()
+  two.catalog.run({
+    ...{ type: 'set-cursor', bucketId: idOf(two), source: 1, logId, at: { lsn, chain } },
+  })
+  while (!one.catalog.run({ type: 'backfill', bucketId }).done);
+  const entries = replication.entries(bucketId, begin, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)
+  const longest = Math.max(...entries.map(({ bytes }) => bytes.length))
+  assert.ok(longest < 300 * 1024, `${longest} bytes`)
+  assert.ok(entries.length < 20, 'and not in one entry each')
+  ship(one, two, 'b')
+  assert.deepEqual(contentOf(two, 'b'), [])
+  assert.equal(two.catalog.replication.cursor(idOf(two), 1)?.synchronizing, false)
+  assert.equal(held(two), count)
+})
