@@ -1,5 +1,5 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import {
   authorityFolder,
   makeClusterKeys,
@@ -7,6 +7,7 @@ import {
   type PlannedNode,
 } from '../cluster/keys/cluster-keys.ts'
 import { StorageError } from '../contract/errors.ts'
+import { isLoopback } from '../node/config/addresses.ts'
 import {
   addToClusterFile,
   makeClusterFile,
@@ -80,6 +81,18 @@ export async function initCluster(
     )
     return exitCodes.ok[0]
   }
+  if (nodes.every(({ address }) => isLoopback(address))) {
+    const file = shown(terminal, path)
+    terminal.out(
+      `Made ${path} and the keys of ${nodes.length} nodes, all on this machine.\n\n` +
+        "Start each in a terminal of its own (they need nats-server: 'pando doctor' tells):\n" +
+        nodes.map(({ name }) => `  pando up --config ${file} --node ${name}\n`).join('') +
+        'The first start waits until all of them are there. The root key, the same for all: ' +
+        `${shown(terminal, join(keys, nodes[0]?.name ?? '', 'root-key.json'))}\n` +
+        `Then: pando cluster status --config ${file} --node ${nodes[0]?.name}\n`,
+    )
+    return exitCodes.ok[0]
+  }
   terminal.out(
     `Made ${path} and the keys of ${nodes.length} nodes.\n\n` +
       `1. Copy ${fileName} and ${keysName}/NAME (that node's folder only) to each machine, by a safe way.\n` +
@@ -123,8 +136,10 @@ export async function addNode(terminal: Terminal, options: InitOptions, text = '
   if (options.json === true) terminal.out(`${JSON.stringify({ directory, file: path, node: node.name })}\n`)
   else {
     terminal.out(
-      `${node.name} is in ${path}. Copy the file and ${keysName}/${node.name} to its machine and start it:\n` +
-        `  pando up --config ${fileName} --node ${node.name}\n` +
+      (isLoopback(node.address)
+        ? `${node.name} is in ${path}. Start it:\n  pando up --config ${shown(terminal, path)} --node ${node.name}\n`
+        : `${node.name} is in ${path}. Copy the file and ${keysName}/${node.name} to its machine and start it:\n` +
+          `  pando up --config ${fileName} --node ${node.name}\n`) +
         'It joins the region by itself; the file of the other nodes need not change now.\n',
     )
   }
@@ -135,6 +150,12 @@ export async function addNode(terminal: Terminal, options: InitOptions, text = '
 async function readOwnRegion(terminal: Terminal, from: string) {
   const path = resolve(terminal.workingDirectory, from)
   return { path, ...(await readDataKeys(path)) }
+}
+
+/** As it would be typed where the command was: what is below that directory without it. */
+function shown({ workingDirectory }: Terminal, path: string): string {
+  const short = relative(workingDirectory, path)
+  return short.startsWith('..') ? path : short
 }
 
 const planned = ({ name, address }: NodeSpec): PlannedNode => ({

@@ -75,8 +75,16 @@ export async function setCluster(
 export async function drainNode(terminal: Terminal, options: ChangeOptions, name: string): Promise<number> {
   using admin = await connect(terminal, options)
   const report = await admin.cluster.changeNode({ name, state: 'draining' })
-  if (options.wait === true) await settled(terminal, admin)
-  return told(terminal, options, report, `${name} is draining; see how far it is with 'pando cluster status'`)
+  if (options.wait !== true) {
+    return told(
+      terminal,
+      options,
+      report,
+      `${name} is draining; see how far it is with 'pando cluster status'`,
+    )
+  }
+  await settled(terminal, admin)
+  return told(terminal, options, report, `${name} is drained: 'pando node remove ${name}' takes it out`)
 }
 
 export async function activateNode(

@@ -1,11 +1,14 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { createConnection } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { z } from 'zod'
 import { StorageError } from '../contract/errors.ts'
 import type { AdminClient } from '../control/admin-client.ts'
 import { unreachable } from '../control/unreachable.ts'
 import { loadConfig, rootKeysFrom } from '../node/config/load.ts'
+import { parseConfigFile } from '../node/config/parse-file.ts'
 import type { NodeConfig } from '../node/config/schema.ts'
 import { realEnvironment } from '../node/environment.ts'
 import { openSocketDirectory } from '../node/socket-directory.ts'
@@ -94,13 +97,60 @@ export async function connect(terminal: Terminal, options: GlobalOptions): Promi
       environment: realEnvironment,
     })
   }
-  const config = await readConfig(terminal, options)
+  const config = await readConfig(terminal, await withRunningNode(terminal, options))
   const directory = resolve(terminal.workingDirectory, config.data)
   if (!existsSync(join(directory, 'admin.sock'))) throw noNode(directory)
   return connectAdmin({
     target: { kind: 'socket', path: openSocketDirectory(realpathSync(directory)).address('admin.sock') },
     environment: realEnvironment,
   })
+}
+
+/**
+ * Of a file that names several nodes the one that runs on this machine is meant, where nobody said which. INVALID_ARGUMENT: there
+ * are several.
+ */
+async function withRunningNode(terminal: Terminal, options: GlobalOptions): Promise<GlobalOptions> {
+  const { environment, workingDirectory } = terminal
+  const said = [options.node, options.data, environment['PANDO_NODE'], environment['PANDO_DATA']]
+  const name = options.config ?? environment['PANDO_CONFIG'] ?? ''
+  if (name === '' || said.some((value) => value !== undefined && value !== '')) return options
+  const text = await readFile(resolve(workingDirectory, name), 'utf8').catch(() => '')
+  const { nodes } = z
+    .object({ nodes: z.record(z.string(), z.unknown()).default({}) })
+    .catch({ nodes: {} })
+    .parse(parseConfigFile({ name, text })['cluster'])
+  const running: string[] = []
+  for (const node of Object.keys(nodes).slice(0, mostNodes)) {
+    const { data } = await readConfig(terminal, { ...options, node })
+    if (await answers(resolve(workingDirectory, data))) running.push(node)
+  }
+  if (running.length > 1) {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      `several nodes of ${name} run here (${running.join(', ')}): say which one with --node NAME or PANDO_NODE`,
+    )
+  }
+  const [node] = running
+  return node === undefined ? options : { ...options, node }
+}
+
+/** More are not looked for; a region has some tens of nodes, and a machine a few of them. */
+const mostNodes = 256
+
+/** Somebody listens there: the socket of a node that was killed is still a file. */
+async function answers(directory: string): Promise<boolean> {
+  if (!existsSync(join(directory, 'admin.sock'))) return false
+  const sockets = openSocketDirectory(realpathSync(directory))
+  const socket = createConnection(sockets.address('admin.sock'))
+  try {
+    return await new Promise((done) => {
+      socket.once('connect', () => done(true)).once('error', () => done(false))
+    })
+  } finally {
+    socket.destroy()
+    sockets.close()
+  }
 }
 
 /** Whom a certificate must come from: an authority of one's own, or one that this machine trusts. */

@@ -1,6 +1,8 @@
 import { resolve } from 'node:path'
 import { loadQuic } from '../../federation/tunnel/quic/quic-module.ts'
 import type { RpcConfig } from '../node/config/rpc-schema.ts'
+import type { NodeConfig } from '../node/config/schema.ts'
+import { takenListeners } from '../node/listeners.ts'
 import { detectMachine, realMachine } from '../protocol/machine/detect.ts'
 import { describeCapabilities } from '../protocol/machine/report.ts'
 import { checkCluster } from './cluster-checks.ts'
@@ -21,7 +23,7 @@ export async function doctor(terminal: Terminal, options: GlobalOptions): Promis
     ...(await checkSpdk(config.store, machine)),
     ...(await checkCluster(config, Date.now())),
     checkQuic(config.tunnel.transports),
-    await checkNode(terminal, options),
+    ...(await checkNode(terminal, options, config)),
   )
   const failed = checks.some(({ state }) => state === 'fail')
   if (options.json === true) terminal.out(`${JSON.stringify({ ok: !failed, checks, machine })}\n`)
@@ -71,16 +73,36 @@ function checkQuic(transports: readonly string[]): Check {
     : { name, state: 'ok', found }
 }
 
-async function checkNode(terminal: Terminal, options: GlobalOptions): Promise<Check> {
+/** Of a node that does not run: whether it could. */
+function checkPorts(taken: Awaited<ReturnType<typeof takenListeners>>): Check {
+  const name = 'ports'
+  if (taken.length === 0)
+    return { name, state: 'ok', found: 'those of S3, admin service and console are free' }
+  return {
+    name,
+    state: 'warn',
+    found: `taken: ${taken.map(({ what, address }) => `${address.port} (${what})`).join(', ')}`,
+    advice: `stop the other program, or set ${taken.map(({ key, variable }) => `${key} or ${variable}`).join(', ')}`,
+  }
+}
+
+async function checkNode(
+  terminal: Terminal,
+  options: GlobalOptions,
+  config: NodeConfig,
+): Promise<readonly Check[]> {
   try {
     using admin = await connect(terminal, options)
     const { state, problems, version, pid } = await admin.status()
     const found = `version ${version}, process ${pid}, ${state}`
     const [problem] = problems
     return problem === undefined
-      ? { name: 'running node', state: 'ok', found }
-      : { name: 'running node', state: 'warn', found, advice: problem }
+      ? [{ name: 'running node', state: 'ok', found }]
+      : [{ name: 'running node', state: 'warn', found, advice: problem }]
   } catch {
-    return { name: 'running node', state: 'ok', found: 'none on this data directory' }
+    return [
+      { name: 'running node', state: 'ok', found: 'none on this data directory' },
+      checkPorts(await takenListeners(config)),
+    ]
   }
 }

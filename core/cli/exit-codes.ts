@@ -8,7 +8,7 @@ export const exitCodes = {
   usage: [2, 'the command line or the configuration is not valid'],
   unreachable: [3, 'no node answers'],
   denied: [4, 'the root key is missing or wrong'],
-  notFound: [5, 'no such bucket, key, policy or request'],
+  notFound: [5, 'no such bucket, key, policy, group or request'],
   conflict: [6, 'it exists already, is not empty, or is in use'],
   findings: [7, 'the check ran and found something wrong'],
 } as const satisfies Record<string, readonly [number, string]>
@@ -25,6 +25,7 @@ const byCode: Readonly<Partial<Record<ErrorCode, Exit>>> = {
   NO_SUCH_BUCKET: 'notFound',
   NO_SUCH_ACCESS_KEY: 'notFound',
   NO_SUCH_KEY: 'notFound',
+  NO_SUCH_CONFIGURATION: 'notFound',
   POLICY_NOT_FOUND: 'notFound',
   POLICY_REFUSED: 'findings',
   POLICY_QUARANTINED: 'conflict',

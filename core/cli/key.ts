@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { StorageError } from '../contract/errors.ts'
+import type { AdminClient } from '../control/admin-client.ts'
 import { connect, type GlobalOptions } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
 import { regionIds } from './region-ids.ts'
@@ -48,6 +49,7 @@ export async function createKey(terminal: Terminal, options: CreateKeyOptions, n
   const regions = options.regions === undefined ? [] : regionIds(options.regions, '--regions')
   const imported = await importedPair(terminal, options)
   using admin = await connect(terminal, options)
+  if (regions.length > 0) await refuseWhatIsNotShared(admin, options.account, regions)
   const { key, secretKey } = await admin.createKey({
     name,
     account: options.account,
@@ -68,6 +70,28 @@ export async function createKey(terminal: Terminal, options: CreateKeyOptions, n
   // After the secret was shown: it would be lost with what is refused here.
   if (regions.length > 0) await admin.sharing.shareKey(key.accessKeyId, regions)
   return exitCodes.ok[0]
+}
+
+/** Before the key is made: one that could not be shared would stay behind. INVALID_ARGUMENT. */
+async function refuseWhatIsNotShared(
+  admin: AdminClient,
+  account: string,
+  regions: readonly number[],
+): Promise<void> {
+  if (account === 'root') {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      '--regions: keys of the root account stay in their region; name another with --account (it is made with its first key)',
+    )
+  }
+  const { peers } = await admin.federation.status()
+  const stranger = regions.find((region) => !peers.some(({ regionId }) => regionId === region))
+  if (stranger !== undefined) {
+    throw new StorageError(
+      'INVALID_ARGUMENT',
+      `--regions: this region is not joined with region ${stranger}: see 'pando federation list'`,
+    )
+  }
 }
 
 /** A secret never comes as an argument: every user of the machine can read those. */

@@ -218,6 +218,8 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
       }),
     )
 
+  tellOfGlobalOptions(program)
+
   try {
     await program.parseAsync([...args], { from: 'user' })
     return exit
@@ -225,6 +227,20 @@ export async function run(args: readonly string[], terminal: Terminal, version: 
     // Commander has printed its own message; help and version end with code 0.
     if (reason instanceof CommanderError) return reason.exitCode === 0 ? 0 : exitCodes.usage[0]
     return fail(terminal, StorageError.from(reason), args.includes('--json'))
+  }
+}
+
+/** Below the help of each command, and where its command line is wrong: what its own list does not say. */
+function tellOfGlobalOptions(parent: Command, path = 'pando'): void {
+  for (const command of parent.commands) {
+    const name = `${path} ${command.name()}`
+    command
+      .addHelpText(
+        'after',
+        "\nEvery command takes --data, --config, --node, --endpoint and --json: see 'pando --help'",
+      )
+      .showHelpAfterError(`(see '${name} --help')`)
+    tellOfGlobalOptions(command, name)
   }
 }
 

@@ -1,4 +1,4 @@
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { regionKeyFrom, rootKeysFrom } from '../node/config/load.ts'
 import type { NodeConfig } from '../node/config/schema.ts'
 import { realEnvironment } from '../node/environment.ts'
@@ -67,7 +67,7 @@ export async function up(terminal: Terminal, options: GlobalOptions): Promise<nu
       })
     })
   }
-  announce(terminal, node, config.region, options.json === true)
+  announce(terminal, node, config, options.json === true)
 
   const end = await Promise.race([
     firstSignal.then((signal) => ({ why: signal, failure: undefined })),
@@ -124,7 +124,8 @@ function listenForSignals(onSecond: (signal: NodeJS.Signals) => void): Promise<N
   })
 }
 
-function announce(terminal: Terminal, node: RunningWitness, region: string, json: boolean): void {
+function announce(terminal: Terminal, node: RunningWitness, config: NodeConfig, json: boolean): void {
+  const { region, cluster } = config
   const { facts: ready, rootKeys, rootKeysFrom: origin, regionKey } = node
   if (json) {
     const keys =
@@ -153,8 +154,11 @@ function announce(terminal: Terminal, node: RunningWitness, region: string, json
     : origin === 'file'
       ? `in ${ready.data}/root-key.json`
       : origin === 'region'
-        ? "in root-key.json among the region's keys"
+        ? `in ${join(cluster.keys, config.node, 'root-key.json')}`
         : 'from PANDO_ROOT_SECRET_KEY'
+  // The nodes of a cluster have its key among those that `cluster init` made.
+  const isCluster = origin === 'region'
+  const others = isCluster ? 'cluster status' : 'debug links'
   const aws = `aws --endpoint-url ${ready.s3} s3`
   terminal.out(
     `\nPando ${ready.version} serves region ${region}: ${store}, ready in ${ready.startedInMs} ms\n\n` +
@@ -167,8 +171,10 @@ function announce(terminal: Terminal, node: RunningWitness, region: string, json
         ['  Secret key', secret],
         ...(ready.rpc === ''
           ? []
-          : [['  Other nodes', `${ready.rpc}   see them: pando debug links`] as const]),
-        ...(regionKey === undefined ? [] : [['  Region key', shareRegionKey(regionKey)] as const]),
+          : [['  Other nodes', `${ready.rpc}   see them: pando ${others} --data ${ready.data}`] as const]),
+        ...(regionKey === undefined || isCluster
+          ? []
+          : [['  Region key', shareRegionKey(regionKey)] as const]),
       ]) +
       '\nTry it:\n' +
       `  export AWS_ACCESS_KEY_ID=${rootKeys.accessKeyId} AWS_SECRET_ACCESS_KEY=${isNew ? rootKeys.secretKey : '...'} AWS_DEFAULT_REGION=${region}\n` +

@@ -100,6 +100,11 @@ async function answer(
   handler: ConsoleHandler | undefined,
 ): Promise<void> {
   const path = (request.url ?? '/').split('?', 1)[0]
+  if (isForS3(request)) {
+    request.resume()
+    send(response, 400, 'application/xml', s3Elsewhere())
+    return
+  }
   const isOurs = path === '/metrics' || path === '/healthz' || path?.startsWith('/healthz/') === true
   if (!isOurs && (await handler?.(request, response)) === true) return
   // What is left has no body to wait for.
@@ -132,6 +137,15 @@ async function answer(
       send(response, 404, 'text/plain', 'not found: this port serves the console, /metrics and /healthz\n')
   }
 }
+
+/** Signed as nobody signs for the console: a client was given this port instead of that of S3. */
+const isForS3 = ({ headers, url = '' }: IncomingMessage): boolean =>
+  /^AWS4?[ -]/.test(headers.authorization ?? '') || /[?&]X-Amz-(Signature|Algorithm)=/.test(url)
+
+/** S3 clients show their user the message of an error. Nothing of the request is repeated in it. */
+const s3Elsewhere = (): string =>
+  '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>InvalidRequest</Code><Message>This is the port of the Pando console. ' +
+  "S3 has a port of its own, 9000 unless s3.listen says otherwise: see 'pando status'.</Message></Error>\n"
 
 function send(response: ServerResponse, status: number, contentType: string, body: string): void {
   response.writeHead(status, {

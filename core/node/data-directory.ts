@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { chmod, mkdir, readdir, readFile, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
+import { makeAccessKeys } from '../cluster/keys/access-keys.ts'
 import type { Randomness } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { RootKeys } from './config/load.ts'
@@ -254,18 +255,9 @@ async function rootKeys(
   if (options.shared !== undefined) return { keys: options.shared.rootKeys, from: 'region' }
   const text = await readIfThere(path)
   if (text !== undefined) return { keys: parseRootKeys(text, path), from: 'file' }
-  const keys = generateKeys(options.randomness)
+  const keys = makeAccessKeys(options.randomness)
   await writeDurably(path, `${JSON.stringify(keys, null, 2)}\n`)
   return { keys, from: 'generated' }
-}
-
-/** A fresh pair: 20 characters of base32 (the first four say where it is from), and 240 bits of base64url. */
-export function generateKeys(randomness: Randomness): RootKeys {
-  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
-  const bytes = randomness.fill(new Uint8Array(16))
-  const suffix = Array.from(bytes, (byte) => alphabet.charAt(byte % 32)).join('')
-  const secret = Buffer.from(randomness.fill(new Uint8Array(30))).toString('base64url')
-  return { accessKeyId: `PNDO${suffix}`, secretKey: secret }
 }
 
 function decodeSealingKey(text: string | undefined): Uint8Array | undefined {

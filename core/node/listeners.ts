@@ -1,5 +1,7 @@
+import { createServer } from 'node:net'
 import { StorageError } from '../contract/errors.ts'
 import { formatListen, isLoopback, type ListenAddress } from './config/addresses.ts'
+import type { NodeConfig } from './config/schema.ts'
 
 /** A listener of the node, and how its address is configured: for messages that say what to do. */
 export interface ListenerName {
@@ -13,6 +15,52 @@ export const listeners = {
   admin: { what: 'the admin service', key: 'admin.listen', variable: 'PANDO_ADMIN_LISTEN' },
   console: { what: 'the console', key: 'console.listen', variable: 'PANDO_CONSOLE_LISTEN' },
 } as const satisfies Record<string, ListenerName>
+
+/** A listener and where it is to be. */
+type Wanted = ListenerName & { readonly address: ListenAddress }
+
+/** Those of the node's listeners whose ports somebody else has at this moment. */
+export async function takenListeners({
+  role,
+  s3,
+  admin,
+  console,
+}: Pick<NodeConfig, 'role' | 's3' | 'admin' | 'console'>): Promise<readonly Wanted[]> {
+  const wanted: readonly Wanted[] = [
+    ...(role === 'witness' ? [] : [{ ...listeners.s3, address: s3.listen }]),
+    { ...listeners.admin, address: admin.listen },
+    { ...listeners.console, address: console.listen },
+  ]
+  const taken = await Promise.all(wanted.map(({ address }) => isTaken(address)))
+  return wanted.filter((_, index) => taken[index] === true)
+}
+
+/** All of them at once, before the first is bound: a second node on a machine lacks every port. INVALID_CONFIG. */
+export async function refuseTakenPorts(config: Parameters<typeof takenListeners>[0]): Promise<void> {
+  const taken = await takenListeners(config)
+  if (taken.length < 2) return
+  const ports = taken.map(({ address }) => address.port).join(', ')
+  const lines = taken.map(
+    ({ what, key, variable, address }) => `\n  ${formatListen(address)}, ${what}: ${key} or ${variable}`,
+  )
+  throw new StorageError(
+    'INVALID_CONFIG',
+    `ports ${ports} are taken; stop the other program, or set others in the config file or the environment (port 0: any free one):${lines.join('')}`,
+  )
+}
+
+async function isTaken({ host, port }: ListenAddress): Promise<boolean> {
+  if (port === 0) return false
+  const probe = createServer()
+  try {
+    return await new Promise<boolean>((resolve) => {
+      probe.once('error', (error) => resolve('code' in error && error.code === 'EADDRINUSE'))
+      probe.listen({ host, port }, () => resolve(false))
+    })
+  } finally {
+    if (probe.listening) await new Promise((resolve) => probe.close(resolve))
+  }
+}
 
 /** Runs `bind` and turns what the system says into advice. INVALID_CONFIG. */
 export async function bindListener<T>(

@@ -5,7 +5,7 @@ import { createNodeMetrics, type NodeMetrics } from '../telemetry/metrics.ts'
 import { isLoopback } from './config/addresses.ts'
 import type { NodeConfig } from './config/schema.ts'
 import { type ConsoleHandler, startConsoleServer } from './console-server.ts'
-import { bindListener, dialable, listeners } from './listeners.ts'
+import { bindListener, dialable, listeners, refuseTakenPorts } from './listeners.ts'
 import { createNodeHealth, type NodeHealth } from './node-health.ts'
 import { openServerCertificate, type ServerCertificate } from './server-certificate.ts'
 import type { StopStack } from './stop-stack.ts'
@@ -42,6 +42,7 @@ export interface Management {
 export async function openManagement(options: ManagementParts): Promise<Management> {
   const { config, environment, log, version, parts, deadlineMs } = options
   const { clock } = environment
+  await refuseTakenPorts(config)
   warnAboutExposure(config, log)
   const health = createNodeHealth(clock, version)
   const certificate =

@@ -1,5 +1,6 @@
 import { memoryUsage } from 'node:process'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { makeAccessKeys } from '../cluster/keys/access-keys.ts'
 import type { Catalog } from '../contract/catalog.ts'
 import type { ChunkStore } from '../contract/chunk-store.ts'
 import type { Environment } from '../contract/clock.ts'
@@ -9,7 +10,6 @@ import type { AccessKeyRecord, BucketRecord } from '../contract/object-model.ts'
 import type { AdminBackend } from '../control/admin-backend.ts'
 import { progressIntervalMs, report } from '../control/jobs.ts'
 import type { AccessKeyMessage, BucketMessage, JobUpdate, StatusReply } from '../control/messages.ts'
-import { generateKeys } from './data-directory.ts'
 import type { NodeHealth } from './node-health.ts'
 import type { SecretSealer } from './sealed-secrets.ts'
 
@@ -130,7 +130,7 @@ export function createNodeAdmin(parts: NodeAdminParts): AdminBackend {
     },
 
     async createKey({ name, account, imported }) {
-      const pair = imported ?? generateKeys(environment.randomness)
+      const pair = imported ?? makeAccessKeys(environment.randomness)
       if (pair.accessKeyId === parts.rootAccessKeyId || catalog.accessKey(pair.accessKeyId) !== undefined) {
         throw new StorageError('CONFLICT', `access key ${pair.accessKeyId} exists already`)
       }

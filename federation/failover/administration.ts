@@ -17,6 +17,7 @@ import type {
 } from '../../core/contract/failover-admin.ts'
 import type { FailoverAgent } from './agent.ts'
 import { campaign } from './campaign.ts'
+import { noSuchGroup } from './hand-over.ts'
 import { stillSynchronizing } from './lags.ts'
 import type { Answer } from './peer.ts'
 
@@ -122,7 +123,7 @@ export function createFailoverAdministration(parts: FailoverAdminParts): Failove
 
   function stateOf(group: string): GroupState {
     const state = agent.voter.state(group)
-    if (state === undefined) throw new StorageError('INVALID_ARGUMENT', `there is no group '${group}' here`)
+    if (state === undefined) throw noSuchGroup(group)
     return state
   }
 

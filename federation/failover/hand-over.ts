@@ -17,6 +17,10 @@ const lookMs = 10
 /** More entries than this are not waited for with writes held back. */
 const mostBehind = 5_000
 
+/** NO_SUCH_CONFIGURATION. */
+export const noSuchGroup = (group: string): StorageError =>
+  new StorageError('NO_SUCH_CONFIGURATION', `there is no group '${group}' here: see 'pando failover status'`)
+
 /**
  * A planned change of the primary, by the primary: takes no more writes, waits until the other region has all of them, and then gives
  * its own vote and its lease to that region. Before its vote everything can be taken back; after it this region writes nothing any more,
@@ -25,7 +29,7 @@ const mostBehind = 5_000
 export async function handOver(agent: FailoverAgent, group: string, to: number): Promise<GroupRecord> {
   const { catalog, regionId, log, environment } = agent.options
   const state = agent.voter.state(group)
-  if (state === undefined) throw new StorageError('INVALID_ARGUMENT', `there is no group '${group}' here`)
+  if (state === undefined) throw noSuchGroup(group)
   const { record } = state
   if (state.isRecovered === true) throw new StorageError('UNAVAILABLE', recoveredReason(group))
   if (record.primary !== regionId) {

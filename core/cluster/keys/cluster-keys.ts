@@ -1,8 +1,9 @@
 import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { Environment, Randomness } from '../../contract/clock.ts'
+import type { Environment } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
+import { makeAccessKeys, makeSecret } from './access-keys.ts'
 import { type CertifiedKey, issueNodeCertificate, makeAuthority } from './certificate.ts'
 import { type KeyFiles, keyFiles, readKeyFile, writeKeyFolder } from './key-folder.ts'
 
@@ -89,7 +90,7 @@ export async function makeClusterKeys(
     [keyFiles.authority]: authority.certificate,
     [keyFiles.regionKey]: `${Buffer.from(randomness.fill(new Uint8Array(32))).toString('hex')}\n`,
     [keyFiles.sealingKey]: `${Buffer.from(plan.sealingKey ?? randomness.fill(new Uint8Array(32))).toString('base64')}\n`,
-    [keyFiles.rootKeys]: json(plan.rootKeys ?? makeRootKeys(randomness)),
+    [keyFiles.rootKeys]: json(plan.rootKeys ?? makeAccessKeys(randomness)),
     [keyFiles.nats]: json({
       user: 'pando',
       password: makeSecret(randomness),
@@ -183,17 +184,3 @@ async function refuseExisting(path: string): Promise<void> {
 }
 
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
-
-/** 240 bits. */
-function makeSecret(randomness: Randomness): string {
-  return Buffer.from(randomness.fill(new Uint8Array(30))).toString('base64url')
-}
-
-/** As a node makes them for itself: 20 characters of base32, the first four say where it is from. */
-function makeRootKeys(randomness: Randomness): RootAccessKeys {
-  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
-  const suffix = Array.from(randomness.fill(new Uint8Array(16)), (byte) => alphabet.charAt(byte % 32)).join(
-    '',
-  )
-  return { accessKeyId: `PNDO${suffix}`, secretKey: makeSecret(randomness) }
-}

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -61,6 +63,66 @@ test('what is not a command line is refused with code 2 and what was meant', asy
   assert.equal((await pando('bucket', 'create')).code, 2)
   assert.equal((await pando('bucket', 'list', '--nope')).code, 2)
   assert.equal((await pando('status', 'extra', 'words')).code, 2)
+})
+
+test('the help of every command says where the options of all commands are', async () => {
+  for (const args of [['bucket'], ['bucket', 'create'], ['cluster', 'status']]) {
+    const { code, out } = await pando(...args, '--help')
+    assert.equal(code, 0)
+    assert.match(
+      out,
+      /Every command takes --data, --config, --node, --endpoint and --json: see 'pando --help'/,
+    )
+  }
+  assert.match((await pando('bucket', 'create')).err, /\(see 'pando bucket create --help'\)/)
+})
+
+test('a region on one machine is started by what `cluster init` prints', async () => {
+  const { code, out } = await pando('cluster', 'init', 'a=127.0.0.1', 'b=127.0.0.1', '--directory', 'here')
+  assert.equal(code, 0)
+  for (const name of ['a', 'b']) {
+    const [, file = ''] = new RegExp(`pando up --config (\\S+) --node ${name}$`, 'm').exec(out) ?? []
+    assert.equal((await pando('config', 'validate', file, '--node', name)).code, 0, out)
+  }
+  const [, rootKey = ''] = /same for all: (\S+)/.exec(out) ?? []
+  const { accessKeyId } = JSON.parse(await readFile(join(scratch, rootKey), 'utf8'))
+  assert.match(accessKeyId, /^PNDO/)
+  assert.match(
+    (await pando('cluster', 'add-node', 'c=127.0.0.1', '--directory', 'here')).out,
+    /--config here\/cluster\.yaml --node c$/m,
+  )
+  assert.match((await pando('cluster', 'init', 'a=10.0.0.1', '--directory', 'far')).out, /Copy cluster\.yaml/)
+})
+
+test('of a file with several nodes the one that runs here is meant', async () => {
+  await pando('cluster', 'init', 'n1=127.0.0.1', 'n2=127.0.0.1', '--directory', 'several')
+  const ask = () => pando('stop', '--config', 'several/cluster.yaml')
+  assert.match((await ask()).err, /say which one this is with --node/)
+  const sockets: Server[] = []
+  const runs = async (name: string) => {
+    await mkdir(join(scratch, `data-${name}`))
+    const socket = createServer((connection) => connection.destroy())
+    sockets.push(socket.listen(join(scratch, `data-${name}`, 'admin.sock')))
+    await once(socket, 'listening')
+  }
+  try {
+    // Nobody listens any more where a node was killed.
+    await mkdir(join(scratch, 'data-n1'))
+    await writeFile(join(scratch, 'data-n1', 'admin.sock'), '')
+    await runs('n2')
+    const one = await ask()
+    assert.equal(one.code, 3, one.err)
+    await rm(join(scratch, 'data-n1'), { recursive: true })
+    await runs('n1')
+    const both = await ask()
+    assert.equal(both.code, 2)
+    assert.match(
+      both.err,
+      /several nodes of several\/cluster\.yaml run here \(n1, n2\): say which one with --node/,
+    )
+  } finally {
+    for (const socket of sockets) socket.close()
+  }
 })
 
 test('without a node each command that needs one says how to get one', async () => {

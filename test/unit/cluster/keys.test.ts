@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { connect, createServer } from 'node:tls'
+import { makeAccessKeys } from '../../../core/cluster/keys/access-keys.ts'
 import { issueNodeCertificate, makeAuthority } from '../../../core/cluster/keys/certificate.ts'
 import { makeClusterKeys, makeNodeKeys } from '../../../core/cluster/keys/cluster-keys.ts'
 import { loadNodeKeys } from '../../../core/cluster/keys/node-keys.ts'
@@ -218,4 +219,11 @@ test('a folder that is not right is refused with words that say what to do', asy
     (copy) => cpSync(join(copy, 'node.pem'), join(copy, 'ca.pem')),
     /not the certificate of an authority/,
   )
+})
+
+test('no secret begins with a dash, whatever chance says: programs would take it for an option', () => {
+  // 0xfb is 111110 11: the digit 62, which is the dash of base64url.
+  const { accessKeyId, secretKey } = makeAccessKeys({ fill: (bytes) => bytes.fill(0xfb) })
+  assert.match(secretKey, /^_[-_\w]{39}$/)
+  assert.match(accessKeyId, /^PNDO[A-Z2-7]{16}$/)
 })

@@ -99,6 +99,27 @@ test('a problem that somebody must look at leaves the node in service until it i
   assert.equal((await server.ask()).status, 'ready')
 })
 
+test('an S3 client that was given the port of the console is told so in its own language', async () => {
+  await using server = await serve(createNodeHealth(clock, '1'))
+  const signed = {
+    authorization: 'AWS4-HMAC-SHA256 Credential=K/20260101/us-east-1/s3/aws4_request, Signature=0',
+  }
+  for (const [path, init] of [
+    ['/', { headers: signed }],
+    ['/bucket/key', { method: 'PUT', headers: signed, body: 'x' }],
+    ['/bucket/key?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=0', {}],
+  ] as const) {
+    const answer = await fetch(server.url + path, init)
+    assert.equal(answer.status, 400)
+    const text = await answer.text()
+    assert.match(
+      text,
+      /<Code>InvalidRequest<\/Code><Message>This is the port of the Pando console\. S3 has a port/,
+    )
+  }
+  assert.equal((await fetch(`${server.url}/healthz/live`)).status, 200)
+})
+
 test('a scrape that fails is a 500 without its reason, and hostile requests harm nobody', async () => {
   const health = createNodeHealth(clock, '1')
   await using server = await serve(health)

@@ -176,6 +176,18 @@ test('a disabled key is refused from the next request on, and accepted again whe
   await client.send(new PutObjectCommand({ Bucket: 'first', Key: 'a', Body: 'x' }))
   client.destroy()
   assert.equal((await node.command('key', 'disable', 'NOBODY')).code, 5)
+  // What cannot be shared is not made: nobody would look for it.
+  for (const refused of [
+    ['--regions', '2'],
+    ['--account', 'bob', '--regions', '2'],
+  ]) {
+    const { code: refusal, stdout, stderr } = await node.command('key', 'create', 'half', ...refused)
+    assert.equal(refusal, 2)
+    assert.match(stderr, /--regions: (keys of the root account stay|this region is not joined with region 2)/)
+    assert.equal(stdout, '')
+  }
+  assert.doesNotMatch((await node.command('key', 'list')).stdout, /half/)
+  assert.equal((await node.command('failover', 'plan', 'nobody')).code, 5)
   assert.equal((await node.command('key', 'disable', node.accessKey)).code, 2)
 })
 
@@ -215,6 +227,38 @@ test('a taken port is told with its number, key and variable', async () => {
     }
   } finally {
     taken.close()
+    await rm(scratch, { recursive: true, force: true })
+  }
+})
+
+test('all taken ports are told at once, by the start and by the doctor', async () => {
+  const others = await Promise.all(
+    [0, 1].map(async () => {
+      const other = createServer().listen(0, '127.0.0.1')
+      await once(other, 'listening')
+      return other
+    }),
+  )
+  const [s3Port, adminPort] = others.map((other) => (other.address() as AddressInfo).port)
+  const scratch = await mkdtemp(join(tmpdir(), 'pando-ports-'))
+  const env = stranger({
+    PANDO_DATA: join(scratch, 'data'),
+    ...freePorts,
+    PANDO_S3_LISTEN: `127.0.0.1:${s3Port}`,
+    PANDO_ADMIN_LISTEN: `127.0.0.1:${adminPort}`,
+  })
+  try {
+    const { code, stderr } = await runCommand(process.execPath, [entry, 'up'], { env, timeoutMs: 20_000 })
+    assert.equal(code, 2, stderr)
+    assert.ok(stderr.includes(`ports ${s3Port}, ${adminPort} are taken`), stderr)
+    assert.ok(
+      stderr.includes('s3.listen or PANDO_S3_LISTEN') && stderr.includes('PANDO_ADMIN_LISTEN'),
+      stderr,
+    )
+    const { stdout } = await runCommand(process.execPath, [entry, 'doctor'], { env, timeoutMs: 60_000 })
+    assert.ok(stdout.includes(`taken: ${s3Port} (the S3 endpoint), ${adminPort} (the admin service)`), stdout)
+  } finally {
+    for (const other of others) other.close()
     await rm(scratch, { recursive: true, force: true })
   }
 })
