@@ -3,6 +3,7 @@ import type { MadeOnce } from './catalog.ts'
 import type { ConflictReads, Resolution } from './conflicts.ts'
 import type { WriteId } from './ids.ts'
 import type { BucketRecord, Layout, ObjectRecord, VersionId, VersioningState } from './object-model.ts'
+import type { RetryRecord } from './retry-record.ts'
 
 /**
  * Replication of buckets between regions, as the catalog keeps it and the federation uses it. Every change of a replicated
@@ -263,6 +264,11 @@ export interface MemberState {
   readonly dead?: readonly number[]
   /** It was told to begin a full synchronization at `acknowledged` and has not come beyond: all that it is known to have. */
   readonly held?: number
+  /**
+   * Where several regions write: it has a place in this outbox, which it said before it was handed the first entry. Who asks without one
+   * later has lost what it knew of deletes.
+   */
+  readonly hasBegun?: true
 }
 
 /** How far this region has come in the outbox of another. */
@@ -302,19 +308,6 @@ export interface ComparisonState {
   readonly agreed?: ComparedPoint
 }
 
-export interface RetryRecord {
-  readonly lsn: number
-  readonly key: string
-  readonly bytes: Uint8Array
-  readonly sinceMs: number
-  readonly attempts: number
-  /** Not before this is it tried again. */
-  readonly nextMs: number
-  readonly reason: string
-  /** Given up by itself; an operator may have it tried again. */
-  readonly dead: boolean
-}
-
 /** One pulled entry on its way into the catalog. */
 export interface PulledEntry {
   readonly bytes: Uint8Array
@@ -328,6 +321,7 @@ export interface PulledEntry {
 }
 
 export { replicationLimits } from './replication-limits.ts'
+export type { RetryRecord } from './retry-record.ts'
 
 export type ReplicationStatus = 'pending' | 'completed' | 'failed' | 'replica'
 

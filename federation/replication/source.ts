@@ -5,11 +5,12 @@ import type { Clock } from '../../core/contract/clock.ts'
 import { stripeOf } from '../../core/contract/erasure.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import { recoveredReason } from '../../core/contract/failover.ts'
+import { isMesh, mayBegin } from '../../core/contract/has-begun.ts'
 import { chunkId } from '../../core/contract/ids.ts'
 import type { Logger } from '../../core/contract/logger.ts'
 import type { BucketRecord } from '../../core/contract/object-model.ts'
 import { backgroundClass } from '../../core/contract/qos.ts'
-import type { ReplicationRule } from '../../core/contract/replication.ts'
+import type { MemberState, ReplicationRule } from '../../core/contract/replication.ts'
 import type { OutboxTraces } from '../../core/contract/trace.ts'
 import type { WriteRegistry } from '../../core/contract/write-registry.ts'
 import {
@@ -121,7 +122,10 @@ export class ReplicationSource {
     return head + (this.#options.catalog.replication.backlog(bucketId)?.waiting ?? 0)
   }
 
-  /** NO_SUCH_BUCKET, ACCESS_DENIED (not a member), NO_SUCH_REPLICATION (nobody writes it here). */
+  /**
+   * NO_SUCH_BUCKET, ACCESS_DENIED (not a member), NO_SUCH_REPLICATION (nobody writes it here), CONFLICT (it was here before, and knows
+   * nothing of that).
+   */
   async pull(peer: number, request: PullRequest): Promise<PullReply> {
     const { catalog } = this.#options
     const { replication } = catalog
@@ -134,10 +138,13 @@ export class ReplicationSource {
     this.#checkMemory(rule)
     const member = replication.members(bucket.id).find(({ region }) => region === peer)
     if (member === undefined) throw new StorageError('ACCESS_DENIED', `region ${peer} is no member`)
+    this.checkMember(rule, member, request)
     const reason = member.needsFullSync ? 'it fell behind what is kept' : this.#cannotGoOn(bucket.id, request)
     if (reason !== undefined) return this.#start(bucket, peer, reason)
     const { watermark: lsn, logId, dead } = request
-    if (lsn > member.acknowledged || dead.join() !== (member.dead ?? []).join()) {
+    const begins =
+      member.hasBegun !== true && mayBegin(rule, this.#options.regionId, replication.cursor(bucket.id, peer))
+    if (begins || lsn > member.acknowledged || dead.join() !== (member.dead ?? []).join()) {
       await catalog.submit({
         type: 'acknowledge-outbox',
         bucketId: bucket.id,
@@ -180,6 +187,18 @@ export class ReplicationSource {
     this.#checkMemory(rule)
     log.warn({ bucket: name, region: peer, ranges: ranges.length }, 'a copy differs and is repaired')
     for (const range of ranges) await catalog.submit({ type: 'send-range', bucketId: bucket.id, ...range })
+  }
+
+  /**
+   * CONFLICT: where several regions write, deletes are forgotten on the word of members that have them. One whose rule was taken away and
+   * given again has forgotten them itself: whatever it is told from now on, of this log or another one, may be deleted already.
+   */
+  checkMember(rule: ReplicationRule, { region, hasBegun }: MemberState, { logId }: PullRequest): void {
+    if (!isMesh(rule) || hasBegun !== true || logId !== '') return
+    throw new StorageError(
+      'CONFLICT',
+      `region ${region} has followed the bucket before, and its rule was taken away there: take the region out of the rule here, then empty its bucket and let it come back`,
+    )
   }
 
   #cannotGoOn(bucketId: number, { logId, after }: PullRequest): string | undefined {

@@ -64,3 +64,9 @@ export function putCommand(
   const command = { type: 'put-object', bucketId, key, owner: 'root', object } as const
   return preconditions === undefined ? command : { ...command, preconditions }
 }
+
+/** The command with which a client deletes. */
+export const removal = (
+  bucketId: number,
+  item: Extract<Command, { type: 'delete-objects' }>['items'][number],
+): Command => ({ type: 'delete-objects', bucketId, owner: 'root', items: [item] })

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import type { ReplicationRule } from '../../core/contract/replication.ts'
 import { bucketName, type SimulatedRegion } from './replicating-region.ts'
-import type { SeededRandom } from './seeded-random.ts'
+import { SeededRandom } from './seeded-random.ts'
 
 /** Regions of a simulation in which several write, while the members of their rule change. */
 export interface ChangingWorld {
   readonly random: SeededRandom
   readonly regions: readonly SimulatedRegion[]
   readonly primary: SimulatedRegion
-  readonly report: { returned: number }
+  readonly report: { returned: number; anew: number }
   /** The newest; regions hear of it one after the other. */
   rule: ReplicationRule
   follow(region: SimulatedRegion, source: SimulatedRegion): Promise<boolean>
@@ -21,7 +21,7 @@ const epochOf = ({ catalog, bucketId = 0 }: SimulatedRegion): number =>
 export async function changeMembers(world: ChangingWorld): Promise<void> {
   const { regions, rule, random, primary } = world
   if (regions.length < 3) return
-  const { members, epoch, former = [] } = rule
+  const { members, epoch } = rule
   const away = regions.find(({ id }) => !members.includes(id))
   if (away !== undefined) {
     comeBack(world, away)
@@ -40,15 +40,7 @@ export async function changeMembers(world: ChangingWorld): Promise<void> {
       .members(bucketId)
       .every(({ acknowledged, needsFullSync }) => acknowledged === head?.lsn && !needsFullSync)
   if (!isReady) return
-  const left = { region: leaving.id, epoch }
-  world.rule = {
-    ...rule,
-    epoch: epoch + 1,
-    members: members.filter((id) => id !== leaving.id),
-    former: [...former.filter(({ region }) => region !== leaving.id), left].toSorted(
-      (one, other) => one.region - other.region,
-    ),
-  }
+  leave(world, leaving)
 }
 
 /** It does not come back with what it had, and does with an empty bucket. */
@@ -64,6 +56,71 @@ export function comeBack(world: ChangingWorld, region: SimulatedRegion): void {
   world.rule = rule
   adopt(world, region)
   world.report.returned++
+}
+
+/**
+ * A rule that is taken away in one region and given again in its epoch, with an empty bucket: nobody else hears of it. What that region has
+ * told of deletes, and the others rely on, it knows no more.
+ */
+export class BegunAnew {
+  /** Of its own, so that other seeds are what they were until it happens. */
+  readonly #random: SeededRandom
+  #region: SimulatedRegion | undefined
+
+  constructor(seed: number) {
+    this.#random = new SeededRandom(seed + 2_000_003)
+  }
+
+  /** Now and then one does so, and is taken out of the rule later: as it has to be. */
+  sometimes(world: ChangingWorld): void {
+    if (!this.#random.chance(0.01)) return
+    const { regions, rule, primary } = world
+    if (this.#region !== undefined) {
+      this.part(world)
+      return
+    }
+    if (regions.length < 3 || rule.members.length < regions.length) return
+    const region = this.#random.pick(regions.filter((one) => one !== primary))
+    const own = region.catalog.replication.rule(region.bucketId ?? 0)
+    // Who was away before is named in the rule anyway, and comes back with an empty bucket as it does here.
+    if (own === undefined) return
+    region.empty()
+    const { id: bucketId } = region.catalog.run({ type: 'create-bucket', name: bucketName, owner: 'root' })
+    region.catalog.run({ type: 'set-replication', bucketId, rule: own })
+    this.#region = region
+    world.report.anew++
+  }
+
+  /** It leaves the rule, with what it holds. */
+  part(world: ChangingWorld): void {
+    const region = this.#region
+    this.#region = undefined
+    const { rule } = world
+    if (region === undefined || !rule.members.includes(region.id)) return
+    if (rule.members.length < world.regions.length) allComeBack(world)
+    leave(world, region)
+  }
+}
+
+/** The rule goes on without a region. */
+function leave(world: ChangingWorld, { id: region }: SimulatedRegion): void {
+  const { rule } = world
+  const { members, epoch, former = [] } = rule
+  world.rule = {
+    ...rule,
+    epoch: epoch + 1,
+    members: members.filter((id) => id !== region),
+    former: [...former.filter((one) => one.region !== region), { region, epoch }].toSorted(
+      (one, other) => one.region - other.region,
+    ),
+  }
+}
+
+/** Who is away comes back, and all hear of it. */
+export function allComeBack(world: ChangingWorld): void {
+  const away = world.regions.find(({ id }) => !world.rule.members.includes(id))
+  if (away !== undefined) comeBack(world, away)
+  for (const region of world.regions) adopt(world, region)
 }
 
 /** A region hears of the newest rule. */

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { fullScan } from '../../core/catalog/full-scan.ts'
 import { verifyRows } from '../../core/catalog/verify.ts'
-import type { Command } from '../../core/contract/catalog.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import { chunkId } from '../../core/contract/ids.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
@@ -10,10 +9,10 @@ import type { ReplicationRule } from '../../core/contract/replication.ts'
 import { Follower } from '../../federation/replication/follower.ts'
 import type { PeerRegion, PullReply } from '../../federation/replication/peer.ts'
 import { tendOutbox } from '../../federation/replication/tend-outbox.ts'
-import { plainAttributes, putCommand } from '../kit/catalog-commands.ts'
+import { plainAttributes, putCommand, removal } from '../kit/catalog-commands.ts'
 import { forgeChange } from '../kit/forged-change.ts'
 import { ruleOf } from '../kit/replicated-buckets.ts'
-import { adopt, changeMembers, comeBack } from './changing-members.ts'
+import { adopt, allComeBack, BegunAnew, changeMembers } from './changing-members.ts'
 import { isCrash } from './crashing-writer.ts'
 import { bucketName, CrashingTables, chunkBytes, hex, SimulatedRegion } from './replicating-region.ts'
 import { SeededRandom } from './seeded-random.ts'
@@ -40,6 +39,8 @@ const emptyReport = () => ({
   collected: 0,
   /** Regions that left and came back. */
   returned: 0,
+  /** Rules that were taken away in one region and given again. */
+  anew: 0,
   /** Keys that two regions wrote without having seen each other, and those of which the older version was put in the newer one's place. */
   conflicts: 0,
   olderKept: 0,
@@ -70,10 +71,12 @@ class World {
   isHealed = false
   #bodies = 0
   readonly #conflicts: SimulatedConflicts
+  readonly #anew: BegunAnew
   constructor(seed: number, shape: ReplicationShape) {
     this.random = new SeededRandom(seed)
     this.#conflicts = new SimulatedConflicts(seed, this.report)
     this.#access = new SeededRandom(seed + 1_000_003)
+    this.#anew = new BegunAnew(seed)
     this.mode = this.random.chance(0.5) ? 'single' : 'multi'
     this.regions = Array.from(
       { length: 2 + this.random.below(shape.regions - 1) },
@@ -116,6 +119,7 @@ class World {
     else await changeMembers(this)
     if (this.mode === 'multi') {
       if (this.random.chance(0.2)) adopt(this, region)
+      this.#anew.sometimes(this)
       for (const one of this.regions) one.checkGone()
     }
   }
@@ -376,9 +380,8 @@ class World {
   async heal(): Promise<void> {
     this.isHealed = true
     for (const region of this.regions) region.restart()
-    const away = this.regions.find(({ id }) => !this.rule.members.includes(id))
-    if (away !== undefined) comeBack(this, away)
-    for (const region of this.regions) adopt(this, region)
+    this.#anew.part(this)
+    allComeBack(this)
     for (let round = 0; round < 200; round++) {
       let isEven = true
       for (const region of this.regions) {
@@ -469,11 +472,6 @@ class World {
     }
   }
 }
-
-const removal = (
-  bucketId: number,
-  item: Extract<Command, { type: 'delete-objects' }>['items'][number],
-): Command => ({ type: 'delete-objects', bucketId, owner: 'root', items: [item] })
 
 /** One run. Throws an AssertionError, with the seed in its message, when a promise is broken. */
 export async function simulateReplication(

@@ -1,6 +1,7 @@
 import type { Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { groupEpochOf } from '../../contract/failover.ts'
+import { mayBegin } from '../../contract/has-begun.ts'
 import type { EdgeRule, MemberState, ReplicationRule } from '../../contract/replication.ts'
 import { putBucket } from '../apply-buckets.ts'
 import type { ApplyContext } from '../apply-context.ts'
@@ -16,6 +17,7 @@ import { memberKey, ruleKey, tablesOfRule } from './keys.ts'
 import { appendEntry, isWriter, writeOutboxState } from './outbox.ts'
 import {
   encodeMember,
+  readCursor,
   readMember,
   readMembers,
   readOutboxRow,
@@ -225,7 +227,7 @@ function checkGroup(context: ApplyContext, { group = '', epoch, primary, mode }:
 
 /**
  * A place in an outbox says what is held of a bucket as long as one region has written it all the time. When another one has, it
- * says nothing any more: the region synchronizes in full, and until then nobody takes it for a candidate.
+ * says nothing any more: the region synchronizes in full, and until then nobody takes it for a candidate, or for even.
  */
 function leaveCursor(
   context: ApplyContext,
@@ -234,7 +236,12 @@ function leaveCursor(
   rule: ReplicationRule,
 ): void {
   const here = context.entry.regionId
-  if (rule.group === undefined || rule.primary === here || old.group === undefined) return
+  if (rule.mode === 'multi' || rule.primary === here) return
+  if (rule.group === undefined || old.group === undefined) {
+    // A former primary's log goes on where it was, though others have written since.
+    if (old.primary !== rule.primary) dropCursor(context, bucketId, rule.primary)
+    return
+  }
   const reigns = readGroup(context, rule.group)?.record.reigns ?? []
   const from = groupEpochOf(old.epoch)
   const isKnown = reigns.some(({ epoch }) => epoch <= from)
@@ -358,7 +365,10 @@ export function acknowledgeOutbox(
   }
   // Late or repeated; and of a member that has to begin again, what it says of the time before does not count.
   if (lsn < member.acknowledged || member.needsFullSync) return {}
-  if (lsn === member.acknowledged && dead.join() === (member.dead ?? []).join()) return {}
+  const begins =
+    member.hasBegun !== true && mayBegin(rule, context.entry.regionId, readCursor(context, bucketId, region))
+  const isNews = lsn > member.acknowledged || dead.join() !== (member.dead ?? []).join()
+  if (!isNews && !begins) return {}
   const row = readOutboxRow(context, bucketId, lsn)
   const time = row === undefined ? member.acknowledgedTime : decodeOutboxEntry(row.bytes).time
   if (
@@ -373,6 +383,7 @@ export function acknowledgeOutbox(
     ...before,
     acknowledged: lsn,
     acknowledgedTime: time,
+    ...(begins ? { hasBegun: true } : {}),
     ...(dead.length === 0 ? {} : { dead }),
     // Said again of where it was told to begin, it says nothing of having begun.
     ...(held === undefined || lsn > member.acknowledged ? {} : { held }),
@@ -408,6 +419,7 @@ export function startFullSync(
     acknowledged: from,
     acknowledgedTime: noTime,
     needsFullSync: false,
+    ...(member.hasBegun === true ? { hasBegun: true } : {}),
     ...(member.needsFullSync ? {} : { held: Math.min(from, member.held ?? member.acknowledged) }),
   })
   return {}

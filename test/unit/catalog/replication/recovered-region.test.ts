@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { GroupRecord } from '../../../../core/contract/failover.ts'
-import { silentLogger } from '../../../../core/contract/logger.ts'
-import { ReplicationSource } from '../../../../federation/replication/source.ts'
 import { chunkedObject, etagOf, extentOf, putCommand } from '../../../kit/catalog-commands.ts'
-import { placed, ruleOf, ship, type TestRegion, testRegion } from '../../../kit/replicated-buckets.ts'
+import { follow } from '../../../kit/followed-buckets.ts'
+import { ruleOf, ship, type TestRegion, testRegion } from '../../../kit/replicated-buckets.ts'
 
 function put(region: TestRegion, keys: readonly string[]): void {
   const bucketId = region.catalog.bucket('b')?.id ?? 0
@@ -26,41 +25,6 @@ function regionWithKeys(id: number, keys: readonly string[]): TestRegion {
   region.catalog.run({ type: 'set-replication', bucketId, rule: ruleOf({ mode: 'multi' }) })
   put(region, keys)
   return region
-}
-
-const unused = (): never => assert.fail('nobody asks for bodies')
-
-/** As a follower does it: asks the source until it has nothing more to say. The reasons why it had to begin again. */
-async function follow(from: TestRegion, to: TestRegion): Promise<readonly string[]> {
-  const source = new ReplicationSource({
-    ...{ regionId: from.id, catalog: from.catalog, log: silentLogger },
-    ...{ chunks: { get: unused }, writes: { pin: unused } },
-    clock: { now: () => from.clock.nowMs, monotonic: () => 0, sleep: unused },
-  })
-  const bucketId = to.catalog.bucket('b')?.id ?? 0
-  const sourceId = from.catalog.bucket('b')?.id ?? 0
-  const reasons: string[] = []
-  for (let turns = 0; turns < 50; turns++) {
-    const cursor = to.catalog.replication.cursor(bucketId, from.id)
-    const { logId = '', received = { lsn: 0, chain: new Uint8Array(32) }, watermark = 0 } = cursor ?? {}
-    const question = { bucket: 'b', logId, after: received, watermark, dead: [], limit: 100 }
-    const reply = await source.pull(to.id, question)
-    if (reply.kind === 'start') {
-      const { logId, at, reason } = reply
-      reasons.push(reason)
-      to.catalog.run({ type: 'set-cursor', bucketId, source: from.id, logId, at })
-      while (from.catalog.replication.outbox(sourceId)?.backfill !== undefined) {
-        from.catalog.run({ type: 'backfill', bucketId: sourceId })
-      }
-      continue
-    }
-    if (reply.entries.length === 0) return reasons
-    const entries = reply.entries.map((bytes) => placed(to, bytes))
-    to.catalog.run({
-      ...{ type: 'apply-remote', bucketId, source: from.id, logId, after: received.lsn, entries },
-    })
-  }
-  return assert.fail('it never comes to an end')
 }
 
 test('what a recovered region writes at places that it had given before is taken over by who had read those', async () => {

@@ -4,6 +4,7 @@ import { verifyRows } from '../../../../core/catalog/verify.ts'
 import type { ReplicationRule } from '../../../../core/contract/replication.ts'
 import { defaultEdge } from '../../../../core/contract/replication.ts'
 import { emptyObject, etagOf, putCommand } from '../../../kit/catalog-commands.ts'
+import { follow } from '../../../kit/followed-buckets.ts'
 import { contentOf, ruleOf, ship, type TestRegion, testRegion } from '../../../kit/replicated-buckets.ts'
 
 const codeOf = (code: string) => (error: unknown) => (error as { code?: string }).code === code
@@ -302,6 +303,73 @@ test('who comes back takes nothing from a region that has not heard that it was 
     (contentOf(anew, 'b') as { key: string }[]).map(({ key }) => key),
     ['b'],
   )
+})
+
+test('a rule that was taken away and given again, with its epoch and an empty bucket, brings nothing back (T21)', async () => {
+  const regions = regionsOf(3)
+  const [one, two, three] = regions as [TestRegion, TestRegion, TestRegion]
+  put(one, 'a')
+  put(one, 'b')
+  await follow(one, two)
+  // Region 3 has it, and region 1 never hears of that.
+  await follow(one, three, { isCut: true })
+  purge(two, 'a')
+  await follow(two, one)
+  await follow(two, three)
+  for (const region of [one, three]) tend(region)
+  await follow(one, two)
+  for (const region of [one, two]) {
+    await follow(three, region)
+    tend(region)
+  }
+  assert.deepEqual([one, two].map(held), [0, 0], 'they have the word of region 3, and forget')
+  const anew = testRegion(3, 7)
+  join(anew, ruleOf({ mode: 'multi', members: [1, 2, 3] }))
+  for (const region of [one, two])
+    await assert.rejects(follow(region, anew), /CONFLICT.*followed the bucket before/)
+  for (const region of [one, two]) await follow(anew, region)
+  for (const region of [one, two, anew]) assert.equal(region.catalog.object(idOf(region), 'a'), undefined)
+  // The way out: it leaves the rule, and comes back.
+  const former = [{ region: 3, epoch: 1 }]
+  const back = ruleOf({ mode: 'multi', members: [1, 2, 3], epoch: 3, former })
+  for (const region of [one, two]) {
+    for (const rule of [ruleOf({ mode: 'multi', members: [1, 2], epoch: 2, former }), back]) {
+      region.catalog.run({ type: 'set-replication', bucketId: idOf(region), rule })
+    }
+  }
+  const returned = testRegion(3, 8)
+  join(returned, back)
+  const all = [one, two, returned]
+  for (let round = 0; round < 4; round++) {
+    for (const from of all) for (const to of all) if (from !== to) await follow(from, to)
+    for (const region of all) tend(region)
+  }
+  assert.deepEqual(all.map(held), [0, 0, 0])
+  assertEqual(all)
+  assert.equal(contentOf(returned, 'b').length, 1)
+})
+
+test('a full synchronization with a region that begins anew brings nothing back either (T21)', async () => {
+  const regions = regionsOf(3)
+  const [one, two, three] = regions as [TestRegion, TestRegion, TestRegion]
+  put(one, 'a')
+  for (const region of [two, three]) await follow(one, region)
+  purge(two, 'a')
+  await follow(two, three)
+  tend(three)
+  await follow(three, two)
+  // Region 1 has not heard of the delete: what it has now must not come to who has forgotten it.
+  const anew = testRegion(3, 7)
+  join(anew, ruleOf({ mode: 'multi', members: [1, 2, 3] }))
+  await assert.rejects(follow(one, anew), /CONFLICT/)
+  await follow(two, one)
+  tend(one)
+  await follow(one, two)
+  tend(two)
+  assert.equal(held(two), 0, 'region 2 has the word of both, and forgets')
+  await assert.rejects(follow(two, anew), /CONFLICT/)
+  for (const region of [one, two]) await follow(anew, region)
+  for (const region of [one, two, anew]) assert.deepEqual(contentOf(region, 'b'), [])
 })
 
 test('deletes of a region that has left are told again by who remembers them, and then forgotten', () => {
