@@ -73,7 +73,7 @@ export class BegunAnew {
 
   /** Now and then one does so, and is taken out of the rule later: as it has to be. */
   sometimes(world: ChangingWorld): void {
-    if (!this.#random.chance(0.01)) return
+    if (!this.#random.chance(0.03)) return
     const { regions, rule, primary } = world
     if (this.#region !== undefined) {
       this.part(world)

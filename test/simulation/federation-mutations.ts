@@ -5,7 +5,6 @@ import type { GroupRecord } from '../../core/contract/failover.ts'
 import { FailoverAgent } from '../../federation/failover/agent.ts'
 import type { Answer, Question } from '../../federation/failover/peer.ts'
 import { Voter } from '../../federation/failover/voter.ts'
-import { ReplicationSource } from '../../federation/replication/source.ts'
 import { blind } from './failover-site.ts'
 import { firstCaught, type Mutation, replace } from './many-runs.ts'
 import { CrashingTables } from './replicating-region.ts'
@@ -89,14 +88,6 @@ export const mutations: readonly Mutation[] = [
     apply: () => {
       CrashingTables.isForgottenEarly = true
     },
-  },
-  {
-    ...{
-      title: 'a region that has forgotten what it told of deletes is handed what there was before them',
-      ...{ module: replication.module, name: 'largeReplication', known: 1 },
-    },
-    apply: () =>
-      replace<ReplicationSource>(ReplicationSource.prototype, 'checkMember', () => () => undefined),
   },
   {
     ...{ title: 'what a policy puts in the place of a version is told to nobody', ...replication, known: 10 },

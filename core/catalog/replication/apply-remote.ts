@@ -163,8 +163,11 @@ export function applyRemote(
     const entry = decoded[at]
     const lsn = after + at + 1
     // Also where the entry itself has to wait: what comes behind it must not be seen by more than may see it.
-    if (entry !== undefined && !(entry instanceof StorageError) && takeTold(target, entry, false))
-      isNew = true
+    if (entry !== undefined && !(entry instanceof StorageError)) {
+      if (takeTold(target, entry, false)) isNew = true
+      // What this region has of others it tells anew, and an entry says nothing that is newer than itself.
+      if (entry.access !== undefined) goAhead(context, entry.time)
+    }
     const reason =
       entry instanceof StorageError || entry === undefined
         ? (entry?.message ?? 'missing')
@@ -291,6 +294,11 @@ function takeTold(
   return takeAccess(context, bucketId, rule, source, access, isLate)
 }
 
+/** What is written here from now on is later than what this region has. */
+function goAhead(context: ApplyContext, time: OutboxEntry['time']): void {
+  if (compareTimes(time, context.meta.time) > 0) context.meta.time = time
+}
+
 /** Why it must wait; undefined: done. */
 function applyPulled(
   target: Target,
@@ -314,7 +322,7 @@ function applyPulled(
     resolve?.()
   })
   if (outcome instanceof StorageError) return outcome.message
-  if (compareTimes(entry.time, context.meta.time) > 0) context.meta.time = entry.time
+  goAhead(context, entry.time)
   target.cursor = cursorBehind(target, entry)
   // Entries fail each for itself: what follows must not count as part of this one.
   context.wrote = true
@@ -437,8 +445,7 @@ export function retryRemote(
     return { applied: false }
   }
   context.wrote = true
-  // What is written here from now on is later than what this region has.
-  if (entry !== undefined && compareTimes(entry.time, context.meta.time) > 0) context.meta.time = entry.time
+  if (entry !== undefined) goAhead(context, entry.time)
   const isNew = takeTold(target, decodeOutboxEntry(retry.bytes), true)
   context.remove(rowAt)
   context.remove(retryOfKey(bucketId, source, encodeText(retry.key), lsn))
