@@ -8,11 +8,13 @@ import { callerAddress } from '../../kit/region/hosts.ts'
 import { openRegion } from '../../kit/region/region.ts'
 import { openS3Client, type S3Client, type S3Reply } from '../../kit/s3-client.ts'
 import { say, until } from './scenario.ts'
+import { openWishes, wishedBucket } from './wishes.ts'
 
 /**
  * A failover group whose primary is a region of three nodes, with another region and a witness: its coordinator dies and it stays the
  * primary; all of it is lost while one gateway stands still, and that one acknowledges nothing when it wakes; it comes back, lists what
- * was lost, and is made the primary again by a planned change.
+ * was lost, and is made the primary again by a planned change. Beside the group, what asks to be in the other region before it is
+ * answered is there at once, whichever gateway takes it and whichever node has died.
  */
 const lease = process.env['PANDO_LEASE'] ?? '20s'
 const names = ['n1', 'n2', 'n3']
@@ -61,10 +63,22 @@ for (const [inviting, joining] of [
 ] as const) {
   await pando(joining, 'federation', 'join', await pando(inviting, 'federation', 'invite'))
 }
-for (const bucket of ['async', 'sync']) {
+async function setVersioning(bucket: string): Promise<void> {
+  const body = '<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>'
+  const answer = await two?.client.send({ method: 'PUT', bucket, query: { versioning: '' }, body })
+  assert.equal(answer?.status, 200, `${answer?.body}`)
+}
+for (const bucket of ['async', 'sync', wishedBucket]) {
   assert.equal((await one.client.send({ method: 'PUT', bucket })).status, 200)
+  if (bucket === wishedBucket) await setVersioning(bucket)
   await pando(two, 'replication', 'set', bucket, '--to', '2')
 }
+const wishes = openWishes(region.nodes, other, otherClient)
+await when('region 2 gets the bucket of the wishes', async () => {
+  const { status } = await otherClient.send({ method: 'HEAD', bucket: wishedBucket })
+  return status === 200
+})
+await wishes.check()
 const group = ['failover', 'set', 'main', '--bucket', 'async', 'sync', '--sync', 'sync', '--witness', '9']
 await when('all three are connected', async () => {
   const { code } = await two.command(...group, '--lease', lease, '--flap', '100ms')
@@ -113,6 +127,7 @@ const gateways: readonly (readonly [string, S3Client])[] = [
 const running = Promise.all(
   gateways.flatMap(([by, client]) => ['async', 'sync'].map((bucket) => write(by, client, bucket))),
 )
+wishes.start()
 const since = (atMs: number, by: (name: string) => boolean): Write | undefined =>
   acknowledged.find((write) => write.atMs > atMs && by(write.by))
 const isOfRegion = (name: string): boolean => name !== 'other'
@@ -141,6 +156,8 @@ try {
   assert.equal(still.record.epoch, before?.record.epoch, 'in the same epoch')
   assert.ok(since(performance.now() - 2_000, (name) => name === 'n2'))
   assert.ok(since(performance.now() - 2_000, (name) => name === 'n3'))
+  for (const name of ['n2', 'n3'])
+    await when(`${name} hands on what asks for it`, async () => wishes.since(lostAtMs + 500, name))
   say(
     `kill -9 of the coordinator: the region is the primary still, and acknowledges after ${Math.round(goneOnMs)} ms`,
   )
@@ -181,6 +198,12 @@ try {
     names.every((name) => since(backAtMs, (by) => by === name) !== undefined),
   )
   say(`planned back, asked of another node than the coordinator: ${back.durationMs} ms`)
+  for (const name of names) {
+    await when(`${name} hands on again what asks for it`, async () => wishes.since(backAtMs, name))
+  }
+  say(
+    `${await wishes.stop()} writes that asked for it were in region 2 when they were acknowledged, and are in both`,
+  )
   await sleep(1_000)
   isOver = true
   await running
@@ -215,6 +238,7 @@ try {
   )
 } finally {
   isOver = true
+  wishes.end()
   await running
   otherClient.close()
 }

@@ -8,15 +8,16 @@ import { openOtlpReceiver } from '../../kit/otlp-receiver.ts'
 import { callerAddress } from '../../kit/region/hosts.ts'
 import type { RegionNode } from '../../kit/region/region.ts'
 import { seededBytes } from '../../kit/seeded-bytes.ts'
+import { checkAdminCalls, reachableConsole } from './admin-calls.ts'
 import { bucket, clusterStatus, openStage, outageMs, roundsOf, say, until } from './scenario.ts'
 import { checkTraces } from './trace-of-a-put.ts'
 
-/** Three nodes: what one takes the others serve; each of them is killed, frozen and cut off while clients go on. */
+/** Three nodes: what one takes the others serve; they are changed by hand; each of them is killed, frozen and cut off while clients go on. */
 await using receiver = await openOtlpReceiver('0.0.0.0')
 const endpoint = `http://${callerAddress}:${receiver.port}`
 await using stage = await openStage({
   nodes: ['n1', 'n2', 'n3'],
-  config: { telemetry: { traces: { endpoint } } },
+  config: { telemetry: { traces: { endpoint } }, console: reachableConsole },
 })
 const { region } = stage
 const [one, two, three] = region.nodes
@@ -54,6 +55,7 @@ for (const line of ['writable 1', 'voters_up 3', 'node_up{node="n3"} 1', 'lost_c
 }
 await checkTraces(region, receiver)
 say('what one gateway takes, all serve; of three conditional creates at three gateways one wins')
+await stage.under('nodes, copies and configuration are changed', () => checkAdminCalls(region, 1), 0)
 
 for (const node of region.nodes) {
   const others = region.nodes.filter((other) => other !== node).map(({ client }) => client)
@@ -91,19 +93,21 @@ const oneWayMs = await stage.under(`${one.name} cannot send to ${three.name} for
 })
 assert.ok(oneWayMs < outageMs, `no service for ${oneWayMs} ms with a line broken in one direction`)
 
+let notWhole: readonly object[] = []
 await until(
   'all nodes are whole again',
   async () => {
     const reports = await Promise.all(region.nodes.map(clusterStatus))
-    return reports.every(({ isSafe, repair }) => isSafe && repair.missing === 0)
+    notWhole = reports.filter(({ isSafe, repair }) => !isSafe || repair.missing > 0)
+    return notWhole.length === 0
   },
   60_000,
-)
+).catch((reason: unknown) => assert.fail(`${String(reason)}\n${JSON.stringify(notWhole, undefined, 2)}`))
 await stage.verify()
 
 // Each was started again since: what needed that counts now.
 const history = await three.command('config', 'history', '--json')
-const inForce = { version: 1, afterRestart: [], problem: '' }
+const inForce = { version: 3, afterRestart: [], problem: '' }
 assert.deepEqual(configStates(history.stdout), [inForce, inForce, inForce])
 await Promise.all(region.nodes.map((node) => node.kill()))
 const beganMs = performance.now()

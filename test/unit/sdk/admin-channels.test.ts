@@ -1,43 +1,16 @@
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, test } from 'node:test'
 import { PandoAdmin, PandoError } from '../../../sdk/admin/index.ts'
 import { grpcChannel } from '../../../sdk/admin-grpc/index.ts'
 import { PandoClient } from '../../../sdk/index.ts'
 import { readTrace } from '../../../sdk/policy/index.ts'
-import { type NodeProcess, startNode } from '../../kit/node-process.ts'
+import { coded, openAdminWays } from '../../kit/admin-ways.ts'
 import { admitAll, policyModule } from '../../kit/policies/assemble.ts'
 
 /** One suite for every way to a node: what holds over one holds over the others. */
-let node: NodeProcess
-/** Another region, joined with the first. */
-let other: NodeProcess
-let credentials: { readonly accessKeyId: string; readonly secretAccessKey: string }
-let adminEndpoint = ''
-
-before(async () => {
-  const store = { backend: 'memory', capacity: '1GiB' }
-  const regions = [1, 2].map((regionId) => startNode({ config: { store, regionId } }))
-  const [first, second] = await Promise.all(regions)
-  assert.ok(first !== undefined && second !== undefined)
-  node = first
-  other = second
-  credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  adminEndpoint = (await ways['over HTTP']().status()).adminEndpoint
-})
-after(async () => {
-  await Promise.all([node, other].map((each) => each[Symbol.asyncDispose]()))
-})
-
-const ways = {
-  'over HTTP': () => new PandoAdmin({ endpoint: node.consoleUrl, credentials }),
-  'through the socket': () =>
-    new PandoAdmin({ channel: grpcChannel({ socketPath: join(node.dataDirectory, 'admin.sock') }) }),
-  'over gRPC': () =>
-    new PandoAdmin({ channel: grpcChannel({ endpoint: adminEndpoint, credentials, timeoutMs: 30_000 }) }),
-}
-
-const coded = (code: string) => (error: unknown) => error instanceof PandoError && error.code === code
+const place = await openAdminWays()
+const { node, other, credentials, adminEndpoint, ways } = place
+after(() => place[Symbol.asyncDispose]())
 
 for (const [number, [way, open]] of Object.entries(ways).entries()) {
   test(`${way}: a node is looked at and looked after`, async () => {

@@ -1,32 +1,14 @@
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { PandoAdmin, PandoError } from '../../../sdk/admin/index.ts'
-import { grpcChannel } from '../../../sdk/admin-grpc/index.ts'
+import { type PandoAdmin, PandoError } from '../../../sdk/admin/index.ts'
 import { PandoClient } from '../../../sdk/index.ts'
-import { type NodeProcess, startNode } from '../../kit/node-process.ts'
+import { coded, openAdminWays } from '../../kit/admin-ways.ts'
 
 /** Two real regions, joined: what an operator does with them, by each way to a node. */
-let node: NodeProcess
-let other: NodeProcess
-let credentials: { readonly accessKeyId: string; readonly secretAccessKey: string }
-let adminEndpoint = ''
-
-const ways = {
-  'over HTTP': () => new PandoAdmin({ endpoint: node.consoleUrl, credentials }),
-  'through the socket': () =>
-    new PandoAdmin({ channel: grpcChannel({ socketPath: join(node.dataDirectory, 'admin.sock') }) }),
-  'over gRPC': () =>
-    new PandoAdmin({ channel: grpcChannel({ endpoint: adminEndpoint, credentials, timeoutMs: 30_000 }) }),
-}
-const there = (): PandoAdmin =>
-  new PandoAdmin({
-    endpoint: other.consoleUrl,
-    credentials: { accessKeyId: other.accessKey, secretAccessKey: other.secretKey },
-  })
-
-const coded = (code: string) => (error: unknown) => error instanceof PandoError && error.code === code
+const place = await openAdminWays()
+const { node, credentials, ways, there } = place
+after(() => place[Symbol.asyncDispose]())
 
 async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
   const endMs = performance.now() + 60_000
@@ -37,24 +19,13 @@ async function until(what: string, isSo: () => Promise<boolean>): Promise<void> 
 }
 
 before(async () => {
-  const store = { backend: 'memory', capacity: '1GiB' }
-  const regions = [1, 2].map((regionId) => startNode({ config: { store, regionId } }))
-  const [first, second] = await Promise.all(regions)
-  assert.ok(first !== undefined && second !== undefined)
-  node = first
-  other = second
-  credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
   const admin = ways['over HTTP']()
-  adminEndpoint = (await admin.status()).adminEndpoint
   const { token } = await admin.federation.invite({ regionId: 2 })
   const peer = await there().federation.join(token)
   assert.equal(peer.regionId, 1)
   await until('the regions are connected', async () =>
     (await admin.federation.status()).peers.every(({ isConnected }) => isConnected),
   )
-})
-after(async () => {
-  await Promise.all([node, other].map((each) => each?.[Symbol.asyncDispose]()))
 })
 
 for (const [number, [way, open]] of Object.entries(ways).entries()) {
