@@ -25,7 +25,7 @@ export type ListEntry =
       readonly lastModified: Date
       readonly storageClass: string
     }
-  | { readonly type: 'prefix'; readonly prefix: string }
+  | PrefixEntry
 
 export async function* listObjects(
   sender: Sender,
@@ -72,7 +72,7 @@ export type VersionEntry =
       readonly isLatest: boolean
       readonly lastModified: Date
     }
-  | { readonly type: 'prefix'; readonly prefix: string }
+  | PrefixEntry
 
 export interface ListVersionsOptions extends Omit<ListOptions, 'startAfter'> {
   /** Only what comes behind it: older versions of that key, or with no version keys behind that one. */
@@ -85,22 +85,18 @@ export async function* listVersions(
   options: ListVersionsOptions,
 ): AsyncGenerator<VersionEntry, void, undefined> {
   const { after } = options
-  const pages = markedPages(sender, bucket, options, {
+  yield* markedEntries<VersionEntry>(sender, bucket, options, {
     operation: 'ListObjectVersions',
     query: { ...listQuery(options), versions: '' },
     idMarker: 'version-id-marker',
     nextIdMarker: 'NextVersionIdMarker',
-    ...(after === undefined ? {} : { after: { key: after.key, id: after.versionId } }),
+    after: after && { key: after.key, id: after.versionId },
+    entryOf(item) {
+      if (item.name === 'Version') return { type: 'version', ...versionFacts(item), ...facts(item) }
+      if (item.name !== 'DeleteMarker') return undefined
+      return { type: 'delete-marker', ...versionFacts(item), lastModified: modified(item) }
+    },
   })
-  for await (const page of pages) {
-    const entries: VersionEntry[] = []
-    for (const item of page.children) {
-      if (item.name === 'Version') entries.push({ type: 'version', ...versionFacts(item), ...facts(item) })
-      else if (item.name === 'DeleteMarker')
-        entries.push({ type: 'delete-marker', ...versionFacts(item), lastModified: modified(item) })
-    }
-    yield* inOrder(entries, page)
-  }
 }
 
 /** An upload in parts that has been begun and neither completed nor taken back. */
@@ -112,7 +108,7 @@ export type UploadEntry =
       readonly initiated: Date
       readonly storageClass: string
     }
-  | { readonly type: 'prefix'; readonly prefix: string }
+  | PrefixEntry
 
 export interface ListUploadsOptions extends Omit<ListOptions, 'startAfter'> {
   /** Only what comes behind it: later uploads of that key, or with no upload keys behind that one. */
@@ -126,50 +122,51 @@ export async function* listUploads(
 ): AsyncGenerator<UploadEntry, void, undefined> {
   const { 'max-keys': limit = '', ...query } = listQuery(options)
   const { after } = options
-  const pages = markedPages(sender, bucket, options, {
+  yield* markedEntries<UploadEntry>(sender, bucket, options, {
     operation: 'ListMultipartUploads',
     query: { ...query, 'max-uploads': limit, uploads: '' },
     idMarker: 'upload-id-marker',
     nextIdMarker: 'NextUploadIdMarker',
-    ...(after === undefined ? {} : { after: { key: after.key, id: after.uploadId } }),
-  })
-  for await (const page of pages) {
-    const entries = childrenOf(page, 'Upload').map(
-      (item): UploadEntry => ({
+    after: after && { key: after.key, id: after.uploadId },
+    entryOf(item) {
+      if (item.name !== 'Upload') return undefined
+      return {
         type: 'upload',
         key: urlDecoded(textOf(item, 'Key') ?? ''),
         uploadId: textOf(item, 'UploadId') ?? '',
         initiated: new Date(textOf(item, 'Initiated') ?? ''),
         storageClass: textOf(item, 'StorageClass') ?? 'STANDARD',
-      }),
-    )
-    yield* inOrder(entries, page)
-  }
+      }
+    },
+  })
 }
 
-interface MarkedListing {
+interface MarkedListing<Entry> {
   readonly operation: string
   readonly query: Readonly<Record<string, string>>
   /** What the query calls the id where a page begins, and what the page before calls it. */
   readonly idMarker: string
   readonly nextIdMarker: string
-  readonly after?: { readonly key: string; readonly id: string | undefined }
+  readonly after: { readonly key: string; readonly id: string | undefined } | undefined
+  /** Undefined: the element is none. */
+  entryOf(item: XmlElement): Entry | undefined
 }
 
-/** Pages of a listing that goes on behind a key and an id of it. */
-async function* markedPages(
+/** A listing that goes on behind a key and an id of it. */
+async function* markedEntries<Entry extends Named>(
   sender: Sender,
   bucket: string,
   options: CallOptions,
-  { operation, query, idMarker, nextIdMarker, after }: MarkedListing,
-): AsyncGenerator<XmlElement, void, undefined> {
+  { operation, query, idMarker, nextIdMarker, after, entryOf }: MarkedListing<Entry>,
+): AsyncGenerator<Entry | PrefixEntry, void, undefined> {
   for (let at = after; ; ) {
     const page = await listPage(sender, operation, bucket, options, {
       ...query,
       ...(at === undefined ? {} : { 'key-marker': at.key }),
       ...(at?.id === undefined ? {} : { [idMarker]: at.id }),
     })
-    yield page
+    const entries = page.children.map(entryOf).filter((entry) => entry !== undefined)
+    yield* inOrder(entries, page)
     if (textOf(page, 'IsTruncated') !== 'true') return
     const key = urlDecoded(textOf(page, 'NextKeyMarker') ?? '')
     const id = textOf(page, nextIdMarker)
@@ -208,19 +205,28 @@ async function listPage(
   return parseXml(text)
 }
 
+interface PrefixEntry {
+  readonly type: 'prefix'
+  readonly prefix: string
+}
+
+interface Named {
+  readonly key?: string
+  readonly prefix?: string
+}
+
 /** A page has its keys before its prefixes; the entries of a listing come in one order. */
-function inOrder<Entry extends { readonly type: string; readonly key?: string; readonly prefix?: string }>(
-  entries: Entry[],
+function inOrder<Entry extends Named>(
+  entries: readonly Entry[],
   page: XmlElement,
-): readonly (Entry | { readonly type: 'prefix'; readonly prefix: string })[] {
+): readonly (Entry | PrefixEntry)[] {
   const prefixes = childrenOf(page, 'CommonPrefixes').map((item) => ({
     type: 'prefix' as const,
     prefix: urlDecoded(textOf(item, 'Prefix') ?? ''),
   }))
   if (prefixes.length === 0) return entries
   const all = [...entries, ...prefixes]
-  const nameOf = (entry: { readonly key?: string; readonly prefix?: string }): string =>
-    entry.key ?? entry.prefix ?? ''
+  const nameOf = (entry: Named): string => entry.key ?? entry.prefix ?? ''
   return all.sort((a, b) => compareUtf8(nameOf(a), nameOf(b)))
 }
 

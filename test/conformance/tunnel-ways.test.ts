@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import test from 'node:test'
 import { silentLogger } from '../../core/contract/logger.ts'
 import { realEnvironment } from '../../core/node/environment.ts'
@@ -9,6 +7,7 @@ import { loadQuic } from '../../federation/tunnel/quic/quic-module.ts'
 import { quicBackend } from '../../federation/tunnel/quic-backend.ts'
 import { tlsBackend } from '../../federation/tunnel/tls-backend.ts'
 import { startRegion } from '../kit/federation-region.ts'
+import { freePort } from '../kit/free-ports.ts'
 import { slowTcp, slowUdp } from '../kit/slow-path.ts'
 
 const environment = realEnvironment
@@ -20,15 +19,6 @@ async function until(condition: () => boolean, what: string): Promise<void> {
     if (clock.monotonic() > end) throw new Error(`it did not come to it that ${what}`)
     await clock.sleep(50)
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 const tls = tlsBackend({ environment, log: silentLogger })

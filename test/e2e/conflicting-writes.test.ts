@@ -1,25 +1,15 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { buildPolicy } from '../../plugins/kit/build-policy.ts'
 import { readProject } from '../../plugins/kit/policy-project.ts'
-import { type NodeProcess, startNode } from '../kit/node-process.ts'
-import { openS3Client, type S3Client } from '../kit/s3-client.ts'
+import type { NodeProcess } from '../kit/node-process.ts'
+import { openRegionClient, pando, startRegionOfOne } from '../kit/region-of-one.ts'
+import type { S3Client } from '../kit/s3-client.ts'
 
 /** Two real regions write one bucket while they do not see each other; a policy that was loaded while they run says what lasts. */
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 interface Region {
   readonly node: NodeProcess
@@ -27,20 +17,8 @@ interface Region {
 }
 
 async function start(t: TestContext, regionId: number): Promise<Region> {
-  const tunnel = `127.0.0.1:${await freePort()}`
-  const region = `region-${regionId}`
-  const node = await startNode({ config: { regionId, region }, env: { PANDO_TUNNEL_LISTEN: tunnel } })
-  t.after(() => node[Symbol.asyncDispose]())
-  const { endpoint, accessKey, secretKey } = node
-  const client = openS3Client({ endpoint, accessKey, secretKey, region })
-  t.after(() => client.close())
-  return { node, client }
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout.trim()
+  const node = await startRegionOfOne(t, regionId)
+  return { node, client: openRegionClient(t, node, regionId) }
 }
 
 async function until(what: string, nodes: readonly Region[], look: () => Promise<boolean>): Promise<void> {

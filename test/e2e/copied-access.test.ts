@@ -1,34 +1,9 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
-import test, { type TestContext } from 'node:test'
-import { type NodeProcess, startNode } from '../kit/node-process.ts'
-import { openS3Client } from '../kit/s3-client.ts'
+import test from 'node:test'
+import type { NodeProcess } from '../kit/node-process.ts'
+import { openRegionClient, pando, startRegionOfOne } from '../kit/region-of-one.ts'
 
 /** A home, a copy and an edge as real processes: what a stranger is kept from at home, he is kept from everywhere. */
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-async function start(t: TestContext, regionId: number, role = 'region'): Promise<NodeProcess> {
-  const node = await startNode({
-    config: { regionId, region: `region-${regionId}`, role },
-    env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${await freePort()}` },
-  })
-  t.after(() => node[Symbol.asyncDispose]())
-  return node
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<void> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-}
 
 const blocked =
   '<PublicAccessBlockConfiguration><IgnorePublicAcls>true</IgnorePublicAcls></PublicAccessBlockConfiguration>'
@@ -43,7 +18,11 @@ const policyOf = (bucket: string): string =>
 test('what its home keeps from strangers a copy and an edge keep from them, too', {
   timeout: 180_000,
 }, async (t) => {
-  const [home, copy, edge] = await Promise.all([start(t, 1), start(t, 2), start(t, 3, 'edge')])
+  const [home, copy, edge] = await Promise.all([
+    startRegionOfOne(t, 1),
+    startRegionOfOne(t, 2),
+    startRegionOfOne(t, 3, { role: 'edge' }),
+  ])
   for (const [node, region] of [
     [copy, '2'],
     [edge, '3'],
@@ -51,13 +30,7 @@ test('what its home keeps from strangers a copy and an edge keep from them, too'
     const { stdout } = await home.command('federation', 'invite', '--for', region)
     await pando(node, 'federation', 'join', stdout.trim())
   }
-  const clientOf = (node: NodeProcess, regionId: number) => {
-    const { endpoint, accessKey, secretKey } = node
-    const client = openS3Client({ endpoint, accessKey, secretKey, region: `region-${regionId}` })
-    t.after(() => client.close())
-    return client
-  }
-  const atHome = clientOf(home, 1)
+  const atHome = openRegionClient(t, home, 1)
   const send = async (request: Parameters<typeof atHome.send>[0], expected = 200): Promise<void> => {
     const { status, body } = await atHome.send(request)
     assert.equal(status, expected, body.toString())
@@ -88,7 +61,7 @@ test('what its home keeps from strangers a copy and an edge keep from them, too'
         ? ['replication', 'set', bucket, '--to', '2']
         : ['edge', 'set', bucket, '--edge', '3']
     await pando(home, ...rule)
-    const owner = clientOf(node, node === copy ? 2 : 3)
+    const owner = openRegionClient(t, node, node === copy ? 2 : 3)
     // An edge shows nobody but who may list what it does not hold yet.
     const held = async (key: string): Promise<boolean> =>
       (await owner.send({ method: 'GET', bucket, key })).status === 200

@@ -1,46 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
-import test, { type TestContext } from 'node:test'
+import test from 'node:test'
 import type { FederationStatus } from '../../core/contract/federation.ts'
 import type { BucketReplicationStatus } from '../../core/contract/replication-admin.ts'
-import { type NodeProcess, startNode } from '../kit/node-process.ts'
-import { openS3Client, type S3Client } from '../kit/s3-client.ts'
+import type { NodeProcess } from '../kit/node-process.ts'
+import { openRegionClient, pando, startRegionOfOne } from '../kit/region-of-one.ts'
+import type { S3Client } from '../kit/s3-client.ts'
 
 /** A hub and an edge as real processes on loopback; the edge can only dial. */
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-async function start(t: TestContext, regionId: number, role: string): Promise<NodeProcess> {
-  const tunnel = `127.0.0.1:${await freePort()}`
-  const node = await startNode({
-    config: { regionId, region: `region-${regionId}`, role },
-    env: { PANDO_TUNNEL_LISTEN: tunnel },
-  })
-  t.after(() => node[Symbol.asyncDispose]())
-  return node
-}
-
-function clientOf(t: TestContext, node: NodeProcess, regionId: number): S3Client {
-  const { endpoint, accessKey, secretKey } = node
-  const client = openS3Client({ endpoint, accessKey, secretKey, region: `region-${regionId}` })
-  t.after(() => client.close())
-  return client
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout.trim()
-}
 
 async function edgeStatus(node: NodeProcess): Promise<BucketReplicationStatus | undefined> {
   const { stdout } = await node.command('edge', 'status', '--json')
@@ -64,15 +31,15 @@ async function until<T>(
 test('an edge takes writes while its hub is gone, and hands each over once; beyond its quota it answers 507', {
   timeout: 180_000,
 }, async (t) => {
-  const [hub, edge] = await Promise.all([start(t, 1, 'region'), start(t, 2, 'edge')])
+  const [hub, edge] = await Promise.all([startRegionOfOne(t, 1), startRegionOfOne(t, 2, { role: 'edge' })])
   await pando(edge, 'federation', 'join', await pando(hub, 'federation', 'invite', '--for', '2'))
   // While there is no tunnel yet the command says so by its exit code.
   const status = JSON.parse((await edge.command('federation', 'status', '--json')).stdout) as FederationStatus
   assert.equal(status.isListening, false, 'an edge never listens')
   assert.notEqual((await edge.command('federation', 'invite')).code, 0)
 
-  const atHub = clientOf(t, hub, 1)
-  const atEdge = clientOf(t, edge, 2)
+  const atHub = openRegionClient(t, hub, 1)
+  const atEdge = openRegionClient(t, edge, 2)
   assert.equal((await atHub.send({ method: 'PUT', bucket: 'site' })).status, 200)
   const versioning = '<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>'
   const enabled = await atHub.send({
@@ -140,10 +107,10 @@ test('an edge takes writes while its hub is gone, and hands each over once; beyo
 test('an edge reads through to its hub, keeps what was read, and serves it when the hub is gone, with its age', {
   timeout: 180_000,
 }, async (t) => {
-  const [hub, edge] = await Promise.all([start(t, 1, 'region'), start(t, 2, 'edge')])
+  const [hub, edge] = await Promise.all([startRegionOfOne(t, 1), startRegionOfOne(t, 2, { role: 'edge' })])
   await pando(edge, 'federation', 'join', await pando(hub, 'federation', 'invite', '--for', '2'))
-  const atHub = clientOf(t, hub, 1)
-  const atEdge = clientOf(t, edge, 2)
+  const atHub = openRegionClient(t, hub, 1)
+  const atEdge = openRegionClient(t, edge, 2)
   assert.equal((await atHub.send({ method: 'PUT', bucket: 'site' })).status, 200)
   const [small, large] = [randomBytes(300), randomBytes(9_000_000)]
   const put = async (client: S3Client, key: string, body: Uint8Array): Promise<void> => {

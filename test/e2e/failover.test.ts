@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
-import test, { type TestContext } from 'node:test'
+import test from 'node:test'
 import type { LostChange } from '../../core/contract/failover.ts'
 import type { FailoverResult, GroupStatus } from '../../core/contract/failover-admin.ts'
-import { type NodeProcess, startNode } from '../kit/node-process.ts'
-import { openS3Client, type S3Client } from '../kit/s3-client.ts'
+import type { NodeProcess } from '../kit/node-process.ts'
+import { openRegionClient, pando, startRegionOfOne } from '../kit/region-of-one.ts'
+import type { S3Client } from '../kit/s3-client.ts'
 
 /**
  * Two regions and a witness, real processes on loopback, under write load: the primary is killed or stopped, the other region takes
@@ -15,31 +14,6 @@ import { openS3Client, type S3Client } from '../kit/s3-client.ts'
  */
 const rounds = Number(process.env['PANDO_ROUNDS'] ?? 2)
 const lease = process.env['PANDO_LEASE'] ?? '4s'
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-async function start(t: TestContext, regionId: number, role: 'region' | 'witness'): Promise<NodeProcess> {
-  const tunnel = `127.0.0.1:${await freePort()}`
-  const node = await startNode({
-    config: { regionId, role, region: `region-${regionId}` },
-    env: { PANDO_TUNNEL_LISTEN: tunnel },
-  })
-  t.after(() => node[Symbol.asyncDispose]())
-  return node
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}\n${node.logTail()}`)
-  return stdout.trim()
-}
 
 const sleep = (delayMs: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, delayMs))
 
@@ -124,20 +98,18 @@ test('the primary is lost under load, and the other region takes over; what is l
   timeout: 120_000 + rounds * 60_000,
 }, async (t) => {
   const [one, two, witness] = await Promise.all([
-    start(t, 1, 'region'),
-    start(t, 2, 'region'),
-    start(t, 9, 'witness'),
+    startRegionOfOne(t, 1),
+    startRegionOfOne(t, 2),
+    startRegionOfOne(t, 9, { role: 'witness' }),
   ])
   const nodes = [one, two, witness]
   await pando(two, 'federation', 'join', await pando(one, 'federation', 'invite'))
   await pando(witness, 'federation', 'join', await pando(one, 'federation', 'invite'))
   await pando(witness, 'federation', 'join', await pando(two, 'federation', 'invite'))
-  const site = (node: NodeProcess, region: number): Site => {
-    const { endpoint, accessKey, secretKey } = node
-    const client = openS3Client({ endpoint, accessKey, secretKey, region: `region-${region}` })
-    t.after(() => client.close())
-    return { node, region, client }
-  }
+  const site = (node: NodeProcess, region: number): Site => ({
+    ...{ node, region },
+    client: openRegionClient(t, node, region),
+  })
   const sites = [site(one, 1), site(two, 2)] as const
   for (const bucket of ['async', 'sync']) {
     assert.equal((await sites[0].client.send({ method: 'PUT', bucket })).status, 200)

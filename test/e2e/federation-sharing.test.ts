@@ -8,6 +8,7 @@ import type { PublicationStatus, SharingStatus } from '../../core/contract/shari
 import { checkScrape } from '../kit/metrics-table.ts'
 import { type NodeProcess, startNode } from '../kit/node-process.ts'
 import { admitAll, policyModule } from '../kit/policies/assemble.ts'
+import { pando } from '../kit/region-of-one.ts'
 import { openS3Client } from '../kit/s3-client.ts'
 
 /** Two real regions that share keys and policies, and say how they are. */
@@ -21,12 +22,6 @@ async function region(t: TestContext, regionId: number, policies?: object): Prom
   })
   t.after(() => node[Symbol.asyncDispose]())
   return node
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout.trim()
 }
 
 async function statusOf(node: NodeProcess): Promise<SharingStatus['regions'][number] | undefined> {

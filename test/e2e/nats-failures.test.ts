@@ -14,7 +14,8 @@ import { type ErrorCode, StorageError } from '../../core/contract/errors.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import type { OrderStream, OrderStreams } from '../../core/contract/order-stream.ts'
 import { realEnvironment } from '../../core/node/environment.ts'
-import { freePorts, type NatsRegion, startNatsRegion, withoutNats } from '../kit/nats-region.ts'
+import { freePorts } from '../kit/free-ports.ts'
+import { type NatsRegion, startNatsRegion, withoutNats } from '../kit/nats-region.ts'
 import { eventually } from '../kit/order-streams.ts'
 
 const skip = withoutNats

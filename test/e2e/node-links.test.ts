@@ -13,6 +13,7 @@ import { realEnvironment } from '../../core/node/environment.ts'
 import { identityOf } from '../../core/node/links/identity.ts'
 import { createStreamAdapter } from '../../core/protocol/rpc/stream-adapter.ts'
 import { crc32c } from '../../native/crc.ts'
+import { freePort } from '../kit/free-ports.ts'
 import { createMemoryStore } from '../kit/memory-store.ts'
 import { checkScrape } from '../kit/metrics-table.ts'
 import { nodeNetNetwork } from '../kit/node-net-network.ts'
@@ -21,16 +22,6 @@ import { type NodeProcess, type NodeProcessOptions, startNode, withoutNative } f
 const skip = withoutNative
 const region = { region: 'us-east-1', regionId: 1 }
 const store = { capacity: '512MiB', pool: '32MiB', cache: '0' }
-
-/** A port that was free a moment ago: peers must know each other's before they start. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  assert.ok(address !== null && typeof address === 'object')
-  return address.port
-}
 
 interface Place {
   readonly name: string

@@ -1,42 +1,12 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import test, { type TestContext } from 'node:test'
-import { type NodeProcess, startNode } from '../kit/node-process.ts'
-import { openS3Client } from '../kit/s3-client.ts'
+import test from 'node:test'
+import { openRegionClient, pando, startRegionOfOne } from '../kit/region-of-one.ts'
 
 /** Two real regions that share a secret beside their tunnel. */
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-async function region(t: TestContext, regionId: number, secret: string): Promise<NodeProcess> {
-  const node = await startNode({
-    config: {
-      ...{ regionId, region: `region-${regionId}` },
-      tunnel: { payloadKeys: { [3 - regionId]: secret } },
-    },
-    env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${await freePort()}` },
-  })
-  t.after(() => node[Symbol.asyncDispose]())
-  return node
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout.trim()
-}
 
 async function until(condition: () => boolean | Promise<boolean>, what: () => string): Promise<void> {
   const end = performance.now() + 60_000
@@ -53,16 +23,15 @@ test('a bucket is replicated through streams that are sealed with a secret of th
   t.after(() => rm(directory, { recursive: true }))
   const secret = join(directory, 'secret')
   await writeFile(secret, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600 })
-  const [one, two] = await Promise.all([region(t, 1, secret), region(t, 2, secret)])
+  const [one, two] = await Promise.all(
+    [1, 2].map((regionId) =>
+      startRegionOfOne(t, regionId, { tunnel: { payloadKeys: { [3 - regionId]: secret } } }),
+    ),
+  )
+  assert.ok(one && two)
   await pando(two, 'federation', 'join', await pando(one, 'federation', 'invite', '--for', '2'))
-  const clientOf = (node: NodeProcess, name: string) => {
-    const { endpoint, accessKey, secretKey } = node
-    const client = openS3Client({ endpoint, accessKey, secretKey, region: name })
-    t.after(() => client.close())
-    return client
-  }
-  const here = clientOf(one, 'region-1')
-  const there = clientOf(two, 'region-2')
+  const here = openRegionClient(t, one, 1)
+  const there = openRegionClient(t, two, 2)
   assert.equal((await here.send({ method: 'PUT', bucket: 'photos' })).status, 200)
   await pando(one, 'replication', 'set', 'photos', '--to', '2')
   const bodies = new Map([1, 300_000, 9_000_001].map((size) => [`of-${size}`, randomBytes(size)]))

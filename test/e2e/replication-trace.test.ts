@@ -1,41 +1,10 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
-import test, { type TestContext } from 'node:test'
-import { type NodeProcess, startNode } from '../kit/node-process.ts'
+import test from 'node:test'
 import { openOtlpReceiver, type ReceivedSpan } from '../kit/otlp-receiver.ts'
-import { openS3Client } from '../kit/s3-client.ts'
+import { openRegionClient, pando, startRegionOfOne } from '../kit/region-of-one.ts'
 
 /** Two real regions that tell one collector of their traces. */
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-async function region(t: TestContext, regionId: number, collector: number): Promise<NodeProcess> {
-  const node = await startNode({
-    config: {
-      ...{ regionId, region: `region-${regionId}`, node: `node-${regionId}` },
-      // What brings no decision of its own is not traced.
-      telemetry: { traces: { endpoint: `http://127.0.0.1:${collector}`, ratio: 0 } },
-    },
-    env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${await freePort()}` },
-  })
-  t.after(() => node[Symbol.asyncDispose]())
-  return node
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout.trim()
-}
 
 async function until(condition: () => boolean | Promise<boolean>, what: () => string): Promise<void> {
   const end = performance.now() + 60_000
@@ -47,16 +16,19 @@ async function until(condition: () => boolean | Promise<boolean>, what: () => st
 
 test('a PUT in one region shows its way into the other one in one trace', { timeout: 180_000 }, async (t) => {
   await using receiver = await openOtlpReceiver()
-  const [one, two] = await Promise.all([region(t, 1, receiver.port), region(t, 2, receiver.port)])
+  const [one, two] = await Promise.all(
+    [1, 2].map((regionId) =>
+      startRegionOfOne(t, regionId, {
+        node: `node-${regionId}`,
+        // What brings no decision of its own is not traced.
+        telemetry: { traces: { endpoint: `http://127.0.0.1:${receiver.port}`, ratio: 0 } },
+      }),
+    ),
+  )
+  assert.ok(one && two)
   await pando(two, 'federation', 'join', await pando(one, 'federation', 'invite', '--for', '2'))
-  const clientOf = (node: NodeProcess, name: string) => {
-    const { endpoint, accessKey, secretKey } = node
-    const client = openS3Client({ endpoint, accessKey, secretKey, region: name })
-    t.after(() => client.close())
-    return client
-  }
-  const here = clientOf(one, 'region-1')
-  const there = clientOf(two, 'region-2')
+  const here = openRegionClient(t, one, 1)
+  const there = openRegionClient(t, two, 2)
   assert.equal((await here.send({ method: 'PUT', bucket: 'photos' })).status, 200)
   await pando(one, 'replication', 'set', 'photos', '--to', '2')
   const arrived = async (key: string): Promise<boolean> =>

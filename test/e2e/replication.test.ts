@@ -1,46 +1,11 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
-import test, { type TestContext } from 'node:test'
+import test from 'node:test'
 import type { ReplicationReport } from '../../core/contract/replication-admin.ts'
-import { type NodeProcess, startNode } from '../kit/node-process.ts'
-import { openS3Client, type S3Client } from '../kit/s3-client.ts'
+import type { NodeProcess } from '../kit/node-process.ts'
+import { openRegionClient, pando, startRegionOfOne } from '../kit/region-of-one.ts'
 
 /** Two real regions, each a process, over loopback: a bucket is replicated while either of them is killed. */
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-async function region(t: TestContext, regionId: number): Promise<NodeProcess> {
-  // The same port after a restart: of two regions that moved at once neither would find the other.
-  const tunnel = `127.0.0.1:${await freePort()}`
-  const node = await startNode({
-    config: { regionId, region: `region-${regionId}` },
-    env: { PANDO_TUNNEL_LISTEN: tunnel },
-  })
-  t.after(() => node[Symbol.asyncDispose]())
-  return node
-}
-
-function clientOf(t: TestContext, node: NodeProcess, regionId: number): S3Client {
-  const { endpoint, accessKey, secretKey } = node
-  const client = openS3Client({ endpoint, accessKey, secretKey, region: `region-${regionId}` })
-  t.after(() => client.close())
-  return client
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout.trim()
-}
 
 async function statusOf(node: NodeProcess): Promise<ReplicationReport> {
   return JSON.parse((await node.command('replication', 'status', '--json')).stdout) as ReplicationReport
@@ -60,10 +25,10 @@ async function even(one: NodeProcess, two: NodeProcess): Promise<void> {
 test('a bucket is replicated to another region, over kill -9 of either (T1, T10, T11, T24, T25)', {
   timeout: 180_000,
 }, async (t) => {
-  const [one, two] = await Promise.all([region(t, 1), region(t, 2)])
+  const [one, two] = await Promise.all([startRegionOfOne(t, 1), startRegionOfOne(t, 2)])
   await pando(two, 'federation', 'join', await pando(one, 'federation', 'invite', '--for', '2'))
-  const here = clientOf(t, one, 1)
-  const there = clientOf(t, two, 2)
+  const here = openRegionClient(t, one, 1)
+  const there = openRegionClient(t, two, 2)
   const bodies = new Map<string, Buffer>()
   const put = async (key: string, size: number): Promise<void> => {
     const body = randomBytes(size)

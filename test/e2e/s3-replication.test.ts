@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import test, { type TestContext } from 'node:test'
-import { type NodeProcess, runCommand, startNode } from '../kit/node-process.ts'
-import { openS3Client } from '../kit/s3-client.ts'
+import test from 'node:test'
+import { type NodeProcess, runCommand } from '../kit/node-process.ts'
+import { openRegionClient, pando, startRegionOfOne } from '../kit/region-of-one.ts'
 import { parsePytestReport } from './pytest-report.ts'
 import { missing } from './workspace.ts'
 
@@ -16,26 +14,6 @@ const python = '/usr/bin/python3'
 const cases = resolve(import.meta.dirname, '../../../test/e2e/boto3-regions')
 const boto3 = '/usr/lib/python3/dist-packages/boto3/__init__.py'
 const pytest = '/usr/lib/python3/dist-packages/pytest/__init__.py'
-
-async function region(t: TestContext, regionId: number): Promise<NodeProcess> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  const node = await startNode({
-    config: { regionId, region: `region-${regionId}` },
-    env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${port}` },
-  })
-  t.after(() => node[Symbol.asyncDispose]())
-  return node
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout.trim()
-}
 
 /** One number of a scrape. */
 async function metric(node: NodeProcess, name: string, labels: string): Promise<number> {
@@ -53,7 +31,7 @@ async function until(what: string, probe: () => Promise<boolean>): Promise<void>
 }
 
 test('replication by S3 and in the metrics', { timeout: 180_000 }, async (t) => {
-  const [one, two] = await Promise.all([region(t, 1), region(t, 2)])
+  const [one, two] = await Promise.all([startRegionOfOne(t, 1), startRegionOfOne(t, 2)])
   await pando(two, 'federation', 'join', await pando(one, 'federation', 'invite', '--for', '2'))
 
   await t.test('by boto3', { skip: missing(python, boto3, pytest) }, async (t) => {
@@ -88,9 +66,7 @@ test('replication by S3 and in the metrics', { timeout: 180_000 }, async (t) => 
     }
   })
 
-  const { endpoint, accessKey, secretKey } = one
-  const client = openS3Client({ endpoint, accessKey, secretKey, region: 'region-1' })
-  t.after(() => client.close())
+  const client = openRegionClient(t, one, 1)
   const put = async (key: string): Promise<void> => {
     assert.equal((await client.send({ method: 'PUT', bucket: 'gauged', key, body: 'x' })).status, 200)
   }

@@ -1,10 +1,9 @@
-import { once } from 'node:events'
 import { realpathSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import type { TestContext } from 'node:test'
 import { type AdminClient, connectAdmin } from '../../core/control/admin-client.ts'
 import { realEnvironment } from '../../core/node/environment.ts'
 import { openSocketDirectory } from '../../core/node/socket-directory.ts'
+import { freePort } from './free-ports.ts'
 import { type NodeProcess, startNode } from './node-process.ts'
 
 /** Two regions and a witness, real processes, with buckets that are in one failover group. */
@@ -104,13 +103,4 @@ async function open(t: TestContext, region: number, role: 'region' | 'witness'):
       return await work(admin)
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

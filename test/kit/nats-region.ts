@@ -1,5 +1,4 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeClusterKeys } from '../../core/cluster/keys/cluster-keys.ts'
@@ -9,6 +8,7 @@ import { type NatsServer, startNatsServer } from '../../core/cluster/nats/server
 import type { NatsServerSettings } from '../../core/cluster/nats/server-config.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import { realEnvironment } from '../../core/node/environment.ts'
+import { freePorts } from './free-ports.ts'
 
 const isInstalled = ['/usr/sbin', '/usr/bin', '/usr/local/bin', '/usr/local/sbin'].some((folder) =>
   existsSync(join(folder, 'nats-server')),
@@ -158,20 +158,3 @@ function makePlace(directory: string, keys: NodeKeys, settings: NatsServerSettin
 }
 
 const isStopped = (status: string): boolean => /^State:\s+T/m.test(readFileSync(status, 'utf8'))
-
-/** Ports that nobody listened on a moment ago. */
-export async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve) => {
-          const server = createServer()
-          server.listen(0, '127.0.0.1', () => resolve(server))
-        }),
-    ),
-  )
-  const ports = servers.map((server) => (server.address() as AddressInfo).port)
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
-  return ports
-}

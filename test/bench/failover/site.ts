@@ -1,11 +1,9 @@
-import { once } from 'node:events'
 import { realpathSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
-import { createServer } from 'node:net'
 import { type AdminClient, connectAdmin } from '../../../core/control/admin-client.ts'
 import { realEnvironment } from '../../../core/node/environment.ts'
 import { openSocketDirectory } from '../../../core/node/socket-directory.ts'
 import type { ClockShifts, ShiftedClock } from '../../kit/clock-shift/clock-shift.ts'
+import { freePort } from '../../kit/free-ports.ts'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
 import { openS3Client, type S3Client } from '../../kit/s3-client.ts'
 import type { TunnelPaths } from '../../kit/tunnel-paths.ts'
@@ -65,13 +63,4 @@ const noClient: S3Client = {
   send: () => Promise.reject(new Error('a witness has no S3 endpoint')),
   stream: () => Promise.reject(new Error('a witness has no S3 endpoint')),
   close: () => undefined,
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

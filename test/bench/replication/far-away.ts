@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { freePort } from '../../kit/free-ports.ts'
+import { pando } from '../../kit/region-of-one.ts'
 import { type SlowPath, slowTcp, slowUdp } from '../../kit/slow-path.ts'
 import { describeMachine, formatTable } from '../machine.ts'
-import { freePort, load, openMeasuredRegion, pando } from './regions.ts'
+import { load, openMeasuredRegion } from './regions.ts'
 
 const rttMs = 80
 const losses = [0, 0.001, 0.01]

@@ -8,9 +8,10 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { runCommand } from '../../kit/node-process.ts'
 import { cpuMs } from '../../kit/processor-time.ts'
+import { pando } from '../../kit/region-of-one.ts'
 import { describeMachine, formatTable, median } from '../machine.ts'
 import { measureFarAway } from './far-away.ts'
-import { countOf, even, load, type MeasuredRegion, openMeasuredRegion, pando } from './regions.ts'
+import { countOf, even, load, type MeasuredRegion, openMeasuredRegion } from './regions.ts'
 
 const { values } = parseArgs({
   options: {

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
+import { freePort } from '../../kit/free-ports.ts'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
 import { openS3Client, type S3Client } from '../../kit/s3-client.ts'
 
@@ -12,15 +11,6 @@ export interface MeasuredRegion {
 }
 
 const connections = 32
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 export async function openMeasuredRegion(
   regionId: number,
@@ -35,12 +25,6 @@ export async function openMeasuredRegion(
   const { endpoint, accessKey, secretKey } = node
   const region = `region-${regionId}`
   return { node, regionId, client: openS3Client({ endpoint, accessKey, secretKey, region, connections }) }
-}
-
-export async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout.trim()
 }
 
 /** Objects of one size, so many at a time. */

@@ -2,7 +2,8 @@ import { type ChildProcess, execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { freePort, type Peer, startLogged, stop, temporaryFolder, untilAnswers } from './processes.ts'
+import { freePort } from '../../kit/free-ports.ts'
+import { type Peer, startLogged, stop, temporaryFolder, untilAnswers } from './processes.ts'
 import { anonymousBytes, residentBytes } from './resident.ts'
 
 const programs = [

@@ -1,6 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { freePort, type Peer, startLogged, stop, temporaryFolder, untilAnswers } from './processes.ts'
+import { freePort } from '../../kit/free-ports.ts'
+import { type Peer, startLogged, stop, temporaryFolder, untilAnswers } from './processes.ts'
 import { anonymousBytes, cpuSeconds, residentBytes } from './resident.ts'
 
 export interface PandoPeer extends Peer {

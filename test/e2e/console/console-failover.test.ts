@@ -1,27 +1,11 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import test from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PandoAdmin } from '../../../sdk/admin/index.ts'
 import { PandoClient } from '../../../sdk/index.ts'
-import { type NodeProcess, startNode } from '../../kit/node-process.ts'
+import type { NodeProcess } from '../../kit/node-process.ts'
+import { startRegionOfOne } from '../../kit/region-of-one.ts'
 import { openConsole, withoutBrowser } from './console-browser.ts'
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-const startRegion = async (regionId: number): Promise<NodeProcess> =>
-  startNode({
-    config: { regionId, region: `region-${regionId}` },
-    env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${await freePort()}` },
-  })
 
 async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
   for (let left = 600; !(await isSo().catch(() => false)); left--) {
@@ -33,10 +17,8 @@ async function until(what: string, isSo: () => Promise<boolean>): Promise<void> 
 test('in Chromium: fail a group over, with the plan and a typed confirmation; the federation with its lag', {
   skip: withoutBrowser,
   timeout: 240_000,
-}, async () => {
-  const starting = [startRegion(1), startRegion(2)] as const
-  await using one = await starting[0]
-  await using two = await starting[1]
+}, async (t) => {
+  const [one, two] = await Promise.all([startRegionOfOne(t, 1), startRegionOfOne(t, 2)])
   const adminOf = ({ consoleUrl, accessKey, secretKey }: NodeProcess): PandoAdmin =>
     new PandoAdmin({
       endpoint: consoleUrl,

@@ -1,24 +1,18 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { PandoAdmin } from '../../../sdk/admin/index.ts'
-import { PandoClient } from '../../../sdk/index.ts'
-import { startNode } from '../../kit/node-process.ts'
 import { openS3Client } from '../../kit/s3-client.ts'
-import { openConsole, withoutBrowser } from './console-browser.ts'
+import { withoutBrowser } from './console-browser.ts'
+import { openConsoleNode } from './console-node.ts'
 
 test('in Chromium, by keyboard: tags of an object are seen and changed, as far as the key may', {
   skip: withoutBrowser,
   timeout: 240_000,
 }, async (t) => {
-  await using node = await startNode()
-  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  const owner = new PandoClient({ endpoints: [node.endpoint], credentials })
-  const admin = new PandoAdmin({ endpoint: node.consoleUrl, credentials })
+  await using site = await openConsoleNode()
+  const { node, owner, admin, browser, page } = site
   const { key, secretAccessKey } = await admin.keys.create({ account: 'alice' })
   await owner.createBucket('papers')
   await owner.put('papers', 'drafts/report.txt', 'one', { tags: { project: 'atlas', state: 'draft' } })
-  await using browser = await openConsole(node.consoleUrl)
-  const { page } = browser
   const dialog = page.getByRole('dialog', { name: 'Tags of this object' })
   const field = (name: string) => dialog.getByRole('textbox', { name, exact: true })
   const press = (name: string): Promise<void> =>
@@ -26,8 +20,7 @@ test('in Chromium, by keyboard: tags of an object are seen and changed, as far a
   const tags = async (): Promise<Record<string, string>> => ({
     ...(await owner.getTags('papers', 'drafts/report.txt')),
   })
-  await browser.logIn(node.accessKey, node.secretKey)
-  await page.getByText('Your data is safe').waitFor()
+  await site.enter()
   await page.goto(`${node.consoleUrl}/#/buckets/papers/drafts%2F`)
 
   await page.getByRole('button', { name: 'Tags of report.txt' }).press('Enter')

@@ -1,21 +1,17 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { PandoAdmin } from '../../../sdk/admin/index.ts'
 import { PandoClient } from '../../../sdk/index.ts'
-import { startNode } from '../../kit/node-process.ts'
-import { openConsole, withoutBrowser } from './console-browser.ts'
+import { withoutBrowser } from './console-browser.ts'
+import { openConsoleNode } from './console-node.ts'
 
 test('in Chromium: a key that does not administer has its own buckets, until it is revoked', {
   skip: withoutBrowser,
   timeout: 240_000,
 }, async () => {
-  await using node = await startNode()
-  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  const admin = new PandoAdmin({ endpoint: node.consoleUrl, credentials })
+  await using site = await openConsoleNode()
+  const { node, admin, browser, page } = site
   const { key, secretAccessKey } = await admin.keys.create({ name: 'photos of alice', account: 'alice' })
   await admin.buckets.create('of-root')
-  await using browser = await openConsole(node.consoleUrl)
-  const { page } = browser
   const asked: string[] = []
   page.on('request', (request) => asked.push(new URL(request.url()).pathname))
   await browser.logIn(key.accessKeyId, secretAccessKey)

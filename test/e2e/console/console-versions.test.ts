@@ -1,25 +1,20 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import test from 'node:test'
-import { PandoClient } from '../../../sdk/index.ts'
-import { startNode } from '../../kit/node-process.ts'
-import { openConsole, withoutBrowser } from './console-browser.ts'
+import { withoutBrowser } from './console-browser.ts'
+import { openConsoleNode } from './console-node.ts'
 
 test('in Chromium, by keyboard: versions are kept, shown, restored, downloaded and deleted', {
   skip: withoutBrowser,
   timeout: 240_000,
 }, async () => {
-  await using node = await startNode()
-  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  const owner = new PandoClient({ endpoints: [node.endpoint], credentials })
+  await using site = await openConsoleNode()
+  const { node, owner, browser, page } = site
   await owner.createBucket('papers')
-  await using browser = await openConsole(node.consoleUrl)
-  const { page } = browser
   const text = async (): Promise<string> => (await owner.get('papers', 'drafts/report.txt')).text()
   const answer = (button: string): Promise<void> =>
     page.getByRole('dialog').getByRole('button', { name: button, exact: true }).press('Enter')
-  await browser.logIn(node.accessKey, node.secretKey)
-  await page.getByText('Your data is safe').waitFor()
+  await site.enter()
 
   await page.goto(`${node.consoleUrl}/#/buckets/papers`)
   await page.getByText('no versions').waitFor()
@@ -93,9 +88,8 @@ test('in Chromium: a folder of many objects is shown page by page, and found by 
   skip: withoutBrowser,
   timeout: 240_000,
 }, async () => {
-  await using node = await startNode()
-  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  const owner = new PandoClient({ endpoints: [node.endpoint], credentials })
+  await using site = await openConsoleNode()
+  const { node, owner, browser, page } = site
   await owner.createBucket('many')
   // The last row of the first page is a folder: the second one begins behind it, not in it.
   const keys = [
@@ -109,10 +103,7 @@ test('in Chromium: a folder of many objects is shown page by page, and found by 
       for (const key of puts) await owner.put('many', key, '')
     }),
   )
-  await using browser = await openConsole(node.consoleUrl)
-  const { page } = browser
-  await browser.logIn(node.accessKey, node.secretKey)
-  await page.getByText('Your data is safe').waitFor()
+  await site.enter()
   await page.goto(`${node.consoleUrl}/#/buckets/many`)
   const names = page.getByRole('table', { name: 'Objects in many/' }).locator('tbody td:first-child')
   const status = page.getByRole('navigation', { name: 'Pages of the listing' }).getByRole('status')

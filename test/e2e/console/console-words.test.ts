@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { PandoAdmin } from '../../../sdk/admin/index.ts'
-import { PandoClient } from '../../../sdk/index.ts'
-import { startNode } from '../../kit/node-process.ts'
-import { openConsole, withoutBrowser } from './console-browser.ts'
+import { withoutBrowser } from './console-browser.ts'
+import { openConsoleNode } from './console-node.ts'
 
 /** What a node answers, and what of it a person is told. */
 const refusals: readonly (readonly [status: number, code: string, message: string, told: string])[] = [
@@ -17,16 +15,12 @@ const refusals: readonly (readonly [status: number, code: string, message: strin
 ]
 
 test('in Chromium: what fails is told in words', { skip: withoutBrowser, timeout: 240_000 }, async () => {
-  await using node = await startNode()
-  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  const owner = new PandoClient({ endpoints: [node.endpoint], credentials })
+  await using site = await openConsoleNode()
+  const { owner, browser, page } = site
   await owner.createBucket('papers')
   await owner.put('papers', 'report.txt', 'one')
-  await using browser = await openConsole(node.consoleUrl)
-  const { page } = browser
   const dialog = page.getByRole('dialog')
-  await browser.logIn(node.accessKey, node.secretKey)
-  await page.getByText('Your data is safe').waitFor()
+  await site.enter()
 
   await browser.visit('Buckets')
   await page.getByRole('button', { name: 'Delete papers' }).click()
@@ -66,10 +60,8 @@ test('in Chromium: at no width is a part of a table beside the screen, and it st
   skip: withoutBrowser,
   timeout: 240_000,
 }, async () => {
-  await using node = await startNode()
-  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  const owner = new PandoClient({ endpoints: [node.endpoint], credentials })
-  const admin = new PandoAdmin({ endpoint: node.consoleUrl, credentials })
+  await using site = await openConsoleNode()
+  const { node, owner, admin, browser, page } = site
   await admin.keys.create({ name: 'nightly backup robot', account: 'finance' })
   const longest = `b${'ackups-of-the-whole-company-'.repeat(3)}`.slice(0, 62)
   await admin.buckets.create(`${longest}x`, 'finance')
@@ -78,10 +70,7 @@ test('in Chromium: at no width is a part of a table beside the screen, and it st
   const name = `picture-${'of-the-mountains-'.repeat(8)}.jpg`
   await owner.put('photos', name, 'one')
   await owner.put('photos', name, 'two')
-  await using browser = await openConsole(node.consoleUrl)
-  const { page } = browser
-  await browser.logIn(node.accessKey, node.secretKey)
-  await page.getByText('Your data is safe').waitFor()
+  await site.enter()
   const places = [
     ...['overview', 'buckets', 'buckets/photos', 'buckets/photos//versions', 'links', 'classes'],
     ...['policies', 'federation', 'sharing', 'failover', 'keys', 'events'],

@@ -5,11 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { PandoAdmin } from '../../../sdk/admin/index.ts'
-import { PandoClient } from '../../../sdk/index.ts'
-import { startNode } from '../../kit/node-process.ts'
 import { admitAll, policyModule } from '../../kit/policies/assemble.ts'
-import { openConsole, withoutBrowser } from './console-browser.ts'
+import { withoutBrowser } from './console-browser.ts'
+import { openConsoleNode } from './console-node.ts'
 
 /** As a person would choose it; more for long runs by hand: PANDO_UPLOAD_MB=4000. */
 const uploadBytes = Number(process.env['PANDO_UPLOAD_MB'] ?? 100) * 1_000_000
@@ -31,14 +29,10 @@ test('in Chromium: log in, upload 100 MB with progress, roll a policy back, and 
 }, async (t) => {
   const scratch = await mkdtemp(join(tmpdir(), 'pando-console-'))
   t.after(() => rm(scratch, { recursive: true, force: true }))
-  await using node = await startNode()
-  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  const owner = new PandoClient({ endpoints: [node.endpoint], credentials })
-  const admin = new PandoAdmin({ endpoint: node.consoleUrl, credentials })
+  await using site = await openConsoleNode()
+  const { node, owner, admin, browser, page } = site
   await owner.createBucket('photos')
   await owner.put('photos', `a <b>folder/${hostileKey}`, 'x')
-  await using browser = await openConsole(node.consoleUrl)
-  const { page } = browser
   // One part of the upload waits until the page has been looked at: whatever the machine does, it is seen half-way.
   await page.addInitScript(`{
     const send = window.fetch
@@ -53,8 +47,7 @@ test('in Chromium: log in, upload 100 MB with progress, roll a policy back, and 
   await browser.logIn(node.accessKey, 'not the secret')
   await page.getByRole('alert').getByText('is not right').waitFor()
   await browser.keep('login-refused')
-  await browser.logIn(node.accessKey, node.secretKey)
-  await page.getByText('Your data is safe').waitFor()
+  await site.enter()
   assert.equal(await page.evaluate('document.cookie'), '')
   const kept = await page.evaluate(
     'JSON.stringify([{ ...localStorage }, { ...sessionStorage }]) + document.documentElement.outerHTML',

@@ -1,36 +1,14 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
-import test, { type TestContext } from 'node:test'
+import test from 'node:test'
 import { PandoClient, type PandoClientOptions, type PandoError } from '../../../sdk/index.ts'
 import { openFailoverTrio, until } from '../../kit/failover-trio.ts'
-import { type NodeProcess, startNode } from '../../kit/node-process.ts'
+import type { NodeProcess } from '../../kit/node-process.ts'
+import { pando, startRegionOfOne } from '../../kit/region-of-one.ts'
 
 /** Two real regions: writes that ask to be in the other one before they are answered. */
 
 const bucket = 'ledger'
-
-async function region(t: TestContext, regionId: number): Promise<NodeProcess> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  const node = await startNode({
-    // Few at a time: who waits for another region must not keep others waiting.
-    config: { regionId, qos: { concurrency: { limit: 4 } } },
-    env: { PANDO_TUNNEL_LISTEN: `127.0.0.1:${port}` },
-  })
-  t.after(() => node[Symbol.asyncDispose]())
-  return node
-}
-
-async function pando(node: NodeProcess, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await node.command(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${stdout}${stderr}`)
-  return stdout.trim()
-}
 
 const clientOf = (node: NodeProcess, options: Partial<PandoClientOptions> = {}): PandoClient =>
   new PandoClient({
@@ -42,7 +20,13 @@ const clientOf = (node: NodeProcess, options: Partial<PandoClientOptions> = {}):
 test("replication: 'sync' is answered when another region has the write, or says what is known", {
   timeout: 300_000,
 }, async (t) => {
-  const [one, two] = await Promise.all([region(t, 1), region(t, 2)])
+  const [one, two] = await Promise.all(
+    [1, 2].map((regionId) =>
+      // Few at a time: who waits for another region must not keep others waiting.
+      startRegionOfOne(t, regionId, { qos: { concurrency: { limit: 4 } } }),
+    ),
+  )
+  assert.ok(one && two)
   await pando(two, 'federation', 'join', await pando(one, 'federation', 'invite', '--for', '2'))
   const plain = clientOf(one)
   const careful = clientOf(one, { replication: 'sync' })

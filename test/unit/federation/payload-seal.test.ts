@@ -1,7 +1,5 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import test, { type TestContext } from 'node:test'
 import type { StorageError } from '../../../core/contract/errors.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
@@ -12,6 +10,7 @@ import { MessageReader, MessageWriter } from '../../../federation/framing/messag
 import { SealSessions } from '../../../federation/tunnel/seal-sessions.ts'
 import { tlsBackend } from '../../../federation/tunnel/tls-backend.ts'
 import { startRegion } from '../../kit/federation-region.ts'
+import { freePort } from '../../kit/free-ports.ts'
 import { openMiddlebox } from '../../kit/tunnel-middlebox.ts'
 
 const environment = realEnvironment
@@ -27,15 +26,6 @@ async function until(condition: () => boolean, what: string): Promise<void> {
     assert.ok(clock.monotonic() < end, `it did not come to it that ${what}`)
     await clock.sleep(20)
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 interface Given {
