@@ -48,10 +48,22 @@ export async function diffRegionConfig(
     return from === to ? [] : [{ key, from, to, when: isHot(key) ? 'at once' : 'after a restart' }]
   })
   if (options.json === true) {
-    terminal.out(`${JSON.stringify({ base: newest?.version ?? 0, changes })}\n`)
+    const parsed = (text?: string): unknown => (text === undefined ? undefined : JSON.parse(text))
+    const values = changes.map(({ from, to, ...change }) => ({
+      ...change,
+      from: parsed(from),
+      to: parsed(to),
+    }))
+    terminal.out(`${JSON.stringify({ base: newest?.version ?? 0, changes: values })}\n`)
   } else if (changes.length === 0) terminal.out(`${file} says what version ${newest?.version ?? 0} says\n`)
   else {
-    const rows = changes.map(({ key, from = '-', to = '-', when }) => [key, from, to, when])
+    const { stringify } = await import('yaml')
+    /** As a file says it: quotes only where YAML needs them. */
+    const written = (text?: string): string =>
+      text === undefined
+        ? '-'
+        : stringify(JSON.parse(text), { collectionStyle: 'flow', lineWidth: 0, blockQuote: false }).trimEnd()
+    const rows = changes.map(({ key, from, to, when }) => [key, written(from), written(to), when])
     terminal.out(table([{ title: 'key' }, { title: 'now' }, { title: 'then' }, { title: 'counts' }], rows))
   }
   return changes.length === 0 ? exitCodes.ok[0] : exitCodes.findings[0]

@@ -414,7 +414,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
       if (!target.isBucketName(name)) {
         throw new StorageError(
           'INVALID_BUCKET_NAME',
-          `'${name}' is not a bucket name: 3 to 63 of a-z, 0-9, . and -, beginning and ending with a letter or digit`,
+          `'${name}' is not a bucket name: it has ${target.bucketNameRule}`,
         )
       }
     },

@@ -56,7 +56,7 @@ import type { PutOptions, PutResult } from './put-options.ts'
 import type { PutBody } from './put-source.ts'
 import { Sender } from './sender.ts'
 import { openWays } from './transport.ts'
-import { abortUpload } from './upload.ts'
+import { abortUpload, uploadedBytes } from './upload.ts'
 import { readToken, type UploadName } from './upload-token.ts'
 
 /**
@@ -113,6 +113,12 @@ export class PandoClient {
   async abortUpload(upload: string | UploadName, options: CallOptions = {}): Promise<void> {
     const name = typeof upload === 'string' ? readToken(upload) : upload
     await checkedKey(name.bucket, name.key, () => abortUpload(this.#sender, name, options))
+  }
+
+  /** How many bytes of an interrupted `put`, or of an upload that `listUploads` has told of, have arrived. `NoSuchUpload`. */
+  async uploadedBytes(upload: string | UploadName, options: CallOptions = {}): Promise<number> {
+    const name = typeof upload === 'string' ? readToken(upload) : upload
+    return checkedKey(name.bucket, name.key, () => uploadedBytes(this.#sender, name, options))
   }
 
   /** Finds an object; its bytes are read from what this resolves with. `NoSuchKey` when there is none. */

@@ -110,9 +110,19 @@ async function begin(
   return { token: { bucket, key, uploadId, partSize, size: source.size, algorithm }, stored: new Map() }
 }
 
+/** How many bytes of an upload in parts the server has. `NoSuchUpload`. */
+export async function uploadedBytes(
+  sender: Sender,
+  upload: UploadName,
+  options: CallOptions,
+): Promise<number> {
+  const parts = await listParts(sender, upload, options)
+  return [...parts.values()].reduce((sum, { size }) => sum + size, 0)
+}
+
 async function listParts(
   sender: Sender,
-  token: UploadToken,
+  upload: UploadName & Partial<Pick<UploadToken, 'algorithm'>>,
   options: CallOptions,
 ): Promise<ReadonlyMap<number, StoredPart>> {
   const found = new Map<number, StoredPart>()
@@ -120,9 +130,9 @@ async function listParts(
     const { text } = await sender.send({
       operation: 'ListParts',
       method: 'GET',
-      bucket: token.bucket,
-      key: token.key,
-      query: { uploadId: token.uploadId, 'part-number-marker': `${marker}` },
+      bucket: upload.bucket,
+      key: upload.key,
+      query: { uploadId: upload.uploadId, 'part-number-marker': `${marker}` },
       answer: 'text',
       options: withoutProgress(options),
     })
@@ -133,7 +143,7 @@ async function listParts(
       found.set(number, {
         etag: unquoted(textOf(part, 'ETag') ?? ''),
         size: numberOf(part, 'Size'),
-        checksum: textOf(part, `Checksum${token.algorithm}`) ?? '',
+        checksum: textOf(part, `Checksum${upload.algorithm ?? ''}`) ?? '',
       })
       marker = Math.max(marker, number)
     }

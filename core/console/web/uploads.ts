@@ -160,7 +160,12 @@ class UploadQueue {
       return this.#release(uploadId)
     const wanted = { name: fileName, size, lastModified: lastModifiedMs }
     const job = { wanted, file: undefined, abort: new AbortController(), token }
-    this.#tell([...this.#uploads, this.#wait(bucket, key, job)])
+    const cut = this.#wait(bucket, key, job)
+    this.#tell([...this.#uploads, cut])
+    // Of one that goes on meanwhile its own progress is newer; one that the node has no more begins anew when it goes on.
+    const loaded = await objects.uploadedBytes(token, { signal: job.abort.signal }).catch(() => 0)
+    if (this.#uploads.some(({ id, state }) => id === cut.id && state === 'cut'))
+      this.#change(cut.id, { loaded })
   }
 
   /** False: it was let go meanwhile. */

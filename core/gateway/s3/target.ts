@@ -125,7 +125,12 @@ function decodeQueryPart(raw: string): string {
   return plainQuery.test(raw) ? raw : decodePathPart(raw.replaceAll('+', ' '))
 }
 
-/** Bucket names: 3-63 of lower-case letters, digits, dots and hyphens; no IP address, no adjacent dots. */
+/** What `isBucketName` asks for, to be told to people. */
+export const bucketNameRule =
+  '3 to 63 of a-z, 0-9, dots and hyphens, beginning and ending with a letter or digit; dots stand alone, ' +
+  'and it is no IP address, does not begin with xn-- and does not end with -s3alias'
+
+/** As in Amazon S3. */
 export function isBucketName(name: string): boolean {
   return (
     /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(name) &&

@@ -5,10 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { PandoClient } from '../../../sdk/index.ts'
-import { startNode } from '../../kit/node-process.ts'
 import { openS3Client } from '../../kit/s3-client.ts'
-import { openConsole, withoutBrowser } from './console-browser.ts'
+import { withoutBrowser } from './console-browser.ts'
+import { openConsoleNode } from './console-node.ts'
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
@@ -18,16 +17,13 @@ test('in Chromium: an upload that failed goes on from where it was, in any folde
 }, async (t) => {
   const scratch = await mkdtemp(join(tmpdir(), 'pando-console-'))
   t.after(() => rm(scratch, { recursive: true, force: true }))
-  await using node = await startNode()
-  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  const owner = new PandoClient({ endpoints: [node.endpoint], credentials })
+  await using site = await openConsoleNode()
+  const { node, owner, browser, page } = site
   await owner.createBucket('films')
   await owner.put('films', 'old/one', 'x')
   const body = randomFillSync(Buffer.alloc(40_000_000))
   const path = join(scratch, 'film.mov')
   await writeFile(path, body)
-  await using browser = await openConsole(node.consoleUrl)
-  const { page } = browser
   // The way to the node breaks at the fourth part until it is said that it is whole again; sent parts are counted.
   await page.addInitScript(`{
     const send = window.fetch
@@ -42,8 +38,7 @@ test('in Chromium: an upload that failed goes on from where it was, in any folde
       return send(url, init)
     }
   }`)
-  await browser.logIn(node.accessKey, node.secretKey)
-  await page.getByText('Your data is safe').waitFor()
+  await site.enter()
   await page.goto(`${node.consoleUrl}/#/buckets/films`)
   await page.getByLabel('Files to upload').setInputFiles(path)
   await page.getByRole('progressbar', { name: 'Upload of film.mov' }).waitFor()
@@ -92,15 +87,12 @@ test('in Chromium: an upload that was cut off by a reload or a closed page goes 
 }, async (t) => {
   const scratch = await mkdtemp(join(tmpdir(), 'pando-console-'))
   t.after(() => rm(scratch, { recursive: true, force: true }))
-  await using node = await startNode()
-  const credentials = { accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
-  const owner = new PandoClient({ endpoints: [node.endpoint], credentials })
+  await using site = await openConsoleNode()
+  const { node, owner, browser, page } = site
   await owner.createBucket('films')
   const body = randomFillSync(Buffer.alloc(28_000_000))
   const path = join(scratch, 'film.mov')
   await writeFile(path, body)
-  await using browser = await openConsole(node.consoleUrl)
-  const { page } = browser
   // Of each page the fourth part waits until it is said to go on; sent parts are counted.
   const held = `{
     const send = window.fetch
@@ -131,8 +123,7 @@ test('in Chromium: an upload that was cut off by a reload or a closed page goes 
     }
   }
   const hasSentThree = (of = page): Promise<void> => until(of, 'window.sent.length >= 3')
-  await browser.logIn(node.accessKey, node.secretKey)
-  await page.getByText('Your data is safe').waitFor()
+  await site.enter()
   await page.goto(`${node.consoleUrl}/#/buckets/films`)
   await page.getByLabel('Files to upload').setInputFiles(path)
   await hasSentThree()
@@ -151,6 +142,8 @@ test('in Chromium: an upload that was cut off by a reload or a closed page goes 
 
   await page.reload()
   await page.getByText('1 cut off when the page was left').waitFor()
+  // Three parts of 8 MiB: what it says is what the node has.
+  await page.getByText('cut off; 24.0 MiB of 26.7 MiB are kept').waitFor()
   await browser.keep('upload-cut')
   const picker = page.getByLabel('File of film.mov')
   await picker.setInputFiles({ name: 'film.mov', mimeType: 'video/mp4', buffer: Buffer.from('other') })

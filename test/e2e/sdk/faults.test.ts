@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type ListEntry, PandoClient, PandoError } from '../../../sdk/index.ts'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
 import { openS3Client } from '../../kit/s3-client.ts'
@@ -172,10 +173,18 @@ suite('the SDK when things break', { timeout: 300_000 }, () => {
       const onUpload = (told: string): void => {
         token = told
       }
-      await assert.rejects(client.put(bucket, 'broken', broken(), { onUpload }), /the source broke/)
+      const breaks = async function* (): AsyncGenerator<Uint8Array> {
+        yield bytes.subarray(0, 11 * mebibyte)
+        // Not before a part of it is there.
+        while (token === '' || (await client.uploadedBytes(token)) === 0) await sleep(20)
+        throw new Error('the source broke')
+      }
+      await assert.rejects(client.put(bucket, 'broken', breaks(), { onUpload }), /the source broke/)
       assert.equal(await uploadsOf(node), 1)
+      assert.equal((await client.uploadedBytes(token)) % (8 * mebibyte), 0, 'whole parts')
       await client.abortUpload(token)
       await client.abortUpload(token)
+      await assert.rejects(client.uploadedBytes(token), { code: 'NoSuchUpload' })
       assert.equal(await uploadsOf(node), 0)
       await assert.rejects(client.head(bucket, 'aborted'), { code: 'NotFound' })
     })

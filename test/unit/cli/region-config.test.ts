@@ -32,7 +32,7 @@ test("a region's configuration is checked, compared, applied and taken back by c
   assert.equal(ahead.code, 7, ahead.text)
   assert.deepEqual(ahead.json(), {
     base: 0,
-    changes: [{ key: 'qos.tenantWeights.batch', to: '2', when: 'at once' }],
+    changes: [{ key: 'qos.tenantWeights.batch', to: 2, when: 'at once' }],
   })
   assert.equal((await pando('apply', file, '--author', 'ann', '--comment', 'less')).code, 0)
   assert.equal((await pando('diff', file)).code, 0)
@@ -40,7 +40,7 @@ test("a region's configuration is checked, compared, applied and taken back by c
   await writeFile(file, second)
   const changes = (await pando('diff', file)).text
   assert.match(changes, /qos\.tenantWeights\.batch +2 +5 +at once/)
-  assert.match(changes, /store\.cache +- +"3MiB" +after a restart/)
+  assert.match(changes, /store\.cache +- +3MiB +after a restart/)
   const stale = await pando('apply', file, '--base', '0')
   assert.notEqual(stale.code, 0)
   const applied = await pando('apply', file, '--json')

@@ -30,6 +30,10 @@ for (const [number, [way, open]] of Object.entries(ways).entries()) {
     assert.equal((await admin.buckets.create(name, 'root')).name, name)
     await assert.rejects(admin.buckets.create(name), coded('BUCKET_ALREADY_OWNED_BY_YOU'))
     await assert.rejects(admin.buckets.create('No Name'), coded('INVALID_BUCKET_NAME'))
+    await assert.rejects(
+      admin.buckets.create('192.168.1.1'),
+      /'192\.168\.1\.1' is not a bucket name: .* no IP address/,
+    )
     const listed: string[] = []
     for await (const bucket of admin.buckets.list()) listed.push(bucket.name)
     assert.ok(listed.includes(name))

@@ -104,7 +104,7 @@ function Row({ upload, bucket: here }: { readonly upload: Upload; readonly bucke
           </button>
         )}
       </div>
-      {state !== 'cut' && (
+      {(state !== 'cut' || loaded > 0) && (
         <progress
           aria-label={`Upload of ${name}`}
           max={Math.max(1, total)}
@@ -130,7 +130,9 @@ function describe({ state, loaded, total, bytesPerSecond }: Upload): string {
     case 'failed':
       return loaded > 0 ? `failed; ${bytes(loaded)} of ${bytes(total)} are kept` : 'failed'
     case 'cut':
-      return `${bytes(total)}, cut off; what has arrived is kept`
+      return loaded > 0
+        ? `cut off; ${bytes(loaded)} of ${bytes(total)} are kept`
+        : `${bytes(total)}, cut off; what has arrived is kept`
     case 'stopped':
       return 'stopped: nothing of it is kept'
   }
