@@ -134,7 +134,7 @@ async function listParts(
       key: upload.key,
       query: { uploadId: upload.uploadId, 'part-number-marker': `${marker}` },
       answer: 'text',
-      options: withoutProgress(options),
+      options,
     })
     const page = parseXml(text)
     const parts = childrenOf(page, 'Part')
@@ -150,13 +150,6 @@ async function listParts(
     if (textOf(page, 'IsTruncated') !== 'true' || parts.length === 0 || found.size > maxParts) return found
   }
 }
-
-const withoutProgress = ({ signal, deadlineMs, qos, acks }: CallOptions): CallOptions => ({
-  ...(signal === undefined ? {} : { signal }),
-  ...(deadlineMs === undefined ? {} : { deadlineMs }),
-  ...(qos === undefined ? {} : { qos }),
-  ...(acks === undefined ? {} : { acks }),
-})
 
 /** Sends parts, so many at a time; who adds one waits for a free place, so a source is read no faster than it is sent. */
 class PartUploader {
@@ -246,7 +239,7 @@ class PartUploader {
       headers: { [checksumHeader(algorithm)]: checksum },
       body: bytes,
       answer: 'text',
-      options: { ...withoutProgress(this.#options), signal: this.#ender.signal },
+      options: { ...this.#options, signal: this.#ender.signal },
     })
     const etag = unquoted(requiredHeader(headers, 'etag', endpoint))
     this.#confirm(number, { etag, size: bytes.length, checksum })
@@ -296,7 +289,7 @@ async function complete(
       ),
       answer: 'text',
       once: true,
-      options: withoutProgress(options),
+      options,
     })
     .catch((error: unknown) => {
       throw explained(error, options)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import type { PandoError } from '../../../sdk/index.ts'
+import type { PandoClient, PandoError, PutOptions } from '../../../sdk/index.ts'
 import { ok, refusal, reset, scriptNetwork, silence, watch } from './scripted-network.ts'
 
 const names = ['x-pando-qos-class', 'x-pando-consistency', 'x-pando-acks']
@@ -56,6 +56,39 @@ test('a write may ask to be in another region first; a read does not', async () 
   const plain = network.client({ endpoints: ['http://one.test'] })
   await plain.put('bucket', 'key', 'text', { replication: 'sync' })
   assert.deepEqual(sent(), ['sync', '7500'])
+})
+
+test('an upload in parts asks for all that its call asks for, in whichever of its requests', async () => {
+  const network = scriptNetwork()
+  const wished = new Map<string, readonly (string | null)[]>()
+  network.serve('one.test', ({ method, target, headers }) => {
+    const { searchParams } = new URL(target, 'http://one.test')
+    const what = searchParams.has('uploads') ? 'begin' : searchParams.has('partNumber') ? 'part' : 'complete'
+    wished.set(
+      `${method} ${what}`,
+      ['x-pando-replication', 'x-pando-acks', 'x-pando-qos-class'].map((name) => headers.get(name)),
+    )
+    const id = '<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>'
+    const done = '<CompleteMultipartUploadResult><ETag>"e-3"</ETag></CompleteMultipartUploadResult>'
+    return what === 'part' ? ok({ etag: '"part"' }) : ok({}, what === 'begin' ? id : done)
+  })
+  const large = new Uint8Array(11 * 1024 * 1024)
+  const partSize = 5 * 1024 * 1024
+  const asked = async (client: PandoClient, options: PutOptions) => {
+    wished.clear()
+    await client.put('bucket', 'key', large, { partSize, ...options })
+    return Object.fromEntries(wished)
+  }
+  const sync = ['sync', 'all', 'bulk']
+  const plain = network.client({ endpoints: ['http://one.test'] })
+  assert.deepEqual(await asked(plain, { replication: 'sync', acks: 'all', qos: 'bulk' }), {
+    ...{ 'POST begin': sync, 'PUT part': sync, 'POST complete': sync },
+  })
+  const none = [null, null, null]
+  const careful = network.client({ endpoints: ['http://one.test'], replication: 'sync' })
+  assert.deepEqual(await asked(careful, { replication: 'default' }), {
+    ...{ 'POST begin': none, 'PUT part': none, 'POST complete': none },
+  })
 })
 
 test('a write that has not been told of elsewhere is asked for again where it is, and says so in the end', async () => {
