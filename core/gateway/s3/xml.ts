@@ -1,4 +1,5 @@
-import { XMLParser, XMLValidator } from 'fast-xml-parser'
+import { createRequire } from 'node:module'
+import type { XMLParser, XMLValidator } from 'fast-xml-parser'
 import { StorageError } from '../../contract/errors.ts'
 
 /**
@@ -89,20 +90,34 @@ export class XmlElement {
   }
 }
 
-const parser = new XMLParser({
-  preserveOrder: true,
-  ignoreAttributes: false,
-  attributeNamePrefix: '',
-  removeNSPrefix: true,
-  processEntities: false,
-  htmlEntities: false,
-  parseTagValue: false,
-  parseAttributeValue: false,
-  trimValues: false,
-  ignoreDeclaration: true,
-  ignorePiTags: true,
-  cdataPropName: '#cdata',
-})
+interface Reader {
+  readonly parser: XMLParser
+  readonly validator: typeof XMLValidator
+}
+
+let reader: Reader | undefined
+
+/** Loaded at the first document: a node starts without it, and most requests have none. */
+function documentReader(): Reader {
+  if (reader !== undefined) return reader
+  const library = createRequire(import.meta.url)('fast-xml-parser') as typeof import('fast-xml-parser')
+  const parser = new library.XMLParser({
+    preserveOrder: true,
+    ignoreAttributes: false,
+    attributeNamePrefix: '',
+    removeNSPrefix: true,
+    processEntities: false,
+    htmlEntities: false,
+    parseTagValue: false,
+    parseAttributeValue: false,
+    trimValues: false,
+    ignoreDeclaration: true,
+    ignorePiTags: true,
+    cdataPropName: '#cdata',
+  })
+  reader = { parser, validator: library.XMLValidator }
+  return reader
+}
 
 const malformed = (cause?: unknown): StorageError =>
   new StorageError(
@@ -114,9 +129,10 @@ const malformed = (cause?: unknown): StorageError =>
 /** Parses a request document and checks the name of its root. MALFORMED_XML, also beyond `limit` UTF-16 units. */
 export function parseXml(text: string, rootName: string, limit = maxDocumentBytes): XmlElement {
   if (text.length > limit || /<!DOCTYPE|<!ENTITY/i.test(text)) throw malformed()
+  const { parser, validator } = documentReader()
   let nodes: unknown
   try {
-    if (XMLValidator.validate(text) !== true) throw malformed()
+    if (validator.validate(text) !== true) throw malformed()
     nodes = parser.parse(text)
   } catch (error) {
     throw malformed(error)
