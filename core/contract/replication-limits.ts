@@ -7,8 +7,9 @@ export const replicationLimits = {
   /** Of an entry that one record of the region's log has no room for, and how many of them one entry may have: 17 MiB in all. */
   entryPartBytes: 512 * 1024,
   entryParts: 34,
-  /** Retries that a bucket keeps for one source; beyond, pulling stops. */
+  /** Entries that a bucket's retry table keeps for one source, and their bytes; beyond either, no more is taken in. */
   retries: 10_000,
+  retryBytes: 64 * 1024 * 1024,
   /** Bytes of the entries of one page of them, unless its first one alone has more. */
   retryPageBytes: 4 * 1024 * 1024,
   /** Versions of one step of a full synchronization. */
@@ -28,3 +29,15 @@ export const replicationLimits = {
   evictedVersions: 256,
   stagedBodyBytes: 64 * 1024 * 1024,
 } as const
+
+/**
+ * Whether a retry table takes no more. The bytes go beyond their bound by one batch, of an entry of 17 MiB at most. Nothing is lost: what is not
+ * taken in stays in the source's outbox as long as the rule says, and after that comes by a full synchronization.
+ */
+export const isRetryTableFull = ({
+  retries,
+  retryBytes = 0,
+}: {
+  readonly retries: number
+  readonly retryBytes?: number
+}): boolean => retries >= replicationLimits.retries || retryBytes >= replicationLimits.retryBytes

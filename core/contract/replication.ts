@@ -281,8 +281,9 @@ export interface CursorState {
   readonly receivedTime: EntryTime
   /** Applied without a gap: what the source is told. */
   readonly watermark: number
-  /** Entries in the retry table, dead letters among them. */
+  /** Entries in the retry table, dead letters among them; their bytes, absent until one has come since that is counted. */
   readonly retries: number
+  readonly retryBytes?: number
   readonly dead: number
   /** A full synchronization is under way: the content is between two states. */
   readonly synchronizing: boolean
@@ -320,7 +321,7 @@ export interface PulledEntry {
   readonly resolution?: Resolution
 }
 
-export { replicationLimits } from './replication-limits.ts'
+export { isRetryTableFull, replicationLimits } from './replication-limits.ts'
 export type { RetryRecord } from './retry-record.ts'
 
 export type ReplicationStatus = 'pending' | 'completed' | 'failed' | 'replica'

@@ -4,6 +4,7 @@ import { StorageError } from '../../core/contract/errors.ts'
 import type { Layout } from '../../core/contract/object-model.ts'
 import {
   type CursorState,
+  isRetryTableFull,
   type LogPoint,
   type OutboxEntry,
   type PulledEntry,
@@ -131,13 +132,11 @@ export class Follower {
 
   async #step(peer: PeerRegion, signal: AbortSignal, mayAsk: boolean): Promise<boolean> {
     const bucketId = this.#bucketId()
-    const { catalog } = this.#options
     const cursor = this.cursor()
     const place = cursor?.received ?? { lsn: 0, chain: new Uint8Array(32) }
-    // The catalog takes no more entries: only what waits can go on, and would never be tried behind an error.
-    if ((cursor?.retries ?? 0) >= replicationLimits.retries) {
+    if (cursor !== undefined && isRetryTableFull(cursor)) {
       await this.#dropAhead()
-      return false
+      return this.#askWhetherLetGo(peer, bucketId, cursor, signal)
     }
     const ahead = this.#ahead
     const isAhead = ahead !== undefined && cursor?.logId === ahead.logId && isSamePoint(ahead.at, place)
@@ -149,8 +148,7 @@ export class Follower {
       early ??
       this.#begin(peer, bucketId, place, await this.#pull(peer, bucketId, cursor, place, signal), signal)
     if (answer.kind === 'start') {
-      const { logId, at } = answer
-      await catalog.submit({ type: 'set-cursor', bucketId, source: this.source, logId, at })
+      await this.#begins(bucketId, answer)
       return true
     }
     const { batch, entries, head, chain, spans } = answer
@@ -183,6 +181,28 @@ export class Follower {
     this.hasAsked = true
     await peer.repair({ bucket: this.bucket, ranges }, signal)
     return true
+  }
+
+  /**
+   * The catalog takes no more entries: only what waits can go on. The source hears how far this region is, and may have let it go meanwhile, since
+   * it keeps nothing for ever: then the full synchronization, which brings all that waits, too, begins. What waits is never tried behind an
+   * error, so there is none.
+   */
+  async #askWhetherLetGo(
+    peer: PeerRegion,
+    bucketId: number,
+    cursor: CursorState,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const answer = await this.#pull(peer, bucketId, cursor, cursor.received, signal, 1).catch(() => undefined)
+    signal.throwIfAborted()
+    if (answer?.kind !== 'start') return false
+    await this.#begins(bucketId, answer)
+    return true
+  }
+
+  async #begins(bucketId: number, { logId, at }: Extract<PullReply, { kind: 'start' }>): Promise<void> {
+    await this.#options.catalog.submit({ type: 'set-cursor', bucketId, source: this.source, logId, at })
   }
 
   /** What was asked for ahead is not what comes next. */
@@ -243,6 +263,7 @@ export class Follower {
     cursor: CursorState | undefined,
     after: LogPoint,
     signal: AbortSignal,
+    limit: number = pullLimits.entries,
   ): Promise<PullReply> {
     this.told = cursor
     return peer.pull(
@@ -252,7 +273,7 @@ export class Follower {
         after,
         watermark: cursor?.watermark ?? 0,
         dead: cursor === undefined || cursor.dead === 0 ? [] : this.#deadLetters(bucketId),
-        limit: pullLimits.entries,
+        limit,
       },
       signal,
     )

@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events'
 import type { Catalog } from '../../core/contract/catalog.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { Logger } from '../../core/contract/logger.ts'
-import type { CursorState } from '../../core/contract/replication.ts'
+import { type CursorState, isRetryTableFull } from '../../core/contract/replication.ts'
 import type { ReplicationReport } from '../../core/contract/replication-admin.ts'
 import type { RegionTunnels } from '../../core/contract/tunnel.ts'
 import { acceptOffer } from './accept-offer.ts'
@@ -267,6 +267,7 @@ class PeerWork {
         if (follower.told !== undefined) this.#told.set(bucket, tellingOf(follower.told))
       }
       await follower.retry(this.#peer, this.#signal)
+      this.#tellFull(bucket, follower.cursor())
       if ((follower.cursor()?.retries ?? 0) > 0) this.#pause(bucket)
       else this.#pauses.delete(bucket)
     } catch (reason) {
@@ -276,6 +277,17 @@ class PeerWork {
       this.#problems.set(bucket, error.message)
       this.#pause(bucket)
     }
+  }
+
+  #tellFull(bucket: string, cursor: CursorState | undefined): void {
+    if (cursor === undefined || !isRetryTableFull(cursor)) return
+    const { retries, retryBytes = 0, dead } = cursor
+    const problem = `the retry table is full (${retries} entries, ${retryBytes} bytes, ${dead} of them given up): nothing more is taken in until some of them apply, or the source lets go and all is synchronized in full`
+    this.#options.log.warn(
+      { bucket, region: this.#region, retries, retryBytes, dead },
+      'a retry table is full',
+    )
+    this.#problems.set(bucket, problem)
   }
 
   /** For what differs: an answer that helps nothing is not asked for all the time. */

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import {
+  isRetryTableFull,
   type OutboxEntry,
   type PulledEntry,
   type RetryRecord,
@@ -23,6 +24,7 @@ import { cursorKey, entryPartKey, retryKey, retryOfKey } from './keys.ts'
 import { isWriter } from './outbox.ts'
 import {
   compareTimes,
+  countRetryBytes,
   decodeRetry,
   encodeCursor,
   encodeRetry,
@@ -150,8 +152,11 @@ export function applyRemote(
   if (after !== received.lsn) {
     throw new StorageError('CONFLICT', `the cursor is at ${received.lsn}, the batch begins behind ${after}`)
   }
-  if (target.cursor.retries >= replicationLimits.retries) {
-    throw new StorageError('OVERLOADED', 'too many entries wait in the retry table')
+  if (isRetryTableFull(target.cursor)) {
+    throw new StorageError(
+      'OVERLOADED',
+      'too many entries wait in the retry table, or too many bytes of them',
+    )
   }
   const entries = told.map((pulled) => (pulled.inParts === undefined ? pulled : assembled(target, pulled)))
   const decoded = entries.map(({ bytes }, at) => decodeAt(target, bytes, after + at + 1))
@@ -391,10 +396,14 @@ function keepForLater(
     reason: reason.slice(0, replicationLimits.reasonChars),
     dead: false,
   }
+  const retryBytes = retryBytesOf(target) + bytes.length
   context.put(retryKey(bucketId, source, lsn), encodeRetry(retry))
   context.put(retryOfKey(bucketId, source, encodeText(key), lsn), new Uint8Array(0))
-  target.cursor = { ...target.cursor, retries: target.cursor.retries + 1 }
+  target.cursor = { ...target.cursor, retries: target.cursor.retries + 1, retryBytes }
 }
+
+const retryBytesOf = ({ context, bucketId, source, cursor }: Target): number =>
+  cursor.retryBytes ?? countRetryBytes(context, bucketId, source)
 
 function keyOf(entry: OutboxEntry | StorageError | undefined): string {
   if (entry === undefined || entry instanceof StorageError) return ''
@@ -447,6 +456,7 @@ export function retryRemote(
   context.wrote = true
   if (entry !== undefined) goAhead(context, entry.time)
   const isNew = takeTold(target, decodeOutboxEntry(retry.bytes), true)
+  const retryBytes = retryBytesOf(target) - retry.bytes.length
   context.remove(rowAt)
   context.remove(retryOfKey(bucketId, source, encodeText(retry.key), lsn))
   // A comparison has gone on without it; the end of a synchronization, and what was told of other logs, count as ever.
@@ -455,7 +465,7 @@ export function retryRemote(
   const cursor = entry !== undefined && isCounted ? cursorBehind(target, entry) : target.cursor
   putCursor({
     ...target,
-    cursor: { ...cursor, retries: cursor.retries - 1, dead: cursor.dead - Number(retry.dead) },
+    cursor: { ...cursor, retries: cursor.retries - 1, retryBytes, dead: cursor.dead - Number(retry.dead) },
   })
   settleAccess(context, bucketId, isNew)
   if (isNew) settleAccess(context, bucketId, false)

@@ -28,6 +28,7 @@ export interface StoredCursor {
   readonly received: LogPoint
   readonly receivedTime: EntryTime
   readonly retries: number
+  readonly retryBytes?: number
   readonly dead: number
   readonly synchronizing: boolean
   readonly comparison?: ComparisonState
@@ -97,6 +98,15 @@ export function decodeRetry(row: Uint8Array): RetryRecord {
     boolean,
   ]
   return { lsn, key, bytes: bytesOf(bytes), sinceMs, attempts, nextMs, reason, dead }
+}
+
+/** Of the entries in a retry table from before their bytes were counted. */
+export function countRetryBytes(reader: TableReader, bucketId: number, source: number): number {
+  const prefix = retryKey(bucketId, source)
+  const cursor = reader.rows(prefix, successor(prefix))
+  let bytes = 0
+  while (cursor.next()) bytes += decodeRetry(rowValue(cursor)).bytes.length
+  return bytes
 }
 
 /** The first entry that waits in the retry table. */

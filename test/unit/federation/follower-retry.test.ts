@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { StorageError } from '../../../core/contract/errors.ts'
+import { silentLogger } from '../../../core/contract/logger.ts'
 import { type ReplicationRule, replicationLimits } from '../../../core/contract/replication.ts'
 import { fetchVersion } from '../../../federation/replication/fetch-version.ts'
 import { Follower } from '../../../federation/replication/follower.ts'
 import type { PeerRegion } from '../../../federation/replication/peer.ts'
+import { ReplicationSource } from '../../../federation/replication/source.ts'
+import { tendOutbox } from '../../../federation/replication/tend-outbox.ts'
 import { emptyObject, etagOf, plainAttributes, putCommand } from '../../kit/catalog-commands.ts'
 import { createMemoryStore } from '../../kit/memory-store.ts'
 import { contentOf, ruleOf, ship, testRegion } from '../../kit/replicated-buckets.ts'
@@ -88,9 +91,15 @@ test('an operator has all of them tried again, in the order of each key', async 
   assert.deepEqual(contentOf(there, 'b'), contentOf(here, 'b'))
 })
 
+const mebibyte = 1024 * 1024
+/** Of which an entry has a mebibyte and a half. */
+const longAttributes = {
+  ...plainAttributes,
+  userMetadata: Object.fromEntries(numbered(25).map((name) => [name, 'm'.repeat(60_000)])),
+}
+
 test('entries of megabytes are held a few at a time, and all of them are tried', async () => {
-  const userMetadata = Object.fromEntries(numbered(25).map((name) => [name, 'm'.repeat(60_000)]))
-  const { there, id, follower, left } = waiting(numbered(8), ruleOf(), { ...plainAttributes, userMetadata })
+  const { there, id, follower, left } = waiting(numbered(8), ruleOf(), longAttributes)
   const page = there.catalog.replication.retries(id, 1, 0, 256)
   const bytes = page.reduce((sum, one) => sum + one.bytes.length, 0)
   assert.ok(page.length < 8 && bytes < replicationLimits.retryPageBytes + 2_000_000, `${bytes} bytes at once`)
@@ -120,6 +129,75 @@ test('a retry table that is full is worked off before anything more is asked for
   assert.equal(await follower.retry(peer, signal), true)
   assert.ok(left() < replicationLimits.retries)
   await assert.rejects(follower.step(peer, signal), /nothing here is fetched/, 'and asks again')
+})
+
+test('a retry table is bounded in bytes, too, and what it has no room for stays at its source', async () => {
+  const { here, there, id, follower, left } = waiting(numbered(43), ruleOf(), longAttributes)
+  const cursor = () => there.catalog.replication.cursor(id, 1) ?? assert.fail('it follows')
+  const counted = () => {
+    let bytes = 0
+    for (let after = 0; ; ) {
+      const page = there.catalog.replication.retries(id, 1, after, 256)
+      for (const one of page) bytes += one.bytes.length
+      const last = page.at(-1)
+      if (last === undefined) return bytes
+      after = last.lsn
+    }
+  }
+  assert.ok(cursor().retries < 50 && counted() > 61 * mebibyte)
+  assert.equal(cursor().retryBytes, counted())
+  const logId = here.catalog.replication.outbox(id)?.id ?? ''
+  const take = (): void => {
+    const after = cursor().received.lsn
+    const [row] = here.catalog.replication.entries(id, after, 1, 1)
+    const entries = [{ bytes: row?.bytes ?? assert.fail('there is more'), failure: 'not today' }]
+    there.catalog.run({ type: 'apply-remote', bucketId: id, source: 1, logId, after, entries })
+  }
+  for (const key of numbered(4)) {
+    here.catalog.run(putCommand(id, `more-${key}`, { ...emptyObject(etagOf(1)), attributes: longAttributes }))
+  }
+  assert.throws(() => {
+    for (let more = 0; more < 4; more++) take()
+  }, /OVERLOADED: .*bytes/)
+  const full = cursor()
+  assert.ok(
+    counted() >= replicationLimits.retryBytes && counted() < replicationLimits.retryBytes + 2 * mebibyte,
+  )
+  assert.ok(full.received.lsn < (here.catalog.replication.outbox(id)?.head.lsn ?? 0))
+  assert.equal(await follower.step(peer, signal), false, 'it goes on with what waits')
+  there.clock.nowMs += 10_000
+  while (await follower.retry(peer, signal));
+  assert.equal(left(), 0)
+  assert.equal(cursor().retryBytes, 0)
+  ship(here, there, 'b')
+  assert.deepEqual(contentOf(there, 'b'), contentOf(here, 'b'))
+})
+
+test('a table that stays full ends in a full synchronization when the source lets go: nothing is lost', async () => {
+  const rule = ruleOf({ retentionMs: 60_000 })
+  const { here, there, id, follower, left } = waiting(numbered(replicationLimits.retries), rule)
+  here.catalog.run(putCommand(id, 'one more', emptyObject(etagOf(1))))
+  const source = new ReplicationSource({
+    ...{ regionId: 1, catalog: here.catalog, log: silentLogger },
+    ...{ chunks: { get: nobody }, writes: { pin: () => () => undefined } },
+    clock: { now: () => here.clock.nowMs, monotonic: () => 0, sleep: nobody },
+  })
+  const connected: PeerRegion = { ...peer, pull: (request) => source.pull(2, request) }
+  assert.equal(await follower.step(connected, signal), false)
+  assert.equal(left(), replicationLimits.retries, 'the source keeps what is missing')
+  here.clock.nowMs += 120_000
+  while (!here.catalog.run({ type: 'trim-outbox', bucketId: id }).done);
+  assert.equal(here.catalog.replication.members(id)[0]?.needsFullSync, true)
+  assert.equal(await follower.step(connected, signal), true)
+  assert.equal(left(), 0)
+  assert.equal(follower.cursor()?.synchronizing, true)
+  const tend = { catalog: here.catalog, regionId: 1, log: silentLogger, nowMs: () => here.clock.nowMs }
+  for (let turn = 0; turn < 200 && follower.cursor()?.synchronizing === true; turn++) {
+    await tendOutbox(tend, id, true)
+    while (await follower.step(connected, signal));
+  }
+  assert.equal(follower.cursor()?.synchronizing, false)
+  assert.deepEqual(contentOf(there, 'b'), contentOf(here, 'b'))
 })
 
 test('a region that has too much to do is asked again, and its body is not given up', async () => {
