@@ -73,6 +73,8 @@ test('in Chromium: log in, upload 100 MB with progress, roll a policy back, and 
   const path = join(scratch, 'holiday.mov')
   await writeFile(path, body)
   await page.getByRole('navigation', { name: 'Folder' }).getByRole('link', { name: 'photos' }).click()
+  // Not before the folder is another one: what is chosen goes into the one that is shown.
+  await page.getByRole('link', { name: 'a <b>folder/' }).waitFor()
   await page.getByLabel('Files to upload').setInputFiles(path)
   const bar = page.getByRole('progressbar', { name: 'Upload of holiday.mov' })
   const seen = new Set<number>()

@@ -4,9 +4,13 @@ import { dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { runCommand } from '../../kit/node-process.ts'
 import { slowDisk } from '../../kit/region/slow-disk.ts'
-import { bucket, clusterStatus, openStage, outageMs, say, until } from './scenario.ts'
+import { takeOutLost } from './admin-calls.ts'
+import { bucket, clusterStatus, openStage, outageMs, type RepairOfNode, say, until } from './scenario.ts'
 
-/** Five nodes, three copies: boto3 through all gateways in turn, two nodes lost at once, a slow node, a slow disk, a full disk. */
+/**
+ * Five nodes, three copies: boto3 through all gateways in turn, two nodes lost at once, a slow node, a slow disk, a full disk, a node that is
+ * lost for good.
+ */
 const diskBytes = 768 * 1024 * 1024
 const limpingWritesPerSecond = 25
 const python = '/usr/bin/python3'
@@ -116,6 +120,28 @@ const wholeMs = await until('all nodes are whole again', isWhole, 90_000).catch(
   throw new Error(`${String(reason)}\n${notWhole.join('\n')}\n${one.logTail().slice(-6000)}`)
 })
 say(`n1 has room again; everything has all its copies after ${Math.round(wholeMs)} ms`)
+await stage.verify()
+
+const left = [one, two, three, four]
+const repairs = (): Promise<readonly RepairOfNode[]> =>
+  Promise.all(left.map(async (node) => (await clusterStatus(node)).repair))
+const repairedBefore = (await repairs()).reduce((sum, { repairedBytes }) => sum + repairedBytes, 0)
+await stage.under('n5 dies for good, and is taken out', async () => {
+  stage.load.setGateways(left.map(({ client }) => client))
+  await five.kill()
+  await takeOutLost(five.name, two)
+})
+let repaired = 0
+const anewMs = await until(
+  'what n5 had is made anew at the others',
+  async () => {
+    const now = await repairs()
+    repaired = now.reduce((sum, { repairedBytes }) => sum + repairedBytes, 0) - repairedBefore
+    return repaired > 0 && now.every(({ movingNodes }) => movingNodes === 0) && (await isWhole())
+  },
+  90_000,
+).catch((reason: unknown) => assert.fail(`${String(reason)}; ${repaired} bytes\n${notWhole.join('\n')}`))
+say(`what n5 had is at the others after ${Math.round(anewMs)} ms (${(repaired / (1 << 20)).toFixed(1)} MiB)`)
 await stage.verify()
 
 /** Writes until no byte more fits. */

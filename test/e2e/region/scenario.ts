@@ -106,14 +106,16 @@ export async function until(
   }
 }
 
+export interface RepairOfNode {
+  readonly missing: number
+  readonly movingNodes: number
+  readonly repairedBytes: number
+}
+
 interface ReportOfNode {
   readonly isSafe: boolean
   readonly findings: readonly string[]
-  readonly repair: {
-    readonly missing: number
-    readonly movingNodes: number
-    readonly repairedBytes: number
-  }
+  readonly repair: RepairOfNode
 }
 
 /** `pando cluster status --json` of a node. */
