@@ -63,4 +63,6 @@ export interface OutboxTraces {
 export interface SubmitWatch {
   /** It is ordered and applied here; what is left is the confirmation by a majority. Not called where one commit is all. */
   committed(): void
+  /** It is durable here; what is left is another region, for as long as it takes to hear from it. */
+  stored?(): void
 }

@@ -43,22 +43,22 @@ export function guardSubmit(
       throw notNow('this region does not hold the lease of the failover group now')
     }
     const result = await submit({ ...command, groupEpoch: record.epoch }, watch)
-    await keeps(catalog, agent, clock, bucketId, record)
+    await keeps(catalog, agent, clock, bucketId, record, watch?.stored?.bind(watch))
     return result as CommandResult<C>
   }
 }
 
 /**
  * For what was written before and is told again without a write: it is acknowledged under the same conditions as when it is written.
- * UNAVAILABLE, REPLICATION_PENDING, NOT_PRIMARY.
+ * `stored` is called when another region has to be waited for. UNAVAILABLE, REPLICATION_PENDING, NOT_PRIMARY.
  */
 export function guardAnswer(
   catalog: Submit,
   agent: Pick<FailoverAgent, 'known' | 'mayAcknowledge'>,
   clock: Clock,
   regionId: number,
-): (bucketId: number) => Promise<void> {
-  return async (bucketId) => {
+): (bucketId: number, stored?: () => void) => Promise<void> {
+  return async (bucketId, stored) => {
     const group = catalog.replication.rule(bucketId)?.group
     if (group === undefined) return
     const record = agent.known(group)?.record
@@ -68,7 +68,7 @@ export function guardAnswer(
         details: { PrimaryRegion: String(record.primary) },
       })
     }
-    await keeps(catalog, agent, clock, bucketId, record)
+    await keeps(catalog, agent, clock, bucketId, record, stored)
   }
 }
 
@@ -79,12 +79,13 @@ async function keeps(
   clock: Clock,
   bucketId: number,
   record: GroupRecord,
+  stored: (() => void) | undefined,
 ): Promise<void> {
   checkLease(agent, record)
   // As of the write, not of the last look: whoever has made the bucket a `sync` one since was told that it is.
   const latest = catalog.failover.group(record.name)?.record ?? record
   if (!isSync(catalog, latest, bucketId)) return
-  await copied(catalog, clock, bucketId, latest)
+  await copied(catalog, clock, bucketId, latest, stored)
   checkLease(agent, record)
 }
 
@@ -102,11 +103,20 @@ function isSync({ replication, bucket }: Submit, { syncBuckets }: GroupRecord, b
   return syncBuckets.some((name) => bucket(name)?.id === bucketId)
 }
 
-async function copied(catalog: Submit, clock: Clock, bucketId: number, record: GroupRecord): Promise<void> {
+async function copied(
+  catalog: Submit,
+  clock: Clock,
+  bucketId: number,
+  record: GroupRecord,
+  stored: (() => void) | undefined,
+): Promise<void> {
   // The write is at or in front of the head of now.
   const lsn = catalog.replication.outbox(bucketId)?.head.lsn ?? Number.POSITIVE_INFINITY
   const copies = syncCopies(record)
-  const untilMs = clock.monotonic() + mostSyncMs
+  if (hasCopies(catalog, bucketId, record, lsn, copies)) return
+  stored?.()
+  const sinceMs = clock.monotonic()
+  const untilMs = sinceMs + mostSyncMs
   let lookMs = firstLookMs
   while (!hasCopies(catalog, bucketId, record, lsn, copies)) {
     if (clock.monotonic() >= untilMs) {
@@ -121,6 +131,8 @@ async function copied(catalog: Submit, clock: Clock, bucketId: number, record: G
       )
     }
     await clock.sleep(lookMs)
-    lookMs = Math.min(lookMs * 2, longestLookMs)
+    // Who has waited for long is not much later by it: with the other region down those who wait are many.
+    const waitedMs = clock.monotonic() - sinceMs
+    lookMs = Math.min(lookMs * 2, Math.max(longestLookMs, waitedMs / 10))
   }
 }

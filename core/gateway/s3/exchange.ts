@@ -67,6 +67,7 @@ export class Exchange implements AdmissionRequest {
   readonly #admitted: Identity | undefined
   #bucket: BucketRecord | undefined
   #ticket: AdmissionTicket | undefined
+  #endWait: (() => void) | undefined
   readonly #span: Span | undefined
   /** At an edge: how the answer compares with what its hub has. */
   #cache: readonly string[] = []
@@ -154,6 +155,7 @@ export class Exchange implements AdmissionRequest {
       // The answer could not be sent whole: the client must not take it for whole.
       this.#fail(reason)
     } finally {
+      this.#endWait?.()
       this.#ticket?.end(this.body?.receivedBytes ?? 0, this.#sentBytes)
       this.#qosClass = this.#ticket?.qosClass
       this.#ticket = undefined
@@ -206,7 +208,7 @@ export class Exchange implements AdmissionRequest {
     this.body.pace = this.#ticket?.pace('in')
     this.body.qosClass = this.#ticket?.qosClass
     const acks = acksOf(request)
-    const asked = acks === undefined ? gateway : { ...gateway, acks }
+    const asked = this.#watched(acks === undefined ? gateway : { ...gateway, acks })
     const hold = this.#edge.replicatedWrites.of(request, operation, this.#bucket, this.#identity)
     const answer = await operation.handle({
       request,
@@ -222,6 +224,19 @@ export class Exchange implements AdmissionRequest {
     this.#ticket?.end(this.body.receivedBytes, 0)
     const held = this.#span?.child('replication.wait')
     return held === undefined ? hold(answer) : ended(held, () => hold(answer))
+  }
+
+  /**
+   * Who waits for another region keeps nobody here waiting, and tells nothing of how busy the node is: of a write that has to, the ticket ends
+   * when it is stored.
+   */
+  #watched(gateway: Gateway): Gateway {
+    if (this.#bucket?.replicated !== true || gateway.failover === undefined) return gateway
+    const watched = this.#edge.replicatedWrites.watched(gateway, this.#identity, () =>
+      this.#ticket?.end(this.body?.receivedBytes ?? 0, 0),
+    )
+    this.#endWait = watched.end
+    return watched.gateway
   }
 
   /** What was acknowledged before the request came is seen from here on. */

@@ -197,8 +197,11 @@ export interface GatewayReplication extends Pick<ReplicationAdministration, 'rep
 export interface GatewayFailover {
   /** Who writes a bucket, as far as this region knows; undefined: it is in no group. */
   primaryOf(bucketId: number): BucketPrimary | undefined
-  /** Resolves when what was written to the bucket before may be acknowledged once more, as a write is. UNAVAILABLE, REPLICATION_PENDING, NOT_PRIMARY. */
-  confirm(bucketId: number): Promise<void>
+  /**
+   * Resolves when what was written to the bucket before may be acknowledged once more, as a write is. `stored` is called when another region
+   * has to be waited for. UNAVAILABLE, REPLICATION_PENDING, NOT_PRIMARY.
+   */
+  confirm(bucketId: number, stored?: () => void): Promise<void>
   groups(): readonly GroupTopology[]
 }
 

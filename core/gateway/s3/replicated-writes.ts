@@ -1,5 +1,7 @@
+import type { Catalog, Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { BucketRecord } from '../../contract/object-model.ts'
+import type { SubmitWatch } from '../../contract/trace.ts'
 import { waitOf } from './causal-requests.ts'
 import { asksForReplication, replicationHeader } from './levels.ts'
 import type { Gateway, Identity, Operation, S3Request, S3Response } from './operation.ts'
@@ -124,6 +126,26 @@ export function createReplicatedWrites({ catalog, environment, replication, fail
   }
 
   return {
+    /**
+     * The gateway as one write sees it: `leave` is called when all that is left of it is to wait for another region, as all writes of a
+     * `sync` bucket do, unless too many wait already: then it keeps its place among those that are served. `end` belongs to the end of it.
+     */
+    watched(gateway: Gateway, identity: Identity, leave: () => void): { gateway: Gateway; end(): void } {
+      const account = waitingAccount(identity)
+      let hasPlace = false
+      const stored = (): void => {
+        if (hasPlace || !places.take(account)) return
+        hasPlace = true
+        leave()
+      }
+      return {
+        gateway: watchedGateway(gateway, stored),
+        end() {
+          if (hasPlace) places.free(account)
+        },
+      }
+    },
+
     /** REQUIRES that the client may make the request. Undefined: its answer waits for nobody. INVALID_ARGUMENT, SLOW_DOWN. */
     of(
       request: S3Request,
@@ -154,6 +176,20 @@ export function createReplicatedWrites({ catalog, environment, replication, fail
         return { ...answer, headers: { ...answer.headers, [replicationHeader]: 'sync' } }
       }
     },
+  }
+}
+
+function watchedGateway(gateway: Gateway, stored: () => void): Gateway {
+  const { catalog, failover } = gateway
+  const submit = <C extends Command>(command: C, watch?: SubmitWatch): Promise<CommandResult<C>> =>
+    catalog.submit(command, { committed: () => watch?.committed(), stored })
+  // What the catalog reads stays its own: only changes pass through here.
+  const watched: Catalog = Object.assign(Object.create(catalog) as Catalog, { submit })
+  if (failover === undefined) return { ...gateway, catalog: watched }
+  const confirm = (bucketId: number): Promise<void> => failover.confirm(bucketId, stored)
+  return {
+    ...{ ...gateway, catalog: watched },
+    failover: { ...failover, confirm },
   }
 }
 
