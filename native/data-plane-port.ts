@@ -92,7 +92,10 @@ export function statusCode(status: number): ErrorCode | undefined {
 
 export function statusError(status: number, what: string, osError = 0): StorageError {
   const cause = osError === 0 ? undefined : { cause: new Error(`errno ${osError}`) }
-  return new StorageError(statusCode(status) ?? 'INTERNAL', what, cause)
+  const code = statusCode(status) ?? 'INTERNAL'
+  // What S3 clients show to a person who has to make room.
+  const message = code === 'INSUFFICIENT_STORAGE' ? `${what}: no space is left` : what
+  return new StorageError(code, message, cause)
 }
 
 /**

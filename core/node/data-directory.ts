@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { chmod, mkdir, readdir, readFile, stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { z } from 'zod'
 import { makeAccessKeys } from '../cluster/keys/access-keys.ts'
 import type { Randomness } from '../contract/clock.ts'
@@ -189,9 +189,30 @@ function parseRootKeys(text: string, path: string): RootKeys {
   }
 }
 
+/**
+ * Like `mkdir -p`. Node's own `recursive` tries for ever where a directory that is there says ENOENT (/proc, autofs), and no signal
+ * ends that: here nothing is tried twice after its parent was made.
+ */
+async function makeDirectories(path: string): Promise<void> {
+  const make = (directory: string): Promise<void> =>
+    mkdir(directory, { mode: 0o700 }).catch((error: unknown) => {
+      if (codeOf(error) !== 'EEXIST') throw error
+    })
+  try {
+    await make(path)
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT' || dirname(path) === path) throw error
+    await makeDirectories(dirname(path))
+    await make(path)
+  }
+}
+
+const codeOf = (error: unknown): unknown =>
+  error instanceof Error && 'code' in error ? error.code : undefined
+
 async function makePrivate(path: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 })
+    await makeDirectories(path)
     const info = await stat(path)
     if (!info.isDirectory()) throw new StorageError('INVALID_CONFIG', `data: ${path} is not a directory`)
     // Keys and objects are inside: nobody else may look, even where the directory existed before.

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { statusNames } from '../../../core/contract/status-numbers.ts'
+import { statusError } from '../../../native/data-plane-port.ts'
 import { leastPartitionBytes, sizeStore } from '../../../native/store-size.ts'
 
 const mebibyte = 1024 * 1024
@@ -32,4 +34,14 @@ test('a new store that does not fit says how much is missing and what to do', ()
 test('a store that is there opens on a device that has become full', () => {
   const own = { ownBytes: 256 * mebibyte, partitions: 2 }
   assert.deepEqual(size(0, 1, own), { capacityBytes: 1024 * mebibyte, reactors: 2 })
+})
+
+test('a store without room says that it has none, which S3 clients show', () => {
+  const full = statusError(statusNames.indexOf('INSUFFICIENT_STORAGE'), 'the chunk could not be stored')
+  assert.equal(full.code, 'INSUFFICIENT_STORAGE')
+  assert.equal(full.reason, 'the chunk could not be stored: no space is left')
+  assert.equal(
+    statusError(statusNames.indexOf('IO_ERROR'), 'the chunk could not be stored').reason,
+    'the chunk could not be stored',
+  )
 })

@@ -39,6 +39,17 @@ test('a new directory is private, and so is every file in it', async () => {
   }
 })
 
+test('a place where no directory can be made is refused, and not tried for ever', {
+  timeout: 20_000,
+}, async () => {
+  await writeFile(join(scratch, 'file'), '')
+  const places = [join(scratch, 'file'), join(scratch, 'file', 'data')]
+  if (process.platform === 'linux') places.push('/proc/pando', '/proc/pando/data')
+  for (const path of places) {
+    await assert.rejects(open(path), { name: 'StorageError', code: 'INVALID_CONFIG' }, path)
+  }
+})
+
 test('a directory that others could read is closed to them', async () => {
   const path = join(scratch, 'data')
   await mkdir(path, { mode: 0o755 })
