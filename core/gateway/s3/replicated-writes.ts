@@ -86,12 +86,14 @@ export function createReplicatedWrites({ catalog, environment, replication, fail
     waiting.delete(bucketId)
   }
 
-  /** False: not known in time. */
-  const held = (bucketId: number, lsn: number, waitMs: number, signal: AbortSignal): Promise<boolean> => {
-    const log = catalog.replication.outbox(bucketId)?.id
-    const atOnce = look(bucketId)({ log, lsn })
-    if (atOnce !== false) return Promise.resolve(atOnce === true)
-    return new Promise((resolve, reject) => {
+  const waits = (
+    bucketId: number,
+    log: string | undefined,
+    lsn: number,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<boolean> =>
+    new Promise((resolve, reject) => {
       const waiter = { log, lsn, untilMs: clock.monotonic() + waitMs, signal, end: resolve }
       const others = waiting.get(bucketId)
       if (others !== undefined) {
@@ -106,6 +108,25 @@ export function createReplicatedWrites({ catalog, environment, replication, fail
         for (const one of waiters) one.end(false)
       })
     })
+
+  /** False: not known in time, or there is no place to wait for it. */
+  const held = async (
+    bucketId: number,
+    lsn: number,
+    waitMs: number,
+    signal: AbortSignal,
+    account: string,
+  ): Promise<boolean> => {
+    const log = catalog.replication.outbox(bucketId)?.id
+    const atOnce = look(bucketId)({ log, lsn })
+    if (atOnce !== false) return atOnce === true
+    // Of those that found room before they wrote some may find none now: they are as bounded as what is served at once.
+    if (!places.take(account)) return false
+    try {
+      return await waits(bucketId, log, lsn, waitMs, signal)
+    } finally {
+      places.free(account)
+    }
   }
 
   /** INVALID_ARGUMENT, said before a body is taken. */
@@ -164,13 +185,7 @@ export function createReplicatedWrites({ catalog, environment, replication, fail
         if (answer.status >= 300) return answer
         // Without a place nothing was written now: what the answer tells of is no newer than all that is.
         const lsn = answer.place?.lsn ?? catalog.replication.outbox(bucket.id)?.head.lsn ?? 0
-        // Of those that found room before they wrote some may find none now: they are as bounded as what is served at once.
-        if (!places.take(account)) throw pending(here)
-        try {
-          if (!(await held(bucket.id, lsn, waitMs, request.signal))) throw pending(here)
-        } finally {
-          places.free(account)
-        }
+        if (!(await held(bucket.id, lsn, waitMs, request.signal, account))) throw pending(here)
         // The group may have a new primary by now, which was elected without it.
         await failover?.confirm(bucket.id)
         return { ...answer, headers: { ...answer.headers, [replicationHeader]: 'sync' } }

@@ -244,8 +244,10 @@ test('writes that wait are bounded, for each account and for all together, and t
 })
 
 test('a write that finds no place any more once it is made is told as what it is: stored, and nothing known of the other region', async () => {
-  const { clock, put, hold } = even()
+  const { clock, put, hold, arrive } = even()
   const holds = Array.from({ length: 513 }, () => hold('PutObject') ?? assert.fail())
+  const early = hold('PutObject') ?? assert.fail()
+  const arrived = put().place ?? assert.fail()
   const { place } = put()
   const outcomes: string[] = []
   for (const one of holds)
@@ -254,6 +256,9 @@ test('a write that finds no place any more once it is made is told as what it is
     )
   await clock.advance(10)
   assert.deepEqual(outcomes, ['REPLICATION_PENDING'])
+  // What is there by then needs no place.
+  arrive(arrived.lsn)
+  assert.equal((await early({ status: 200, place: arrived })).status, 200)
 })
 
 test('looks of a thousand buckets cost no more than those of a few', async () => {
