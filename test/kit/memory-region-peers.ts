@@ -91,8 +91,7 @@ export class MemoryRegion {
   }
 }
 
-const pairOf = (left: string, right: string): string =>
-  left < right ? `${left} ${right}` : `${right} ${left}`
+const pairOf = (left: string, right: string): string => [left, right].sort().join(' ')
 
 export class MemoryRegionPeers implements RegionPeers, NoticeBoard {
   readonly name: string

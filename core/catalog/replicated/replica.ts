@@ -93,7 +93,7 @@ export class Replica {
 
   constructor(options: ReplicaOptions) {
     this.options = options
-    this.watchers = new Watchers(options.environment.clock)
+    this.watchers = new Watchers(options.environment.clock, this.closing.signal)
     this.pace = { ...defaultPace, ...options.pace }
     this.store = options.store
     this.order = new OrderWatch(this)

@@ -1,14 +1,12 @@
 import type { Clock } from '../../contract/clock.ts'
-import { StorageError } from '../../contract/errors.ts'
+import { DueTimer } from '../../contract/due-timer.ts'
 
 interface Waiting {
   readonly condition: () => boolean
   readonly untilMs: number
   readonly settle: (isTrue: boolean) => void
+  readonly fail: (reason: unknown) => void
 }
-
-// One for all: making an exception for each timer that is set anew is what costs.
-const noLongerNeeded = new StorageError('CANCELLED', 'it is not needed any more')
 
 /**
  * Waits for conditions of a state that says when it has changed. One timer serves all of them: every linearizable read waits here, and
@@ -16,11 +14,20 @@ const noLongerNeeded = new StorageError('CANCELLED', 'it is not needed any more'
  */
 export class Watchers {
   private readonly clock: Clock
+  private readonly lasting: AbortSignal
   private readonly waiting = new Set<Waiting>()
-  private timer: { readonly dueMs: number; readonly control: AbortController } | undefined
+  /** Those of them that wait with the lasting signal. */
+  private readonly lastingly = new Set<Waiting>()
+  private readonly timer: DueTimer
 
-  constructor(clock: Clock) {
+  /** `lasting`: the signal that most waits have. It is listened to once: a listener for each wait is dearer than all the rest of the wait. */
+  constructor(clock: Clock, lasting: AbortSignal) {
     this.clock = clock
+    this.lasting = lasting
+    this.timer = new DueTimer(clock, () => this.expire())
+    lasting.addEventListener('abort', () => {
+      for (const one of this.lastingly) one.fail(lasting.reason)
+    })
   }
 
   changed(): void {
@@ -37,9 +44,11 @@ export class Watchers {
         resolve(true)
         return
       }
+      const isLasting = signal === this.lasting
       const end = (): void => {
         this.waiting.delete(one)
-        signal.removeEventListener('abort', onAbort)
+        if (isLasting) this.lastingly.delete(one)
+        else signal.removeEventListener('abort', onAbort)
       }
       const one: Waiting = {
         condition,
@@ -48,47 +57,31 @@ export class Watchers {
           end()
           resolve(isTrue)
         },
+        fail(reason) {
+          end()
+          reject(reason)
+        },
       }
-      const onAbort = (): void => {
-        end()
-        reject(signal.reason)
-      }
+      const onAbort = (): void => one.fail(signal.reason)
       this.waiting.add(one)
-      signal.addEventListener('abort', onAbort, { once: true })
-      this.arm(one.untilMs)
+      if (isLasting) this.lastingly.add(one)
+      else signal.addEventListener('abort', onAbort, { once: true })
+      this.timer.arm(one.untilMs)
     })
   }
 
   /** Whoever waits goes on waiting for its signal. */
   close(): void {
-    this.timer?.control.abort(noLongerNeeded)
-    this.timer = undefined
-  }
-
-  private arm(dueMs: number): void {
-    if (this.timer !== undefined) {
-      if (this.timer.dueMs <= dueMs) return
-      this.timer.control.abort(noLongerNeeded)
-    }
-    const timer = { dueMs, control: new AbortController() }
-    this.timer = timer
-    this.clock.sleep(Math.max(0, dueMs - this.clock.monotonic()), timer.control.signal).then(
-      () => {
-        if (this.timer === timer) this.expire()
-      },
-      () => undefined,
-    )
+    this.timer.close()
   }
 
   private expire(): void {
-    this.timer = undefined
     const nowMs = this.clock.monotonic()
     let nextMs = Number.POSITIVE_INFINITY
     for (const one of this.waiting) {
       if (one.untilMs <= nowMs) one.settle(one.condition())
       else nextMs = Math.min(nextMs, one.untilMs)
     }
-    // It stays behind when the one that it is for is gone: the next wait, which is never far, needs none of its own then.
-    if (nextMs < Number.POSITIVE_INFINITY) this.arm(nextMs)
+    if (nextMs < Number.POSITIVE_INFINITY) this.timer.arm(nextMs)
   }
 }

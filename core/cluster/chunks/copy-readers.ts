@@ -52,6 +52,7 @@ function ownReader({ self, local }: Parts, question: CopyQuestion): CopyReader {
   const { id, offset, length, qosClass, trace } = question
   return {
     node: self,
+    isHere: true,
     hedgeAfterMs: localHedgeMs,
     read: (signal) =>
       traced(trace, 'get', true, self, id, () => local.get(id, offset, length, signal, qosClass)),

@@ -1,14 +1,27 @@
 import type { ChunkBuffer } from '../../contract/chunk-store.ts'
 import type { Clock } from '../../contract/clock.ts'
+import { DueTimer } from '../../contract/due-timer.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { CopyFailure } from './replica-errors.ts'
 
-export interface CopyReader {
+interface AnyCopyReader {
   readonly node: string
-  readonly read: (signal: AbortSignal) => Promise<ChunkBuffer>
   /** How long it may take before the next one is asked too. */
   readonly hedgeAfterMs: number
 }
+
+/** Of our own copy. Nothing is won by cancelling it when another one has answered: its device cannot be stopped. */
+interface OwnCopyReader extends AnyCopyReader {
+  readonly isHere: true
+  readonly read: (signal: AbortSignal | undefined) => Promise<ChunkBuffer>
+}
+
+interface OtherCopyReader extends AnyCopyReader {
+  readonly isHere?: false
+  readonly read: (signal: AbortSignal) => Promise<ChunkBuffer>
+}
+
+export type CopyReader = OwnCopyReader | OtherCopyReader
 
 export type ReadOutcome =
   | {
@@ -30,9 +43,8 @@ interface Hedge {
   readonly start: () => void
 }
 
-/** Reasons of our own: without one, each abort makes an error with a stack that nobody reads. */
+/** A reason of our own: without one, each abort makes an error with a stack that nobody reads. */
 const otherAnswered = new StorageError('CANCELLED', 'another copy has answered')
-const notNeeded = new StorageError('CANCELLED', 'it is not needed any more')
 
 /**
  * Reads of chunks that are at several nodes. One timer watches all of them: hardly any read is as late as to be asked for again, so none
@@ -41,10 +53,11 @@ const notNeeded = new StorageError('CANCELLED', 'it is not needed any more')
 export class CopyReads {
   readonly #clock: Clock
   readonly #hedges = new Set<Hedge>()
-  #timer: { readonly dueMs: number; readonly control: AbortController } | undefined
+  readonly #timer: DueTimer
 
   constructor(clock: Clock) {
     this.#clock = clock
+    this.#timer = new DueTimer(clock, () => this.#expire())
   }
 
   /**
@@ -53,18 +66,30 @@ export class CopyReads {
    */
   read(readers: CopyReaders, signal: AbortSignal | undefined): Promise<ReadOutcome> {
     return new Promise((resolve) => {
-      const abort = new AbortController()
+      // Only whoever asks another node needs one, and most reads ask nobody.
+      let abort: AbortController | undefined
       const failures: CopyFailure[] = []
       let running = 0
       let next = 0
       let isSettled = false
       let hedge: Hedge | undefined
-      const onAbort = (): void => abort.abort(signal?.reason)
+      const onAbort = (): void => abort?.abort(signal?.reason)
+      const ask = (reader: CopyReader): Promise<ChunkBuffer> => {
+        if (reader.isHere === true) return reader.read(signal)
+        if (abort === undefined) {
+          abort = new AbortController()
+          if (signal?.aborted === true) abort.abort(signal.reason)
+          else signal?.addEventListener('abort', onAbort, { once: true })
+        }
+        return reader.read(abort.signal)
+      }
       const settle = (outcome: ReadOutcome): void => {
         isSettled = true
         if (hedge !== undefined) this.#hedges.delete(hedge)
-        signal?.removeEventListener('abort', onAbort)
-        if (running > 0) abort.abort(otherAnswered)
+        if (abort !== undefined) {
+          signal?.removeEventListener('abort', onAbort)
+          if (running > 0) abort.abort(otherAnswered)
+        }
         resolve(outcome)
       }
       const start = (): void => {
@@ -72,7 +97,7 @@ export class CopyReads {
         if (reader === undefined) return
         running++
         const isLast = next >= readers.length
-        reader.read(abort.signal).then(
+        ask(reader).then(
           (buffer) => {
             running--
             if (isSettled) buffer.release()
@@ -96,7 +121,6 @@ export class CopyReads {
         const error = new StorageError('CANCELLED', 'the read was cancelled')
         return resolve({ buffer: undefined, failures: [{ node: '', error }] })
       }
-      signal?.addEventListener('abort', onAbort, { once: true })
       if (readers.length === 0) settle({ buffer: undefined, failures })
       else start()
     })
@@ -105,35 +129,17 @@ export class CopyReads {
   /** Whoever still reads is not hedged any more. */
   close(): void {
     this.#hedges.clear()
-    this.#timer?.control.abort(notNeeded)
-    this.#timer = undefined
+    this.#timer.close()
   }
 
   #after(delayMs: number, start: () => void): Hedge {
     const hedge = { dueMs: this.#clock.monotonic() + delayMs, start }
     this.#hedges.add(hedge)
-    this.#arm(hedge.dueMs)
+    this.#timer.arm(hedge.dueMs)
     return hedge
   }
 
-  #arm(dueMs: number): void {
-    if (this.#timer !== undefined) {
-      if (this.#timer.dueMs <= dueMs) return
-      this.#timer.control.abort(notNeeded)
-    }
-    const timer = { dueMs, control: new AbortController() }
-    this.#timer = timer
-    this.#clock.sleep(Math.max(0, dueMs - this.#clock.monotonic()), timer.control.signal).then(
-      () => {
-        if (this.#timer === timer) this.#expire()
-      },
-      () => undefined,
-    )
-  }
-
-  /** A timer that nobody waits for any more ends here. */
   #expire(): void {
-    this.#timer = undefined
     const nowMs = this.#clock.monotonic()
     let nextMs = Number.POSITIVE_INFINITY
     const due: Hedge[] = []
@@ -141,7 +147,7 @@ export class CopyReads {
       if (hedge.dueMs <= nowMs) due.push(hedge)
       else nextMs = Math.min(nextMs, hedge.dueMs)
     }
-    if (nextMs < Number.POSITIVE_INFINITY) this.#arm(nextMs)
+    if (nextMs < Number.POSITIVE_INFINITY) this.#timer.arm(nextMs)
     for (const hedge of due) if (this.#hedges.delete(hedge)) hedge.start()
   }
 }

@@ -22,7 +22,7 @@ namespace {
 constexpr uint64_t kSpinUs = 50;
 /// Fewer could not be collected from.
 constexpr uint64_t kLeastSegments = 8;
-constexpr uint32_t kVainSpins = 4;
+constexpr uint32_t kMostSpinCredit = 4;
 constexpr uint32_t kSpinAgain = 32;
 
 uint64_t MonotonicUs() {
@@ -327,23 +327,23 @@ bool Reactor::HasWork() const {
 void Reactor::Loop() {
   const WaitMode wait = options_.plane.wait;
   uint64_t idle_since = 0;
-  // Spinning pays only while it is rewarded: on a crowded machine it burns the time slice in which
-  // the answer would come. After a run of vain spins most sleeps are taken at once.
-  uint32_t vain_spins = 0;
+  // A spin saves less than a sleep and its end cost, so it pays only while more than half of them are rewarded: on a crowded machine
+  // it burns the time slice in which the answer would come. A reward is worth one more vain spin; without any most sleeps are taken at once.
+  uint32_t spin_credit = kMostSpinCredit;
   uint32_t skipped_spins = 0;
   while (!stopping_) {
     if (Turn() > 0) {
-      if (idle_since != 0) vain_spins = 0;
+      if (idle_since != 0) spin_credit = std::min(spin_credit + 1, kMostSpinCredit);
       idle_since = 0;
       continue;
     }
     if (wait == WaitMode::kBusy) continue;
-    const bool spin = vain_spins < kVainSpins || ++skipped_spins % kSpinAgain == 0;
+    const bool spin = spin_credit > 0 || ++skipped_spins % kSpinAgain == 0;
     if (wait == WaitMode::kAdaptive && (spin || idle_since != 0)) {
       const uint64_t now = MonotonicUs();
       if (idle_since == 0) idle_since = now;
       if (now - idle_since < kSpinUs) continue;
-      ++vain_spins;
+      if (spin_credit > 0) --spin_credit;
     }
     // Say that we sleep, then look again: whoever publishes looks for this word afterwards.
     sleeping_.store(true);

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
 import { cpuMs } from '../../kit/processor-time.ts'
 import { addHost } from '../../kit/region/hosts.ts'
-import { openRegion } from '../../kit/region/region.ts'
+import { openRegion, type Region } from '../../kit/region/region.ts'
 import { openS3Client, type S3Client } from '../../kit/s3-client.ts'
 import { otherStoreOptions, prepareOtherStore, runOtherStore } from './other-store.ts'
 import {
@@ -37,6 +37,8 @@ export interface Case {
   readonly region: Summary
   /** As many nodes as the region has that know nothing of each other: what it costs that the processors serve so many programs. */
   readonly apart?: Summary
+  /** The same of regions of one node each. */
+  readonly regionsApart?: Summary
   readonly other?: Summary
 }
 
@@ -49,10 +51,13 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '3' },
     /** A machine that is busy otherwise does not get warm: then it is measured as it is. */
-    'warm-seconds': { type: 'string', default: '20' },
+    'warm-seconds': { type: 'string', default: '60' },
     /** Names, separated by commas; absent: all, and what an idle node costs. */
     cases: { type: 'string', default: '' },
-    /** The region gets as many requests at a time for each of its nodes as the single one gets, and nodes apart are measured, too. */
+    /**
+     * The region gets as many requests at a time for each of its nodes as the single one gets, and as many nodes, and regions of one node, that
+     * know nothing of each other are measured, too.
+     */
     'per-node': { type: 'boolean', default: false },
   },
 })
@@ -83,6 +88,18 @@ const alone: Subject = {
   pids: () => singles.slice(0, 1).map(({ pid }) => pid),
 }
 const apart: Subject = { name: 'nodes apart', clients, pids: () => singles.map(({ pid }) => pid) }
+const small: Region[] = []
+for (let index = 0; index < (values['per-node'] ? names.length : 0); index++) {
+  const one = await openRegion({ nodes: [`r${index + 1}`], replicas: 1, firstHost: 201 + index })
+  await one.startAll()
+  small.push(one)
+}
+const smallNodes = small.flatMap(({ nodes }) => nodes)
+const regionsApart: Subject = {
+  name: 'regions of one node',
+  clients: smallNodes.map(({ client }) => client),
+  pids: () => smallNodes.flatMap(({ host }) => host.pids()),
+}
 const together: Subject = {
   name: `${values.nodes} nodes`,
   clients: region.nodes.map(({ client }) => client),
@@ -90,7 +107,7 @@ const together: Subject = {
 }
 
 interface Side {
-  readonly key: 'alone' | 'region' | 'apart' | 'other'
+  readonly key: 'alone' | 'region' | 'apart' | 'regionsApart' | 'other'
   readonly run: (one: Workload, into: Figures, limit: Limit) => Promise<void>
   readonly nodes: number
 }
@@ -100,9 +117,10 @@ const sideOf = (key: Side['key'], subject: Subject): Side => ({
   nodes: subject.clients.length,
 })
 const sides: Side[] = [sideOf('alone', alone), sideOf('region', together)]
-if (values['per-node']) sides.push(sideOf('apart', apart))
+if (values['per-node']) sides.push(sideOf('apart', apart), sideOf('regionsApart', regionsApart))
 if (values.against !== '') sides.push({ key: 'other', run: runOtherStore, nodes: 1 })
-for (const client of clients) await prepare({ ...alone, clients: [client] }, sizes)
+for (const client of [...clients, ...regionsApart.clients])
+  await prepare({ ...alone, clients: [client] }, sizes)
 await prepare(together, sizes)
 if (values.against !== '') await prepareOtherStore(sizes)
 
@@ -149,6 +167,6 @@ const measurement: Measurement = {
   })),
 }
 writeFileSync(values.into, JSON.stringify(measurement))
-await region[Symbol.asyncDispose]()
+for (const one of [region, ...small]) await one[Symbol.asyncDispose]()
 for (const single of singles) await single[Symbol.asyncDispose]()
 process.exit(0)

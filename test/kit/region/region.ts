@@ -61,6 +61,8 @@ export interface RegionOptions {
   readonly startTimeoutMs?: number
   /** By name of a node: bytes of a file system (in memory) of its own for its data; the others use the machine's. */
   readonly disks?: Readonly<Record<string, number>>
+  /** Of a region beside another one: the number of its first host, higher than any of the others'. The other region has made the network. */
+  readonly firstHost?: number
 }
 
 const root = resolve(import.meta.dirname, '../../../..')
@@ -91,7 +93,8 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
     process.exit(1)
   }, deadlineMs)
   if (deadlineMs <= 0) clearTimeout(tell)
-  openNetwork()
+  const { firstHost } = options
+  if (firstHost === undefined) openNetwork()
   const pando = (...args: readonly string[]): Promise<CommandOutcome> =>
     runCommand(process.execPath, [entry, ...args], { env, cwd: directory })
   const must = async (outcome: Promise<CommandOutcome>): Promise<void> => {
@@ -120,7 +123,8 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
     discovery === undefined ? `${name}=${host.address}` : name
   const found = discovery === undefined ? [] : ['--discovery', ...discovery]
   try {
-    for (const [index, name] of options.nodes.entries()) nodes.push(await makeNode(name, index + 1))
+    for (const [index, name] of options.nodes.entries())
+      nodes.push(await makeNode(name, (firstHost ?? 1) + index))
     const replicas = `${options.replicas ?? 3}`
     await must(
       pando(
@@ -162,7 +166,7 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
       return found
     },
     async add(name) {
-      const node = await makeNode(name, nodes.length + 1)
+      const node = await makeNode(name, (firstHost ?? 1) + nodes.length)
       await must(pando('cluster', 'add-node', specOf(node), '--directory', 'cluster'))
       nodes.push(node)
       await node.start()
