@@ -12,6 +12,7 @@ export interface ChangingWorld {
   /** The newest; regions hear of it one after the other. */
   rule: ReplicationRule
   follow(region: SimulatedRegion, source: SimulatedRegion): Promise<boolean>
+  tend(region: SimulatedRegion): Promise<void>
 }
 
 const epochOf = ({ catalog, bucketId = 0 }: SimulatedRegion): number =>
@@ -72,8 +73,8 @@ export class BegunAnew {
   }
 
   /** Now and then one does so, and is taken out of the rule later: as it has to be. */
-  sometimes(world: ChangingWorld): void {
-    if (!this.#random.chance(0.03)) return
+  async sometimes(world: ChangingWorld): Promise<void> {
+    if (!this.#random.chance(this.#region === undefined ? 0.1 : 0.03)) return
     const { regions, rule, primary } = world
     if (this.#region !== undefined) {
       this.part(world)
@@ -82,13 +83,31 @@ export class BegunAnew {
     if (regions.length < 3 || rule.members.length < regions.length) return
     const region = this.#random.pick(regions.filter((one) => one !== primary))
     const own = region.catalog.replication.rule(region.bucketId ?? 0)
-    // Who was away before is named in the rule anyway, and comes back with an empty bucket as it does here.
-    if (own === undefined) return
-    region.empty()
+    const others = regions.filter((one) => one !== region)
+    // Whom it has never asked for an entry cannot know that it begins once more.
+    const isKnown = others.every(({ catalog, bucketId = 0 }) =>
+      catalog.replication.members(bucketId).some(({ region: id, hasBegun }) => id === region.id && hasBegun),
+    )
+    if (own === undefined || !isKnown) return
+    region.checkGone()
+    region.empty(false)
     const { id: bucketId } = region.catalog.run({ type: 'create-bucket', name: bucketName, owner: 'root' })
     region.catalog.run({ type: 'set-replication', bucketId, rule: own })
     this.#region = region
     world.report.anew++
+    // It asks the others before they ask it, and they go on with what it was: then a delete is forgotten that it does not know.
+    for (let turn = 0; turn < 5; turn++) {
+      for (const other of others) {
+        await world.follow(region, other)
+        await world.tend(other)
+      }
+    }
+    for (let turn = 0; turn < 4; turn++) {
+      for (const one of others) {
+        for (const other of others) if (one !== other) await world.follow(one, other)
+        await world.tend(one)
+      }
+    }
   }
 
   /** It leaves the rule, with what it holds. */

@@ -207,8 +207,8 @@ export class SimulatedRegion {
     return this.#known.get(`${key} ${hex(versionId)}`)
   }
 
-  /** The bucket is taken away, with its rule. */
-  empty(): void {
+  /** The bucket is taken away, with its rule. `isForgetful` false: what was deleted here is not to be here again, though the catalog has forgotten it. */
+  empty(isForgetful = true): void {
     const { bucketId, catalog } = this
     if (bucketId === undefined) return
     while (!catalog.run({ type: 'set-replication', bucketId, rule: null }).done);
@@ -220,9 +220,9 @@ export class SimulatedRegion {
       catalog.run({ type: 'delete-objects', bucketId, owner: 'root', items })
     }
     catalog.run({ type: 'delete-bucket', name: bucketName })
-    this.#known.clear()
+    for (const id of isForgetful ? [...this.#known.keys()] : this.#present) this.#known.delete(id)
     this.#present.clear()
-    this.purged.clear()
+    if (isForgetful) this.purged.clear()
     this.history.clear()
   }
 

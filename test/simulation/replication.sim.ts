@@ -119,7 +119,7 @@ class World {
     else await changeMembers(this)
     if (this.mode === 'multi') {
       if (this.random.chance(0.2)) adopt(this, region)
-      this.#anew.sometimes(this)
+      await this.#anew.sometimes(this)
       for (const one of this.regions) one.checkGone()
     }
   }

@@ -10,3 +10,5 @@ export const failover = (seed: number) => simulateFailover(seed, failoverSteps, 
 export const wideFailover = (seed: number) => simulateFailover(seed, wideSteps, smallWide)
 export const unfencedFailover = (seed: number) => simulateFailover(seed, failoverSteps, small, true)
 export const replication = (seed: number) => simulateReplication(seed, replicationSteps, smallReplication)
+/** Of three regions, so that a rule may be taken away in one of them and given again. */
+export const largeReplication = (seed: number) => simulateReplication(seed, 300)
