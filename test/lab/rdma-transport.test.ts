@@ -30,7 +30,7 @@ test('the rdma transport over Soft-RoCE', { skip: why ?? false, timeout: 890_000
           rdma link add rxe1 type rxe netdev peer1 || exit
           timeout 60 ${binary} --gtest_output=xml:$SHARE/added-again.xml --gtest_filter='*FramesOfAllSizes*'`,
       },
-      { name: 'kit', script: node('rdma-kit', 240) },
+      { name: 'kit', script: node('rdma-kit', 400) },
       { name: 'switching', script: node('rdma-switching', 180) },
     ],
   })
