@@ -7,6 +7,7 @@ import { Client, credentials } from '@grpc/grpc-js'
 import { issueNodeCertificate, makeAuthority } from '../../core/cluster/keys/certificate.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import type { PeerTls } from '../../core/control/region-peers/peer-link.ts'
+import { startPeerServer } from '../../core/control/region-peers/peer-server.ts'
 import { type GrpcRegionPeers, openRegionPeers } from '../../core/control/region-peers/region-peers.ts'
 import { talkMethod } from '../../core/control/region-peers/service.ts'
 import { encodeParcel, makeLetter } from '../../core/control/region-peers/wire.ts'
@@ -251,4 +252,41 @@ test('whoever has just connected when it closes is hung up on, too', { timeout: 
   secured.on('error', () => {})
   const late = new Promise((resolve) => setTimeout(resolve, 2_000, 'still connected').unref())
   assert.equal(await Promise.race([ended, late]), 'hung up')
+})
+
+test('of those who do not say who they are few are kept, and none for long; a peer meanwhile comes in and stays', async (t) => {
+  const strangers = { count: 8, ms: 1500 }
+  const server = await startPeerServer({
+    regionId,
+    listen: { host: '127.0.0.1', port: 0 },
+    tls: await keysOf('a'),
+    clock: realEnvironment.clock,
+    log: silentLogger,
+    handlersOf: () => undefined,
+    admit: () => true,
+    strangers,
+  })
+  t.after(() => server.close())
+  let open = 0
+  const come = async (): Promise<void> => {
+    const socket = connect(server.port, '127.0.0.1')
+    t.after(() => socket.destroy())
+    socket.on('error', () => undefined)
+    socket.on('close', () => open--)
+    await once(socket, 'connect')
+    open++
+  }
+  for (let count = 0; count < 20; count++) await come()
+  await until(() => open === strangers.count, 'the oldest go for the newer ones')
+  const b = await openNode(t, 'b')
+  b.setPeers([{ name: 'a', address: `127.0.0.1:${server.port}` }])
+  await until(() => b.connected().length === 1, 'a peer comes in')
+  let isCutOff = false
+  b.onChange((_, isConnected) => {
+    isCutOff ||= !isConnected
+  })
+  for (let count = 0; count < strangers.count; count++) await come()
+  await until(() => open === 0, 'none of them is kept for long')
+  assert.equal(isCutOff, false)
+  assert.deepEqual(b.connected(), ['a'])
 })

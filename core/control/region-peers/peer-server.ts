@@ -19,6 +19,8 @@ export interface PeerServerOptions {
   handlersOf(topic: string): PeerHandlers | undefined
   /** Whether a node with this name, proved by its certificate, may talk to us. */
   admit(peer: string): boolean
+  /** 256 and 10 s unless told. */
+  readonly strangers?: typeof strangerLimits
 }
 
 export interface PeerServer {
@@ -36,6 +38,8 @@ const maxAnswerBytes = 32 * 1024 * 1024
 /** Streams of one peer at the same time. */
 const maxStreams = 64
 const refusalLogMs = 1_000
+/** Connections of which nobody knows yet whose they are: the oldest goes for one more, and each after so long. A peer is known after milliseconds. */
+const strangerLimits = { count: 256, ms: 10_000 }
 
 /** The side that is called. Errors of the listener reject as they come from the system. */
 export async function startPeerServer(options: PeerServerOptions): Promise<PeerServer> {
@@ -43,12 +47,40 @@ export async function startPeerServer(options: PeerServerOptions): Promise<PeerS
   /** The call of each peer that is in force. */
   const talks = new Map<string, Talk>()
   const streams = new Map<string, number>()
+  const { count: maxStrangers, ms: strangerMs } = options.strangers ?? strangerLimits
+  /** By address, as a call tells it; the oldest first. */
+  const strangers = new Map<string, Socket>()
   let refusalToldMs = Number.NEGATIVE_INFINITY
+
+  /** Whoever says nothing, or nothing that proves who he is, keeps no descriptor for long. */
+  const meet = (socket: Socket): void => {
+    const address = `${socket.remoteAddress}:${socket.remotePort}`
+    for (const [oldest, other] of strangers) {
+      if (strangers.size < maxStrangers) break
+      strangers.delete(oldest)
+      other.destroy()
+    }
+    strangers.set(address, socket)
+    const forget = (): void => {
+      if (strangers.get(address) === socket) strangers.delete(address)
+    }
+    const timer = setTimeout(() => {
+      if (strangers.get(address) === socket) socket.destroy()
+    }, strangerMs)
+    timer.unref()
+    socket.once('close', () => {
+      clearTimeout(timer)
+      forget()
+    })
+  }
 
   const identify = (call: Talk | Read): string => {
     try {
       const peer = peerOf(call.getAuthContext().sslPeerCertificate, regionId)
-      if (options.admit(peer)) return peer
+      if (options.admit(peer)) {
+        strangers.delete(call.getPeer())
+        return peer
+      }
       throw new StorageError('PEER_REFUSED', `node ${peer} is not of this region's nodes`)
     } catch (error) {
       const now = clock.monotonic()
@@ -204,6 +236,7 @@ export async function startPeerServer(options: PeerServerOptions): Promise<PeerS
   const listener = createServer((socket) => {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
+    meet(socket)
     // Below TLS nobody listens for it: without a listener it would end the process.
     socket.on('error', () => {})
     injector.injectConnection(socket)

@@ -56,9 +56,11 @@ test('without a session nothing is told and nothing is done', async () => {
     assert.equal((await ask(path, { headers: own })).status, 401, path)
     const guessed = { ...own, cookie: `pando-${port}=${'A'.repeat(43)}` }
     assert.equal((await ask(path, { headers: guessed })).status, 401, path)
-    // What S3 itself would take is nothing here.
+    // What S3 itself would take is nothing here, and whoever sends it has the wrong port.
     const signed = { ...own, authorization: `AWS4-HMAC-SHA256 Credential=${node.accessKey}/x` }
-    assert.equal((await ask(path, { headers: signed })).status, 401, path)
+    const refused = await ask(path, { headers: signed })
+    assert.equal(refused.status, 400, path)
+    assert.match(refused.text, /This is the port of the Pando console/, path)
   }
 })
 
