@@ -1,6 +1,7 @@
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { Server, ServerCredentials, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js'
 import type { Clock } from '../../contract/clock.ts'
+import { DueTimer } from '../../contract/due-timer.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { PeerHandlers } from '../../contract/region-peers.ts'
@@ -49,29 +50,31 @@ export async function startPeerServer(options: PeerServerOptions): Promise<PeerS
   const streams = new Map<string, number>()
   const { count: maxStrangers, ms: strangerMs } = options.strangers ?? strangerLimits
   /** By address, as a call tells it; the oldest first. */
-  const strangers = new Map<string, Socket>()
+  const strangers = new Map<string, { readonly socket: Socket; readonly untilMs: number }>()
   let refusalToldMs = Number.NEGATIVE_INFINITY
 
+  const dismiss = (goes: (untilMs: number) => boolean): void => {
+    for (const [address, { socket, untilMs }] of strangers) {
+      if (!goes(untilMs)) {
+        patience.arm(untilMs)
+        return
+      }
+      strangers.delete(address)
+      socket.destroy()
+    }
+  }
+  const patience = new DueTimer(clock, () => {
+    const nowMs = clock.monotonic()
+    dismiss((untilMs) => untilMs <= nowMs)
+  })
   /** Whoever says nothing, or nothing that proves who he is, keeps no descriptor for long. */
   const meet = (socket: Socket): void => {
     const address = `${socket.remoteAddress}:${socket.remotePort}`
-    for (const [oldest, other] of strangers) {
-      if (strangers.size < maxStrangers) break
-      strangers.delete(oldest)
-      other.destroy()
-    }
-    strangers.set(address, socket)
-    const forget = (): void => {
-      if (strangers.get(address) === socket) strangers.delete(address)
-    }
-    const timer = setTimeout(() => {
-      if (strangers.get(address) === socket) socket.destroy()
-    }, strangerMs)
-    timer.unref()
+    strangers.set(address, { socket, untilMs: clock.monotonic() + strangerMs })
     socket.once('close', () => {
-      clearTimeout(timer)
-      forget()
+      if (strangers.get(address)?.socket === socket) strangers.delete(address)
     })
+    dismiss(() => strangers.size > maxStrangers)
   }
 
   const identify = (call: Talk | Read): string => {
@@ -252,6 +255,7 @@ export async function startPeerServer(options: PeerServerOptions): Promise<PeerS
       listener.close()
       // Calls live as long as their connection: there is nothing to wait for.
       server.forceShutdown()
+      patience.close()
       for (const socket of sockets) socket.destroy()
     },
   }
