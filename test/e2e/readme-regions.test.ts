@@ -81,6 +81,7 @@ suite('what the README tells to type for regions, edges and policies', { timeout
     assert.match(output, /^tills +to hub 1 +0 /m)
   })
 
+  // Its project installs its compiler with npm, as its author's would; wherever `npm ci` of this repository works, it runs.
   test('a policy: made, built, tested, put to work and taken back', { skip: unreachable }, async () => {
     const output = await run(block('policy init'))
     assert.match(output, /^6 passed, 0 failed$/m)

@@ -72,6 +72,7 @@ test('the runner is not told when promises are collected', (t) => {
     }`)}`
   const hooksOf = (preloaded: readonly string[]): string[] =>
     verdicts(t, "test('one', () => {})", preloaded).filter((line) => line.startsWith('# hook'))
+  // Newer runners hook otherwise, and then there is nothing to take away: with Node.js 20, which CI has, it is proved.
   if (hooksOf([asked]).join() !== '# hook init,destroy') {
     t.skip('this Node.js goes about it otherwise')
     return
