@@ -62,7 +62,7 @@ async function* runFiles(files) {
     const { file, beganMs, events } = await Promise.race(running.values())
     yield* withoutCounts(events, counts)
     running.delete(file)
-    times.push({ file, seconds: secondsSince(beganMs) })
+    times.push({ file, seconds: secondsSince(beganMs), endedSeconds: secondsSince(began) })
   }
   const seconds = secondsSince(began)
   yield {
