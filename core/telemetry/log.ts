@@ -39,6 +39,7 @@ const secretNames = [
   '["x-amz-server-side-encryption-customer-key"]',
   '["x-amz-copy-source-server-side-encryption-customer-key"]',
   '["X-Amz-Signature"]',
+  'Signature',
   '["pando-authorization"]',
 ]
 

@@ -78,6 +78,15 @@ suite('s3cmd', { skip: missing(s3cmd), timeout: 600_000 }, () => {
     assert.equal(await digestFile(space.path('moved')), await digestFile(space.path('up-10000')))
   })
 
+  test('a URL of signurl holds, and for nothing else', async () => {
+    const url = (await run('signurl', `s3://${bucket}/put/10000`, '+60')).trim()
+    const answer = await fetch(url)
+    assert.equal(answer.status, 200)
+    assert.equal((await answer.arrayBuffer()).byteLength, 10_000)
+    assert.equal((await fetch(url, { method: 'DELETE' })).status, 403)
+    assert.equal((await fetch(url.replace('put/10000', 'put/0'))).status, 403)
+  })
+
   test('setacl --acl-public lets a stranger read, --acl-private does not', async () => {
     const url = `${target.endpoint}/${bucket}/moved`
     assert.equal((await fetch(url)).status, 403)

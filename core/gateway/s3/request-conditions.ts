@@ -108,7 +108,9 @@ function findS3(sources: ConditionSources, key: string): string | readonly strin
           ? 'POST'
           : 'REST-HEADER'
     case 'signatureversion':
-      return sources.identity.kind === 'anonymous' ? undefined : 'AWS4-HMAC-SHA256'
+      if (sources.identity.kind === 'anonymous') return undefined
+      // A policy may refuse URLs of the older version.
+      return isVersion2(request) ? 'AWS' : 'AWS4-HMAC-SHA256'
     case 'requestobjecttagkeys': {
       const keys = [...requestTags(sources).keys()]
       return keys.length === 0 ? undefined : keys
@@ -117,6 +119,9 @@ function findS3(sources: ConditionSources, key: string): string | readonly strin
       return undefined
   }
 }
+
+const isVersion2 = (request: ConditionSources['request']): boolean =>
+  request.presigned && !request.query.has('X-Amz-Signature')
 
 function headerOf(sources: ConditionSources, name: string): string | undefined {
   return sources.formFields === undefined ? sources.request.header(name) : sources.formFields.get(name)

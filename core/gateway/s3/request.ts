@@ -57,6 +57,10 @@ export class EdgeRequest implements S3Request {
     return this.target.rawPath
   }
 
+  get resourcePath(): string {
+    return this.target.resourcePath
+  }
+
   get rawQuery(): string {
     return this.target.rawQuery
   }

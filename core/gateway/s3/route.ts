@@ -81,6 +81,11 @@ const known = {
   object: new Set(subresources.object),
 }
 
+/** Whether a query parameter of that name selects another operation somewhere. */
+export function isSubresource(name: string): boolean {
+  return known.service.has(name) || known.bucket.has(name) || known.object.has(name)
+}
+
 export type Router = (request: S3Request) => Operation
 
 /** Throws NOT_IMPLEMENTED or METHOD_NOT_ALLOWED when there is no such operation. */

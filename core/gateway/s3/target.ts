@@ -7,6 +7,8 @@ import { StorageError } from '../../contract/errors.ts'
 export interface Target {
   /** As received, without the query; what the signature's canonical path is made from. */
   readonly rawPath: string
+  /** The same with the bucket in front, also where that was the host's name: what Signature V2 covers. */
+  readonly resourcePath: string
   /** As received, without the question mark. */
   readonly rawQuery: string
   readonly bucketName: string | undefined
@@ -33,6 +35,7 @@ export function parseTarget(rawTarget: string, host: string | undefined, domains
   const rawQuery = mark < 0 ? '' : target.slice(mark + 1)
 
   const virtual = domains.length === 0 ? undefined : bucketOfHost(host, domains)
+  const resourcePath = virtual === undefined ? rawPath : `/${virtual}${rawPath}`
   let bucketName: string | undefined
   let rawKey: string
   if (virtual !== undefined) {
@@ -44,14 +47,14 @@ export function parseTarget(rawTarget: string, host: string | undefined, domains
     if (rawPath.length > 1) bucketName = decodePathPart(rawBucket)
     rawKey = slash < 0 ? '' : rawPath.slice(slash + 1)
   }
-  if (rawKey === '') return { rawPath, rawQuery, bucketName, key: undefined }
+  if (rawKey === '') return { rawPath, resourcePath, rawQuery, bucketName, key: undefined }
   const key = decodePathPart(rawKey)
   if (key.length * 3 > maxKeyBytes && Buffer.byteLength(key) > maxKeyBytes) {
     throw new StorageError('KEY_TOO_LONG', 'Your key is too long', {
       details: { Size: String(Buffer.byteLength(key)), MaxSizeAllowed: String(maxKeyBytes) },
     })
   }
-  return { rawPath, rawQuery, bucketName, key }
+  return { rawPath, resourcePath, rawQuery, bucketName, key }
 }
 
 const plainPath = /^[A-Za-z0-9\-._~/!$&'()*+,;=:@]*$/

@@ -162,6 +162,31 @@ def test_presigned_urls_for_get_put_and_head(s3, bucket):
     assert "SignatureDoesNotMatch" in requests.get(get.replace("X-Amz-Expires=60", "X-Amz-Expires=61"), timeout=30).text
 
 
+def test_urls_that_boto3_presigns_unless_it_is_told_otherwise(bucket):
+    client = boto3.client("s3", endpoint_url=ENDPOINTS[0], config=Config(s3={"addressing_style": "path"}))
+    key = "by default/ü + (1)"
+    put = client.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=60)
+    # Signature V2: for regions that S3 serves it in, us-east-1 among them.
+    assert "AWSAccessKeyId=" in put
+    answer = requests.put(put, data=b"by default", timeout=30)
+    assert answer.status_code == 200, answer.text
+    disposition = 'attachment; filename="a b.txt"'
+    get = client.generate_presigned_url(
+        "get_object", Params={"Bucket": bucket, "Key": key, "ResponseContentDisposition": disposition}, ExpiresIn=60
+    )
+    answer = requests.get(get, timeout=30)
+    assert (answer.status_code, answer.content) == (200, b"by default"), answer.text
+    assert answer.headers["content-disposition"] == disposition
+    assert "SignatureDoesNotMatch" in requests.get(get.replace("a%20b", "c%20d"), timeout=30).text
+    assert "SignatureDoesNotMatch" in requests.delete(get, timeout=30).text
+    listing = client.generate_presigned_url("list_objects", Params={"Bucket": bucket}, ExpiresIn=60)
+    assert "<Key>by%20default/" in requests.get(listing, timeout=30).text
+    late = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=-5)
+    assert "Request has expired" in requests.get(late, timeout=30).text
+    remove = client.generate_presigned_url("delete_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=60)
+    assert requests.delete(remove, timeout=30).status_code == 204
+
+
 def test_presigned_post_takes_the_form_and_enforces_its_conditions(s3, bucket):
     post = s3.generate_presigned_post(
         bucket,

@@ -22,3 +22,14 @@ test('who asks with a key of another region has no name that somebody here could
   assert.deepEqual(elsewhere.values('aws:principalarn'), ['arn:aws:iam::bob~1:user/backup-7'])
   assert.equal(valuesFor({ kind: 'anonymous' }).values('aws:username'), undefined)
 })
+
+test('a policy tells URLs of Signature V2 from everything else', () => {
+  const versionOf = (presigned: boolean, ...names: string[]) =>
+    conditionContext({
+      identity: { kind: 'key', account: 'bob', accessKeyId: 'k', root: false },
+      request: { presigned, query: new Map(names.map((name) => [name, 'x'])) },
+    } as unknown as ConditionSources).values('s3:signatureversion')
+  assert.deepEqual(versionOf(true, 'AWSAccessKeyId', 'Signature', 'Expires'), ['AWS'])
+  assert.deepEqual(versionOf(true, 'X-Amz-Algorithm', 'X-Amz-Signature'), ['AWS4-HMAC-SHA256'])
+  assert.deepEqual(versionOf(false), ['AWS4-HMAC-SHA256'])
+})

@@ -10,9 +10,10 @@ import {
   repeatedHeaders,
 } from './canonical.ts'
 import { createSigningKeyCache, hmacSha256, sha256Hex } from './signing-key.ts'
+import { isPresignedV2, verifyPresignedV2 } from './sigv2.ts'
 import { parseSigningTime, type SigningTime } from './timestamp.ts'
 
-/** AWS Signature Version 4: the Authorization header and presigned queries, with every payload form. */
+/** AWS Signature Version 4: the Authorization header and presigned queries, with every payload form; URLs of version 2. */
 
 export const unsignedPayload = 'UNSIGNED-PAYLOAD'
 
@@ -43,6 +44,8 @@ export interface Authentication {
 export interface SignedRequest {
   readonly method: string
   readonly rawPath: string
+  /** With the bucket in front, also where that was the host's name. */
+  readonly resourcePath: string
   readonly rawQuery: string
   readonly query: ReadonlyMap<string, string>
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
@@ -155,6 +158,18 @@ export function createAuthenticator(
     }
   }
 
+  function authenticateQueryV2(request: SignedRequest): Authentication {
+    const claim = { accessKeyId: request.query.get('AWSAccessKeyId') ?? '' }
+    const credentials = credentialsOf(claim)
+    verifyPresignedV2(request, credentials.secretKey, clock.now())
+    const payloadHash = single(request.headers['x-amz-content-sha256']) ?? unsignedPayload
+    return {
+      identity: identityOf(claim, credentials),
+      presigned: true,
+      payload: protectionOf(payloadHash, undefined),
+    }
+  }
+
   function checkRegion(
     claim: Claim,
     code: 'AUTHORIZATION_HEADER_MALFORMED' | 'AUTHORIZATION_QUERY_ERROR',
@@ -171,7 +186,7 @@ export function createAuthenticator(
     })
   }
 
-  function credentialsOf(claim: Claim): Credentials {
+  function credentialsOf(claim: Pick<Claim, 'accessKeyId'>): Credentials {
     const credentials = gateway.credentials.lookup(claim.accessKeyId)
     if (credentials === undefined || credentials === 'disabled') {
       throw new StorageError(
@@ -196,7 +211,8 @@ export function createAuthenticator(
       }
       return authenticateHeader(request, authorization)
     }
-    return queried ? authenticateQuery(request) : withoutIdentity(request)
+    if (!queried) return withoutIdentity(request)
+    return isPresignedV2(request.query) ? authenticateQueryV2(request) : authenticateQuery(request)
   }
 }
 
@@ -208,8 +224,12 @@ function withoutIdentity(request: SignedRequest): Authentication {
 }
 
 function isQueryAuthentication(query: ReadonlyMap<string, string>): boolean {
-  if (query.has('AWSAccessKeyId') && query.has('Signature')) throw versionTwo()
-  return query.has('X-Amz-Algorithm') || query.has('X-Amz-Signature') || query.has('X-Amz-Credential')
+  return (
+    isPresignedV2(query) ||
+    query.has('X-Amz-Algorithm') ||
+    query.has('X-Amz-Signature') ||
+    query.has('X-Amz-Credential')
+  )
 }
 
 function parseAuthorization(authorization: string): Claim {
@@ -384,7 +404,7 @@ function protectionOf(payloadHash: string, chain: SignatureChain | undefined): P
   )
 }
 
-function identityOf(claim: Claim, credentials: Credentials): Identity {
+function identityOf(claim: Pick<Claim, 'accessKeyId'>, credentials: Credentials): Identity {
   return {
     kind: 'key',
     account: credentials.account,
