@@ -7,6 +7,7 @@ import { newBucketConfigs } from './object-ownership.ts'
 import type { Gateway, Operation, OperationContext } from './operation.ts'
 import { bucketOf } from './resources.ts'
 import type { Route } from './route.ts'
+import { bucketTagLimits, parseTags, type TagSet } from './tag-set.ts'
 import { document, element, escapeXml, maxDocumentBytes, parseXml } from './xml.ts'
 
 /** Buckets themselves. */
@@ -22,8 +23,11 @@ const createBucket: Operation = {
     if (request.header('x-amz-bucket-object-lock-enabled')?.toLowerCase() === 'true') {
       throw notImplemented('x-amz-bucket-object-lock-enabled')
     }
-    checkLocation(await request.body.text(maxDocumentBytes), gateway.config.region)
-    const configs = newBucketConfigs(gateway, identity.account, (header) => request.header(header))
+    const tags = parseConfiguration(await request.body.text(maxDocumentBytes), gateway.config.region)
+    const configs = {
+      ...newBucketConfigs(gateway, identity.account, (header) => request.header(header)),
+      ...(tags.size === 0 ? {} : { tagging: Buffer.from(JSON.stringify([...tags])) }),
+    }
     try {
       await gateway.catalog.submit({ type: 'create-bucket', name, owner: identity.account, configs })
     } catch (reason) {
@@ -41,23 +45,31 @@ const createBucket: Operation = {
   },
 }
 
-/** LocationConstraint names this region or nothing. MALFORMED_XML, INVALID_LOCATION_CONSTRAINT. */
-function checkLocation(text: string, region: string): void {
-  if (text.trim() === '') return
-  const location = parseXml(text, 'CreateBucketConfiguration').textOf('LocationConstraint')?.trim() ?? ''
+/**
+ * The tags of the new bucket; LocationConstraint names this region or nothing. MALFORMED_XML, INVALID_LOCATION_CONSTRAINT,
+ * INVALID_TAG.
+ */
+function parseConfiguration(text: string, region: string): TagSet {
+  if (text.trim() === '') return new Map()
+  const configuration = parseXml(text, 'CreateBucketConfiguration')
+  const location = configuration.textOf('LocationConstraint')?.trim() ?? ''
   if (location !== '' && location !== region) {
     throw new StorageError('INVALID_LOCATION_CONSTRAINT', 'The specified location-constraint is not valid', {
       details: { LocationConstraint: location },
     })
   }
+  const tags = configuration.child('Tags')
+  return tags === undefined ? new Map() : parseTags(tags, bucketTagLimits)
 }
 
 function sameConfigs(gateway: Gateway, name: string, configs: ReturnType<typeof newBucketConfigs>): boolean {
   const bucket = gateway.catalog.bucket(name)
   if (bucket === undefined) return false
-  for (const kind of ['acl', 'ownership'] as const) {
+  for (const kind of ['acl', 'ownership', 'tagging'] as const) {
     const stored = gateway.catalog.bucketConfig(bucket.id, kind)
     const given = configs[kind]
+    // Who names no tags has none to differ.
+    if (kind === 'tagging' && given === undefined) continue
     if (
       stored === undefined ? given !== undefined : given === undefined || !Buffer.from(stored).equals(given)
     ) {

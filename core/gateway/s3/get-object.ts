@@ -92,9 +92,12 @@ function readObject(context: OperationContext, withBody: boolean): S3Response {
   let start = 0
   let length = record.byteLength
   if (range !== undefined) {
-    status = 206
     start = range.start
     length = range.length
+  }
+  // A part without bytes is no range: Content-Range has no words for it.
+  if (range !== undefined && length > 0) {
+    status = 206
     headers['content-range'] = `bytes ${start}-${start + length - 1}/${record.byteLength}`
   }
   if (!withBody) {

@@ -1,5 +1,5 @@
 import { StorageError } from '../../contract/errors.ts'
-import { element, parseXml } from './xml.ts'
+import { element, parseXml, type XmlElement } from './xml.ts'
 
 /**
  * Tag sets and their rules. https://docs.aws.amazon.com/AmazonS3/latest/userguide/tagging-managing.html
@@ -54,6 +54,11 @@ export function parseTagging(text: string, limits: TagLimits): TagSet {
       'The XML you provided was not well-formed or did not validate against our published schema',
     )
   }
+  return parseTags(set, limits)
+}
+
+/** An element of `Tag` elements. MALFORMED_XML, INVALID_TAG. */
+export function parseTags(set: XmlElement, limits: TagLimits): TagSet {
   const pairs = set.all('Tag').map((tag) => {
     const key = tag.textOf('Key')
     const value = tag.textOf('Value')

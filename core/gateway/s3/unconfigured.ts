@@ -88,6 +88,48 @@ const putRequestPayment: Operation = {
   },
 }
 
+/** A document that sets nothing, which tools send to take away what they set elsewhere: nothing is set, and nothing changes. */
+const putNothing = (name: string, action: string, subresource: string, root: string): Route => ({
+  level: 'bucket',
+  method: 'PUT',
+  subresource,
+  operation: {
+    name,
+    action,
+    async handle({ request }) {
+      if (!isEmptyDocument(await request.body.text(64 * 1024), root)) throw notImplemented(subresource)
+      return { status: 200 }
+    },
+  },
+})
+
+function isEmptyDocument(text: string, root: string): boolean {
+  try {
+    return parseXml(text, root).children.length === 0
+  } catch {
+    return false
+  }
+}
+
+/** What S3 says of an object in a bucket without object lock, and here all buckets are. */
+const withoutLock = (
+  method: 'GET' | 'PUT',
+  name: string,
+  action: string,
+  subresource: 'retention' | 'legal-hold',
+): Route => ({
+  level: 'object',
+  method,
+  subresource,
+  operation: {
+    name,
+    action,
+    async handle() {
+      throw new StorageError('INVALID_REQUEST', 'Bucket is missing Object Lock Configuration')
+    },
+  },
+})
+
 export const unconfiguredRoutes: readonly Route[] = [
   never(
     'GetBucketLifecycleConfiguration',
@@ -157,6 +199,17 @@ export const unconfiguredRoutes: readonly Route[] = [
   deleteNothing('DeleteBucketLifecycle', 's3:PutLifecycleConfiguration', 'lifecycle'),
   deleteNothing('DeleteBucketEncryption', 's3:PutEncryptionConfiguration', 'encryption'),
   deleteNothing('DeleteBucketWebsite', 's3:DeleteBucketWebsite', 'website'),
+  putNothing('PutBucketLogging', 's3:PutBucketLogging', 'logging', 'BucketLoggingStatus'),
+  putNothing(
+    'PutBucketNotificationConfiguration',
+    's3:PutBucketNotification',
+    'notification',
+    'NotificationConfiguration',
+  ),
+  withoutLock('GET', 'GetObjectRetention', 's3:GetObjectRetention', 'retention'),
+  withoutLock('PUT', 'PutObjectRetention', 's3:PutObjectRetention', 'retention'),
+  withoutLock('GET', 'GetObjectLegalHold', 's3:GetObjectLegalHold', 'legal-hold'),
+  withoutLock('PUT', 'PutObjectLegalHold', 's3:PutObjectLegalHold', 'legal-hold'),
   { level: 'bucket', method: 'GET', subresource: 'requestPayment', operation: getRequestPayment },
   { level: 'bucket', method: 'PUT', subresource: 'requestPayment', operation: putRequestPayment },
 ]
