@@ -13,18 +13,20 @@ import { runStep, SetupError, say, warn } from './terminal.mjs'
 /** The checkout. Runs before anything is installed: this folder uses Node's own modules only. */
 export const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const cacheFolder = join(root, '.cache')
-const sourceFolders = ['core', 'federation', 'native', 'plugins', 'sdk', 'test']
+const productFolders = ['core', 'federation', 'native', 'plugins', 'sdk']
+const sourceFolders = [...productFolders, 'test']
 
 /**
  * Brings the checkout to a state that can run: packages of the system, npm packages, native build, TypeScript build. Each
  * step is skipped when its inputs have not changed, which takes some tens of milliseconds altogether.
  *
- * `tests` adds what the tests need; `strict` makes a failed native build an error (a start falls back to the
+ * `tests` adds what the tests need; `productOnly` leaves their code and the check of types out; `strict` makes a failed native build an error (a start falls back to the
  * reference store instead); `force` builds again; `packagesOnly` stops after the npm packages; `googleTests` builds those
  * too.
  */
 export async function prepare({
   tests = false,
+  productOnly = false,
   strict = false,
   force = false,
   packagesOnly = false,
@@ -39,7 +41,7 @@ export async function prepare({
     if (packagesOnly) return
     await buildNative({ tests, strict, force })
     if (googleTests) await buildGoogleTests()
-    await buildTypeScript({ force })
+    await buildTypeScript({ force, productOnly })
     await buildPolicies({ strict, force })
     await buildConsole({ strict, force })
   })
@@ -149,18 +151,24 @@ async function buildGoogleTests() {
   noteCurrent(stamp, value)
 }
 
-async function buildTypeScript({ force }) {
-  const stamp = join(root, 'dist/.stamp')
+async function buildTypeScript({ force, productOnly }) {
+  // Where everything has been built before, what has changed since is built faster than the product alone would be. The other way round,
+  // each would take for its own what the other has written: so there is one of the two only.
+  const wholeInfo = join(root, 'dist/.tsbuildinfo')
+  const isWhole = !productOnly || existsSync(wholeInfo)
+  const project = isWhole ? 'tsconfig.json' : 'scripts/tsconfig.product.json'
+  const stamp = join(root, isWhole ? 'dist/.stamp' : 'dist/.stamp-product')
   // Only what the step reads: tests leave screenshots and reports beside their sources, which are no reason to build again.
-  const settings = ['tsconfig.json', 'package-lock.json']
+  const settings = ['tsconfig.json', 'scripts/tsconfig.product.json', 'package-lock.json']
   const isInput = (path) => path.endsWith('.ts') || isAsset(path) || settings.includes(path)
-  const value = fingerprintTree(root, [...sourceFolders, ...settings], isInput)
+  const folders = isWhole ? sourceFolders : productFolders
+  const value = fingerprintTree(root, [...folders, ...settings], isInput)
   if (!force && isCurrent(stamp, value)) return
   const compiler = join(root, 'node_modules/typescript/bin/tsc')
   if (!existsSync(compiler)) throw new SetupError('TypeScript is not installed; run `npm ci` and try again.')
   rmSync(stamp, { force: true })
   removeStaleOutput()
-  await runStep('Building TypeScript', process.execPath, [compiler, '-p', '.'], {
+  await runStep('Building TypeScript', process.execPath, [compiler, '-p', project], {
     cwd: root,
     logPath: join(cacheFolder, 'build-typescript.log'),
   })

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { prepare, root } from './prepare.mjs'
 import { runMain } from './terminal.mjs'
 
-await runMain(() => prepare())
+await runMain(() => prepare({ productOnly: true }))
 
 // The server runs in this very process: no child to orphan, and signals need no forwarding.
 const program = join(root, 'dist/core/cli/main.js')

@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict'
 import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import test from 'node:test'
@@ -76,6 +85,38 @@ test('a build happens once, again when a source changes, and output without a so
   assert.match(third.stderr, building)
   assert.ok(checkout.has('dist/core/one.js'))
   assert.ok(!checkout.has('dist/core/two.js') && !checkout.has('dist/core/two.js.map'))
+})
+
+test('a start builds the product alone and judges no types; where tests have been built it keeps all of it current', () => {
+  using checkout = new Checkout()
+  checkout.write('core/cli/main.ts', "process.stdout.write('served\\n')\n")
+  checkout.write('test/law.ts', 'export const law = 1\n')
+  const start = (): string => {
+    const run = checkout.run('start.mjs')
+    succeeded(run)
+    assert.equal(run.stdout, 'served\n')
+    return run.stderr
+  }
+  // Types are for those who change them: `npm run check`, `npm test`.
+  checkout.write('core/one.ts', "export const one: number = 'one'\n")
+  assert.match(start(), building)
+  assert.ok(checkout.has('dist/core/one.js') && checkout.has('dist/core/page.html'))
+  assert.ok(!checkout.has('dist/test'))
+  checkout.write('test/law.ts', 'export const law = 2\n')
+  assert.doesNotMatch(start(), building)
+
+  // What a start has built is nobody else's: with the text of the first build the second one still writes its own.
+  checkout.write('core/one.ts', 'export const one = 1\n')
+  succeeded(checkout.run('setup.mjs'))
+  assert.ok(checkout.has('dist/test/law.js'))
+  assert.doesNotMatch(start(), building)
+  checkout.write('core/one.ts', 'export const one = 3\n')
+  assert.match(start(), building)
+  const third = readFileSync(join(checkout.folder, 'dist/core/one.js'), 'utf8')
+  assert.match(third, /one = 3/)
+  checkout.write('core/one.ts', 'export const one = 1\n')
+  succeeded(checkout.run('setup.mjs'))
+  assert.match(readFileSync(join(checkout.folder, 'dist/core/one.js'), 'utf8'), /one = 1/)
 })
 
 test('a build that failed is tried again, and the compiler is quoted', () => {
