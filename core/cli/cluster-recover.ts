@@ -3,8 +3,8 @@ import { silentLogger } from '../contract/logger.ts'
 import type { NodeFound, RecoveryPlan } from '../node/cluster/recover-region.ts'
 import { formatSize } from '../node/config/quantities.ts'
 import { realEnvironment } from '../node/environment.ts'
-import { type GlobalOptions, readConfig } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
+import { type GlobalOptions, readConfig } from './read-config.ts'
 import { formatTime, type Terminal, table } from './terminal.ts'
 
 export interface RecoverOptions extends GlobalOptions {

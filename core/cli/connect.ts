@@ -1,75 +1,19 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { createConnection } from 'node:net'
-import { networkInterfaces } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
-import { z } from 'zod'
+import { join, resolve } from 'node:path'
 import { StorageError } from '../contract/errors.ts'
 import type { AdminClient } from '../control/admin-client.ts'
 import { unreachable } from '../control/unreachable.ts'
-import { loadConfig, rootKeysFrom } from '../node/config/load.ts'
+import { dataOfNodes } from '../node/config/cluster-schema.ts'
+import { rootKeysFrom } from '../node/config/load.ts'
 import { parseConfigFile } from '../node/config/parse-file.ts'
-import type { NodeConfig } from '../node/config/schema.ts'
 import { realEnvironment } from '../node/environment.ts'
 import { openSocketDirectory } from '../node/socket-directory.ts'
+import { type GlobalOptions, readConfig, readConfigFile } from './read-config.ts'
 import type { Terminal } from './terminal.ts'
 
-/** Options that every command takes. */
-export interface GlobalOptions {
-  readonly config?: string
-  readonly data?: string
-  readonly node?: string
-  readonly endpoint?: string
-  readonly caFile?: string
-  readonly json?: boolean
-  /** Of `up`. */
-  readonly role?: string
-}
-
-/** The configuration that a command line means. INVALID_CONFIG. */
-export async function readConfig(
-  terminal: Terminal,
-  options: GlobalOptions,
-  region?: { readonly version: number; readonly text: string },
-): Promise<NodeConfig> {
-  const overrides = {
-    ...(options.data === undefined ? {} : { data: options.data }),
-    ...(options.node === undefined ? {} : { node: options.node }),
-    ...(options.role === undefined ? {} : { role: options.role }),
-  }
-  const { environment } = terminal
-  const name = options.config ?? environment['PANDO_CONFIG'] ?? ''
-  if (name === '') return loadConfig({ region, environment, overrides })
-  const path = resolve(terminal.workingDirectory, name)
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new StorageError('INVALID_CONFIG', `cannot read the config file: ${reason}`, { cause: error })
-  }
-  const config = loadConfig({
-    ...{ file: { name, text }, region, environment, overrides },
-    machineAddresses: machineAddresses(),
-  })
-  // The keys travel with the file, wherever it is copied to.
-  const { keys, natsCredentials } = config.cluster
-  const { certFile, keyFile } = config.tls
-  const beside = (file: string): string => (file === '' ? '' : resolve(dirname(path), file))
-  return {
-    ...config,
-    tls: { certFile: beside(certFile), keyFile: beside(keyFile) },
-    cluster: { ...config.cluster, keys: beside(keys), natsCredentials: beside(natsCredentials) },
-  }
-}
-
-/** Under which others may reach this machine: of IPv4, else of IPv6. */
-function machineAddresses(): readonly string[] {
-  const all = Object.values(networkInterfaces()).flatMap((found) => found ?? [])
-  const outer = all.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
-  const four = outer.filter(({ family }) => family === 'IPv4')
-  return (four.length > 0 ? four : outer).map(({ address }) => address)
-}
+export type { GlobalOptions } from './read-config.ts'
 
 /**
  * The admin service that a command line means: `--endpoint` (or PANDO_ADMIN_ENDPOINT) with the root key of the environment,
@@ -97,8 +41,9 @@ export async function connect(terminal: Terminal, options: GlobalOptions): Promi
       environment: realEnvironment,
     })
   }
-  const config = await readConfig(terminal, await withRunningNode(terminal, options))
-  const directory = resolve(terminal.workingDirectory, config.data)
+  const directory =
+    (await runningDirectory(terminal, options)) ??
+    resolve(terminal.workingDirectory, (await readConfig(terminal, options)).data)
   if (!existsSync(join(directory, 'admin.sock'))) throw noNode(directory)
   return connectAdmin({
     target: { kind: 'socket', path: openSocketDirectory(realpathSync(directory)).address('admin.sock') },
@@ -107,32 +52,31 @@ export async function connect(terminal: Terminal, options: GlobalOptions): Promi
 }
 
 /**
- * Of a file that names several nodes the one that runs on this machine is meant, where nobody said which. INVALID_ARGUMENT: there
- * are several.
+ * Of a file that names several nodes the data directory of the one that runs on this machine, where nobody said which. INVALID_ARGUMENT:
+ * there are several.
  */
-async function withRunningNode(terminal: Terminal, options: GlobalOptions): Promise<GlobalOptions> {
-  const { environment, workingDirectory } = terminal
+async function runningDirectory(terminal: Terminal, options: GlobalOptions): Promise<string | undefined> {
+  const { environment } = terminal
   const said = [options.node, options.data, environment['PANDO_NODE'], environment['PANDO_DATA']]
-  const name = options.config ?? environment['PANDO_CONFIG'] ?? ''
-  if (name === '' || said.some((value) => value !== undefined && value !== '')) return options
-  const text = await readFile(resolve(workingDirectory, name), 'utf8').catch(() => '')
-  const { nodes } = z
-    .object({ nodes: z.record(z.string(), z.unknown()).default({}) })
-    .catch({ nodes: {} })
-    .parse(parseConfigFile({ name, text })['cluster'])
-  const running: string[] = []
-  for (const node of Object.keys(nodes).slice(0, mostNodes)) {
-    const { data } = await readConfig(terminal, { ...options, node })
-    if (await answers(resolve(workingDirectory, data))) running.push(node)
+  if (said.some((value) => value !== undefined && value !== '')) return undefined
+  const file = await readConfigFile(terminal, options)
+  if (file === undefined) return undefined
+  // Nodes of several machines may well have the same directory, each at its own.
+  const nodesOf = new Map<string, string[]>()
+  for (const [node, data] of dataOfNodes(parseConfigFile(file)).slice(0, mostNodes)) {
+    const directory = file.dataDirectory(data)
+    nodesOf.set(directory, [...(nodesOf.get(directory) ?? []), node])
   }
+  const running: string[] = []
+  for (const directory of nodesOf.keys()) if (await answers(directory)) running.push(directory)
   if (running.length > 1) {
+    const names = running.map((directory) => nodesOf.get(directory)?.join(' or '))
     throw new StorageError(
       'INVALID_ARGUMENT',
-      `several nodes of ${name} run here (${running.join(', ')}): say which one with --node NAME or PANDO_NODE`,
+      `several nodes of ${file.name} run here (${names.join(', ')}): say which one with --node NAME or PANDO_NODE`,
     )
   }
-  const [node] = running
-  return node === undefined ? options : { ...options, node }
+  return running[0]
 }
 
 /** More are not looked for; a region has some tens of nodes, and a machine a few of them. */

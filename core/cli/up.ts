@@ -6,9 +6,9 @@ import type { ReadConfig } from '../node/region-config/config-in-force.ts'
 import { readTakenVersion, type TakenVersion } from '../node/region-config/taken-version.ts'
 import type { RunningWitness } from '../node/witness/start-witness.ts'
 import { openLog } from '../telemetry/log.ts'
-import { type GlobalOptions, readConfig } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
 import { packageVersion } from './package-version.ts'
+import { type GlobalOptions, readConfig } from './read-config.ts'
 import { facts, type Terminal } from './terminal.ts'
 
 export type UpOptions = GlobalOptions

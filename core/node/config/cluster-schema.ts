@@ -278,6 +278,8 @@ export function placeNode(
 ): void {
   const entry = mapping(mapping(mapping(document['cluster'])?.['nodes'])?.[String(document['node'])])
   if (entry === undefined) return
+  const { data } = entry
+  if (document['data'] === undefined && typeof data === 'string' && data !== '') document['data'] = data
   if (entry['address'] === undefined || entry['address'] === '') entry['address'] = ownAddress ?? ''
   const { address } = entry
   if (typeof address !== 'string' || address === '') return
@@ -289,8 +291,17 @@ export function placeNode(
     const number = Number(ports[part] ?? clusterPorts[part as keyof typeof places])
     document[part] = { listen: formatListen({ host: at, port: number }), ...mapping(section) }
   }
-  const data = entry['data']
-  if (document['data'] === undefined && typeof data === 'string' && data !== '') document['data'] = data
+}
+
+/** Of a document as it was read: where each node that it names keeps its data. Entries that say nothing, and are no entries, count, too. */
+export function dataOfNodes(
+  document: Record<string, unknown>,
+): readonly (readonly [node: string, data: string])[] {
+  const { data: common } = document
+  return Object.entries(mapping(mapping(document['cluster'])?.['nodes']) ?? {}).map(([node, entry]) => {
+    const data = common ?? (mapping(entry)?.['data'] || './data')
+    return [node, String(data)]
+  })
 }
 
 function mapping(value: unknown): Record<string, unknown> | undefined {

@@ -62,8 +62,8 @@ export const policiesSection = z
       .string()
       .default('')
       .describe(
-        'For development; empty: none. A directory: every *.wasm that appears or changes in it is pushed and activated, 100 ms after ' +
-          'its last change.',
+        'For development; empty: none. A directory, relative to the config file: every *.wasm that appears or changes in it is pushed and ' +
+          'activated, 100 ms after its last change.',
       )
       .meta({ 'x-pando-node': true }),
   })

@@ -68,8 +68,8 @@ export const rpcSection = z
       .string()
       .default('')
       .describe(
-        'File with the secret that all nodes of a region share: 64 hexadecimal digits. Empty: PANDO_REGION_KEY, else ' +
-          '`region-key` in the data directory, which the first start makes.',
+        'File with the secret that all nodes of a region share: 64 hexadecimal digits. Relative to the config file. Empty: ' +
+          'PANDO_REGION_KEY, else `region-key` in the data directory, which the first start makes.',
       ),
   })
   .prefault({})

@@ -145,8 +145,8 @@ export const configSchema = z
       .min(1)
       .default('./data')
       .describe(
-        'Directory of everything the node keeps; made (mode 0700) when it is missing. Relative to the working ' +
-          'directory. Env: PANDO_DATA.',
+        'Directory of everything the node keeps; made (mode 0700) when it is missing. Relative to the config ' +
+          'file; without one, and in PANDO_DATA and --data, to the working directory. Env: PANDO_DATA.',
       )
       .meta({ 'x-pando-node': true }),
     node: nodeName

@@ -27,7 +27,7 @@ const audit = z
     file: z
       .string()
       .default('')
-      .describe('Where the audit log is written; relative to the working directory. Empty: nowhere.'),
+      .describe('Where the audit log is written; relative to the config file. Empty: nowhere.'),
     s3: z
       .enum(['none', 'changes'])
       .default('none')

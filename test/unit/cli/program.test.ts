@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { after, before, test } from 'node:test'
 import { parse } from 'yaml'
 import { exitCodes, exitFor } from '../../../core/cli/exit-codes.ts'
@@ -100,19 +100,19 @@ test('of a file with several nodes the one that runs here is meant', async () =>
   assert.match((await ask()).err, /say which one this is with --node/)
   const sockets: Server[] = []
   const runs = async (name: string) => {
-    await mkdir(join(scratch, `data-${name}`))
+    await mkdir(join(scratch, `several/data-${name}`))
     const socket = createServer((connection) => connection.destroy())
-    sockets.push(socket.listen(join(scratch, `data-${name}`, 'admin.sock')))
+    sockets.push(socket.listen(join(scratch, `several/data-${name}`, 'admin.sock')))
     await once(socket, 'listening')
   }
   try {
     // Nobody listens any more where a node was killed.
-    await mkdir(join(scratch, 'data-n1'))
-    await writeFile(join(scratch, 'data-n1', 'admin.sock'), '')
+    await mkdir(join(scratch, 'several/data-n1'))
+    await writeFile(join(scratch, 'several/data-n1/admin.sock'), '')
     await runs('n2')
     const one = await ask()
     assert.equal(one.code, 3, one.err)
-    await rm(join(scratch, 'data-n1'), { recursive: true })
+    await rm(join(scratch, 'several/data-n1'), { recursive: true })
     await runs('n1')
     const both = await ask()
     assert.equal(both.code, 2)
@@ -123,6 +123,52 @@ test('of a file with several nodes the one that runs here is meant', async () =>
   } finally {
     for (const socket of sockets) socket.close()
   }
+})
+
+test('nodes of several machines have the same data directory, each at its own: the one here is meant', async () => {
+  await pando('cluster', 'init', 'n1=10.0.0.1', 'n2=10.0.0.2', '--directory', 'each')
+  await mkdir(join(scratch, 'each/data'))
+  const socket = createServer((connection) => connection.destroy()).listen(
+    join(scratch, 'each/data/admin.sock'),
+  )
+  await once(socket, 'listening')
+  try {
+    const { code, err } = await pando('stop', '--config', 'each/cluster.yaml')
+    assert.equal(code, 3, err)
+  } finally {
+    socket.close()
+  }
+})
+
+test('the paths of a file are relative to it, and what is in the working directory only is found there', async () => {
+  await mkdir(join(scratch, 'etc'))
+  await writeFile(
+    join(scratch, 'etc/pando.yaml'),
+    'data: kept\ntelemetry: { audit: { file: audit.log } }\npolicies: { watch: modules }\nrpc: { regionKeyFile: secret }\n',
+  )
+  const paths = async (environment: Record<string, string> = {}, ...more: string[]) => {
+    const { out, err } = await pandoWith(environment, 'config', 'show', '--config', 'etc/pando.yaml', ...more)
+    assert.equal(err, '')
+    const { data, telemetry, policies, rpc } = parse(out)
+    return [data, telemetry.audit.file, policies.watch, rpc.regionKeyFile].map((path) =>
+      relative(scratch, path),
+    )
+  }
+  const beside = ['etc/kept', 'etc/audit.log', 'etc/modules', 'etc/secret']
+  assert.deepEqual(await paths(), beside)
+  assert.deepEqual(await paths({ PANDO_DATA: 'other' }), ['other', ...beside.slice(1)])
+  assert.deepEqual(await paths({ PANDO_DATA: 'other' }, '--data', 'third'), ['third', ...beside.slice(1)])
+  // A directory is a node's data once it says so.
+  await mkdir(join(scratch, 'kept'))
+  await writeFile(join(scratch, 'audit.log'), '')
+  assert.deepEqual(await paths(), ['etc/kept', 'audit.log', 'etc/modules', 'etc/secret'])
+  await writeFile(join(scratch, 'kept/format.json'), '{}')
+  assert.deepEqual(await paths(), ['kept', 'audit.log', 'etc/modules', 'etc/secret'])
+  await mkdir(join(scratch, 'etc/kept'))
+  await writeFile(join(scratch, 'etc/kept/format.json'), '{}')
+  await writeFile(join(scratch, 'etc/audit.log'), '')
+  assert.deepEqual(await paths(), beside)
+  for (const left of ['kept', 'audit.log']) await rm(join(scratch, left), { recursive: true })
 })
 
 test('without a node each command that needs one says how to get one', async () => {
