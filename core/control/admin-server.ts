@@ -14,6 +14,7 @@ import type { Clock } from '../contract/clock.ts'
 import { errorCodes, StorageError } from '../contract/errors.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { ServerIdentity, ServerIdentitySource } from '../contract/server-identity.ts'
+import { listenForAdmin } from './admin-listener.ts'
 import { type AdminParts, adminMethodTable } from './admin-methods.ts'
 import { createCallAudit, type TellAudit } from './audited-call.ts'
 import { createCallVerifier } from './authentication.ts'
@@ -78,17 +79,21 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     await rm(options.socketPath, { force: true })
     await bind(local, `unix:${options.socketPath}`, ServerCredentials.createInsecure())
     await chmod(options.socketPath, 0o600)
-    const { host, port } = options.listen
-    const bound = await bind(
-      tcp,
-      host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`,
+    const injector = tcp.createConnectionInjector(
       options.tls === undefined ? ServerCredentials.createInsecure() : tlsCredentials(options.tls),
     )
+    const listener = await listenForAdmin({
+      listen: options.listen,
+      take: (socket) => injector.injectConnection(socket),
+      clock,
+    })
     return {
-      host,
-      port: bound,
+      host: options.listen.host,
+      port: listener.port,
       async close(graceMs) {
+        listener.refuse()
         await Promise.all([shutDown(tcp, graceMs, clock), shutDown(local, graceMs, clock)])
+        listener.close()
         await rm(options.socketPath, { force: true })
       },
     }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, stat } from 'node:fs/promises'
-import { connect as connectSocket } from 'node:net'
+import { connect as connectSocket, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -9,6 +9,7 @@ import { StorageError } from '../../../core/contract/errors.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import type { AdminBackend, NewKey } from '../../../core/control/admin-backend.ts'
 import { type AdminClient, type AdminTarget, connectAdmin } from '../../../core/control/admin-client.ts'
+import { listenForAdmin } from '../../../core/control/admin-listener.ts'
 import { type AdminServer, startAdminServer } from '../../../core/control/admin-server.ts'
 import { makeNonce, signCall } from '../../../core/control/authentication.ts'
 import { report } from '../../../core/control/jobs.ts'
@@ -365,6 +366,50 @@ test('bytes that are not gRPC harm nobody', async () => {
     socket.end('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(100))
   })
   assert.equal((await remote.status()).pid, 42)
+})
+
+test('whoever comes with HTTP/1 to the admin port is told what listens there', async () => {
+  for (const method of ['GET', 'OPTIONS', 'DELETE']) {
+    const answer = await fetch(`http://127.0.0.1:${server.port}/`, { method })
+    assert.equal(answer.status, 400)
+    assert.match(await answer.text(), /^This is the admin service of Pando, .*gRPC.*\n$/)
+  }
+  // With a body that is still on its way the answer arrives all the same.
+  const upload = await fetch(`http://127.0.0.1:${server.port}/bucket/key`, {
+    method: 'PUT',
+    body: 'x'.repeat(300_000),
+  })
+  assert.match(await upload.text(), /S3 and the console have ports of their own/)
+  assert.equal((await remote.status()).pid, 42)
+})
+
+test('who says nothing at the admin port does not stay, and keeps nobody out', async () => {
+  const seen: Socket[] = []
+  const listener = await listenForAdmin({
+    listen: { host: '127.0.0.1', port: 0 },
+    take: (socket) => {
+      seen.push(socket)
+      socket.resume()
+    },
+    clock: realEnvironment.clock,
+    silent: { count: 4, ms: 1_000 },
+  })
+  const ended: Promise<unknown>[] = []
+  const dial = (): Socket => {
+    const socket = connectSocket(listener.port, '127.0.0.1')
+    socket.on('error', () => undefined)
+    ended.push(new Promise((resolve) => socket.once('close', resolve)))
+    return socket.resume()
+  }
+  const speaker = dial()
+  speaker.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+  while (seen.length === 0) await realEnvironment.clock.sleep(5)
+  for (let number = 0; number < 12; number++) dial()
+  await Promise.all(ended.slice(1))
+  assert.equal(seen.length, 1)
+  assert.equal(speaker.destroyed, false, 'who speaks stays')
+  listener.close()
+  await ended[0]
 })
 
 test('no node is told apart from a node that refuses', async () => {

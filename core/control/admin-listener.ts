@@ -1,0 +1,100 @@
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import type { Clock } from '../contract/clock.ts'
+import { DueTimer } from '../contract/due-timer.ts'
+
+export interface AdminListener {
+  readonly port: number
+  /** Nobody comes in any more; who is there stays. */
+  refuse(): void
+  /** Whoever is still there goes. */
+  close(): void
+}
+
+export interface AdminListenerOptions {
+  readonly listen: { readonly host: string; readonly port: number }
+  /** A connection that has begun to speak, and may speak gRPC. */
+  readonly take: (socket: Socket) => void
+  readonly clock: Clock
+  /** 256 and 10 s unless told. */
+  readonly silent?: typeof silentLimits
+}
+
+/** Connections that have said nothing yet: the oldest goes for one more, and each after so long. A client of gRPC speaks first, and at once. */
+const silentLimits = { count: 256, ms: 10_000 }
+
+/** HTTP/2 begins with `PRI * HTTP/2.0`, TLS with a byte that is no letter. */
+const http1 = /^(?!PRI )[A-Z]{3,7} /
+
+const explanation =
+  'This is the admin service of Pando, which speaks gRPC: ask it with the pando command. S3 and the console have ports of their own.\n'
+const answer = `HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: ${explanation.length}\r\nconnection: close\r\n\r\n${explanation}`
+
+/**
+ * The admin service's TCP port. gRPC is HTTP/2 and hangs up on whoever begins with anything else; a person with curl or a
+ * browser at the wrong port is told what is there. Errors reject as they come from the system.
+ */
+export async function listenForAdmin(options: AdminListenerOptions): Promise<AdminListener> {
+  const { listen, take, clock } = options
+  const { count, ms } = options.silent ?? silentLimits
+  const sockets = new Set<Socket>()
+  /** Until when each may stay as it is; the oldest first. */
+  const silent = new Map<Socket, number>()
+
+  const dismiss = (goes: (untilMs: number) => boolean): void => {
+    for (const [socket, untilMs] of silent) {
+      if (!goes(untilMs)) {
+        patience.arm(untilMs)
+        return
+      }
+      silent.delete(socket)
+      socket.destroy()
+    }
+  }
+  const patience = new DueTimer(clock, () => {
+    const nowMs = clock.monotonic()
+    dismiss((untilMs) => untilMs <= nowMs)
+  })
+
+  const listener = createServer((socket) => {
+    sockets.add(socket)
+    silent.set(socket, clock.monotonic() + ms)
+    socket.once('close', () => {
+      sockets.delete(socket)
+      silent.delete(socket)
+    })
+    // Without a listener it would end the process.
+    socket.on('error', () => {})
+    socket.once('data', (first: Buffer) => {
+      if (http1.test(first.toString('latin1', 0, 8))) {
+        // What else it sends is read and thrown away: unread, it would take the answer with it. Its time stays as short.
+        socket.resume()
+        socket.end(answer)
+        return
+      }
+      silent.delete(socket)
+      socket.pause()
+      socket.unshift(first)
+      take(socket)
+    })
+    dismiss(() => silent.size > count)
+  })
+  await new Promise<void>((resolve, reject) => {
+    listener.once('error', reject)
+    listener.listen(listen.port, listen.host, () => {
+      listener.off('error', reject)
+      resolve()
+    })
+  })
+  // Too many open files: the next connection may find one.
+  listener.on('error', () => {})
+  const { port } = listener.address() as AddressInfo
+  return {
+    port,
+    refuse: () => void listener.close(),
+    close() {
+      listener.close()
+      patience.close()
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}
