@@ -9,6 +9,7 @@ import { parse } from '../control/call.ts'
 import { createJsonGate } from '../control/json-gate.ts'
 import {
   base64OfBytes,
+  checkMeant,
   checkOrigin,
   isLoopbackPeer,
   isSecure,
@@ -114,13 +115,14 @@ export function openConsole(parts: ConsoleParts): Console {
     }
   }
 
-  /** UNAUTHENTICATED without a session, or with one whose key is not what it was. */
+  /** UNAUTHENTICATED without a session, with that of another key than the page means, or with one whose key is not what it was. */
   function visitorOf(message: IncomingMessage): Visitor {
     const token = tokenOf(message)
     const session = token === undefined ? undefined : sessions.find(token)
     if (token === undefined || session === undefined) {
       throw new StorageError('UNAUTHENTICATED', 'log in first')
     }
+    checkMeant(message, session)
     const key = parts.findKey(session.accessKeyId)
     if (key === undefined || keyPrintOf(key) !== session.keyPrint) {
       sessions.close(token)
@@ -324,6 +326,8 @@ export function openConsole(parts: ConsoleParts): Console {
         const token = tokenOf(message)
         const session = token === undefined ? undefined : sessions.find(token)
         if (token !== undefined && session !== undefined) {
+          // The page's own is over already; whoever has logged in since stays.
+          checkMeant(message, session)
           sessions.close(token)
           const from = message.socket.remoteAddress ?? ''
           audit.call({ method: 'Logout', actor: session.accessKeyId, from, message: {}, error: undefined })

@@ -69,6 +69,16 @@ export function checkOrigin(message: IncomingMessage, isNavigation = false): voi
   }
 }
 
+/**
+ * Refuses a page that asks in the name of another key than the session's (`x-pando-console-key`): one cookie serves all pages of a browser,
+ * and another of them may have logged in anew. UNAUTHENTICATED.
+ */
+export function checkMeant(message: IncomingMessage, session: { readonly accessKeyId: string }): void {
+  const meant = message.headers['x-pando-console-key'] ?? session.accessKeyId
+  if (meant !== session.accessKeyId)
+    throw new StorageError('UNAUTHENTICATED', 'another access key has logged in with this browser')
+}
+
 function hostOf(origin: string): string | undefined {
   const match = /^https?:\/\/([^/?#]+)$/.exec(origin.toLowerCase())
   return match?.[1]

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import type { AdminSession } from '../../../sdk/admin/index.ts'
 import { isLoggedOut, sentence } from './errors.ts'
 import iconUrl from './icon.svg'
-import { admin } from './node.ts'
+import { admin, belongTo } from './node.ts'
 import { Buckets } from './pages/buckets.tsx'
 import { Classes } from './pages/classes.tsx'
 import { Events } from './pages/events.tsx'
@@ -86,14 +86,19 @@ export function App() {
   const [trouble, setTrouble] = useState<string | undefined>(undefined)
   const isInside = useRef(false)
   isInside.current = session != null
+  const show = (shown: AdminSession | null): void => {
+    // Before anything asks in its name.
+    belongTo(shown?.accessKeyId ?? '')
+    setSession(shown)
+  }
   useEffect(() => {
     whenLoggedOut(() => {
       if (isInside.current) setTrouble('The session has ended. Log in again to go on.')
-      setSession(null)
+      show(null)
     })
-    admin.session().then(setSession, (error: unknown) => {
+    admin.session().then(show, (error: unknown) => {
       if (!isLoggedOut(error)) setTrouble(sentence(error))
-      setSession(null)
+      show(null)
     })
   }, [])
   useEffect(() => {
@@ -101,7 +106,7 @@ export function App() {
   }, [session])
   const begin = (begun: AdminSession | null): void => {
     setTrouble(undefined)
-    setSession(begun)
+    show(begun)
   }
   if (session === undefined) return null
   if (session === null) return <Login trouble={trouble} onLogin={begin} />

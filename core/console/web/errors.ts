@@ -18,8 +18,6 @@ const ofTheClient: Readonly<Record<ClientErrorCode, string | undefined>> = {
 
 const notEmpty = 'The bucket is not empty. Older versions and delete markers count, too.'
 const notNow = 'The node is busy, or cannot reach what it needs of its region. Try again in a moment.'
-const bucketNames =
-  'Names of buckets have 3 to 63 of a-z, 0-9, dots and hyphens, and begin and end with a letter or digit. Dots stand alone, and a name is no IP address and does not begin with xn-- or end with -s3alias.'
 
 /** Where the words of S3 would leave a person alone. Codes in capitals are those of the console's own calls. */
 const ofTheServer: ReadonlyMap<string, string> = new Map([
@@ -32,8 +30,6 @@ const ofTheServer: ReadonlyMap<string, string> = new Map([
   ['BucketAlreadyExists', 'The name is taken: another account has a bucket of that name.'],
   ['BucketNotEmpty', notEmpty],
   ['BUCKET_NOT_EMPTY', notEmpty],
-  ['InvalidBucketName', bucketNames],
-  ['INVALID_BUCKET_NAME', bucketNames],
   ['KeyTooLongError', 'The name is too long: with its folders it may have 1024 bytes.'],
   [
     'InvalidTag',

@@ -10,7 +10,7 @@ import {
   keptUploads,
   onKept,
 } from './kept-uploads.ts'
-import { objects } from './node.ts'
+import { objects, objectsAs } from './node.ts'
 import { count, moment } from './text.ts'
 
 export interface Upload {
@@ -58,6 +58,8 @@ class UploadQueue {
   #running: Promise<void> | undefined
   #next = 1
   #owner = ''
+  /** As the owner: what a log-in elsewhere in the browser has made somebody else's session touches nothing of it. */
+  #objects = objects
 
   get uploads(): readonly Upload[] {
     return this.#uploads
@@ -111,17 +113,24 @@ class UploadQueue {
     } else this.#change(id, { error })
   }
 
-  /** Nothing of it is kept. Resolves when the node has been told. */
+  /** Nothing of it is kept. Resolves when the node has been told, or cannot be: then it is there still, and says so. */
   async stop(id: number): Promise<void> {
     const job = this.#jobs.get(id)
     if (job === undefined) return
     this.#jobs.delete(id)
     job.abort.abort()
     this.#change(id, { state: 'stopped', error: undefined })
-    this.#letGo(job)
-    // The SDK takes back what is being sent. Of one that does not run, or is about to go on, nobody else thinks.
-    if (job.token !== undefined)
-      await objects.abortUpload(job.token, { deadlineMs: giveUpMs }).catch(() => undefined)
+    if (job.token === undefined) return
+    try {
+      // The SDK takes back what is being sent. Of one that does not run, or is about to go on, nobody else thinks.
+      await this.#objects.abortUpload(job.token, { deadlineMs: giveUpMs })
+      this.#letGo(job)
+    } catch (error) {
+      if (!this.#uploads.some((upload) => upload.id === id))
+        return this.#release(readToken(job.token).uploadId)
+      this.#jobs.set(id, { ...job, abort: new AbortController() })
+      this.#change(id, { state: job.file === undefined ? 'cut' : 'failed', error: sentence(error) })
+    }
   }
 
   again(id: number): void {
@@ -141,6 +150,7 @@ class UploadQueue {
   belongTo(accessKeyId: string): void {
     if (this.#owner !== accessKeyId && this.#owner !== '') this.#drop()
     this.#owner = accessKeyId
+    this.#objects = objectsAs(accessKeyId)
     this.findCut()
   }
 
@@ -163,7 +173,7 @@ class UploadQueue {
     const cut = this.#wait(bucket, key, job)
     this.#tell([...this.#uploads, cut])
     // Of one that goes on meanwhile its own progress is newer; one that the node has no more begins anew when it goes on.
-    const loaded = await objects.uploadedBytes(token, { signal: job.abort.signal }).catch(() => 0)
+    const loaded = await this.#objects.uploadedBytes(token, { signal: job.abort.signal }).catch(() => 0)
     if (this.#uploads.some(({ id, state }) => id === cut.id && state === 'cut'))
       this.#change(cut.id, { loaded })
   }
@@ -245,7 +255,7 @@ class UploadQueue {
     this.#change(id, { state: 'running' })
     const beganMs = webEnvironment.monotonic()
     try {
-      await objects.put(upload.bucket, upload.key, job.file, {
+      await this.#objects.put(upload.bucket, upload.key, job.file, {
         ...{ partSize, parallel: parallelParts, signal: job.abort.signal },
         onUpload: (token) => {
           // Another one than before: what the node had of that is gone.

@@ -24,7 +24,7 @@ import { SocketBody } from './request-body.ts'
 import { respond, sendAndDrain } from './respond.ts'
 import type { Router } from './route.ts'
 import type { S3ServerHooks } from './server.ts'
-import { isBucketName } from './target.ts'
+import { bucketNameRule, isBucketName } from './target.ts'
 import { ended, endRequestSpan, tracedGateway, traceParentOf } from './traced-gateway.ts'
 import { parseVersionId } from './version-id.ts'
 
@@ -267,9 +267,11 @@ export class Exchange implements AdmissionRequest {
     const name = request.bucketName
     if (name !== undefined) {
       if (!isBucketName(name)) {
-        throw new StorageError('INVALID_BUCKET_NAME', 'The specified bucket is not valid.', {
-          details: { BucketName: name },
-        })
+        throw new StorageError(
+          'INVALID_BUCKET_NAME',
+          `The specified bucket is not valid: its name has ${bucketNameRule}.`,
+          { details: { BucketName: name } },
+        )
       }
       this.#bucket = this.#edge.gateway.catalog.bucket(name)
       if (this.#bucket === undefined && operation.bucketOptional !== true) throw noSuchBucket(name)

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { PandoClient } from '../../../sdk/index.ts'
 import { openS3Client } from '../../kit/s3-client.ts'
 import { withoutBrowser } from './console-browser.ts'
 import { openConsoleNode } from './console-node.ts'
@@ -219,5 +220,109 @@ test('in Chromium: an upload that was cut off by a reload or a closed page goes 
   await page.getByRole('button', { name: 'Log out' }).click()
   await page.getByRole('button', { name: 'Log in' }).waitFor()
   assert.equal((await begun()).length, 1, 'that of somebody else stays')
+  assert.deepEqual(browser.complaints, [])
+})
+
+test('in Chromium: an upload stays that of its key when another one logs in with the same browser', {
+  skip: withoutBrowser,
+  timeout: 240_000,
+}, async (t) => {
+  const scratch = await mkdtemp(join(tmpdir(), 'pando-console-'))
+  t.after(() => rm(scratch, { recursive: true, force: true }))
+  await using site = await openConsoleNode()
+  const { node, admin, browser, page } = site
+  const made = await admin.keys.create({ name: 'alice', account: 'alice' })
+  const alice = { accessKeyId: made.key.accessKeyId, secretAccessKey: made.secretAccessKey }
+  const client = new PandoClient({ endpoints: [node.endpoint], credentials: alice })
+  await client.createBucket('films')
+  const body = randomFillSync(Buffer.alloc(28_000_000))
+  const path = join(scratch, 'film.mov')
+  await writeFile(path, body)
+  // The fourth part waits until it is given up; what is answered to requests that take back is noted.
+  await page.addInitScript(`{
+    const send = window.fetch
+    window.sent = []
+    window.takenBack = []
+    window.fetch = async (url, init) => {
+      const part = /partNumber=([0-9]+)/.exec(String(url))?.[1]
+      if (part === '4' && window.goesOn !== true)
+        await new Promise((resolve, reject) => init.signal.addEventListener('abort', () => reject(init.signal.reason)))
+      const answer = await send(url, init)
+      if (part !== undefined) window.sent.push(part)
+      if (init?.method === 'DELETE') window.takenBack.push(answer.status)
+      return answer
+    }
+  }`)
+  const until = async (condition: string): Promise<void> => {
+    for (let tries = 0; (await page.evaluate(condition)) !== true; tries++) {
+      assert.ok(tries < 900, `never: ${condition}`)
+      await sleep(100)
+    }
+  }
+  const begun = async (): Promise<readonly string[]> => {
+    const ids: string[] = []
+    for await (const each of client.listUploads('films')) if (each.type === 'upload') ids.push(each.uploadId)
+    return ids
+  }
+  const enter = async (of: typeof page, accessKeyId: string, secretKey: string): Promise<void> => {
+    await of.getByLabel('Access key').fill(accessKeyId)
+    await of.getByLabel('Secret key').fill(secretKey)
+    await of.getByRole('button', { name: 'Log in' }).click()
+    await of.getByRole('button', { name: 'Log out' }).waitFor()
+  }
+
+  const other = await page.context().newPage()
+  await other.goto(node.consoleUrl)
+  await other.getByRole('button', { name: 'Log in' }).waitFor()
+  await page.goto(`${node.consoleUrl}/#/buckets/films`)
+  await enter(page, alice.accessKeyId, alice.secretAccessKey)
+  await page.getByLabel('Files to upload').setInputFiles(path)
+  await until('window.sent.length >= 3')
+  const [uploadId] = await begun()
+  assert.ok(uploadId !== undefined)
+
+  // The browser has one session: from here on it is the root key's, which may do anything, and none of it in alice's name.
+  await enter(other, node.accessKey, node.secretKey)
+  await page.getByRole('alert').getByText('The session has ended.').waitFor()
+  assert.deepEqual(await begun(), [uploadId])
+  // Whoever enters the page itself has alice's upload stopped there, which takes nothing of it back.
+  await enter(page, node.accessKey, node.secretKey)
+  await until('window.takenBack.length >= 1')
+  assert.deepEqual(await page.evaluate('[...new Set(window.takenBack)]'), [401])
+  assert.deepEqual(await begun(), [uploadId])
+  assert.equal(await page.getByText('film.mov').count(), 0)
+
+  // Her own key is offered it again, as far as it was.
+  await page.context().clearCookies()
+  await page.getByRole('alert').getByText('The session has ended.').waitFor()
+  await enter(page, alice.accessKeyId, alice.secretAccessKey)
+  await page.goto(`${node.consoleUrl}/#/buckets/films`)
+  await page.getByText('cut off; 24.0 MiB of 26.7 MiB are kept').waitFor()
+  await page.evaluate('window.goesOn = true')
+  await page.getByLabel('File of film.mov').setInputFiles(path)
+  await page.getByText('durable').waitFor()
+  assert.equal(sha256(await (await client.get('films', 'film.mov')).bytes()), sha256(body))
+  assert.deepEqual(await begun(), [])
+
+  // What cannot be taken back says so, and is there still.
+  await page.evaluate('window.goesOn = false')
+  await page
+    .getByLabel('Files to upload')
+    .setInputFiles({ name: 'two.mov', mimeType: 'video/mp4', buffer: body })
+  await until("window.sent.filter((part) => part === '3').length >= 2")
+  await page.route('**/s3/films/two.mov*', (route) =>
+    route.request().method() === 'DELETE'
+      ? route.fulfill({ status: 403, body: '<Error><Code>AccessDenied</Code></Error>' })
+      : route.continue(),
+  )
+  await page.getByRole('button', { name: 'Stop two.mov' }).click()
+  await page.getByRole('alert').getByText('The access key has no right to do that here.').waitFor()
+  await page.unroute('**/s3/films/two.mov*')
+  await page.getByRole('button', { name: 'Give up two.mov' }).click()
+  await page.getByText('nothing of it is kept').waitFor()
+  for (let tries = 0; (await begun()).length > 0; tries++) {
+    assert.ok(tries < 100, 'the upload is still there')
+    await sleep(100)
+  }
   assert.deepEqual(browser.complaints, [])
 })

@@ -30,7 +30,7 @@ test('in Chromium: what fails is told in words', { skip: withoutBrowser, timeout
   await page.getByRole('button', { name: 'New bucket' }).click()
   await dialog.getByLabel('Name').fill('192.168.1.1')
   await dialog.getByRole('button', { name: 'Create' }).click()
-  await dialog.getByRole('alert').getByText('a name is no IP address').waitFor()
+  await dialog.getByRole('alert').getByText('it is no IP address').waitFor()
   await browser.keep('words-bucket-name')
   await page.keyboard.press('Escape')
 
