@@ -166,6 +166,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     sharingModule,
     consoleModule,
   ] = await loading
+  parts.mark('modules')
 
   const local = await addon.openChunkStore({
     directory: data.chunksPath,

@@ -30,6 +30,27 @@ test('a part that hangs or fails is named and does not keep the others', async (
   assert.deepEqual(order, ['first'])
 })
 
+test('what takes long to start is told aloud, with its time', () => {
+  const told: unknown[] = []
+  const tell =
+    (level: string) =>
+    (fields: object): void =>
+      void told.push([level, fields])
+  let nowMs = 100
+  const parts = new StopStack(
+    { ...clock, monotonic: () => nowMs },
+    { ...silentLogger, debug: tell('debug'), info: tell('info') },
+  )
+  nowMs += 40
+  parts.push('quick', 1000, async () => undefined)
+  nowMs += 2500
+  parts.push('slow', 1000, async () => undefined)
+  assert.deepEqual(told, [
+    ['debug', { part: 'quick', durationMs: 40 }],
+    ['info', { part: 'slow', durationMs: 2500 }],
+  ])
+})
+
 test('recurring work never overlaps itself and stops when told, also in the middle', async () => {
   let running = 0
   let runs = 0
