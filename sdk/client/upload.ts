@@ -137,8 +137,8 @@ async function listParts(
       options,
     })
     const page = parseXml(text)
-    const parts = childrenOf(page, 'Part')
-    for (const part of parts) {
+    const before = marker
+    for (const part of childrenOf(page, 'Part')) {
       const number = numberOf(part, 'PartNumber')
       found.set(number, {
         etag: unquoted(textOf(part, 'ETag') ?? ''),
@@ -147,7 +147,10 @@ async function listParts(
       })
       marker = Math.max(marker, number)
     }
-    if (textOf(page, 'IsTruncated') !== 'true' || parts.length === 0 || found.size > maxParts) return found
+    if (textOf(page, 'IsTruncated') !== 'true') return found
+    // A server that repeats itself would be asked for ever.
+    if (marker === before || found.size > maxParts)
+      throw invalidAnswer('a listing of parts goes on with no new part')
   }
 }
 

@@ -56,6 +56,21 @@ test('a server whose listing of uploads goes on where it began is not asked for 
   assert.equal(network.requests.length, 2)
 })
 
+test('a server whose listing of parts goes on where it began is not asked for ever', async () => {
+  const network = scriptNetwork()
+  const parts = (inside: string): Response => new Response(`<ListPartsResult>${inside}</ListPartsResult>`)
+  const part = (number: number): string => `<Part><PartNumber>${number}</PartNumber><Size>5</Size></Part>`
+  network.serve('a', ({ target }) => {
+    if (network.requests.length > 9) return new Response('', { status: 400 })
+    const marker = new URLSearchParams(target.split('?')[1]).get('part-number-marker')
+    return parts(`<IsTruncated>true</IsTruncated>${marker === '0' ? part(1) + part(2) : part(2)}`)
+  })
+  await assert.rejects(network.client().uploadedBytes({ bucket: 'films', key: 'a', uploadId: 'u' }), {
+    code: 'InvalidAnswer',
+  })
+  assert.equal(network.requests.length, 2)
+})
+
 test('an upload that was listed is taken back by its name; one that is gone is as good', async () => {
   const network = scriptNetwork()
   network.serve(
