@@ -7,8 +7,10 @@ export interface Write {
   readonly key: string
   /** MD5 of its body, hex: the ETag. */
   readonly etag: string
-  /** Region and time of its acknowledgement. */
+  /** Region that acknowledged it. */
   readonly by: number
+  /** When the client began to send it, and when it had the acknowledgement. */
+  readonly sentMs: number
   readonly atMs: number
 }
 
@@ -61,11 +63,12 @@ export class Load {
       const body = randomBytes(bodyBytes)
       const etag = createHash('md5').update(body).digest('hex')
       const { writes } = this
+      const sentMs = performance.now()
       // Whenever the answer comes: an acknowledgement counts also when nobody waits for it any more.
       const sent = site.client.send({ method: 'PUT', bucket, key, body }).then(
         ({ status }) => {
           const isDone = status === 200
-          if (isDone) writes.push({ bucket, key, etag, by: site.region, atMs: performance.now() })
+          if (isDone) writes.push({ bucket, key, etag, by: site.region, sentMs, atMs: performance.now() })
           return isDone
         },
         () => false,

@@ -147,14 +147,14 @@ async function found(one: Site, two: Site, witness: Site): Promise<void> {
 function note(round: Round): void {
   done.push(round)
   if (values.log !== '') appendFileSync(values.log, `${JSON.stringify(round)}\n`)
-  const { rtoMs, healMs, rpoMs, acknowledged, lost, plannedMs, plannedGapMs } = round
+  const { rtoMs, healMs, rpoMs, acknowledged, lost, late, plannedMs, plannedGapMs } = round
   const planned =
     plannedMs === undefined
       ? ''
       : `; planned ${plannedMs} ms, clients saw ${Math.round(plannedGapMs ?? 0)} ms`
   console.log(
     `round ${round.round + 1}: region ${round.from}, ${round.detail}: RTO ${Math.round(rtoMs)} ms, even after ${Math.round(healMs)} ms; ` +
-      `${Object.values(acknowledged).join(' + ')} acknowledged, ${lost} lost (RPO ${Math.round(rpoMs)} ms)${planned}`,
+      `${Object.values(acknowledged).join(' + ')} acknowledged, ${lost} lost (RPO ${Math.round(rpoMs)} ms)${late > 0 ? `, ${late} said late` : ''}${planned}`,
   )
 }
 

@@ -27,6 +27,8 @@ export interface Round {
   readonly acknowledged: Readonly<Record<string, number>>
   /** Of these, not in the bucket any more; all of them were listed and set aside. */
   readonly lost: number
+  /** Acknowledgements of the former primary that reached a client after the first one of the new primary. */
+  readonly late: number
   /** Of these the oldest was so much older than the last one that the former primary acknowledged. */
   readonly rpoMs: number
   /** A planned change that followed: as the primary measures it, and the longest gap that clients saw. */
@@ -107,7 +109,9 @@ export async function failOver(
   await until(`region ${from.region} is even again`, () => isWhole(to, from))
   const healMs = performance.now() - healedFromMs
   await until('sync writes', () => load.firstOf(to.region, syncBucket, fault.atMs) !== undefined)
-  const wrong = writes.filter(({ by, atMs }) => by === from.region && atMs > first.atMs)
+  const late = writes.filter(({ by, atMs }) => by === from.region && atMs > first.atMs)
+  // What a process had decided before it was stopped it may say when it goes on; `account` holds that it was no lie.
+  const wrong = late.filter(({ sentMs }) => kind !== 'stopped' || sentMs > fault.atMs)
   if (wrong.length > 0)
     throw new Broken(`the former primary acknowledged ${JSON.stringify(wrong.slice(0, 3))}`)
   const lost = await account(from, to, [...writes], unplannedPrefix(round))
@@ -121,6 +125,7 @@ export async function failOver(
       buckets.map((name) => [name, writes.filter(({ bucket }) => bucket === name).length]),
     ),
     lost: lost.length,
+    late: late.length,
   }
 }
 
