@@ -115,8 +115,10 @@ export async function failOver(
   if (wrong.length > 0)
     throw new Broken(`the former primary acknowledged ${JSON.stringify(wrong.slice(0, 3))}`)
   const lost = await account(from, to, [...writes], unplannedPrefix(round))
-  // A primary that is cut off acknowledges as long as its lease lasts.
-  const last = writes.findLast(({ by, bucket }) => by === from.region && bucket === asyncBucket)
+  // A primary that is cut off acknowledges as long as its lease lasts. What was said late was decided before it was stopped.
+  const last = writes.findLast(
+    (write) => write.by === from.region && write.bucket === asyncBucket && !late.includes(write),
+  )
   const rpoMs = Math.max(0, ...lost.map(({ atMs }) => (last?.atMs ?? 0) - atMs))
   return {
     ...{ round, kind, detail: fault.detail, from: from.region, to: to.region, healMs, rpoMs },
