@@ -3,6 +3,7 @@ import type { ClusterMap } from '../contract/cluster-map.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { ApplyContext } from './apply-context.ts'
 import { readClusterMap, writeClusterMap } from './cluster-map-row.ts'
+import { writeSlots } from './writer-slots.ts'
 
 type SetClusterMap = Extract<Command, { type: 'set-cluster-map' }>
 
@@ -36,6 +37,7 @@ export function setClusterMap(context: ApplyContext, { map }: SetClusterMap): Co
     throw new StorageError('INVALID_ARGUMENT', 'a cluster map adds a voter or removes one, not both')
   }
   writeClusterMap(context, map)
+  writeSlots(context, map)
   return {}
 }
 

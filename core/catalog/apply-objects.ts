@@ -10,6 +10,7 @@ import { decodeObjectRow, type StoredObject } from './object-row.ts'
 import { checkDeleteConditions, checkWriteConditions } from './preconditions.ts'
 import { isEdgeBucket, logAttributes, logErasure, stampChange } from './replication/outbox.ts'
 import { encodeWriteRow } from './rows.ts'
+import { checkWriters } from './writer-slots.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
@@ -85,6 +86,7 @@ export function putObject(context: ApplyContext, command: Of<'put-object'>): Com
     checkWriteConditions(command.preconditions, command.key, versions.newest())
   }
   const { object } = command
+  checkWriters(context, object.layout)
   checkBody(context, object.layout, object.byteLength, object.inline)
   const versionId = newVersionId(context)
   const record: StoredObject = {

@@ -19,6 +19,7 @@ import {
   uploadIdBytes,
 } from './rows.ts'
 import { rowValue, type TableReader } from './tables.ts'
+import { checkWriters } from './writer-slots.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
@@ -85,6 +86,7 @@ export function putPart(context: ApplyContext, command: Of<'put-part'>): Command
     // A completed object has one kind of layout, so its parts have, too.
     throw new StorageError('INVALID_ARGUMENT', 'a part is stored in chunks')
   }
+  checkWriters(context, command.layout)
   checkBody(context, command.layout, command.byteLength, undefined)
   const rowKey = partKey(idOf(upload), number)
   const old = context.get(rowKey)

@@ -8,8 +8,15 @@ import { rowKey, rowValue, type TableWriter } from './tables.ts'
  * after a failover) has one effect and one answer. A ring: an entry writes over the one a window before it.
  */
 export const dedupeWindow = 4096
-/** Sessions remembered; the one unused for longest goes. */
-const maxSessions = 64
+/**
+ * More sessions than so many are forgotten, those unused for longest first, but none that was used within the last entries: each gateway has one,
+ * and each start makes one. What is ordered a second time comes long before that, and would be done a second time: a delete would take what was
+ * written since.
+ */
+const fewSessions = 64
+const rememberedEntries = 65_536
+/** When a session was used last is known within so many entries. */
+const usedWithin = 1024
 
 function slotKey(session: Uint8Array, sequence: number): Uint8Array {
   const slot = sequence % dedupeWindow
@@ -42,25 +49,29 @@ export function rememberAnswer(
   row.writeUIntBE(sequence, 0, 6)
   row.set(answer, 6)
   writer.put(slotKey(session, sequence), row)
-  // Once per window, and at the first entry seen of a session, whichever that is.
   const sessionKey = tableKey(table.session, session)
-  if (sequence % dedupeWindow !== 0 && writer.get(sessionKey) !== undefined) return
-  if (writer.get(sessionKey) === undefined) meta.sessions++
+  const known = writer.get(sessionKey)
+  if (known !== undefined && meta.position - usedAt(known) < usedWithin) return
   const used = Buffer.allocUnsafe(6)
   used.writeUIntBE(meta.position, 0, 6)
   writer.put(sessionKey, used)
-  if (meta.sessions > maxSessions) forgetOldest(writer, meta)
+  if (known !== undefined) return
+  meta.sessions++
+  if (meta.sessions > fewSessions) forgetOldest(writer, meta)
 }
+
+const usedAt = (row: Uint8Array): number =>
+  Buffer.from(row.buffer, row.byteOffset, row.length).readUIntBE(0, 6)
 
 function forgetOldest(writer: TableWriter, meta: CatalogMeta): void {
   const prefix = Uint8Array.of(table.session)
   const cursor = writer.rows(prefix, successor(prefix))
   let oldest: { key: Uint8Array; used: number } | undefined
   while (cursor.next()) {
-    const used = Buffer.from(rowValue(cursor)).readUIntBE(0, 6)
+    const used = usedAt(rowValue(cursor))
     if (oldest === undefined || used < oldest.used) oldest = { key: rowKey(cursor), used }
   }
-  if (oldest === undefined) return
+  if (oldest === undefined || meta.position - oldest.used < rememberedEntries) return
   const slots = tableKey(table.dedupe, oldest.key.subarray(1))
   const keys: Uint8Array[] = []
   const rows = writer.rows(slots, successor(slots))

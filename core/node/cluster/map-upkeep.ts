@@ -1,5 +1,6 @@
 import { changeMap } from '../../cluster/placement/change-map.ts'
-import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
+import { hashText } from '../../cluster/placement/hash.ts'
+import { type ClusterMap, type ClusterNode, nodeSlotCount } from '../../contract/cluster-map.ts'
 
 /** What a node says of itself; the rest of its entry is decided by the region. */
 export type OwnEntry = Omit<ClusterNode, 'state' | 'voter' | 'slot'>
@@ -12,7 +13,12 @@ export type OwnEntry = Omit<ClusterNode, 'state' | 'voter' | 'slot'>
 export function withOwnEntry(map: ClusterMap, entry: OwnEntry): ClusterMap | undefined {
   const known = map.nodes.find(({ name }) => name === entry.name)
   if (known === undefined) {
-    const joining: ClusterNode = { ...entry, state: 'joining', voter: false, slot: freeSlot(map.nodes) }
+    const joining: ClusterNode = {
+      ...entry,
+      state: 'joining',
+      voter: false,
+      slot: freeSlot(map.nodes, entry.incarnation),
+    }
     return changeMap(map, { nodes: byName([...map.nodes, joining]) })
   }
   const { incarnation, control, transports } = entry
@@ -21,8 +27,11 @@ export function withOwnEntry(map: ClusterMap, entry: OwnEntry): ClusterMap | und
     known.control === control &&
     JSON.stringify(sorted(known.transports)) === JSON.stringify(sorted(transports))
   if (isRight) return undefined
-  const next = changeMap(map, { nodes: replaced(map, { ...known, incarnation, control, transports }) })
-  if (known.incarnation === incarnation || next.moving === undefined) return next
+  const isSame = known.incarnation === incarnation
+  const slot = isSame ? known.slot : freeSlot(map.nodes, incarnation)
+  const changed: ClusterNode = { ...known, incarnation, control, transports }
+  const next = changeMap(map, { nodes: replaced(map, slot === undefined ? changed : { ...changed, slot }) })
+  if (isSame || next.moving === undefined) return next
   // What it once had of its new chunks it has lost.
   const complete = next.moving.complete.filter((name) => name !== entry.name)
   return { ...next, moving: { ...next.moving, complete } }
@@ -55,11 +64,16 @@ export function withVoters(map: ClusterMap, isHere: (name: string) => boolean): 
   return undefined
 }
 
-/** The lowest that nobody has. */
-export function freeSlot(nodes: readonly ClusterNode[]): number {
+/**
+ * One that nobody has. Not the lowest: a node that was taken out, or the process from before its disk was replaced, may still be somewhere with
+ * writes under way, and they must not pass for those of whoever comes next.
+ */
+export function freeSlot(nodes: readonly ClusterNode[], incarnation: string): number {
   const taken = new Set(nodes.map(({ slot }) => slot))
-  let slot = 0
-  while (taken.has(slot)) slot++
+  // The catalog refuses it: there are no more nodes than slots.
+  if (taken.size >= nodeSlotCount) return nodeSlotCount
+  let slot = hashText(incarnation) % nodeSlotCount
+  while (taken.has(slot)) slot = (slot + 1) % nodeSlotCount
   return slot
 }
 

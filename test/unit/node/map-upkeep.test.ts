@@ -71,6 +71,22 @@ test('a node that lost its disk takes its seat again, and no chunk changes its p
   assert.deepEqual(next.groups, map.groups)
 })
 
+test('the slot of a node that was taken out, or lost its disk, is not that of whoever comes next', () => {
+  const map = region('a', 'b', 'c')
+  const slots = ({ nodes }: ClusterMap) => nodes.map(({ slot }) => slot ?? assert.fail())
+  assert.equal(new Set(slots(map)).size, 3)
+  const gone = map.nodes.find(({ name }) => name === 'b')?.slot
+  const without = { ...map, nodes: map.nodes.filter(({ name }) => name !== 'b') }
+  for (const joining of [entry('d'), entry('b', 'new disk')]) {
+    const next = withOwnEntry(without, joining) ?? assert.fail()
+    assert.ok(!slots(next).includes(gone ?? assert.fail()))
+  }
+  // The process of before may still be somewhere.
+  const again = withOwnEntry(map, entry('b', 'new disk')) ?? assert.fail()
+  assert.ok(!slots(again).includes(gone ?? assert.fail()))
+  assert.equal(new Set(slots(again)).size, 3)
+})
+
 test('a node that loses its disk while chunks move is not complete any more', () => {
   const map = region('a', 'b', 'c')
   const joined = withOwnEntry(map, entry('d'))
