@@ -34,7 +34,7 @@ export interface ChunkStore {
    * Stores the first `byteLength` bytes (1 to maxChunkBytes) of the buffer durably. Resolves only once they survive
    * power loss. The buffer stays the caller's and must not be changed until the promise settles; what lies behind
    * `byteLength` in it may be overwritten. An id that exists with equal content is a success without a write; with
-   * other content CONFLICT. INVALID_ARGUMENT, INSUFFICIENT_STORAGE, DEVICE_OFFLINE, IO_ERROR, CLOSED; OVERLOADED when too
+   * other content CONFLICT; one that was found damaged is replaced. INVALID_ARGUMENT, INSUFFICIENT_STORAGE, DEVICE_OFFLINE, IO_ERROR, CLOSED; OVERLOADED when too
    * many requests of the class wait, as for `get` and `delete`.
    *
    * With a stripe the buffer has stripeBufferBytes: what lies behind the data is where its parity is computed.
@@ -64,7 +64,10 @@ export interface ChunkStore {
     span?: Span,
   ): Promise<ChunkBuffer>
 
-  /** With a stripe: whether enough of its fragments are there. */
+  /**
+   * A chunk that a read or a scrub has found damaged is not there, though it is listed: whoever relies on the answer may give up another
+   * copy. With a stripe: whether enough of its fragments are there.
+   */
   has(id: ChunkId, stripe?: Stripe): Promise<boolean>
 
   /** Durable when it resolves. Resolves false when there was no such chunk. */

@@ -229,7 +229,8 @@ class ReferenceStore implements ChunkStore {
 
   async has(id: ChunkId): Promise<boolean> {
     this.#gate.check()
-    return this.#parts.index.get(checkedKey(id)) !== undefined
+    const key = checkedKey(id)
+    return this.#parts.index.get(key) !== undefined && !this.#corrupt.has(key)
   }
 
   async delete(id: ChunkId): Promise<boolean> {

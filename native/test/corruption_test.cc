@@ -86,8 +86,11 @@ TEST_F(CorruptionTest, ADamagedChunkIsHealedByWritingItAgain) {
   ASSERT_EQ(harness_->Put(1, 50000), ErrorCode::kOk);
   Flip(PayloadOffset(1) + 5);
   EXPECT_EQ(GetCode(1), ErrorCode::kCorruptChunk);
+  // Whoever relies on it may give up the copy that is left.
+  EXPECT_EQ(harness_->Has(1), ErrorCode::kChunkNotFound);
   EXPECT_EQ(harness_->Put(MakeId(1), MakeBytes(2, 50000)), ErrorCode::kConflict);
   EXPECT_EQ(harness_->Put(1, 50000), ErrorCode::kOk);
+  EXPECT_EQ(harness_->Has(1), ErrorCode::kOk);
   EXPECT_TRUE(harness_->IsWhole(1, 50000));
   EXPECT_EQ(harness_->store().Stats().damaged_chunks, 0U);
   EXPECT_TRUE(harness_->partition().RecountLive());

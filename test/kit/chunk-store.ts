@@ -335,7 +335,14 @@ export function proveChunkStore(test: typeof nodeTest, subject: ChunkStoreSubjec
         const named = found.flatMap(({ id }) => (id ? [hex(id)] : []))
         assert.deepEqual(named, [hex(testId(2))])
         assert.ok((await again.stats()).corruptChunks >= 1)
-        // Deleting and putting it anew heals it.
+        assert.equal(await again.has(testId(2)), false, 'nobody may rely on it')
+        assert.equal(await again.has(testId(1)), true)
+        // So does putting it: in one step, while the damaged one is still listed.
+        assert.equal((await again.list(null, 10)).length, 3)
+        await putBytes(again, testId(2), pattern(2, byteLength))
+        assert.equal(await again.has(testId(2)), true)
+        assert.ok((await getBytes(again, testId(2))).equals(pattern(2, byteLength)))
+        // Deleting and putting it anew heals it, too.
         await again.delete(testId(2))
         await putBytes(again, testId(2), pattern(2, byteLength))
         assert.ok((await getBytes(again, testId(2))).equals(pattern(2, byteLength)))

@@ -10,7 +10,10 @@ export interface MemoryStore extends ChunkStore {
   readonly held: number
   /** Of any operation, from now on. */
   delayMs: number
-  /** Its bytes have changed on the disk: reads find that out. The index has it as before, so that it is there, and a put writes nothing. */
+  /**
+   * Its bytes have changed on the disk. Until a read or a scrub has found that out the chunk is there, and a put of it writes nothing; from
+   * then on it is not, and a put replaces it.
+   */
   damage(id: ChunkId): void
   isSound(id: ChunkId): boolean
   /** Executed, by id in hex: how often the store was asked to put it. */
@@ -23,6 +26,8 @@ const hex = (id: Uint8Array): string => Buffer.from(id).toString('hex')
 export function createMemoryStore(clock: Clock): MemoryStore {
   const chunks = new Map<string, Uint8Array>()
   const damaged = new Set<string>()
+  /** Of these, found. */
+  const found = new Set<string>()
   const puts = new Map<string, number>()
   /** Ascending: a session asks for the record of each chunk that it gives. */
   const names: string[] = []
@@ -76,18 +81,21 @@ export function createMemoryStore(clock: Clock): MemoryStore {
       const name = hex(id)
       puts.set(name, (puts.get(name) ?? 0) + 1)
       const before = chunks.get(name)
-      if (before !== undefined && Buffer.compare(before, bytes) !== 0) {
+      if (before !== undefined && !found.has(name) && Buffer.compare(before, bytes) !== 0) {
         throw new StorageError('CONFLICT', 'the chunk exists with other content')
       }
       if (before === undefined) names.splice(placeOf(name), 0, name)
       chunks.set(name, bytes)
+      if (found.delete(name)) damaged.delete(name)
     },
     async get(id: ChunkId, offset, length) {
       await wait()
       const bytes = chunks.get(hex(id))
       if (bytes === undefined) throw new StorageError('CHUNK_NOT_FOUND', 'there is no such chunk')
-      if (damaged.has(hex(id)))
+      if (damaged.has(hex(id))) {
+        found.add(hex(id))
         throw new StorageError('CORRUPT_CHUNK', 'its bytes are not those that were put')
+      }
       if (offset > bytes.length) throw new StorageError('INVALID_ARGUMENT', 'behind the end')
       const part = bytes.subarray(offset, offset + length)
       const buffer = acquire(part.length)
@@ -96,12 +104,13 @@ export function createMemoryStore(clock: Clock): MemoryStore {
     },
     async has(id) {
       await wait()
-      return chunks.has(hex(id))
+      return chunks.has(hex(id)) && !found.has(hex(id))
     },
     async delete(id) {
       await wait()
       const name = hex(id)
       damaged.delete(name)
+      found.delete(name)
       if (!chunks.delete(name)) return false
       names.splice(placeOf(name), 1)
       return true
@@ -120,12 +129,14 @@ export function createMemoryStore(clock: Clock): MemoryStore {
     recompute: async (code) => recomputeFragments(code),
     async *scrub() {
       await wait()
-      for (const name of [...damaged])
+      for (const name of [...damaged]) {
+        found.add(name)
         yield {
           id: Uint8Array.from(Buffer.from(name, 'hex')),
           problem: 'corrupt-payload' as const,
           detail: '',
         }
+      }
     },
     digest: missing,
     digestNow: missing,

@@ -19,6 +19,11 @@ const queueLimit = 16_384
 /** A larger region is not asked as a whole for a last copy. */
 const mostAskedAnyway = 64
 
+interface Fetch extends MissingChunk {
+  /** What is here is in the way of a put: the store does not know that it cannot be read. */
+  readonly mustGo: boolean
+}
+
 /** Fetches what is missing, the chunks with the fewest copies first, within a rate. */
 export class Fetcher {
   readonly #parts: RepairParts
@@ -81,11 +86,13 @@ export class Fetcher {
     this.#waiting.clear()
   }
 
-  async #fetch(chunk: MissingChunk): Promise<void> {
+  async #fetch(wanted: MissingChunk): Promise<void> {
     const { local, log } = this.#parts
+    let chunk: Fetch = { ...wanted, mustGo: false }
     try {
       if (!chunk.isCorrupt && (await local.has(chunk.id))) return
       if (chunk.byteLength > 0 && !isOwned(this.#parts.catalog, chunk)) return
+      if (chunk.isCorrupt && !(await this.#isReadable(chunk.id))) chunk = { ...chunk, mustGo: true }
       await this.#bucket.take(chunk.byteLength, this.#stopped)
       let problem = await this.#copyOfAny(chunk.sources, chunk)
       if (problem === undefined) return
@@ -106,8 +113,23 @@ export class Fetcher {
     }
   }
 
+  /**
+   * So that the store itself finds out, and a put replaces what is there: the report may be older than the last start, which has forgotten what
+   * was found before. Ahead of everything else: who has a buffer must not wait for another one. False: the device cannot read it, which
+   * tells a store nothing of what is there.
+   */
+  async #isReadable(id: ChunkId): Promise<boolean> {
+    try {
+      const buffer = await this.#parts.local.get(id, 0, maxChunkBytes, this.#stopped, repairClass)
+      buffer.release()
+      return true
+    } catch (reason) {
+      return StorageError.from(reason).code !== 'IO_ERROR'
+    }
+  }
+
   /** Undefined: it is here. */
-  async #copyOfAny(sources: readonly string[], chunk: MissingChunk): Promise<StorageError | undefined> {
+  async #copyOfAny(sources: readonly string[], chunk: Fetch): Promise<StorageError | undefined> {
     let problem = new StorageError('CHUNK_NOT_FOUND', 'nobody has it')
     for (const source of sources) {
       try {
@@ -121,14 +143,14 @@ export class Fetcher {
   }
 
   /** Whoever has damaged bytes may not know it yet. */
-  #tell(source: string, { id, stripe }: MissingChunk, reason: unknown): void {
+  #tell(source: string, { id, stripe }: Fetch, reason: unknown): void {
     if (StorageError.from(reason).code !== 'CORRUPT_CHUNK') return
     const damage = { id, isCorrupt: true, ...(stripe === undefined ? {} : { stripe }) }
     sendDamage(this.#parts.peers, source, [damage])
   }
 
-  async #copy(source: string, chunk: MissingChunk): Promise<void> {
-    const { id, byteLength, isCorrupt } = chunk
+  async #copy(source: string, chunk: Fetch): Promise<void> {
+    const { id, byteLength } = chunk
     const { chunkPeers, clock } = this.#parts
     const beganMs = clock.monotonic()
     const options = { deadlineMs: getDeadlineMs, classIndex: repairClass, signal: this.#stopped }
@@ -143,7 +165,7 @@ export class Fetcher {
       if (byteLength > 0 && length !== byteLength) {
         throw new StorageError('CORRUPT_CHUNK', `${source} has ${length} bytes instead of ${byteLength}`)
       }
-      await this.#keep(id, buffer, length, isCorrupt)
+      await this.#keep(chunk, buffer, length)
       this.#yielding.note(length, clock.monotonic() - beganMs)
     } finally {
       buffer.release()
@@ -153,24 +175,29 @@ export class Fetcher {
   }
 
   /** Nobody has the fragment: it is computed of others, which costs k times its length in reads. */
-  async #rebuild({ id, isCorrupt }: MissingChunk, stripe: Stripe): Promise<void> {
+  async #rebuild(chunk: Fetch, stripe: Stripe): Promise<void> {
+    const { id } = chunk
     const fragment = fragmentOf(id) ?? 0
     const end = fragmentLength(stripe, fragment)
     await this.#bucket.take(stripe.dataFragments * end, this.#stopped)
     const range = { id: wholeId(id), stripe, fragment, start: 0, end, qosClass: repairClass }
     const buffer = await this.#parts.rebuilder.rebuild(range, this.#stopped)
     try {
-      await this.#keep(id, buffer, end, isCorrupt)
+      await this.#keep(chunk, buffer, end)
     } finally {
       buffer.release()
     }
   }
 
-  async #keep(id: ChunkId, buffer: ChunkBuffer, length: number, isCorrupt: boolean): Promise<void> {
+  async #keep({ id, isCorrupt, mustGo }: Fetch, buffer: ChunkBuffer, length: number): Promise<void> {
     const { local } = this.#parts
-    // Only now that sound bytes are at hand: until then what is here may still be read in part.
-    if (isCorrupt) await local.delete(id, repairClass)
-    await local.put(id, buffer, length, repairClass)
+    if (mustGo) await local.delete(id, repairClass)
+    // In one step, where the store knows that its copy is damaged: what of it can be read is there until then, and if this fails, too.
+    await local.put(id, buffer, length, repairClass).catch(async (reason: unknown) => {
+      if (!isCorrupt || StorageError.from(reason).code !== 'CONFLICT') throw reason
+      await local.delete(id, repairClass)
+      await local.put(id, buffer, length, repairClass)
+    })
     this.fetchedChunks++
     this.fetchedBytes += length
   }

@@ -11,7 +11,7 @@ import type { Rebuilder } from './rebuild.ts'
 export interface RepairParts {
   readonly self: string
   /** This node's own store. */
-  readonly local: Pick<ChunkStore, 'delete' | 'has' | 'list' | 'put'>
+  readonly local: Pick<ChunkStore, 'delete' | 'get' | 'has' | 'list' | 'put'>
   readonly chunkPeers: ClusterPeers
   /** Computes fragments that nobody has any more. */
   readonly rebuilder: Pick<Rebuilder, 'rebuild'>

@@ -301,7 +301,8 @@ Task<void> ChunkStore::RunGet(StoreRequest* request, IndexEntry entry) {
 
 void ChunkStore::Has(StoreRequest* request) {
   const auto entry = partition_.index.Find(request->id);
-  if (!entry) return Complete(request, ErrorCode::kChunkNotFound);
+  // Who asks relies on it, and may give up the copy that is left: what cannot be read is not there.
+  if (!entry || entry->damaged) return Complete(request, ErrorCode::kChunkNotFound);
   request->out_crc = entry->crc;
   request->out_chunk_length = entry->length;
   Complete(request, ErrorCode::kOk);
