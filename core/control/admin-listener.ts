@@ -14,6 +14,8 @@ export interface AdminListenerOptions {
   readonly listen: { readonly host: string; readonly port: number }
   /** A connection that has begun to speak, and may speak gRPC. */
   readonly take: (socket: Socket) => void
+  /** Nobody is answered in the clear, and TLS cuts off what is none. */
+  readonly isTls: boolean
   readonly clock: Clock
   /** 256 and 10 s unless told. */
   readonly silent?: typeof silentLimits
@@ -22,7 +24,7 @@ export interface AdminListenerOptions {
 /** Connections that have said nothing yet: the oldest goes for one more, and each after so long. A client of gRPC speaks first, and at once. */
 const silentLimits = { count: 256, ms: 10_000 }
 
-/** HTTP/2 begins with `PRI * HTTP/2.0`, TLS with a byte that is no letter. */
+/** HTTP/2 begins with `PRI * HTTP/2.0`. */
 const http1 = /^(?!PRI )[A-Z]{3,7} /
 
 const explanation =
@@ -34,7 +36,7 @@ const answer = `HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-
  * browser at the wrong port is told what is there. Errors reject as they come from the system.
  */
 export async function listenForAdmin(options: AdminListenerOptions): Promise<AdminListener> {
-  const { listen, take, clock } = options
+  const { listen, take, isTls, clock } = options
   const { count, ms } = options.silent ?? silentLimits
   const sockets = new Set<Socket>()
   /** Until when each may stay as it is; the oldest first. */
@@ -65,7 +67,7 @@ export async function listenForAdmin(options: AdminListenerOptions): Promise<Adm
     // Without a listener it would end the process.
     socket.on('error', () => {})
     socket.once('data', (first: Buffer) => {
-      if (http1.test(first.toString('latin1', 0, 8))) {
+      if (!isTls && http1.test(first.toString('latin1', 0, 8))) {
         // What else it sends is read and thrown away: unread, it would take the answer with it. Its time stays as short.
         socket.resume()
         socket.end(answer)

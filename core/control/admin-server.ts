@@ -85,6 +85,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     const listener = await listenForAdmin({
       listen: options.listen,
       take: (socket) => injector.injectConnection(socket),
+      isTls: options.tls !== undefined,
       clock,
     })
     return {

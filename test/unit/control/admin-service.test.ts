@@ -391,6 +391,7 @@ test('who says nothing at the admin port does not stay, and keeps nobody out', a
       seen.push(socket)
       socket.resume()
     },
+    isTls: false,
     clock: realEnvironment.clock,
     silent: { count: 4, ms: 1_000 },
   })
