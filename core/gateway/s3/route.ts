@@ -86,6 +86,10 @@ export function isSubresource(name: string): boolean {
   return known.service.has(name) || known.bucket.has(name) || known.object.has(name)
 }
 
+/** What SDKs send that put the bucket into the host name unasked, to a service that knows of no such names. */
+const hostHint =
+  ' If the host name was to name a bucket: use path style, or set the domain of such names in s3.domains.'
+
 export type Router = (request: S3Request) => Operation
 
 /** Throws NOT_IMPLEMENTED or METHOD_NOT_ALLOWED when there is no such operation. */
@@ -117,7 +121,7 @@ export function createRouter(routes: readonly Route[]): Router {
     if (subresource !== undefined) throw notImplemented(subresource)
     throw new StorageError(
       'METHOD_NOT_ALLOWED',
-      'The specified method is not allowed against this resource.',
+      `The specified method is not allowed against this resource.${level === 'service' ? hostHint : ''}`,
       { details: { Method: request.method, ResourceType: level.toUpperCase() } },
     )
   }

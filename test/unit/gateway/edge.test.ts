@@ -266,6 +266,12 @@ describe('the edge, byte by byte', () => {
 
   test('methods, buckets and paths that cannot be are refused precisely', async () => {
     await wire().send(`PATCH /${open}/k HTTP/1.1\r\nhost: h\r\n\r\n`).answered('MethodNotAllowed')
+    // An SDK that puts the bucket into the host name, at a service that has no domain for such names.
+    const head = 'PUT / HTTP/1.1\r\nhost: bucket.localhost\r\ncontent-length: 0\r\n\r\n'
+    assert.match(
+      await wire().send(head).answered('MethodNotAllowed'),
+      /use path style, or set .* s3\.domains/,
+    )
     await wire().send('GET /Bad_Name/k HTTP/1.1\r\nhost: h\r\n\r\n').answered('InvalidBucketName')
     await wire().send(`GET /${open}/%ff HTTP/1.1\r\nhost: h\r\n\r\n`).answered('InvalidURI')
     await wire()
