@@ -3,7 +3,7 @@ import { formatSize } from '../node/config/quantities.ts'
 import { connect, type GlobalOptions } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
 import { followJob } from './follow-job.ts'
-import { formatTime, type Terminal, table } from './terminal.ts'
+import { counted, formatTime, type Terminal, table } from './terminal.ts'
 
 export async function listBuckets(terminal: Terminal, options: GlobalOptions): Promise<number> {
   using admin = await connect(terminal, options)
@@ -59,7 +59,7 @@ export async function statBucket(terminal: Terminal, options: GlobalOptions, nam
   terminal.out(
     options.json === true
       ? `${JSON.stringify({ name, objects, bytes })}\n`
-      : `${name}: ${objects} objects, ${formatSize(bytes)}\n`,
+      : `${name}: ${counted(objects, 'object')}, ${formatSize(bytes)}\n`,
   )
   return exitCodes.ok[0]
 }

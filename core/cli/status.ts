@@ -4,7 +4,7 @@ import { isUnreachable } from '../control/unreachable.ts'
 import { formatDuration, formatSize } from '../node/config/quantities.ts'
 import { connect, type GlobalOptions } from './connect.ts'
 import { exitCodes } from './exit-codes.ts'
-import { facts, formatTime, type Terminal } from './terminal.ts'
+import { counted, facts, formatTime, type Terminal } from './terminal.ts'
 
 /** Exit code 7 when the node is up and something needs attention. */
 export async function showStatus(terminal: Terminal, options: GlobalOptions): Promise<number> {
@@ -28,10 +28,13 @@ export async function showStatus(terminal: Terminal, options: GlobalOptions): Pr
       ['Admin', status.adminEndpoint],
       ['Console', status.consoleEndpoint],
       ['Data', status.dataDirectory],
-      ['Catalog', `${catalog.buckets} buckets, ${catalog.objects} objects, ${formatSize(catalog.liveBytes)}`],
+      [
+        'Catalog',
+        `${counted(catalog.buckets, 'bucket')}, ${counted(catalog.objects, 'object')}, ${formatSize(catalog.liveBytes)}`,
+      ],
       [
         'Store',
-        `${status.storeKind} (${status.storeBackend}), ${store.chunkCount} chunks, ${formatSize(store.liveBytes)}`,
+        `${status.storeKind} (${status.storeBackend}), ${counted(store.chunkCount, 'chunk')}, ${formatSize(store.liveBytes)}`,
       ],
       ['Space', `${formatSize(store.freeBytes)} free of ${formatSize(store.capacityBytes)}`],
       [

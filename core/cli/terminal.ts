@@ -63,6 +63,11 @@ export function printable(text: string): string {
   )
 }
 
+/** `1 bucket`, `2 buckets`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
+
 function width(text: string): number {
   return [...text].length
 }

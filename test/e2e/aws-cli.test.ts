@@ -34,6 +34,7 @@ suite('AWS CLI', { skip: missing(aws), timeout: 600_000 }, () => {
       '[default]\ns3 =\n  multipart_threshold = 16MB\n  multipart_chunksize = 8MB\n  addressing_style = path\n',
     )
     await cli('s3', 'mb', `s3://${bucket}`)
+    await space.preload(aws, ['awscli.clidriver', 'awscli.handlers', 'awscli.customizations.s3.s3handler'])
   })
   after(async () => {
     await space?.[Symbol.asyncDispose]()

@@ -78,7 +78,7 @@ suite('what the README tells a newcomer to type', { skip: clients, timeout: 300_
   test('pando: status, one more key, a bucket, a scrub', async () => {
     const output = await run('/usr/bin/bash', block('sh', 'npx pando status'))
     assert.match(output, /^State +ready$/m)
-    assert.match(output, /^photos: 1 objects/m)
+    assert.match(output, /^photos: 1 object, /m)
     assert.match(output, /0 findings/)
   })
 })

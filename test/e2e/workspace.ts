@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { type CommandOutcome, type RunOptions, runCommand } from '../kit/node-process.ts'
 import { digestFile, writeSeededFile } from '../kit/seeded-bytes.ts'
+import { openPythonForks, type PythonForks } from './python-forks.ts'
 import type { Target } from './target.ts'
 
 /** A temporary directory that is also the HOME of the clients: no configuration of the machine's user leaks in. */
@@ -14,6 +15,8 @@ export interface Workspace extends AsyncDisposable {
   path(name: string): string
   /** A file of seeded bytes; the result is its hex SHA-256. */
   file(name: string, byteLength: number): Promise<string>
+  /** From now on a client in Python is forked from a process that has imported these modules, unless it reads its input. */
+  preload(program: string, modules: readonly string[]): Promise<void>
   /** Runs a client; rejects with what it printed unless it exits with 0. */
   run(program: string, args: readonly string[], options?: RunOptions): Promise<CommandOutcome>
   /** Runs a client that is expected to fail; rejects when it exits with 0. */
@@ -38,8 +41,18 @@ export async function openWorkspace(target: Target, extra: NodeJS.ProcessEnv = {
     AWS_PAGER: '',
     ...extra,
   }
-  const run = (program: string, args: readonly string[], options: RunOptions = {}): Promise<CommandOutcome> =>
-    runCommand(program, args, { cwd: directory, ...options, env: { ...env, ...options.env } })
+  const preloaded = new Map<string, PythonForks>()
+  const run = (
+    program: string,
+    args: readonly string[],
+    options: RunOptions = {},
+  ): Promise<CommandOutcome> => {
+    const environment = { ...env, ...options.env }
+    const forks = options.input === undefined ? preloaded.get(program) : undefined
+    return forks === undefined
+      ? runCommand(program, args, { cwd: directory, ...options, env: environment })
+      : forks.run(args, environment)
+  }
   const show = (program: string, args: readonly string[], outcome: CommandOutcome): string =>
     `${program} ${args.join(' ')} exited with ${outcome.code}\n${outcome.stdout.slice(-2000)}\n${outcome.stderr.slice(-4000)}`
   return {
@@ -50,6 +63,10 @@ export async function openWorkspace(target: Target, extra: NodeJS.ProcessEnv = {
       const path = join(directory, name)
       await mkdir(dirname(path), { recursive: true })
       return await writeSeededFile(path, name, byteLength)
+    },
+    async preload(program, modules) {
+      const forks = await openPythonForks(program, modules, { folder: directory, env })
+      if (forks !== undefined) preloaded.set(program, forks)
     },
     async run(program, args, options) {
       const outcome = await run(program, args, options)
@@ -62,6 +79,7 @@ export async function openWorkspace(target: Target, extra: NodeJS.ProcessEnv = {
       return outcome
     },
     async [Symbol.asyncDispose]() {
+      for (const forks of preloaded.values()) await forks[Symbol.asyncDispose]()
       await rm(directory, { recursive: true, force: true })
     },
   }

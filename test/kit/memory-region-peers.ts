@@ -91,7 +91,8 @@ export class MemoryRegion {
   }
 }
 
-const pairOf = (left: string, right: string): string => [left, right].sort().join(' ')
+const pairOf = (left: string, right: string): string =>
+  left < right ? `${left} ${right}` : `${right} ${left}`
 
 export class MemoryRegionPeers implements RegionPeers, NoticeBoard {
   readonly name: string

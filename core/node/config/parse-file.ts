@@ -1,4 +1,4 @@
-import { parseDocument } from 'yaml'
+import { createRequire } from 'node:module'
 import { StorageError } from '../../contract/errors.ts'
 
 /** A file with so many bytes is not a configuration; refused before it is parsed. */
@@ -9,6 +9,8 @@ export function parseConfigFile({ name, text }: { name: string; text: string }):
   if (text.length > maxConfigBytes) {
     throw new StorageError('INVALID_CONFIG', `${name} is larger than 1 MiB: not a configuration`)
   }
+  // Loaded by who has a file: most commands have none, and the parser is seventy modules.
+  const { parseDocument } = createRequire(import.meta.url)('yaml') as typeof import('yaml')
   // Aliases are counted, so that a small file cannot unfold into a large one.
   const document = parseDocument(text, { prettyErrors: true, uniqueKeys: true, version: '1.2' })
   const problem = document.errors[0]

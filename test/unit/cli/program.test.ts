@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test'
 import { parse } from 'yaml'
 import { exitCodes, exitFor } from '../../../core/cli/exit-codes.ts'
 import { run } from '../../../core/cli/program.ts'
-import { facts, formatTime, ProgressLine, type Terminal, table } from '../../../core/cli/terminal.ts'
+import { counted, facts, formatTime, ProgressLine, type Terminal, table } from '../../../core/cli/terminal.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
 import { loadConfig } from '../../../core/node/config/load.ts'
 
@@ -296,6 +296,13 @@ test('every exit code is one of the table', () => {
   }
   assert.equal(exitFor(new StorageError('UNAVAILABLE', 'the node said so')), 1)
   assert.equal(exitFor(new StorageError('UNAVAILABLE', '', { details: { unreachable: 'true' } })), 3)
+})
+
+test('one of a thing is not several', () => {
+  assert.deepEqual(
+    [0, 1, 2].map((count) => counted(count, 'bucket')),
+    ['0 buckets', '1 bucket', '2 buckets'],
+  )
 })
 
 test('tables are aligned and harmless', () => {

@@ -28,6 +28,7 @@ test("a server's words come with their weight, in whole lines, however they are 
   const text = [
     '[12] 2026/11/22 03:15:18.123456 [INF] Server is ready',
     '[12] 2026/11/22 03:15:18.123456 [WRN] slow consumer',
+    '[12] 2026/11/22 03:15:18.123456 [WRN] Plaintext passwords detected, use nkeys or bcrypt',
     '[12] 2026/11/22 03:15:18.123456 [ERR] no route',
     '[12] 2026/11/22 03:15:18.123456 [FTL] gone',
     'nats-server: something else',
@@ -37,6 +38,8 @@ test("a server's words come with their weight, in whole lines, however they are 
   assert.deepEqual(said, [
     'debug Server is ready',
     'warn slow consumer',
+    // Meant so: nobody is to be alarmed by it at every start.
+    'debug Plaintext passwords detected, use nkeys or bcrypt',
     'error no route',
     'error gone',
     'trace nats-server: something else',
