@@ -3,6 +3,7 @@ import type { CommandResult } from '../contract/catalog.ts'
 import type { ApplyContext } from './apply-context.ts'
 import { readGroups, writeGroup } from './group/rows.ts'
 import { successor, table } from './keys.ts'
+import { forgetWord } from './replication/forgotten-rule.ts'
 import { writeOutboxState } from './replication/outbox.ts'
 import { readOutboxState } from './replication/rows.ts'
 import { rowKey, type TableReader } from './tables.ts'
@@ -12,12 +13,15 @@ import { rowKey, type TableReader } from './tables.ts'
  *
  * - Places in an outbox are given a second time, to other changes. Under another id of the outbox nobody goes on behind a place of the old one,
  *   and nothing that was said of such a place (by cursors, tombstones, causal tokens) holds for the new one: whoever follows synchronizes in full.
+ * - Where several regions write, it told the others of deletes that it has applied, and they have forgotten them on its word. It may hold what they
+ *   removed: it takes no part any more until it has left the rule and come back with nothing.
  * - Votes and grants of a failover group are given a second time, to somebody else. So the region gives none any more.
  */
 export function recoverRegion(context: ApplyContext): CommandResult<{ readonly type: 'recover-region' }> {
   for (const bucketId of bucketsWithOutbox(context)) {
     const state = readOutboxState(context, bucketId)
     if (state !== undefined) writeOutboxState(context, bucketId, { ...state, id: newId(context, bucketId) })
+    forgetWord(context, bucketId)
   }
   for (const state of readGroups(context)) writeGroup(context, { ...state, isRecovered: true })
   return {}

@@ -85,6 +85,8 @@ export const table = {
   group: 0x30,
   /** [bucket, epoch, lsn] -> a change that this region made as the primary and its successor never received */
   lost: 0x31,
+  /** [bucket name, 00, first epoch u48] -> the epoch in which a rule was taken away whose deletes others have forgotten on this region's word */
+  forgottenRule: 0x32,
   /** What this replica has promised and where it is: its own, unlike everything above. One row. */
   replica: 0xf0,
   /** [position] -> hash chain, and the record of the stream that the entry was in: as far back as the log rows go. */

@@ -33,6 +33,8 @@ export interface ReplicationRule {
   readonly group?: string
   /** Mode `multi`: regions that were members once, ascending, and the last epoch before they left. Deletes are not remembered for them. */
   readonly former?: readonly FormerMember[]
+  /** Mode `multi` without edges: the epoch in which the rule was made, the same in all that it becomes. */
+  readonly firstEpoch?: number
   /** Some members are edges; mode `multi`, and the primary, their hub, is the only member that is none. */
   readonly edge?: EdgeRule
 }
@@ -329,6 +331,10 @@ export type ReplicationStatus = 'pending' | 'completed' | 'failed' | 'replica'
 /** The reads of the catalog that replication needs, synchronous like all others. */
 export interface ReplicationReads extends ConflictReads {
   rule(bucketId: number): ReplicationRule | undefined
+  /** It was recovered, and takes no part in the replication. */
+  isForgetful(bucketId: number): boolean
+  /** It was taken away in region `here`, and must not be given to the bucket of this name again. */
+  isForgotten(bucket: string, rule: ReplicationRule, here: number): boolean
   /** Ids of buckets that have a rule, ascending, behind `after`. */
   ruledBuckets(after: number, limit: number): readonly number[]
   outbox(bucketId: number): OutboxState | undefined
@@ -372,9 +378,8 @@ export interface ReplicationReads extends ConflictReads {
 
 export type ReplicationCommand =
   /**
-   * Gives a bucket its rule, or takes it away (null). CONFLICT unless its epoch follows the one in force (the same document
-   * again is a success); INVALID_ARGUMENT when this region is not a member; BUCKET_NOT_EMPTY when a bucket with content of its own
-   * would become a copy. Taking away answers `done: false` when there is more to remove than one entry takes.
+   * Gives a bucket its rule, or takes it away (null). CONFLICT unless its epoch follows the one in force (the same document again is a success);
+   * INVALID_ARGUMENT: this region is no member; BUCKET_NOT_EMPTY: a bucket with content would become a copy. `done: false`: more is to be removed.
    */
   | {
       readonly type: 'set-replication'

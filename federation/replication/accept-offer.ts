@@ -1,6 +1,7 @@
 import { accountFrom } from '../../core/contract/accounts.ts'
 import type { Catalog } from '../../core/contract/catalog.ts'
 import { StorageError } from '../../core/contract/errors.ts'
+import { takenAwayReason } from '../../core/contract/forgotten-rule.ts'
 import type { BucketRecord } from '../../core/contract/object-model.ts'
 import type { Offer } from './peer.ts'
 
@@ -65,6 +66,8 @@ export async function acceptOffer(options: AcceptOptions, source: number, offer:
     )
   }
   if (rule.primary !== source) return false
+  if (catalog.replication.isForgotten(offer.bucket, rule, regionId))
+    throw new StorageError('CONFLICT', takenAwayReason)
   const owner = accountFrom(offer.owner ?? 'root', source, regionId)
   const bucket = await catalog.submit({ type: 'create-bucket', name: offer.bucket, owner })
   await catalog.submit({ type: 'set-replication', bucketId: bucket.id, rule, ...told })

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Catalog } from '../../core/contract/catalog.ts'
 import { StorageError } from '../../core/contract/errors.ts'
+import { forgetfulReason } from '../../core/contract/forgotten-rule.ts'
 import type { Layout } from '../../core/contract/object-model.ts'
 import {
   type CursorState,
@@ -132,6 +133,9 @@ export class Follower {
 
   async #step(peer: PeerRegion, signal: AbortSignal, mayAsk: boolean): Promise<boolean> {
     const bucketId = this.#bucketId()
+    // Whoever is asked would begin a full synchronization, each time.
+    if (this.#options.catalog.replication.isForgetful(bucketId))
+      throw new StorageError('UNAVAILABLE', forgetfulReason)
     const cursor = this.cursor()
     const place = cursor?.received ?? { lsn: 0, chain: new Uint8Array(32) }
     if (cursor !== undefined && isRetryTableFull(cursor)) {

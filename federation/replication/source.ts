@@ -5,6 +5,7 @@ import type { Clock } from '../../core/contract/clock.ts'
 import { stripeOf } from '../../core/contract/erasure.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import { recoveredReason } from '../../core/contract/failover.ts'
+import { forgetfulReason } from '../../core/contract/forgotten-rule.ts'
 import { isMesh, mayBegin } from '../../core/contract/has-begun.ts'
 import { chunkId } from '../../core/contract/ids.ts'
 import type { Logger } from '../../core/contract/logger.ts'
@@ -86,6 +87,7 @@ export class ReplicationSource {
         const bucket = catalog.bucketById(id)
         const rule = replication.rule(id)
         if (bucket === undefined || rule === undefined || !rule.members.includes(peer)) return []
+        if (replication.isForgetful(id)) return []
         const outbox = replication.outbox(id)
         return [
           {
@@ -135,7 +137,7 @@ export class ReplicationSource {
     const outbox = replication.outbox(bucket.id)
     if (outbox === undefined || !this.#isWritten(rule))
       throw new StorageError('NO_SUCH_REPLICATION', 'nobody writes the bucket here')
-    this.#checkMemory(rule)
+    this.#checkMemory(bucket.id, rule)
     const member = replication.members(bucket.id).find(({ region }) => region === peer)
     if (member === undefined) throw new StorageError('ACCESS_DENIED', `region ${peer} is no member`)
     this.checkMember(rule, member, request)
@@ -184,7 +186,7 @@ export class ReplicationSource {
     const { catalog, log } = this.#options
     const { bucket, rule } = this.#shared(peer, name)
     if (!this.#isWritten(rule)) throw new StorageError('NO_SUCH_REPLICATION', 'nobody writes the bucket here')
-    this.#checkMemory(rule)
+    this.#checkMemory(bucket.id, rule)
     log.warn({ bucket: name, region: peer, ranges: ranges.length }, 'a copy differs and is repaired')
     for (const range of ranges) await catalog.submit({ type: 'send-range', bucketId: bucket.id, ...range })
   }
@@ -289,9 +291,11 @@ export class ReplicationSource {
 
   /**
    * A primary that was recovered may have forgotten what a copy holds: a full synchronization with it would remove that there, and leave
-   * nobody who may take over. UNAVAILABLE.
+   * nobody who may take over. One of several that write may hold what they have deleted. UNAVAILABLE.
    */
-  #checkMemory({ group }: ReplicationRule): void {
+  #checkMemory(bucketId: number, { group }: ReplicationRule): void {
+    const { replication } = this.#options.catalog
+    if (replication.isForgetful(bucketId)) throw new StorageError('UNAVAILABLE', forgetfulReason)
     if (group === undefined || this.#options.catalog.failover.group(group)?.isRecovered !== true) return
     throw new StorageError('UNAVAILABLE', recoveredReason(group))
   }

@@ -86,10 +86,12 @@ const rule = z
       .array(z.strictObject({ region, epoch: count.min(1) }))
       .max(replicationLimits.formerMembers)
       .optional(),
+    firstEpoch: count.min(1).optional(),
     edge: edge.optional(),
   })
-  .transform(({ onBreach, group, former, edge, ...told }) => ({
+  .transform(({ onBreach, group, former, firstEpoch, edge, ...told }) => ({
     ...told,
+    ...(firstEpoch === undefined ? {} : { firstEpoch }),
     ...(former === undefined ? {} : { former }),
     ...(edge === undefined ? {} : { edge }),
     ...(onBreach === undefined ? {} : { onBreach }),

@@ -1,21 +1,22 @@
 import assert from 'node:assert/strict'
 import type { ReplicationRule } from '../../core/contract/replication.ts'
 import { bucketName, type SimulatedRegion } from './replicating-region.ts'
-import { SeededRandom } from './seeded-random.ts'
+import type { SeededRandom } from './seeded-random.ts'
 
 /** Regions of a simulation in which several write, while the members of their rule change. */
 export interface ChangingWorld {
   readonly random: SeededRandom
+  nowMs: number
   readonly regions: readonly SimulatedRegion[]
   readonly primary: SimulatedRegion
-  readonly report: { returned: number; anew: number }
+  readonly report: { returned: number; anew: number; givenAgain: number; recovered: number }
   /** The newest; regions hear of it one after the other. */
   rule: ReplicationRule
   follow(region: SimulatedRegion, source: SimulatedRegion): Promise<boolean>
   tend(region: SimulatedRegion): Promise<void>
 }
 
-const epochOf = ({ catalog, bucketId = 0 }: SimulatedRegion): number =>
+export const epochOf = ({ catalog, bucketId = 0 }: SimulatedRegion): number =>
   catalog.replication.rule(bucketId)?.epoch ?? 0
 
 /** One that has told all that it has leaves, or one that has left comes back, with nothing. */
@@ -59,70 +60,8 @@ export function comeBack(world: ChangingWorld, region: SimulatedRegion): void {
   world.report.returned++
 }
 
-/**
- * A rule that is taken away in one region and given again in its epoch, with an empty bucket: nobody else hears of it. What that region has
- * told of deletes, and the others rely on, it knows no more.
- */
-export class BegunAnew {
-  /** Of its own, so that other seeds are what they were until it happens. */
-  readonly #random: SeededRandom
-  #region: SimulatedRegion | undefined
-
-  constructor(seed: number) {
-    this.#random = new SeededRandom(seed + 2_000_003)
-  }
-
-  /** Now and then one does so, and is taken out of the rule later: as it has to be. */
-  async sometimes(world: ChangingWorld): Promise<void> {
-    if (!this.#random.chance(this.#region === undefined ? 0.1 : 0.03)) return
-    const { regions, rule, primary } = world
-    if (this.#region !== undefined) {
-      this.part(world)
-      return
-    }
-    if (regions.length < 3 || rule.members.length < regions.length) return
-    const region = this.#random.pick(regions.filter((one) => one !== primary))
-    const own = region.catalog.replication.rule(region.bucketId ?? 0)
-    const others = regions.filter((one) => one !== region)
-    // Whom it has never asked for an entry cannot know that it begins once more.
-    const isKnown = others.every(({ catalog, bucketId = 0 }) =>
-      catalog.replication.members(bucketId).some(({ region: id, hasBegun }) => id === region.id && hasBegun),
-    )
-    if (own === undefined || !isKnown) return
-    region.checkGone()
-    region.empty(false)
-    const { id: bucketId } = region.catalog.run({ type: 'create-bucket', name: bucketName, owner: 'root' })
-    region.catalog.run({ type: 'set-replication', bucketId, rule: own })
-    this.#region = region
-    world.report.anew++
-    // It asks the others before they ask it, and they go on with what it was: then a delete is forgotten that it does not know.
-    for (let turn = 0; turn < 5; turn++) {
-      for (const other of others) {
-        await world.follow(region, other)
-        await world.tend(other)
-      }
-    }
-    for (let turn = 0; turn < 4; turn++) {
-      for (const one of others) {
-        for (const other of others) if (one !== other) await world.follow(one, other)
-        await world.tend(one)
-      }
-    }
-  }
-
-  /** It leaves the rule, with what it holds. */
-  part(world: ChangingWorld): void {
-    const region = this.#region
-    this.#region = undefined
-    const { rule } = world
-    if (region === undefined || !rule.members.includes(region.id)) return
-    if (rule.members.length < world.regions.length) allComeBack(world)
-    leave(world, region)
-  }
-}
-
 /** The rule goes on without a region. */
-function leave(world: ChangingWorld, { id: region }: SimulatedRegion): void {
+export function leave(world: ChangingWorld, { id: region }: SimulatedRegion): void {
   const { rule } = world
   const { members, epoch, former = [] } = rule
   world.rule = {

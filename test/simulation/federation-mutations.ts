@@ -7,6 +7,7 @@ import type { Answer, Question } from '../../federation/failover/peer.ts'
 import { Voter } from '../../federation/failover/voter.ts'
 import { ReplicationSource } from '../../federation/replication/source.ts'
 import { blind } from './failover-site.ts'
+import { LostMemory } from './lost-memory.ts'
 import { firstCaught, type Mutation, replace } from './many-runs.ts'
 import { CrashingTables } from './replicating-region.ts'
 
@@ -97,6 +98,24 @@ export const mutations: readonly Mutation[] = [
     },
     apply: () =>
       replace<ReplicationSource>(ReplicationSource.prototype, 'checkMember', () => () => undefined),
+  },
+  {
+    ...{
+      title: 'a rule that was taken away in a region, and what it told of deletes, is given there again',
+      ...{ module: replication.module, name: 'largeReplication', known: 1 },
+    },
+    apply: () => {
+      LostMemory.isRuleUnknown = true
+    },
+  },
+  {
+    ...{
+      title: 'a region that was recovered goes on with what it may hold of what others have deleted',
+      ...{ module: replication.module, name: 'largeReplication', known: 38 },
+    },
+    apply: () => {
+      LostMemory.isRecoveryUnknown = true
+    },
   },
   {
     ...{ title: 'what a policy puts in the place of a version is told to nobody', ...replication, known: 1 },

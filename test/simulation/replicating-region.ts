@@ -5,7 +5,8 @@ import { createDirectCatalog, type DirectCatalog } from '../../core/catalog/dire
 import { pack, unpack } from '../../core/catalog/encoding.ts'
 import { bucketKey, successor, table } from '../../core/catalog/keys.ts'
 import { MemoryTables } from '../../core/catalog/memory-tables.ts'
-import { tombstonesKey } from '../../core/catalog/replication/keys.ts'
+import { ruleKey, tombstonesKey } from '../../core/catalog/replication/keys.ts'
+import type { StoredRule } from '../../core/catalog/replication/rows.ts'
 import { decodeTombstone, type TombstoneState } from '../../core/catalog/replication/tombstones.ts'
 import { rowKey, rowValue, type Tables, type TableWriter } from '../../core/catalog/tables.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
@@ -30,6 +31,9 @@ export interface SimulatedWorld {
 export const bucketName = 'b'
 export const chunkBytes = 64
 export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+
+/** All rows of a region. */
+export type Rows = readonly (readonly [key: Uint8Array, value: Uint8Array])[]
 
 /** Tables that a crash may hit within a transaction. */
 export class CrashingTables implements Tables {
@@ -224,6 +228,50 @@ export class SimulatedRegion {
     this.#present.clear()
     if (isForgetful) this.purged.clear()
     this.history.clear()
+  }
+
+  /** Rules that it has left (core/catalog/replication/forgotten-rule.ts): as with all of its data. */
+  forgetRules(): void {
+    this.tables.inner.transact((writer) => {
+      for (const [key] of this.#rows(table.forgottenRule, table.forgottenRule + 1)) writer.remove(key)
+    })
+  }
+
+  #rows(start: number, end: number): Rows {
+    const rows: [Uint8Array, Uint8Array][] = []
+    const cursor = this.tables.reader.rows(Uint8Array.of(start), Uint8Array.of(end))
+    while (cursor.next()) rows.push([rowKey(cursor), rowValue(cursor)])
+    return rows
+  }
+
+  /** All that the catalog holds. */
+  save = (): Rows => this.#rows(0, 0xff)
+
+  /** The region goes on from what it had once. What was deleted since is here again, and nowhere else. */
+  recover(rows: Rows, isUnknown: boolean): void {
+    this.checkGone()
+    const now = this.save()
+    this.tables.inner.transact((writer) => {
+      for (const [key] of now) writer.remove(key)
+      for (const [key, value] of rows) writer.put(key, value)
+    })
+    this.catalog.run({ type: 'recover-region' })
+    const { bucketId } = this
+    if (isUnknown && bucketId !== undefined) {
+      this.tables.inner.transact((writer) => {
+        const { isForgetful: _, ...rule } = unpack(writer.get(ruleKey(bucketId)) ?? pack({})) as StoredRule
+        writer.put(ruleKey(bucketId), pack(rule))
+      })
+    }
+    this.#known.clear()
+    this.#present.clear()
+    this.purged.clear()
+    this.restart()
+  }
+
+  /** It was recovered, and takes no part. */
+  get isForgetful(): boolean {
+    return this.bucketId !== undefined && this.catalog.replication.isForgetful(this.bucketId)
   }
 
   /** See `CrashingTables.isForgottenEarly`. */

@@ -12,8 +12,9 @@ import { tendOutbox } from '../../federation/replication/tend-outbox.ts'
 import { plainAttributes, putCommand, removal } from '../kit/catalog-commands.ts'
 import { forgeChange } from '../kit/forged-change.ts'
 import { ruleOf } from '../kit/replicated-buckets.ts'
-import { adopt, allComeBack, BegunAnew, changeMembers } from './changing-members.ts'
-import { isCrash } from './crashing-writer.ts'
+import { adopt, allComeBack, changeMembers } from './changing-members.ts'
+import { isCrash, isWeather } from './crashing-writer.ts'
+import { LostMemory } from './lost-memory.ts'
 import { bucketName, CrashingTables, chunkBytes, hex, SimulatedRegion } from './replicating-region.ts'
 import { SeededRandom } from './seeded-random.ts'
 import { SimulatedConflicts } from './simulated-conflicts.ts'
@@ -39,8 +40,10 @@ const emptyReport = () => ({
   collected: 0,
   /** Regions that left and came back. */
   returned: 0,
-  /** Rules that were taken away in one region and given again. */
+  /** Regions that lost their data and have the rule again; whose rule was taken away and refused when it was given again; that were recovered. */
   anew: 0,
+  givenAgain: 0,
+  recovered: 0,
   /** Keys that two regions wrote without having seen each other, and those of which the older version was put in the newer one's place. */
   conflicts: 0,
   olderKept: 0,
@@ -71,12 +74,12 @@ class World {
   isHealed = false
   #bodies = 0
   readonly #conflicts: SimulatedConflicts
-  readonly #anew: BegunAnew
+  readonly #lost: LostMemory
   constructor(seed: number, shape: ReplicationShape) {
     this.random = new SeededRandom(seed)
     this.#conflicts = new SimulatedConflicts(seed, this.report)
     this.#access = new SeededRandom(seed + 1_000_003)
-    this.#anew = new BegunAnew(seed)
+    this.#lost = new LostMemory(seed)
     this.mode = this.random.chance(0.5) ? 'single' : 'multi'
     this.regions = Array.from(
       { length: 2 + this.random.below(shape.regions - 1) },
@@ -119,7 +122,7 @@ class World {
     else await changeMembers(this)
     if (this.mode === 'multi') {
       if (this.random.chance(0.2)) adopt(this, region)
-      await this.#anew.sometimes(this)
+      await this.#lost.sometimes(this)
       for (const one of this.regions) one.checkGone()
     }
   }
@@ -133,6 +136,10 @@ class World {
     this.report.operations++
     const bucketId = region.bucketId ?? 0
     const key = this.random.pick(keys)
+    if (region.isForgetful) {
+      assert.throws(() => region.catalog.run(removal(bucketId, { key })), /UNAVAILABLE.*recovered/)
+      return
+    }
     const roll = this.random.below(20)
     await this.crashing(region, async () => {
       // Of a sequence of its own: what it does not change is as it was.
@@ -256,17 +263,8 @@ class World {
           await work()
         } catch (error) {
           if (this.isHealed || !(error instanceof StorageError) || isCrash(error.cause)) throw error
-          const weather = [
-            'PEER_UNREACHABLE',
-            'PROTOCOL_ERROR',
-            'CONFLICT',
-            'STALE_EPOCH',
-            'NO_SUCH_REPLICATION',
-            // Who has left, or whom not everybody knows to be back.
-            'NO_SUCH_BUCKET',
-            'ACCESS_DENIED',
-          ]
-          if (!weather.includes(error.code)) throw error
+          const isForgetful = region.isForgetful || other.isForgetful
+          if (!isWeather(error.code) && !(isForgetful && error.code === 'UNAVAILABLE')) throw error
           this.report.lost++
         }
       }),
@@ -340,6 +338,8 @@ class World {
   }
 
   private async collect(region: SimulatedRegion): Promise<void> {
+    // Its chunks are those of later, and it is to be emptied.
+    if (region.isForgetful) return
     await this.crashing(region, () => region.collect())
     await region.checkBodies()
   }
@@ -380,7 +380,7 @@ class World {
   async heal(): Promise<void> {
     this.isHealed = true
     for (const region of this.regions) region.restart()
-    this.#anew.part(this)
+    this.#lost.part(this)
     allComeBack(this)
     for (let round = 0; round < 200; round++) {
       let isEven = true

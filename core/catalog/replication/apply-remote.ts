@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
+import { forgetfulReason } from '../../contract/forgotten-rule.ts'
 import {
   isRetryTableFull,
   type OutboxEntry,
@@ -61,6 +62,7 @@ function targetOf(context: ApplyContext, bucketId: number, source: number): Omit
   if (rule === undefined || rule.isLeaving === true) {
     throw new StorageError('NO_SUCH_REPLICATION', 'the bucket is not replicated here')
   }
+  if (rule.isForgetful === true) throw new StorageError('UNAVAILABLE', forgetfulReason)
   return { context, bucketId, source, rule }
 }
 
@@ -258,6 +260,12 @@ function decodeAt(
 function checkEpoch(here: number, rule: StoredRule, source: number, epoch: number): void {
   if (epoch > rule.epoch) {
     throw new StorageError('CONFLICT', `an entry of epoch ${epoch}: the rule here is of ${rule.epoch}`)
+  }
+  if (epoch < (rule.minimumEpoch ?? 0)) {
+    throw new StorageError(
+      'CONFLICT',
+      `region ${source} goes by a rule that was taken away here and made anew: it has to be taken away there, too`,
+    )
   }
   const isBefore = (region: number): boolean =>
     rule.former?.some((left) => left.region === region && epoch <= left.epoch) === true

@@ -13,6 +13,7 @@ import { rowKey } from '../tables.ts'
 import { forgetAccess, inheritAccess, takeAccess } from './apply-access.ts'
 import { dropCursor } from './drop-cursor.ts'
 import { decodeOutboxEntry, emptyChain } from './entry-codec.ts'
+import { checkMemory, isReliedUpon, noteForgotten } from './forgotten-rule.ts'
 import { memberKey, ruleKey, tablesOfRule } from './keys.ts'
 import { appendEntry, isWriter, writeOutboxState } from './outbox.ts'
 import {
@@ -94,12 +95,13 @@ export function setReplication(
     return { done: true }
   }
   checkRule(context, bucketId, old, rule)
+  const memory = checkMemory(context, bucket, old, rule)
   if (old !== undefined) leaveCursor(context, bucketId, old, rule)
   if (old !== undefined && rule.mode === 'multi' && rule.edge === undefined) {
     // What they had is not taken in any more, nor what of it waits; who comes back begins anew, and says so anew what it has passed.
     for (const region of old.members) if (hasLeft(old, rule, region)) dropCursor(context, bucketId, region)
   }
-  context.put(ruleKey(bucketId), pack(rule))
+  context.put(ruleKey(bucketId), pack({ ...rule, ...memory }))
   putBucket(context, { ...told, replicated: true })
   if (old === undefined && rule.primary !== here) forgetAccess(context, bucketId)
   if (old !== undefined && isWriter(rule, here) && !isWriter(old, here)) inheritAccess(context, bucketId, old)
@@ -320,7 +322,10 @@ const putMember = (context: ApplyContext, bucketId: number, member: MemberState)
 
 /** Step by step; true when nothing is left. */
 function removeRule(context: ApplyContext, bucketId: number, old: StoredRule): boolean {
-  if (old.isLeaving !== true) context.put(ruleKey(bucketId), pack({ ...old, isLeaving: true }))
+  // Of the deletes nothing is known any more when the rows are gone.
+  const isForgetful = isReliedUpon(context, bucketId, old)
+  const leaving: StoredRule = { ...old, isLeaving: true, ...(isForgetful ? { isForgetful } : {}) }
+  if (old.isLeaving !== true) context.put(ruleKey(bucketId), pack(leaving))
   const state = readOutboxState(context, bucketId)
   if (state !== undefined && !trimThrough(context, bucketId, state.head.lsn)) return false
   const free = (writeId: Uint8Array): void => freeWrite(context, writeId)
@@ -337,6 +342,7 @@ function removeRule(context: ApplyContext, bucketId: number, old: StoredRule): b
   context.remove(ruleKey(bucketId))
   const { replicated: _, ...bucket } = context.bucket(bucketId)
   putBucket(context, bucket)
+  if (isForgetful) noteForgotten(context, bucket.name, old)
   return true
 }
 

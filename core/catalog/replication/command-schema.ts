@@ -29,6 +29,7 @@ const rule = z.strictObject({
     .array(z.strictObject({ region, epoch: count.min(1) }))
     .max(replicationLimits.formerMembers)
     .optional(),
+  firstEpoch: count.min(1).optional(),
   edge: z
     .strictObject({
       regions: z.array(region).min(1).max(replicationLimits.members),

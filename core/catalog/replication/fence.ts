@@ -1,6 +1,7 @@
 import { type ClientWrite, type Command, isClientWrite } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { groupEpochOf, recoveredReason } from '../../contract/failover.ts'
+import { forgetfulReason } from '../../contract/forgotten-rule.ts'
 import type { ApplyContext } from '../apply-context.ts'
 import { readGroup } from '../group/rows.ts'
 import { isWriter } from './outbox.ts'
@@ -19,6 +20,8 @@ export function checkFence(context: ApplyContext, command: Command): void {
   if (!isWriter(rule, context.entry.regionId)) {
     throw notPrimary(rule.primary)
   }
+  // What it took now it would have to throw away.
+  if (rule.isForgetful === true) throw new StorageError('UNAVAILABLE', forgetfulReason)
   if (rule.group !== undefined) checkGroup(context, rule.group, rule, command)
   if (rule.edge !== undefined && isEdge(rule, context.entry.regionId)) checkRoom(context, rule, command)
   if (rule.mode === 'multi' && hasConditions(command)) {

@@ -17,6 +17,7 @@ import { watermarkOf } from './apply-remote.ts'
 import { tombstoneNumbers } from './apply-tombstones.ts'
 import { concurrentWith } from './concurrent-write.ts'
 import { decodeOutboxEntry, encodeOutboxEntry } from './entry-codec.ts'
+import { isForgottenRule } from './forgotten-rule.ts'
 import { outboxKey, retryKey, ruleKey, unshippedKey } from './keys.ts'
 import { changeFrom } from './names-from.ts'
 import { isReplicatedKey, versionOf } from './outbox.ts'
@@ -43,9 +44,13 @@ export function createReplicationReads(reader: TableReader): ReplicationReads {
   }
   return {
     rule(bucketId) {
-      const rule = readRule(reader, bucketId)
-      return rule?.isLeaving === true ? undefined : rule
+      const stored = readRule(reader, bucketId)
+      if (stored === undefined || stored.isLeaving === true) return undefined
+      const { isForgetful: _, minimumEpoch: __, ...rule } = stored
+      return rule
     },
+    isForgetful: (bucketId) => readRule(reader, bucketId)?.isForgetful === true,
+    isForgotten: (bucket, rule, here) => isForgottenRule(reader, bucket, rule, here),
     ruledBuckets(start, limit) {
       const ids: number[] = []
       const rows = reader.rows(after(ruleKey(start)), Uint8Array.of(table.replication + 1))

@@ -20,6 +20,10 @@ export const chainBytes = 32
 export interface StoredRule extends ReplicationRule {
   /** It is being taken away: nothing is logged any more, the rest goes step by step. */
   readonly isLeaving?: boolean
+  /** This region may have forgotten what it told of deletes: see core/contract/forgotten-rule.ts. */
+  readonly isForgetful?: true
+  /** Another rule of the bucket was taken away here: entries of older epochs are of regions that still go by that one. */
+  readonly minimumEpoch?: number
 }
 
 /** The part of `CursorState` that is stored; the rest follows from the retry table. */

@@ -227,18 +227,22 @@ function nextRule(
       },
     )
   }
-  const former = mode === 'multi' && edge === undefined ? formerOf(current, members) : []
+  const isMesh = mode === 'multi' && edge === undefined
+  const former = isMesh ? formerOf(current, members) : []
+  // A rule that was taken away here may still be in force elsewhere: the new one must be newer than it was.
+  const epoch = current === undefined ? Math.max(1, Math.floor(nowMs / 1000)) : current.epoch + 1
+  const firstEpoch = isMesh ? (current === undefined ? epoch : current.firstEpoch) : undefined
   const breach = onBreach ?? current?.onBreach ?? 'alert'
   return {
     ...{ mode, members, prefix, primary },
-    // A rule that was taken away here may still be in force elsewhere: the new one must be newer than it was.
-    epoch: current === undefined ? Math.max(1, Math.floor(nowMs / 1000)) : current.epoch + 1,
+    epoch,
     rpoMs: rpoMs === 0 ? (current?.rpoMs ?? defaultRpoMs) : rpoMs,
     ...(breach === 'alert' ? {} : { onBreach: breach }),
     retentionMs: current?.retentionMs ?? defaultRetentionMs,
     retentionBytes: current?.retentionBytes ?? defaultRetentionBytes,
     ...(current?.group === undefined ? {} : { group: current.group }),
     ...(former.length === 0 ? {} : { former }),
+    ...(firstEpoch === undefined ? {} : { firstEpoch }),
     ...(edge === undefined
       ? {}
       : {

@@ -22,7 +22,7 @@ const keysOf = ({ catalog }: TestRegion): readonly string[] =>
 function regionWithKeys(id: number, keys: readonly string[]): TestRegion {
   const region = testRegion(id)
   const { id: bucketId } = region.catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' })
-  region.catalog.run({ type: 'set-replication', bucketId, rule: ruleOf({ mode: 'multi' }) })
+  region.catalog.run({ type: 'set-replication', bucketId, rule: ruleOf() })
   put(region, keys)
   return region
 }
