@@ -79,6 +79,35 @@ test('the place of a write that had been done before takes nothing back of what 
   assert.deepEqual(judge(one, after(one, late)), ['here'], 'a token that its own region honours')
 })
 
+test('a copy that missed a primary in between claims nothing of what that one wrote, before it has begun anew', () => {
+  const all = regions('single', 1, 2, 3)
+  const [one, two, three] = all
+  assert.ok(one !== undefined && two !== undefined && three !== undefined)
+  put(one, 'a')
+  for (const copy of [two, three]) ship(one, copy, name)
+  const old = after(one)
+  const lead = (region: TestRegion, primary: number, epoch: number) =>
+    region.catalog.run({
+      ...{ type: 'set-replication', bucketId: idOf(region) },
+      rule: ruleOf({ members: [1, 2, 3], primary, epoch }),
+    })
+  for (const region of [one, two]) lead(region, 2, 2)
+  const between = after(two, put(two, 'b'))
+  ship(two, one, name)
+  for (const region of all) lead(region, 1, 3)
+  // The place that it has is the head of the log that goes on: by its number alone it would be even.
+  assert.equal(three.catalog.replication.cursor(idOf(three), 1)?.watermark, old[0]?.lsn)
+  assert.equal(three.catalog.object(idOf(three), 'b'), undefined)
+  assert.deepEqual(judge(three, old), ['here'], 'what it says to have, it has')
+  for (const token of [between, after(one), after(one, put(one, 'c'))]) {
+    assert.ok(judge(three, token).some((verdict) => verdict !== 'here'))
+  }
+  ship(one, three, name)
+  assert.ok(three.catalog.object(idOf(three), 'b') !== undefined)
+  assert.deepEqual(judge(three, after(one, put(one, 'd'))), ['behind'])
+  ship(one, three, name)
+})
+
 test('while a copy synchronizes in full nothing is said to be there', () => {
   const [one, two] = regions('single', 1, 2)
   assert.ok(one !== undefined && two !== undefined)
