@@ -16,6 +16,7 @@ import { type DataDirectory, openDataDirectory } from './data-directory.ts'
 import type { RegionKey } from './links/region-key.ts'
 import { bindListener, dialable, listeners } from './listeners.ts'
 import { openLocalDoor } from './local-door.ts'
+import { refuseLostCatalog } from './lost-catalog.ts'
 import { adminEndpointOf, openManagement } from './management.ts'
 import { createNodeAdmin } from './node-admin.ts'
 import { startMaintenance } from './node-maintenance.ts'
@@ -210,7 +211,10 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
         else health.report('catalog', `changes are refused: ${reason}`)
       },
     }))
-  if (foundation === undefined) parts.push('catalog', partDeadlineMs, () => catalog.close())
+  if (foundation === undefined) {
+    parts.push('catalog', partDeadlineMs, () => catalog.close())
+    await refuseLostCatalog(catalog, local, data)
+  }
   sources.catalog = () => catalog.stats()
 
   const qos = qosModule.openQos({
