@@ -41,6 +41,7 @@ test('secrets do not reach a line, at any depth that is logged', () => {
     'x-amz-server-side-encryption-customer-key',
     'x-amz-copy-source-server-side-encryption-customer-key',
     'X-Amz-Signature',
+    'Signature',
     'pando-authorization',
   ]
   assert.equal(redactedPaths.length, names.length * 3)
