@@ -42,7 +42,11 @@ export const quickPace = {
   limits: { deadlineMs: 8000 },
 }
 
-export async function makeRegion(t: TestContext, bootstrap: readonly string[]): Promise<TestRegion> {
+export async function makeRegion(
+  t: TestContext,
+  bootstrap: readonly string[],
+  pace = quickPace,
+): Promise<TestRegion> {
   const root = await mkdtemp(join(tmpdir(), 'pando-region-'))
   const servers = new MemoryStreamServers({ clock: realEnvironment.clock })
   const network = new MemoryRegion({ clock: realEnvironment.clock })
@@ -73,7 +77,7 @@ export async function makeRegion(t: TestContext, bootstrap: readonly string[]): 
           firstMap: (members) => mapOf(1, members),
           ...options,
         },
-        quickPace,
+        pace,
       )
       const node: TestNode = {
         name,

@@ -317,6 +317,8 @@ export class Replica {
 
   private hear(name: string, message: Uint8Array): void {
     const progress = { ...progressMessage.decode(message), name, heardMs: this.nowMs() }
+    // A node that starts is connected before its catalog listens: what it was told then it did not hear.
+    if (!this.heard.has(name)) this.options.peers.send(name, topic, this.progress())
     this.heard.set(name, progress)
     this.lastHeard.set(name, progress)
     refuseReplaced(this, progress)

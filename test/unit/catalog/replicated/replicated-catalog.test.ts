@@ -9,7 +9,13 @@ import {
   putCommand,
   realEnvironment,
 } from '../../../kit/catalog-commands.ts'
-import { makeRegion, mapOf, type TestNode, type TestRegion } from '../../../kit/replicated-region.ts'
+import {
+  makeRegion,
+  mapOf,
+  quickPace,
+  type TestNode,
+  type TestRegion,
+} from '../../../kit/replicated-region.ts'
 
 const registry = createWriteRegistry(realEnvironment)
 const timeout = 60_000
@@ -172,6 +178,21 @@ test('a node that was away catches up; one whose disk was wiped is another node'
   // Without another entry: those who voted before it have nothing to say any more.
   await wiped.catalog.barrier()
   await wiped.catalog.submit(putCommand(bucket.id, 'without b', emptyObject(etagOf(1))))
+})
+
+test('a node that comes back is told at once how far the others are: it listens later than it is connected', {
+  timeout: 30_000,
+}, async (t) => {
+  // Nobody tells anything unasked for as long as the test may take.
+  const pace = { ...quickPace, replica: { ...quickPace.replica, progressMs: 60_000 } }
+  const region = await makeRegion(t, ['a', 'b', 'c'], pace)
+  const nodes = await Promise.all(['a', 'b', 'c'].map((name) => region.open(name)))
+  await Promise.all(nodes.map(({ catalog }) => catalog.ready()))
+  await nodes[0]?.catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  await nodes[2]?.stop()
+  const again = await region.open('c')
+  await again.catalog.ready()
+  assert.equal(again.catalog.bucket('photos')?.owner, 'root')
 })
 
 test('a region of one node becomes a cluster with all that it had', { timeout }, async (t) => {
