@@ -86,6 +86,7 @@ export function createReads(tables: Tables): CatalogReads {
     failover: createGroupReads(reader),
 
     lastTimeMs: () => readMeta(reader).time.ms,
+    hasHadBuckets: () => readMeta(reader).lastBucketId > 0,
     clusterMap: () => readClusterMap(reader),
     federation: () => readFederation(reader),
 

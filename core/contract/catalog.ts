@@ -78,6 +78,8 @@ export interface Catalog extends LockReads, RegionConfigReads {
 
   /** The time given to the newest entry, milliseconds since the Unix epoch: it never goes back, whatever clocks do. */
   lastTimeMs(): number
+  /** Whether there has ever been a bucket: without one nothing owns a body, or has owned one. */
+  hasHadBuckets(): boolean
 
   /** Epoch 0 and no nodes before the first one. */
   clusterMap(): ClusterMap

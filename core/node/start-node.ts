@@ -211,10 +211,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
         else health.report('catalog', `changes are refused: ${reason}`)
       },
     }))
-  if (foundation === undefined) {
-    parts.push('catalog', partDeadlineMs, () => catalog.close())
-    await refuseLostCatalog(catalog, local, data)
-  }
+  if (foundation === undefined) parts.push('catalog', partDeadlineMs, () => catalog.close())
+  await refuseLostCatalog(catalog, local, data)
   sources.catalog = () => catalog.stats()
 
   const qos = qosModule.openQos({

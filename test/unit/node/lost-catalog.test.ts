@@ -4,7 +4,13 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CreateBucketCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
-import { pattern } from '../../kit/chunk-store-place.ts'
+import { createDirectCatalog } from '../../../core/catalog/direct-catalog.ts'
+import { MemoryTables } from '../../../core/catalog/memory-tables.ts'
+import { refuseLostCatalog } from '../../../core/node/lost-catalog.ts'
+import { pattern, rejectsWith } from '../../kit/chunk-store-place.ts'
+import { clusterMap } from '../../kit/cluster-maps.ts'
+import { FakeClock, fakeEnvironment } from '../../kit/fake-clock.ts'
+import { createMemoryStore } from '../../kit/memory-store.ts'
 import { startNode } from '../../kit/node-process.ts'
 
 test('a node whose catalog is not where it was does not start, and frees nothing that the catalog owns', async () => {
@@ -33,7 +39,7 @@ test('a node whose catalog is not where it was does not start, and frees nothing
       await node.stop()
     })
     assert.equal(node.running, false)
-    assert.match(node.logTail(), /is empty, and 1 chunks are in/)
+    assert.match(node.logTail(), /has never had a bucket, and 1 chunks are in/)
   }
   await rename(catalog, join(node.dataDirectory, 'catalog-empty'))
   await rename(aside, catalog)
@@ -41,4 +47,22 @@ test('a node whose catalog is not where it was does not start, and frees nothing
   const { Body } = await client.send(new GetObjectCommand({ Bucket: 'first', Key: 'a' }))
   assert.equal(Buffer.compare(Buffer.from((await Body?.transformToByteArray()) ?? []), body), 0)
   client.destroy()
+})
+
+test('nor does one of a region that was founded anew over the chunks of another one', async () => {
+  const clock = new FakeClock()
+  const environment = fakeEnvironment(clock, 1)
+  const catalog = createDirectCatalog({ tables: new MemoryTables(), environment, regionId: 1 })
+  const chunks = createMemoryStore(clock)
+  const paths = { catalogPath: '/data/catalog', chunksPath: '/data/chunks' }
+  catalog.run({ type: 'set-cluster-map', map: clusterMap(['a', 'b', 'c']) })
+  await refuseLostCatalog(catalog, chunks, paths)
+  const buffer = await chunks.acquire(10)
+  await chunks.put(new Uint8Array(16), buffer, 10)
+  buffer.release()
+  await rejectsWith('CATALOG_CORRUPT', refuseLostCatalog(catalog, chunks, paths))
+  catalog.run({ type: 'create-bucket', name: 'first', owner: 'root' })
+  catalog.run({ type: 'delete-bucket', name: 'first' })
+  // Of a bucket that is gone there may be something left to be freed.
+  await refuseLostCatalog(catalog, chunks, paths)
 })
