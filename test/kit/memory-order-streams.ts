@@ -119,6 +119,9 @@ export class MemoryOrderStreams implements OrderStreams {
   readonly faults: MemoryStreamFaults = { isDown: false, dropsAnswer: () => false, duplicates: () => false }
   private readonly servers: MemoryStreamServers
   private isClosed = false
+  /** Calls wait, and nothing comes, until it is over. */
+  private hanging: Promise<void> | undefined
+  private goOn: () => void = () => undefined
 
   constructor(servers: MemoryStreamServers, maxRecordBytes: number) {
     this.servers = servers
@@ -128,6 +131,32 @@ export class MemoryOrderStreams implements OrderStreams {
   setDown(isDown: boolean): void {
     this.faults.isDown = isDown
     this.servers.wakeAll()
+  }
+
+  /** The servers stand still, and the connection does not end. */
+  setHanging(isHanging: boolean): void {
+    this.goOn()
+    this.hanging = isHanging
+      ? new Promise((resolve) => {
+          this.goOn = resolve
+        })
+      : undefined
+  }
+
+  /** While the servers stand still; rejects when the signal aborts. */
+  private async wait(signal: AbortSignal | undefined): Promise<void> {
+    while (this.hanging !== undefined) {
+      const { hanging } = this
+      await new Promise<void>((resolve, reject) => {
+        const onAbort = (): void => reject(new StorageError('CANCELLED', 'the call was cancelled'))
+        signal?.addEventListener('abort', onAbort, { once: true })
+        hanging.then(() => {
+          signal?.removeEventListener('abort', onAbort)
+          resolve()
+        })
+        if (signal?.aborted === true) onAbort()
+      })
+    }
   }
 
   async open(name: string, signal?: AbortSignal): Promise<OrderStream> {
@@ -162,6 +191,7 @@ export class MemoryOrderStreams implements OrderStreams {
   private async ask<T>(signal: AbortSignal | undefined, work: () => T): Promise<T> {
     this.check()
     await this.servers.delay(signal)
+    if (this.hanging !== undefined) await this.wait(signal)
     this.check()
     const result = work()
     await this.servers.delay(signal)
@@ -215,6 +245,7 @@ export class MemoryOrderStreams implements OrderStreams {
     try {
       while (!signal.aborted) {
         await this.servers.delay(signal)
+        if (this.hanging !== undefined) await this.wait(signal)
         this.check()
         const stored = this.servers.find(name)
         if (stored.first > last + 1) {

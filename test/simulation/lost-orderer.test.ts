@@ -94,6 +94,31 @@ test('the death of the machine whose server orders the log costs less than two s
   assert.ok(Math.min(...outages) > 300, `${Math.min(...outages)} ms`)
 })
 
+test('a machine that stands still with its server costs less than two seconds, too', async (t) => {
+  const outages: number[] = []
+  for (let seed = 1; seed <= 20; seed++) {
+    const { clock, network, nodes, timeWrite } = startRegion(seed)
+    await clock.advance(3000)
+    await timeWrite(nodes[1] ?? assert.fail(), 3000)
+    await clock.advance(seed * 37)
+    const at = names.findIndex((name) => nodes[1]?.store.row.founding?.stream.startsWith(`${name}_`))
+    const still = nodes[at] ?? assert.fail('no node has the stream')
+    // Nothing comes from it any more, and no connection ends.
+    for (const { name, clients } of nodes) {
+      clients[at]?.setHanging(true)
+      network.silence(still.name, name)
+      network.silence(name, still.name)
+    }
+    const other = nodes.find((node) => node !== still) ?? assert.fail()
+    outages.push(await timeWrite(other, 9000))
+    for (const { log } of nodes) log.close().catch(() => undefined)
+    await clock.advance(100)
+  }
+  const worst = Math.max(...outages)
+  t.diagnostic(`virtual ms until the next write: worst ${worst.toFixed(0)}`)
+  assert.ok(worst < 2000, `${worst} ms`)
+})
+
 test('a node that alone cannot reach the server goes on through another one, and disturbs nobody', async () => {
   const { clock, nodes, timeWrite } = startRegion(7)
   await clock.advance(3000)

@@ -73,8 +73,12 @@ export class OrderWatch {
       voters.has(voterId(name, incarnation)) ? 1 : 0
     return heard
       .filter(
-        ({ followsOrder, ballot, log }) =>
-          followsOrder && log === replica.row.founding?.log && compareBallots(ballot, replica.ballot) === 0,
+        ({ followsOrder, heardMs, ballot, log }) =>
+          // Told since this node has lost it: whoever stands still with that server still says what it said last.
+          followsOrder &&
+          heardMs >= (this.lostSinceMs ?? 0) &&
+          log === replica.row.founding?.log &&
+          compareBallots(ballot, replica.ballot) === 0,
       )
       .sort((left, right) => votes(right) - votes(left) || right.position - left.position)[0]?.name
   }
