@@ -1,3 +1,11 @@
+import type { VersionId } from './object-model.ts'
+
+/** The last version of a key of which a full synchronization has written a part. */
+export interface BackfilledVersion {
+  readonly key: string
+  readonly versionId: VersionId
+}
+
 /** Bounds of what replication keeps and of what regions tell each other. */
 export const replicationLimits = {
   members: 16,

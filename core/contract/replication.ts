@@ -3,6 +3,7 @@ import type { MadeOnce } from './catalog.ts'
 import type { ConflictReads, Resolution } from './conflicts.ts'
 import type { WriteId } from './ids.ts'
 import type { BucketRecord, Layout, ObjectRecord, VersionId, VersioningState } from './object-model.ts'
+import type { BackfilledVersion } from './replication-limits.ts'
 import type { RetryRecord } from './retry-record.ts'
 
 /**
@@ -211,8 +212,8 @@ export interface OutboxState {
   /** Of the entries that are kept; of their rows, and of the bodies that they name. */
   readonly rowBytes: number
   readonly bodyBytes: number
-  /** A full synchronization is being written: it began behind `from`, and has come to the key `after`. */
-  readonly backfill?: { readonly from: number; readonly after: string }
+  /** A full synchronization is being written: it began behind `from`, and has come to the key `after`, and of the next one to a version. */
+  readonly backfill?: { readonly from: number; readonly after: string; readonly within?: BackfilledVersion }
   /** Last entry of the last full synchronization; 0: none is complete. */
   readonly backfilledThrough: number
   /** A comparison is under way: it has come to the key `after`. */
@@ -225,10 +226,9 @@ export interface OutboxState {
   readonly isAccessTold?: true
 }
 
-/** The end of a comparison. */
+/** The end of a comparison; `ms` by the clock of the region that says so. */
 export interface ComparedPoint {
   readonly lsn: number
-  /** By the clock of the region that says so. */
   readonly ms: number
   /** Over all versions of the bucket. */
   readonly root: Uint8Array
@@ -476,7 +476,7 @@ export type ReplicationCommand =
   | { readonly type: 'tell-access'; readonly bucketId: number }
   /** The next step of a pass over the tombstones: removes those that nothing can need any more. */
   | { readonly type: 'collect-tombstones'; readonly bucketId: number }
-  /** Removes what every member has, and what the retention says; bounded, `done: false` when there is more. */
+  /** Removes what all have, and what the retention says. `done: false`: there is more. */
   | { readonly type: 'trim-outbox'; readonly bucketId: number }
 
 export interface ReplicationResults {

@@ -1,7 +1,7 @@
 import type { Command, CommandResult } from '../../contract/catalog.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { ObjectSummary, VersionId } from '../../contract/object-model.ts'
-import { type KeyRange, replicationLimits } from '../../contract/replication.ts'
+import { type KeyRange, type OutboxState, replicationLimits } from '../../contract/replication.ts'
 import type { ApplyContext } from '../apply-context.ts'
 import { findVersion } from '../key-versions.ts'
 import { bucketKey, encodeText, escapeKey, successor, table } from '../keys.ts'
@@ -24,27 +24,65 @@ export function backfill(context: ApplyContext, { bucketId }: Of<'backfill'>): C
   const rule = readRule(context, bucketId)
   const running = readOutboxState(context, bucketId)?.backfill
   if (rule === undefined || rule.isLeaving === true || running === undefined) return { done: true }
-  const { after } = running
-  const { versions, through } = wholeKeys(
-    context,
-    bucketId,
-    rule.prefix,
-    after,
-    replicationLimits.backfillVersions,
-  )
-  if (after === '' && bucket.versioning !== 'off') {
+  const { after, within } = running
+  const { versions, through, isWhole } = nextVersions(context, bucketId, rule.prefix, after, within)
+  if (after === '' && within === undefined && bucket.versioning !== 'off') {
     append(context, bucketId, rule, context.tick(), { type: 'versioning', state: bucket.versioning })
   }
-  appendRange(context, bucketId, rule, versions, through === undefined ? { after } : { after, through }, true)
+  const last = versions.at(-1)
+  if (!isWhole && last !== undefined) {
+    appendVersions(context, bucketId, rule, versions)
+    const state = readOutboxState(context, bucketId)
+    if (state === undefined) throw new Error('an outbox that was written to is there')
+    const { key, versionId } = last
+    writeOutboxState(context, bucketId, { ...state, backfill: { ...running, within: { key, versionId } } })
+    return { done: false }
+  }
+  // Since the step that began with the key others may have come in front of it: they are there, too.
+  const all =
+    within === undefined ? versions : versionsWithin(context, bucketId, rule.prefix, after, within.key)
+  const range = through === undefined ? { after } : { after, through }
+  appendVersions(context, bucketId, rule, versions)
+  appendNames(context, bucketId, rule, all, range, true)
   const state = readOutboxState(context, bucketId)
   if (state === undefined) throw new Error('an outbox that was written to is there')
   const { backfill: _, ...complete } = state
   if (through === undefined) {
     writeOutboxState(context, bucketId, { ...complete, backfilledThrough: state.head.lsn })
   } else {
-    writeOutboxState(context, bucketId, { ...complete, backfill: { ...running, after: through } })
+    writeOutboxState(context, bucketId, { ...complete, backfill: { from: running.from, after: through } })
   }
   return { done: through === undefined }
+}
+
+/**
+ * What the next step writes: the versions of some keys, or a part of those of one key that has more than a step has room for (`isWhole` false, but
+ * for the last part). What changes meanwhile is an entry of its own, so that the range behind the last part names what is there then.
+ */
+function nextVersions(
+  context: ApplyContext,
+  bucketId: number,
+  prefix: string,
+  after: string,
+  within: NonNullable<OutboxState['backfill']>['within'],
+): { versions: readonly ObjectSummary[]; through?: string; isWhole: boolean } {
+  const limit = replicationLimits.backfillVersions
+  const place =
+    within === undefined
+      ? { prefix, keyMarker: after }
+      : { prefix: within.key, keyMarker: within.key, versionMarker: within.versionId }
+  const page = listVersions(context, bucketId, { delimiter: '', limit, ...place })
+  if (within === undefined && !page.truncated) return { versions: page.versions, isWhole: true }
+  const key = within?.key ?? page.versions.at(-1)?.key ?? ''
+  const ofKey = page.versions.filter((version) => version.key === key)
+  if (within !== undefined) {
+    const isWhole = !page.truncated || ofKey.length < page.versions.length
+    return { versions: ofKey, through: key, isWhole }
+  }
+  const before = page.versions.slice(0, page.versions.length - ofKey.length)
+  const through = before.at(-1)?.key
+  if (through !== undefined) return { versions: before, through, isWhole: true }
+  return { versions: ofKey, through: key, isWhole: false }
 }
 
 /** The versions of a range, and then that these are all. An error comes before the first write. */
@@ -54,7 +92,16 @@ export function appendRange(
   rule: StoredRule,
   versions: readonly ObjectSummary[],
   range: KeyRange,
-  isBackfill: boolean,
+): void {
+  appendVersions(context, bucketId, rule, versions)
+  appendNames(context, bucketId, rule, versions, range, false)
+}
+
+function appendVersions(
+  context: ApplyContext,
+  bucketId: number,
+  rule: StoredRule,
+  versions: readonly ObjectSummary[],
 ): void {
   const changes = versions.map((summary) => {
     const id = summary.isNull ? 'null' : summary.versionId
@@ -65,6 +112,17 @@ export function appendRange(
     return { type: 'put', key: summary.key, version: versionOf(context, record) } as const
   })
   for (const change of changes) append(context, bucketId, rule, context.tick(), change)
+}
+
+/** These are all that the range has. */
+function appendNames(
+  context: ApplyContext,
+  bucketId: number,
+  rule: StoredRule,
+  versions: readonly ObjectSummary[],
+  range: KeyRange,
+  isBackfill: boolean,
+): void {
   const isRepair = isBackfill ? {} : { isRepair: true as const }
   // Where several regions write a range says what is gone, of which there is no bound: no key need be left between two deletes. What one
   // entry has no room for goes ahead of it.
@@ -80,7 +138,7 @@ export function appendRange(
   append(context, bucketId, rule, context.tick(), {
     type: 'range',
     ...range,
-    versions: changes.map(({ key, version }) => [key, version.versionId] as const),
+    versions: versions.map(({ key, versionId }) => [key, versionId] as const),
     purged,
     ...isRepair,
   })

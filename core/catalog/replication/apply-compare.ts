@@ -152,13 +152,6 @@ export function sendRange(
   const end =
     page.through !== undefined && isWithin(encodeText(page.through), after, through) ? page.through : through
   const versions = page.versions.filter(({ key }) => isWithin(encodeText(key), after, end))
-  appendRange(
-    context,
-    bucketId,
-    rule,
-    versions,
-    end === undefined ? { after } : { after, through: end },
-    false,
-  )
+  appendRange(context, bucketId, rule, versions, end === undefined ? { after } : { after, through: end })
   return {}
 }
