@@ -3,7 +3,7 @@
 
 /** Of files of test/: seconds in a run of all tests on two cores, and processor seconds of the file and all that it starts. */
 const known = {
-  'e2e/aws-cli': [92, 73],
+  'e2e/aws-cli': [50, 37],
   'e2e/failover': [45, 30],
   'e2e/hostile-connections': [52, 12],
   'e2e/kill-loop': [125, 101],
