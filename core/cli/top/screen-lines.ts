@@ -13,6 +13,8 @@ export interface ScreenNote {
   readonly time: string
   /** Empty, or why nothing new is shown. */
   readonly problem: string
+  /** Somebody is at the keys. */
+  readonly isLive: boolean
 }
 
 interface Section {
@@ -62,7 +64,7 @@ function fitted(sections: readonly Section[], room: number): readonly Line[] {
 
 const shownProblems = 3
 
-function headLines(view: TopView, { time, problem }: ScreenNote): readonly Line[] {
+function headLines(view: TopView, { time, problem, isLive }: ScreenNote): readonly Line[] {
   const { requests, process, store, catalog, problems } = view
   const ofState: Style = view.state === 'ready' ? 'good' : view.state === 'degraded' ? 'bad' : 'warn'
   const lines: Line[] = [
@@ -71,7 +73,7 @@ function headLines(view: TopView, { time, problem }: ScreenNote): readonly Line[
       piece(` in ${view.region}   `),
       piece(view.state, ofState),
       piece(`   up ${formatDuration(view.uptimeMs)}   pando ${view.version}   ${time}   `),
-      piece('q quits', 'dim'),
+      ...(isLive ? [piece('q quits', 'dim')] : []),
     ],
     // Always there, so that nothing below it moves.
     problem === '' ? [] : [piece(` ${problem}`, 'warn')],

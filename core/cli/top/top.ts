@@ -53,7 +53,7 @@ async function sampleOf(admin: AdminClient): Promise<Sample> {
 const timeOf = ({ nowMs }: Sample): string => formatTime(nowMs).slice(11)
 
 function plainLines(view: TopView, after: Sample): string {
-  return screenLines(view, { time: timeOf(after), problem: '' }, unbounded)
+  return screenLines(view, { time: timeOf(after), problem: '', isLive: false }, unbounded)
     .map((line) => `${paintLine(line, unbounded.columns, false)}\n`)
     .join('')
 }
@@ -76,7 +76,7 @@ async function live(
   let problem = 'measuring'
   const draw = (): void => {
     const size = screen.size()
-    const note = { time: timeOf(shown.sample), problem }
+    const note = { time: timeOf(shown.sample), problem, isLive: true }
     // The last column stays free: a terminal that has written it may be about to wrap.
     const lines = screenLines(shown.view, note, size).map((line) =>
       paintLine(line, size.columns - 1, screen.hasColour),

@@ -126,7 +126,7 @@ test('a quantile lies in its bucket, and beyond the last bound nothing is made u
   assert.equal(quantileMs(buckets([1, 1], [Number.POSITIVE_INFINITY, 100]), 0.99), 1000)
 })
 
-const note = { time: '14:03:09Z', problem: '' }
+const note = { time: '14:03:09Z', problem: '', isLive: true }
 const plain = (shown: TopView, columns: number, rows: number): readonly string[] =>
   screenLines(shown, note, { columns, rows }).map((line) => paintLine(line, columns, false))
 
@@ -134,6 +134,10 @@ test('a screen tells what is wrong first and leaves nothing out when there is ro
   const lines = plain(view(), 200, 100)
   const text = lines.join('\n')
   assert.match(lines[0] ?? '', /node-a in here {3}degraded {3}up 1m 2s {3}pando 1\.2\.3 {3}14:03:09Z/)
+  assert.match(lines[0] ?? '', / q quits$/)
+  // Nobody can press a key at what was printed once, or into a file.
+  const [printed = []] = screenLines(view(), { ...note, isLive: false }, { columns: 200, rows: 100 })
+  assert.match(paintLine(printed, 200, false), /14:03:09Z *$/)
   assert.equal(lines[2], ' ! the disk is full')
   assert.match(text, /Requests 200\/s, 3 in flight, 20\/s failed/)
   assert.match(text, /Process {2}200 % of a core, 1\.00 MiB resident/)
