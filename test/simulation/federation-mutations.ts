@@ -101,15 +101,6 @@ export const mutations: readonly Mutation[] = [
   },
   {
     ...{
-      title: 'a rule that was taken away in a region, and what it told of deletes, is given there again',
-      ...{ module: replication.module, name: 'largeReplication', known: 10 },
-    },
-    apply: () => {
-      LostMemory.isRuleUnknown = true
-    },
-  },
-  {
-    ...{
       title: 'a region that was recovered goes on with what it may hold of what others have deleted',
       ...{ module: replication.module, name: 'largeReplication', known: 38 },
     },
