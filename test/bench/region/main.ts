@@ -1,7 +1,7 @@
 // A region of three nodes with three copies against one node, on one machine: latency and processor time of each request; what a node
 // costs that nobody asks anything; and how many requests a second of processor time serves with one, two and three nodes.
-// Usage: npm run bench -- region [--rounds N] [--seconds S] [--quick] [--against URL [--against-processes NAME,...]]. Needs root and
-// nats-server: the nodes are hosts in namespaces of their own. Another store is measured in turn with them: one that is named (other-store.ts),
+// Usage: npm run bench -- region [--rounds N] [--seconds S] [--only latency|scaling] [--against URL [--against-processes NAME,...]]. Needs
+// root, nats-server and wrk: the nodes are hosts in namespaces of their own. Another store is measured in turn with them: one that is named (other-store.ts),
 // else Ceph RGW with three OSDs and three copies, where its packages are installed (`npm run setup -- --ceph`).
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,8 +10,9 @@ import { parseArgs } from 'node:util'
 import { runInOwnNamespaces } from '../../kit/region/own-namespaces.ts'
 import { describeMachine, formatTable } from '../machine.ts'
 import { cephProcesses, missingCephPrograms, startCeph } from '../s3/ceph.ts'
-import type { Case, Measurement } from './measure.ts'
+import type { Measurement } from './measure.ts'
 import { openOtherStore, otherStoreOptions } from './other-store.ts'
+import type { Scaling, ScalingCase, Serving } from './scaling.ts'
 import type { Summary } from './workloads.ts'
 
 const { values } = parseArgs({
@@ -21,13 +22,13 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '2.5' },
     /** At most so much to make each warm for each workload. */
     'warm-seconds': { type: 'string', default: '60' },
-    /** Only the first table. */
-    quick: { type: 'boolean', default: false },
+    /** One of the tables, which leaves the file of results as it is. */
+    only: { type: 'string', default: '' },
   },
 })
 const { rounds, seconds } = values
 const missing = missingCephPrograms()
-const startsCeph = values.against === '' && missing.length === 0
+const startsCeph = values.only !== 'scaling' && values.against === '' && missing.length === 0
 await using ceph = startsCeph ? await startCeph(3) : undefined
 if (ceph !== undefined) {
   process.env['AWS_ACCESS_KEY_ID'] = ceph.accessKey
@@ -39,15 +40,21 @@ const otherStore = openOtherStore(
   against,
   ceph === undefined ? values['against-processes'] : cephProcesses.join(','),
 )
-if (against === '') console.log(`\n!! NO PEER: Ceph's ${missing.join(', ')} are missing\n`)
+if (against === '' && values.only !== 'scaling')
+  console.log(`\n!! NO PEER: Ceph's ${missing.join(', ')} are missing\n`)
 
-async function measure(...args: readonly string[]): Promise<Measurement> {
+/** What a script of this folder measures in namespaces of its own. */
+async function figuresOf<T>(script: string, ...args: readonly string[]): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'pando-bench-region-'))
   try {
     const into = join(directory, 'figures.json')
-    const script = resolve(import.meta.dirname, 'measure.js')
-    await runInOwnNamespaces(script, ['--into', into, ...args], 1_800_000, otherStore)
-    return JSON.parse(readFileSync(into, 'utf8')) as Measurement
+    await runInOwnNamespaces(
+      resolve(import.meta.dirname, script),
+      ['--into', into, ...args],
+      1_800_000,
+      otherStore,
+    )
+    return JSON.parse(readFileSync(into, 'utf8')) as T
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
@@ -69,76 +76,81 @@ const row = (name: string, who: string, summary: Summary, base?: Summary): strin
 ]
 
 console.log(describeMachine())
-const warm = ['--warm-seconds', values['warm-seconds']]
-const whole = await measure(
-  '--rounds',
-  rounds,
-  '--seconds',
-  seconds,
-  ...warm,
-  ...(against === '' ? [] : ['--against', against]),
-)
-console.log(
-  `\n${rounds} rounds of ${seconds} s in turn, after as many requests to each node as make it warm; processor time of all processes of the nodes\n`,
-)
-console.log(
-  formatTable(
-    ['', '', 'requests/s', 'p50, ms', 'p99, ms', 'CPU ms/request', 'against one node'],
-    whole.cases.flatMap(({ name, alone, region, other }) => [
-      row(name, 'one node', alone),
-      row(name, 'three nodes, three copies', region, alone),
-      ...(other === undefined ? [] : [row(name, otherName, other, alone)]),
-    ]),
-  ),
-)
-console.log(
-  `\nidle: a node of the region ${whole.idle.inRegion.toFixed(0)} ms of processor time a second, one by itself ${whole.idle.alone.toFixed(0)}`,
-)
 
-const perCpuSecond = ({ cpuMsPerRequest }: Summary): number => 1000 / cpuMsPerRequest
-const scalingRow = (one: Case, nodes: number, copies: number): string[] => {
-  const { alone, region, apart = alone, regionsApart = apart } = one
-  return [
-    one.name,
-    `${nodes}`,
-    `${copies}`,
-    ...[alone, apart, regionsApart, region].map((summary) => perCpuSecond(summary).toFixed(0)),
-    ...[alone, apart, regionsApart].map((base) => (perCpuSecond(region) / perCpuSecond(base)).toFixed(2)),
-  ]
+async function latency(): Promise<Measurement> {
+  const whole = await figuresOf<Measurement>(
+    'measure.js',
+    ...['--rounds', rounds, '--seconds', seconds, '--warm-seconds', values['warm-seconds']],
+    ...(against === '' ? [] : ['--against', against]),
+  )
+  console.log(
+    `\n${rounds} rounds of ${seconds} s in turn, after as many requests to each node as make it warm; processor time of all processes of the nodes\n`,
+  )
+  console.log(
+    formatTable(
+      ['', '', 'requests/s', 'p50, ms', 'p99, ms', 'CPU ms/request', 'against one node'],
+      whole.cases.flatMap(({ name, alone, region, other }) => [
+        row(name, 'one node', alone),
+        row(name, 'three nodes, three copies', region, alone),
+        ...(other === undefined ? [] : [row(name, otherName, other, alone)]),
+      ]),
+    ),
+  )
+  console.log(
+    `\nidle: a node of the region ${whole.idle.inRegion.toFixed(0)} ms of processor time a second, one by itself ${whole.idle.alone.toFixed(0)}`,
+  )
+  return whole
 }
-if (!values.quick) {
-  const how = ['--cases', 'GET 4 KiB,GET 1 MiB', '--per-node', '--rounds', '3', '--seconds', '2', ...warm]
-  const scaling: Measurement[] = []
-  for (const [nodes, copies] of [
+
+const perCpuSecond = ({ cpuMsPerRequest }: Serving): number => 1000 / cpuMsPerRequest
+const scalingRow = (
+  { nodes, replicas }: Scaling,
+  { byteLength, connections, alone, apart, regionsApart, region }: ScalingCase,
+): string[] => [
+  `GET ${byteLength >= 1 << 20 ? `${byteLength >> 20} MiB` : `${byteLength >> 10} KiB`}, ${connections} a node`,
+  `${nodes}`,
+  `${replicas}`,
+  ...[alone, apart, regionsApart, region].map((serving) => perCpuSecond(serving).toFixed(0)),
+  ...[alone, apart, regionsApart].map((base) => (perCpuSecond(region) / perCpuSecond(base)).toFixed(2)),
+  ...[apart, region].map(({ processors }) => processors.toFixed(2)),
+  ...[apart, region].map(({ p50Ms, p99Ms }) => `${p50Ms.toFixed(1)}/${p99Ms.toFixed(1)}`),
+]
+
+async function scale(): Promise<readonly Scaling[]> {
+  const scaling: Scaling[] = []
+  for (const [nodes, replicas] of [
     ['2', '2'],
     ['3', '3'],
     ['2', '1'],
     ['3', '1'],
   ] as const) {
-    scaling.push(await measure('--nodes', nodes, '--replicas', copies, ...how))
+    scaling.push(await figuresOf<Scaling>('scaling.js', '--nodes', nodes, '--replicas', replicas))
   }
   console.log(
-    '\nrequests in a second of processor time, so many at a time for each node; linear is 1. Nodes, and regions of one node, that are apart know\nnothing of each other: what they serve less than one node does is what two processors and their caches do to so many programs, not what a\nregion costs; a region of one node has the order and its messages that a node by itself does without\n',
+    '\nrequests in a second of processor time, so many at a time for each node (wrk); linear is 1. Nodes, and regions of one node, that are apart\nknow nothing of each other: what they serve less than one node does is what two processors and their caches do to so many programs, not\nwhat a region costs; a region of one node has the order and its messages that a node by itself does without. Medians of rounds in turn\n',
   )
   console.log(
     formatTable(
       [
-        '',
-        'nodes',
-        'copies',
-        'one node',
-        'nodes apart',
-        'regions of one node apart',
-        'region',
-        'of one node',
-        'of nodes apart',
-        'of regions of one node',
+        ...['', 'nodes', 'copies', 'one node', 'nodes apart', 'regions of one node apart', 'region'],
+        ...['of one node', 'of nodes apart', 'of regions of one node', 'processors: apart', 'region'],
+        ...['p50/p99 ms: apart', 'region'],
       ],
       scaling
-        .flatMap(({ cases, nodes, replicas }) => cases.map((one) => scalingRow(one, nodes, replicas)))
-        .sort(([one = ''], [other = '']) => (one < other ? 1 : one > other ? -1 : 0)),
+        .flatMap((one) => one.cases.map((each) => ({ one, each })))
+        .sort(
+          (left, right) =>
+            left.each.byteLength - right.each.byteLength || left.each.connections - right.each.connections,
+        )
+        .map(({ one, each }) => scalingRow(one, each)),
     ),
   )
+  return scaling
+}
+
+const whole = values.only === 'scaling' ? undefined : await latency()
+const scaling = values.only === 'latency' ? undefined : await scale()
+if (whole !== undefined && scaling !== undefined) {
   const results = {
     machine: describeMachine(),
     rounds: Number(rounds),
@@ -148,5 +160,3 @@ if (!values.quick) {
   }
   writeFileSync('test/bench/results/region.json', `${JSON.stringify(results, undefined, 2)}\n`)
 }
-await ceph?.[Symbol.asyncDispose]()
-process.exit(0)

@@ -37,10 +37,12 @@ export interface Figures {
   elapsedMs: number
 }
 
-const bucket = 'measured'
+export const bucket = 'measured'
 
 /** So many bytes are read again and again by each workload that reads. */
-const objectsOf = (byteLength: number): number => (byteLength > 1 << 20 ? 6 : 64)
+export const objectsOf = (byteLength: number): number => (byteLength > 1 << 20 ? 6 : 64)
+
+export const nameToRead = (byteLength: number, index: number): string => `get-${byteLength}-${index}`
 
 /** The bucket, and objects of these sizes for the workloads that read. */
 export async function prepare({ clients: [client] }: Subject, sizes: readonly number[]): Promise<void> {
@@ -48,7 +50,7 @@ export async function prepare({ clients: [client] }: Subject, sizes: readonly nu
   for (const byteLength of sizes) {
     const body = seededBytes('measured', 0, byteLength)
     for (let index = 0; index < objectsOf(byteLength); index++) {
-      const reply = await client?.send({ method: 'PUT', bucket, key: `get-${byteLength}-${index}`, body })
+      const reply = await client?.send({ method: 'PUT', bucket, key: nameToRead(byteLength, index), body })
       if (reply?.status !== 200)
         throw new Error(`what is to be read was not stored: ${reply?.status} ${reply?.code}`)
     }
@@ -76,7 +78,7 @@ export async function runWorkload(
     const client = clients[index % clients.length]
     while (client !== undefined && begun < limit.requests && performance.now() - began < limit.elapsedMs) {
       const number = begun++
-      const key = method === 'GET' ? `get-${byteLength}-${number % objectsOf(byteLength)}` : `put-${number}`
+      const key = method === 'GET' ? nameToRead(byteLength, number % objectsOf(byteLength)) : `put-${number}`
       const sent = performance.now()
       const reply = await client.send({ method, bucket, key, ...(method === 'PUT' ? { body } : {}) })
       if (reply.status !== 200)
