@@ -1,6 +1,6 @@
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import type { Clock } from '../contract/clock.ts'
-import { DueTimer } from '../contract/due-timer.ts'
+import { type StrangerLimits, Strangers } from './strangers.ts'
 
 export interface AdminListener {
   readonly port: number
@@ -17,12 +17,9 @@ export interface AdminListenerOptions {
   /** Nobody is answered in the clear, and TLS cuts off what is none. */
   readonly isTls: boolean
   readonly clock: Clock
-  /** 256 and 10 s unless told. */
-  readonly silent?: typeof silentLimits
+  /** Of connections that have said nothing yet: a client of gRPC speaks first, and at once. */
+  readonly silent?: StrangerLimits | undefined
 }
-
-/** Connections that have said nothing yet: the oldest goes for one more, and each after so long. A client of gRPC speaks first, and at once. */
-const silentLimits = { count: 256, ms: 10_000 }
 
 /** HTTP/2 begins with `PRI * HTTP/2.0`. */
 const http1 = /^(?!PRI )[A-Z]{3,7} /
@@ -37,33 +34,12 @@ const answer = `HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-
  */
 export async function listenForAdmin(options: AdminListenerOptions): Promise<AdminListener> {
   const { listen, take, isTls, clock } = options
-  const { count, ms } = options.silent ?? silentLimits
   const sockets = new Set<Socket>()
-  /** Until when each may stay as it is; the oldest first. */
-  const silent = new Map<Socket, number>()
-
-  const dismiss = (goes: (untilMs: number) => boolean): void => {
-    for (const [socket, untilMs] of silent) {
-      if (!goes(untilMs)) {
-        patience.arm(untilMs)
-        return
-      }
-      silent.delete(socket)
-      socket.destroy()
-    }
-  }
-  const patience = new DueTimer(clock, () => {
-    const nowMs = clock.monotonic()
-    dismiss((untilMs) => untilMs <= nowMs)
-  })
+  const silent = new Strangers<Socket>(clock, options.silent)
 
   const listener = createServer((socket) => {
     sockets.add(socket)
-    silent.set(socket, clock.monotonic() + ms)
-    socket.once('close', () => {
-      sockets.delete(socket)
-      silent.delete(socket)
-    })
+    socket.once('close', () => sockets.delete(socket))
     // Without a listener it would end the process.
     socket.on('error', () => {})
     socket.once('data', (first: Buffer) => {
@@ -73,12 +49,12 @@ export async function listenForAdmin(options: AdminListenerOptions): Promise<Adm
         socket.end(answer)
         return
       }
-      silent.delete(socket)
+      silent.know(socket)
       socket.pause()
       socket.unshift(first)
       take(socket)
     })
-    dismiss(() => silent.size > count)
+    silent.meet(socket, socket)
   })
   await new Promise<void>((resolve, reject) => {
     listener.once('error', reject)
@@ -95,7 +71,7 @@ export async function listenForAdmin(options: AdminListenerOptions): Promise<Adm
     refuse: () => void listener.close(),
     close() {
       listener.close()
-      patience.close()
+      silent.close()
       for (const socket of sockets) socket.destroy()
     },
   }

@@ -1,10 +1,11 @@
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { Server, ServerCredentials, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js'
 import type { Clock } from '../../contract/clock.ts'
-import { DueTimer } from '../../contract/due-timer.ts'
+
 import { StorageError } from '../../contract/errors.ts'
 import type { Logger } from '../../contract/logger.ts'
 import type { PeerHandlers } from '../../contract/region-peers.ts'
+import { type StrangerLimits, Strangers } from '../strangers.ts'
 import { peerOf } from './identity.ts'
 import { createLetterWriter } from './letter-writer.ts'
 import type { PeerTls } from './peer-link.ts'
@@ -21,7 +22,7 @@ export interface PeerServerOptions {
   /** Whether a node with this name, proved by its certificate, may talk to us. */
   admit(peer: string): boolean
   /** 256 and 10 s unless told. */
-  readonly strangers?: typeof strangerLimits
+  readonly strangers?: StrangerLimits | undefined
 }
 
 export interface PeerServer {
@@ -39,49 +40,24 @@ const maxAnswerBytes = 32 * 1024 * 1024
 /** Streams of one peer at the same time. */
 const maxStreams = 64
 const refusalLogMs = 1_000
-/** Connections of which nobody knows yet whose they are: the oldest goes for one more, and each after so long. A peer is known after milliseconds. */
-const strangerLimits = { count: 256, ms: 10_000 }
-
 /** The side that is called. Errors of the listener reject as they come from the system. */
 export async function startPeerServer(options: PeerServerOptions): Promise<PeerServer> {
   const { regionId, listen, tls, clock, log } = options
   /** The call of each peer that is in force. */
   const talks = new Map<string, Talk>()
   const streams = new Map<string, number>()
-  const { count: maxStrangers, ms: strangerMs } = options.strangers ?? strangerLimits
-  /** By address, as a call tells it; the oldest first. */
-  const strangers = new Map<string, { readonly socket: Socket; readonly untilMs: number }>()
+  /** By address, as a call tells it. */
+  const strangers = new Strangers<string>(clock, options.strangers)
   let refusalToldMs = Number.NEGATIVE_INFINITY
 
-  const dismiss = (goes: (untilMs: number) => boolean): void => {
-    for (const [address, { socket, untilMs }] of strangers) {
-      if (!goes(untilMs)) {
-        patience.arm(untilMs)
-        return
-      }
-      strangers.delete(address)
-      socket.destroy()
-    }
-  }
-  const patience = new DueTimer(clock, () => {
-    const nowMs = clock.monotonic()
-    dismiss((untilMs) => untilMs <= nowMs)
-  })
-  /** Whoever says nothing, or nothing that proves who he is, keeps no descriptor for long. */
-  const meet = (socket: Socket): void => {
-    const address = `${socket.remoteAddress}:${socket.remotePort}`
-    strangers.set(address, { socket, untilMs: clock.monotonic() + strangerMs })
-    socket.once('close', () => {
-      if (strangers.get(address)?.socket === socket) strangers.delete(address)
-    })
-    dismiss(() => strangers.size > maxStrangers)
-  }
+  const meet = (socket: Socket): void =>
+    strangers.meet(`${socket.remoteAddress}:${socket.remotePort}`, socket)
 
   const identify = (call: Talk | Read): string => {
     try {
       const peer = peerOf(call.getAuthContext().sslPeerCertificate, regionId)
       if (options.admit(peer)) {
-        strangers.delete(call.getPeer())
+        strangers.know(call.getPeer())
         return peer
       }
       throw new StorageError('PEER_REFUSED', `node ${peer} is not of this region's nodes`)
@@ -255,7 +231,7 @@ export async function startPeerServer(options: PeerServerOptions): Promise<PeerS
       listener.close()
       // Calls live as long as their connection: there is nothing to wait for.
       server.forceShutdown()
-      patience.close()
+      strangers.close()
       for (const socket of sockets) socket.destroy()
     },
   }
