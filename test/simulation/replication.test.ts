@@ -17,8 +17,10 @@ test('T1, T2, T3, T4, T10, T13, T14, T20, T21, T24, T31: copies hold what their 
   t.diagnostic(`${seeds} seeds: ${JSON.stringify(total)}`)
   // A run in which nothing happened proves nothing.
   for (const [name, value] of Object.entries(total)) {
-    // Only where one region writes is a version taken from a copy; only where three do, and all is told, one leaves and comes back, or begins anew.
-    const rarity = { repaired: 4, returned: 4, olderKept: 4, anew: 8 }[name] ?? 1
+    // Only where one region writes is a version taken from a copy; only where three do, and all is told, one leaves and comes back, begins anew,
+    // or has forgotten what it was.
+    const rarity =
+      { repaired: 4, returned: 4, olderKept: 4, anew: 8, givenAgain: 16, recovered: 16 }[name] ?? 1
     assert.ok(value > seeds / rarity, `${name}: only ${value}`)
   }
 })
