@@ -3,7 +3,7 @@
 // Usage: npm run bench -- region [--rounds N] [--seconds S] [--only latency|scaling] [--against URL [--against-processes NAME,...]]. Needs
 // root, nats-server and wrk: the nodes are hosts in namespaces of their own. Another store is measured in turn with them: one that is named (other-store.ts),
 // else Ceph RGW with three OSDs and three copies, where its packages are installed (`npm run setup -- --ceph`).
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -22,7 +22,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '2.5' },
     /** At most so much to make each warm for each workload. */
     'warm-seconds': { type: 'string', default: '60' },
-    /** One of the tables, which leaves the file of results as it is. */
+    /** One of the tables; the other one's figures stay in the file of results. */
     only: { type: 'string', default: '' },
   },
 })
@@ -77,6 +77,14 @@ const row = (name: string, who: string, summary: Summary, base?: Summary): strin
 
 console.log(describeMachine())
 
+const resultsFile = 'test/bench/results/region.json'
+
+/** Each table with the machine and the commit of which it tells. */
+function save(part: Readonly<Record<string, unknown>>): void {
+  const known = existsSync(resultsFile) ? JSON.parse(readFileSync(resultsFile, 'utf8')) : {}
+  writeFileSync(resultsFile, `${JSON.stringify({ ...known, ...part }, undefined, 2)}\n`)
+}
+
 async function latency(): Promise<Measurement> {
   const whole = await figuresOf<Measurement>(
     'measure.js',
@@ -116,15 +124,16 @@ const scalingRow = (
   ...[apart, region].map(({ p50Ms, p99Ms }) => `${p50Ms.toFixed(1)}/${p99Ms.toFixed(1)}`),
 ]
 
-async function scale(): Promise<readonly Scaling[]> {
+async function scale(): Promise<void> {
   const scaling: Scaling[] = []
   for (const [nodes, replicas] of [
-    ['2', '2'],
     ['3', '3'],
+    ['2', '2'],
     ['2', '1'],
     ['3', '1'],
   ] as const) {
     scaling.push(await figuresOf<Scaling>('scaling.js', '--nodes', nodes, '--replicas', replicas))
+    save({ scaling: { machine: describeMachine(), measured: scaling } })
   }
   console.log(
     '\nrequests in a second of processor time, so many at a time for each node (wrk); linear is 1. Nodes, and regions of one node, that are apart\nknow nothing of each other: what they serve less than one node does is what two processors and their caches do to so many programs, not\nwhat a region costs; a region of one node has the order and its messages that a node by itself does without. Medians of rounds in turn\n',
@@ -145,18 +154,12 @@ async function scale(): Promise<readonly Scaling[]> {
         .map(({ one, each }) => scalingRow(one, each)),
     ),
   )
-  return scaling
 }
 
-const whole = values.only === 'scaling' ? undefined : await latency()
-const scaling = values.only === 'latency' ? undefined : await scale()
-if (whole !== undefined && scaling !== undefined) {
-  const results = {
-    machine: describeMachine(),
-    rounds: Number(rounds),
-    seconds: Number(seconds),
-    whole,
-    scaling,
-  }
-  writeFileSync('test/bench/results/region.json', `${JSON.stringify(results, undefined, 2)}\n`)
+if (values.only !== 'scaling') {
+  const whole = await latency()
+  save({
+    latency: { machine: describeMachine(), rounds: Number(rounds), seconds: Number(seconds), ...whole },
+  })
 }
+if (values.only !== 'latency') await scale()
