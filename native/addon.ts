@@ -153,7 +153,8 @@ function nativeOptions(options: ChunkStoreOptions) {
   }
 }
 
-function whatWrote(directory: string): 'native' | 'reference' | 'spdk' | 'nothing' {
+/** Which kind of store made what is in a directory; looks at names only. */
+export function whatWrote(directory: string): 'native' | 'reference' | 'spdk' | 'nothing' {
   const names = existsSync(directory) ? readdirSync(directory) : []
   if (names.includes('bdevs.pando')) return 'spdk'
   if (names.some((name) => /^store-\d+\.pando$/.test(name))) return 'native'

@@ -111,10 +111,11 @@ const requirements = {
   ].map(([name, module]) => ({ name: `python3-${name}`, present: () => pythonImports(module) })),
   // Orders the log of a region of several nodes; a region of one node does without.
   cluster: [{ name: 'nats-server', present: () => hasTool('nats-server') }],
-  // Debian's clang only suggests its runtimes, libFuzzer among them.
+  // Fuzz targets and sanitizers. Debian's clang only suggests its runtimes, libFuzzer among them; llvm names the lines of their reports.
   fuzz: [
     { name: 'clang', present: () => onPath('clang++') },
     { name: 'libclang-rt-dev', present: buildsFuzzTargets },
+    { name: 'llvm', present: () => onPath('llvm-symbolizer') },
   ],
   // The policy that is written in C: clang compiles it, lld brings wasm-ld.
   wasm: [

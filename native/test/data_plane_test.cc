@@ -1,7 +1,6 @@
 #include "pando/data_plane.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <array>
 #include <atomic>
@@ -12,27 +11,16 @@
 #include <fstream>
 #include <limits>
 #include <map>
+#include <random>
 #include <thread>
 
 #include "pando/crc32c.h"
 #include "pando/port_client.h"
 #include "support/store_harness.h"
+#include "support/temporary_directory.h"
 
 namespace pando {
 namespace {
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "pando-test-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 struct Parameters {
   Backend backend;
@@ -117,7 +105,7 @@ class DataPlaneTest : public testing::TestWithParam<Parameters> {
     const CqEntry completion = Call(entry);
     const auto out = client_->slab().subspan(8 << 20, completion.length);
     return completion.status == 0 && completion.chunk_length == length &&
-           Bytes(out.begin(), out.end()) == MakeBytes(number, length);
+           AreBytesOf(number, length, out);
   }
 
   TemporaryDirectory directory_;
@@ -444,38 +432,6 @@ INSTANTIATE_TEST_SUITE_P(Backends, DataPlaneTest,
                                          Parameters{Backend::kUring, 2},
                                          Parameters{Backend::kMemory, 3, WaitMode::kInterrupt}),
                          NameOf);
-
-TEST(DataPlaneOpening, ASecondProcessIsRefusedWithAClearError) {
-  TemporaryDirectory directory;
-  DataPlaneOptions options;
-  options.directory = directory.path();
-  options.capacity_bytes = 1ULL << 30U;
-  options.reactors = 1;
-  auto first = DataPlane::Open(options);
-  ASSERT_TRUE(first.ok()) << first.error().message;
-  auto second = DataPlane::Open(options);
-  EXPECT_EQ(second.code(), ErrorCode::kConflict);
-  EXPECT_NE(second.error().message.find("open in another process"), std::string::npos);
-  EXPECT_TRUE(first.value()->Close().ok());
-  auto third = DataPlane::Open(options);
-  EXPECT_TRUE(third.ok());
-}
-
-TEST(DataPlaneOpening, ADirectoryKeepsItsPartitions) {
-  TemporaryDirectory directory;
-  DataPlaneOptions options;
-  options.directory = directory.path();
-  options.capacity_bytes = 2ULL << 30U;
-  options.reactors = 2;
-  { ASSERT_TRUE(DataPlane::Open(options).ok()); }
-  options.reactors = 1;
-  std::string logged;
-  options.log = [&](LogLevel, std::string_view text) { logged += text; };
-  auto again = DataPlane::Open(options);
-  ASSERT_TRUE(again.ok());
-  EXPECT_EQ(again.value()->partitions(), 2U);
-  EXPECT_NE(logged.find("partitions"), std::string::npos);
-}
 
 }  // namespace
 }  // namespace pando

@@ -103,7 +103,7 @@ class SpdkTest : public testing::Test {
     entry.slab_offset = 8 << 20;
     const CqEntry completion = Call(entry);
     const auto out = client_->slab().subspan(8 << 20, completion.length);
-    return completion.status == 0 && Bytes(out.begin(), out.end()) == MakeBytes(number, length);
+    return completion.status == 0 && AreBytesOf(number, length, out);
   }
   void KillAndCount(const BdevOptions& disk);
   void ExpectAllSizes(const BdevOptions& bdev, bool survives) {

@@ -15,7 +15,7 @@
 #include <unistd.h>
 #endif
 
-#if defined(__SANITIZE_THREAD__)
+#if PANDO_SANITIZED_THREAD
 #include <sanitizer/tsan_interface.h>
 #endif
 
@@ -27,7 +27,7 @@ namespace {
 // liburing maps and unmaps a ring by bare system calls, which ThreadSanitizer does not see: when one reactor's
 // ring takes the address that another's has just given back, it would report the old owner's writes as a race.
 // The kernel orders the two; these say so.
-#if defined(__SANITIZE_THREAD__)
+#if PANDO_SANITIZED_THREAD
 char ring_memory;
 void RingMapped() { __tsan_acquire(&ring_memory); }
 void RingGoes() { __tsan_release(&ring_memory); }

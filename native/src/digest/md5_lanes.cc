@@ -14,18 +14,18 @@ namespace avx2 {
 namespace {
 #define PANDO_TARGET __attribute__((target("avx2")))
 
-PANDO_TARGET [[gnu::always_inline]] inline __m256i Choose(__m256i x, __m256i y, __m256i z) {
+[[gnu::always_inline]] PANDO_TARGET inline __m256i Choose(__m256i x, __m256i y, __m256i z) {
   return _mm256_xor_si256(z, _mm256_and_si256(x, _mm256_xor_si256(y, z)));
 }
-PANDO_TARGET [[gnu::always_inline]] inline __m256i Parity(__m256i x, __m256i y, __m256i z) {
+[[gnu::always_inline]] PANDO_TARGET inline __m256i Parity(__m256i x, __m256i y, __m256i z) {
   return _mm256_xor_si256(x, _mm256_xor_si256(y, z));
 }
-PANDO_TARGET [[gnu::always_inline]] inline __m256i NotOr(__m256i x, __m256i y, __m256i z) {
+[[gnu::always_inline]] PANDO_TARGET inline __m256i NotOr(__m256i x, __m256i y, __m256i z) {
   const __m256i not_z = _mm256_xor_si256(z, _mm256_set1_epi32(-1));
   return _mm256_xor_si256(y, _mm256_or_si256(x, not_z));
 }
 template <int kBits>
-PANDO_TARGET [[gnu::always_inline]] inline __m256i Rotate(__m256i x) {
+[[gnu::always_inline]] PANDO_TARGET inline __m256i Rotate(__m256i x) {
   return _mm256_or_si256(_mm256_slli_epi32(x, kBits), _mm256_srli_epi32(x, 32 - kBits));
 }
 #include "digest/md5_lanes_kernel.inc"
@@ -38,17 +38,17 @@ namespace {
 #define PANDO_TARGET __attribute__((target("avx2,avx512f,avx512vl")))
 
 // The constants are the functions' truth tables, bit (x << 2 | y << 1 | z).
-PANDO_TARGET [[gnu::always_inline]] inline __m256i Choose(__m256i x, __m256i y, __m256i z) {
+[[gnu::always_inline]] PANDO_TARGET inline __m256i Choose(__m256i x, __m256i y, __m256i z) {
   return _mm256_ternarylogic_epi32(x, y, z, 0xCA);
 }
-PANDO_TARGET [[gnu::always_inline]] inline __m256i Parity(__m256i x, __m256i y, __m256i z) {
+[[gnu::always_inline]] PANDO_TARGET inline __m256i Parity(__m256i x, __m256i y, __m256i z) {
   return _mm256_ternarylogic_epi32(x, y, z, 0x96);
 }
-PANDO_TARGET [[gnu::always_inline]] inline __m256i NotOr(__m256i x, __m256i y, __m256i z) {
+[[gnu::always_inline]] PANDO_TARGET inline __m256i NotOr(__m256i x, __m256i y, __m256i z) {
   return _mm256_ternarylogic_epi32(x, y, z, 0x39);
 }
 template <int kBits>
-PANDO_TARGET [[gnu::always_inline]] inline __m256i Rotate(__m256i x) {
+[[gnu::always_inline]] PANDO_TARGET inline __m256i Rotate(__m256i x) {
   return _mm256_rol_epi32(x, kBits);
 }
 #include "digest/md5_lanes_kernel.inc"

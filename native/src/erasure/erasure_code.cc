@@ -83,7 +83,7 @@ struct Isal {
     static const Isal found = [] {
       int flags = RTLD_NOW | RTLD_LOCAL;
 // Its own symbols first. The sanitizers want to be first themselves, and no test exports a symbol of the library's.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !PANDO_SANITIZED
       flags |= RTLD_DEEPBIND;
 #endif
       Isal isal;

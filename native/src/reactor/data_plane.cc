@@ -12,14 +12,16 @@
 #include <chrono>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "block/file_handle.h"
 #include "block/spdk/backend.h"
-#include "reactor/bdev_list.h"
+#include "reactor/partition_list.h"
 #include "reactor/reactor.h"
 #include "rpc/transport/rdma.h"
+#include "store/format.h"
 
 namespace pando {
 namespace {
@@ -33,6 +35,21 @@ std::string StorePath(const std::string& directory, uint32_t partition) {
 }
 
 bool Exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+// The newest superblock of a partition's file; nothing where none can be read: whoever opens it says why.
+std::optional<Superblock> SuperblockOf(const std::string& path) {
+  const FileHandle file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  AlignedBuffer page(kPageBytes);
+  std::optional<Superblock> newest;
+  for (uint64_t copy = 0; file.get() >= 0 && copy < kSuperblockCopies; ++copy) {
+    const auto offset = static_cast<off_t>(copy * kSuperblockSpacing);
+    if (::pread(file.get(), page.data(), kPageBytes, offset) != ssize_t{kPageBytes}) continue;
+    const auto superblock = DecodeSuperblock(page.span());
+    if (!superblock.ok()) continue;
+    if (!newest || superblock.value().sequence > newest->sequence) newest = superblock.value();
+  }
+  return newest;
+}
 
 class DataPlaneImpl final : public DataPlane {
  public:
@@ -51,6 +68,7 @@ class DataPlaneImpl final : public DataPlane {
  private:
   Status LockDirectory();
   Result<uint32_t> CountPartitions(bool* create) const;
+  Status ForgetHalfMade() const;
   Result<uint32_t> PrepareBdevs(bool* create);
   void Log(LogLevel level, const std::string& text) const {
     if (options_.log) options_.log(level, text);
@@ -58,7 +76,7 @@ class DataPlaneImpl final : public DataPlane {
 
   DataPlaneOptions options_;
   FileHandle lock_;
-  BdevList bdevs_;
+  PartitionList bdevs_;
   std::vector<std::unique_ptr<Reactor>> reactors_;
   std::vector<Reactor*> all_;
   std::string backend_;
@@ -103,30 +121,58 @@ Status DataPlaneImpl::LockDirectory() {
   return {};
 }
 
-// A directory keeps the number of partitions that it was made with: chunks are spread by it.
+// A first start that was cut off, or found no room, leaves some partitions of a store that never served. Only what the list names is
+// removed: in their place there may be files of a backup by now.
+Status DataPlaneImpl::ForgetHalfMade() const {
+  const std::string& directory = options_.directory;
+  if (!HasPartitionList(directory, kMakingList)) return {};
+  const auto list = ReadPartitionList(directory, kMakingList);
+  if (!list.ok()) return list.error();
+  const auto& uuids = list.value()->uuids;
+  for (uint32_t i = 0; i < uuids.size(); ++i) {
+    const std::string path = StorePath(directory, i);
+    const auto superblock = SuperblockOf(path);
+    if (!superblock || superblock->uuid != uuids[i]) continue;
+    if (::unlink(path.c_str()) != 0) return SystemError("unlink " + path, errno);
+  }
+  const Status synced = SyncDirectory(directory);
+  return synced.ok() ? ForgetPartitionList(directory, kMakingList) : synced;
+}
+
+// A directory keeps the number of partitions that it was made with: chunks are spread by it. With another number most of them would be
+// looked for in the wrong place, found nowhere, and stored anew.
 Result<uint32_t> DataPlaneImpl::CountPartitions(bool* create) const {
+  const std::string& directory = options_.directory;
   uint32_t wanted = options_.reactors;
   if (wanted == 0) wanted = std::max(1U, std::thread::hardware_concurrency() / 2);
   wanted = std::min(wanted, kMostReactors);
   *create = true;
   if (options_.backend == Backend::kMemory) return wanted;
-  if (HasBdevList(options_.directory)) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "the chunks of " + options_.directory + " are on SPDK bdevs"};
+  if (HasPartitionList(directory, kBdevList)) {
+    return Error{ErrorCode::kInvalidArgument, "the chunks of " + directory + " are on SPDK bdevs"};
   }
+  const Status forgotten = ForgetHalfMade();
+  if (!forgotten.ok()) return forgotten.error();
   uint32_t found = 0;
   uint32_t highest = 0;
+  uint32_t made = 0;
   for (uint32_t i = 0; i < kMostReactors; ++i) {
-    if (!Exists(StorePath(options_.directory, i))) continue;
+    const std::string path = StorePath(directory, i);
+    if (!Exists(path)) continue;
     ++found;
     highest = i + 1;
+    if (made != 0) continue;
+    if (const auto superblock = SuperblockOf(path)) made = superblock->partitions;
   }
   if (found == 0) return wanted;
   *create = false;
-  if (found != highest) {
-    return Error{ErrorCode::kInvalidArgument, "of " + std::to_string(highest) +
-                                                  " partitions only " + std::to_string(found) +
-                                                  " are in " + options_.directory};
+  if (made == 0) made = highest;
+  if (found != made || highest != made) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "the store in " + directory + " was made with " + std::to_string(made) +
+                     (made == 1 ? " partition" : " partitions") + " (store-0.pando and so on); " +
+                     std::to_string(found) + " are there, the last of them store-" +
+                     std::to_string(highest - 1) + ".pando"};
   }
   if (options_.reactors != 0 && found != wanted) {
     Log(LogLevel::kWarn, "the store has " + std::to_string(found) + " partitions; asking for " +
@@ -147,7 +193,7 @@ Result<uint32_t> DataPlaneImpl::PrepareBdevs(bool* create) {
     return Error{ErrorCode::kInvalidArgument,
                  "the chunks of " + options_.directory + " are in files of it, not on bdevs"};
   }
-  auto found = ReadBdevList(options_.directory);
+  auto found = ReadPartitionList(options_.directory, kBdevList);
   if (!found.ok()) return found.error();
   const bool memory =
       std::all_of(options_.bdevs.begin(), options_.bdevs.end(),
@@ -171,7 +217,7 @@ Result<uint32_t> DataPlaneImpl::PrepareBdevs(bool* create) {
       if (::getrandom(bdevs_.uuids[i].data(), 16, 0) != 16) return SystemError("getrandom", errno);
     }
     // Memory leaves no trace: it is made anew each time.
-    const Status written = memory ? Status() : WriteBdevList(options_.directory, bdevs_);
+    const Status written = memory ? Status() : WritePartitionList(options_.directory, kBdevList, bdevs_);
     if (!written.ok()) return written.error();
   }
   const Status started =
@@ -200,6 +246,7 @@ Status DataPlaneImpl::Open() {
   const bool spdk = options_.backend == Backend::kSpdk;
   const auto count = spdk ? PrepareBdevs(&create) : CountPartitions(&create);
   if (!count.ok()) return count.error();
+  const bool makes_files = create && !spdk && options_.backend != Backend::kMemory;
   StoreOptions store;
   store.partitions = count.value();
   store.segment_pages = kSegmentPages;
@@ -217,6 +264,17 @@ Status DataPlaneImpl::Open() {
       static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
                                 std::chrono::system_clock::now().time_since_epoch())
                                 .count());
+  PartitionList fresh;
+  fresh.uuids.resize(count.value());
+  for (auto& uuid : fresh.uuids) {
+    if (::getrandom(uuid.data(), uuid.size(), 0) != static_cast<ssize_t>(uuid.size())) {
+      return SystemError("getrandom", errno);
+    }
+  }
+  if (makes_files) {
+    const Status listed = WritePartitionList(options_.directory, kMakingList, fresh);
+    if (!listed.ok()) return listed;
+  }
   for (uint32_t i = 0; i < count.value(); ++i) {
     Reactor::Options reactor;
     reactor.index = i;
@@ -224,10 +282,7 @@ Status DataPlaneImpl::Open() {
     reactor.plane = options_;
     reactor.store = store;
     reactor.store.partition = i;
-    if (::getrandom(reactor.store.uuid.data(), reactor.store.uuid.size(), 0) !=
-        static_cast<ssize_t>(reactor.store.uuid.size())) {
-      return SystemError("getrandom", errno);
-    }
+    reactor.store.uuid = fresh.uuids[i];
     reactor.path = StorePath(options_.directory, i);
     reactor.create = create;
     if (spdk) reactor.bdev_uuid = bdevs_.uuids[i];
@@ -246,9 +301,11 @@ Status DataPlaneImpl::Open() {
       status = result.error();
     }
   }
-  if (spdk && create && HasBdevList(options_.directory) && status.ok()) {
+  // Before anything is acknowledged: the next start would make them anew.
+  if (makes_files && status.ok()) status = ForgetPartitionList(options_.directory, kMakingList);
+  if (spdk && create && HasPartitionList(options_.directory, kBdevList) && status.ok()) {
     bdevs_.made = true;
-    status = WriteBdevList(options_.directory, bdevs_);
+    status = WritePartitionList(options_.directory, kBdevList, bdevs_);
   }
   return status;
 }

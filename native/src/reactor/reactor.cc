@@ -1,6 +1,5 @@
 #include "reactor/reactor.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
@@ -11,9 +10,9 @@
 #include <utility>
 
 #include "block/faulty_device.h"
-#include "block/file_handle.h"
 #include "block/memory_device.h"
 #include "block/spdk/backend.h"
+#include "reactor/partition_list.h"
 #include "rpc/engine.h"
 
 namespace pando {
@@ -155,12 +154,7 @@ Status Reactor::FormatFile() {
   if (std::rename(fresh.c_str(), options_.path.c_str()) != 0) {
     return SystemError("rename " + fresh, errno);
   }
-  const FileHandle directory(
-      ::open(options_.plane.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.get() < 0 || ::fsync(directory.get()) != 0) {
-    return SystemError("fsync " + options_.plane.directory, errno);
-  }
-  return {};
+  return SyncDirectory(options_.plane.directory);
 }
 
 Result<std::string> Reactor::OpenStore() {

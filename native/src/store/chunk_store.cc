@@ -75,6 +75,12 @@ Result<std::unique_ptr<ChunkStore>> ChunkStore::Open(BlockDevice& device, StoreO
                  "this is partition " + std::to_string(superblock.value().partition) +
                      ", expected partition " + std::to_string(options.partition)};
   }
+  if (superblock.value().partitions != options.partitions) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "partition " + std::to_string(options.partition) + " belongs to a store of " +
+                     std::to_string(superblock.value().partitions) + " partitions, not of " +
+                     std::to_string(options.partitions)};
+  }
   std::unique_ptr<ChunkStore> store(new ChunkStore(device, std::move(options)));
   Partition& partition = store->partition_;
   partition.superblock = superblock.value();

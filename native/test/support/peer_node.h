@@ -169,7 +169,7 @@ class PeerNode {
     const CqEntry completion = Call(GetEntry(peer, number));
     const auto out = slab().subspan(8U << 20U, completion.length);
     return completion.status == 0 && completion.chunk_length == length &&
-           Bytes(out.begin(), out.end()) == MakeBytes(number, length);
+           AreBytesOf(number, length, out);
   }
 
   /// A listener whose groups may move: see Moved.

@@ -16,13 +16,22 @@ ChunkId MakeId(uint64_t number) {
 }
 
 Bytes MakeBytes(uint64_t number, size_t length) {
-  std::mt19937_64 random(number * 7919 + length);
+  // SplitMix64: a Mersenne twister is seeded with 2.5 KB of state, which was a third of the time of a store's test.
+  uint64_t state = number * 7919 + length;
   Bytes bytes(length);
   for (size_t i = 0; i < length; i += 8) {
-    const uint64_t value = random();
+    state += 0x9E3779B97F4A7C15ULL;
+    uint64_t value = (state ^ (state >> 30U)) * 0xBF58476D1CE4E5B9ULL;
+    value = (value ^ (value >> 27U)) * 0x94D049BB133111EBULL;
+    value ^= value >> 31U;
     std::memcpy(bytes.data() + i, &value, std::min<size_t>(8, length - i));
   }
   return bytes;
+}
+
+bool AreBytesOf(uint64_t number, size_t length, std::span<const std::byte> bytes) {
+  // Vectors of bytes are compared one by one, each of them checked by a sanitizer.
+  return bytes.size() == length && std::memcmp(bytes.data(), MakeBytes(number, length).data(), length) == 0;
 }
 
 TestRequest::TestRequest(PortOp op, const ChunkId& id, size_t room)
@@ -129,9 +138,11 @@ ErrorCode StoreHarness::Put(uint64_t number, size_t length) {
 }
 
 ErrorCode StoreHarness::Get(const ChunkId& id, Bytes& out, uint32_t offset, uint32_t length) {
-  TestRequest request(PortOp::kGet, id, length);
+  // No chunk is longer than a segment, and a buffer of 4 MiB is written with zeros for each reading.
+  const auto room = static_cast<uint32_t>(std::min<size_t>(length, options.segment_pages * kPageBytes));
+  TestRequest request(PortOp::kGet, id, room);
   request.request.chunk_offset = offset;
-  request.request.length = length;
+  request.request.length = room;
   Run(request);
   out = request.Output();
   return request.request.status;
@@ -193,7 +204,7 @@ uint64_t StoreHarness::Collect() {
 
 bool StoreHarness::IsWhole(uint64_t number, size_t length) {
   Bytes out;
-  return Get(MakeId(number), out) == ErrorCode::kOk && out == MakeBytes(number, length);
+  return Get(MakeId(number), out) == ErrorCode::kOk && AreBytesOf(number, length, out);
 }
 
 bool StoreHarness::LogHas(std::string_view text) const {

@@ -3,8 +3,8 @@
 #define PANDO_TEST_SUPPORT_STORE_HARNESS_H_
 
 #include <memory>
-#include <random>
 #include <string>
+#include <span>
 #include <vector>
 
 #include "block/aligned_buffer.h"
@@ -17,6 +17,8 @@ using Bytes = std::vector<std::byte>;
 [[nodiscard]] ChunkId MakeId(uint64_t number);
 /// The bytes of chunk `number`: the same every time.
 [[nodiscard]] Bytes MakeBytes(uint64_t number, size_t length);
+/// `bytes` are what MakeBytes gives.
+[[nodiscard]] bool AreBytesOf(uint64_t number, size_t length, std::span<const std::byte> bytes);
 
 /// One request with memory of its own.
 struct TestRequest {

@@ -1,4 +1,4 @@
-#include "reactor/bdev_list.h"
+#include "reactor/partition_list.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -13,8 +13,11 @@
 namespace pando {
 namespace {
 
-constexpr const char* kName = "/bdevs.pando";
-constexpr const char* kFirstLine = "pando bdevs 1";
+std::string PathOf(const std::string& directory, std::string_view name) {
+  return directory + "/" + std::string(name) + ".pando";
+}
+
+std::string FirstLine(std::string_view name) { return "pando " + std::string(name) + " 1"; }
 
 std::string ToHex(const std::array<uint8_t, 16>& uuid) {
   std::string text;
@@ -37,21 +40,22 @@ bool FromHex(const std::string& text, std::array<uint8_t, 16>* uuid) {
 
 }  // namespace
 
-bool HasBdevList(const std::string& directory) {
-  return ::access((directory + kName).c_str(), F_OK) == 0;
+bool HasPartitionList(const std::string& directory, std::string_view name) {
+  return ::access(PathOf(directory, name).c_str(), F_OK) == 0;
 }
 
-Result<std::optional<BdevList>> ReadBdevList(const std::string& directory) {
-  const std::string path = directory + kName;
-  if (!HasBdevList(directory)) return std::optional<BdevList>();
+Result<std::optional<PartitionList>> ReadPartitionList(const std::string& directory,
+                                                     std::string_view name) {
+  const std::string path = PathOf(directory, name);
+  if (!HasPartitionList(directory, name)) return std::optional<PartitionList>();
   std::ifstream file(path);
   std::string line;
   std::string state;
   if (!file) return Error{ErrorCode::kIoError, "cannot read " + path};
-  BdevList list;
+  PartitionList list;
   std::getline(file, line);
   std::getline(file, state);
-  bool good = line == kFirstLine && (state == "made" || state == "being made");
+  bool good = line == FirstLine(name) && (state == "made" || state == "being made");
   list.made = state == "made";
   bool ended = false;
   while (good && std::getline(file, line)) {
@@ -62,16 +66,17 @@ Result<std::optional<BdevList>> ReadBdevList(const std::string& directory) {
   }
   if (!good || !ended || list.uuids.empty()) {
     return Error{ErrorCode::kCorruptChunk,
-                 path + " is damaged: it says which bdevs belong to this directory"};
+                 path + " is damaged: it says which partitions belong to this directory"};
   }
-  return std::optional<BdevList>(std::move(list));
+  return std::optional<PartitionList>(std::move(list));
 }
 
-Status WriteBdevList(const std::string& directory, const BdevList& list) {
-  std::string text = std::string(kFirstLine) + (list.made ? "\nmade\n" : "\nbeing made\n");
+Status WritePartitionList(const std::string& directory, std::string_view name,
+                          const PartitionList& list) {
+  std::string text = FirstLine(name) + (list.made ? "\nmade\n" : "\nbeing made\n");
   for (const auto& uuid : list.uuids) text += ToHex(uuid) + "\n";
   text += "end\n";
-  const std::string path = directory + kName;
+  const std::string path = PathOf(directory, name);
   const std::string fresh = path + ".new";
   {
     const FileHandle file(
@@ -83,8 +88,20 @@ Status WriteBdevList(const std::string& directory, const BdevList& list) {
     }
   }
   if (std::rename(fresh.c_str(), path.c_str()) != 0) return SystemError("rename " + fresh, errno);
-  const FileHandle above(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (above.get() < 0 || ::fsync(above.get()) != 0) return SystemError("fsync " + directory, errno);
+  return SyncDirectory(directory);
+}
+
+Status ForgetPartitionList(const std::string& directory, std::string_view name) {
+  const std::string path = PathOf(directory, name);
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return SystemError("unlink " + path, errno);
+  return SyncDirectory(directory);
+}
+
+Status SyncDirectory(const std::string& path) {
+  const FileHandle directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0 || ::fsync(directory.get()) != 0) {
+    return SystemError("fsync " + path, errno);
+  }
   return {};
 }
 
