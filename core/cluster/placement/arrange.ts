@@ -8,6 +8,8 @@ export const nobody = -1
 
 /** Looks at so many places before a copy that fits nowhere directly is left where it is. */
 const mostExchanges = 20_000
+/** Arranges so often at most what does not come to rest. */
+const mostLooks = 64
 
 /**
  * Who holds which group: `copies` positions of nodes for each group, the primary first. What is in `before` (in the same form; `nobody`
@@ -17,9 +19,21 @@ const mostExchanges = 20_000
  *
  * 1. Holders that may stay do. 2. What has no holder goes to a node with room, chosen by weighted rendezvous hashing. 3. Nodes over
  * their quota give groups to nodes with room. 4. What fits nowhere directly changes places with a copy of a third node.
+ *
+ * Arranged again, the result stays as it is. Where zones and racks leave a node over its quota, a second look can still find an
+ * exchange that the first one passed by: it is taken now, or the next change of the map, whatever it is about, moved that copy.
  */
 export function arrange(domains: Domains, groupCount: number, before: Int32Array | undefined): Int32Array {
-  return new Arrangement(domains, groupCount, before).run()
+  let arrangement = new Arrangement(domains, groupCount, before)
+  let holders = arrangement.run()
+  // A second look is rare, a third one has not been seen.
+  for (let look = 0; look < mostLooks && arrangement.isAnyoneOver; look++) {
+    arrangement = new Arrangement(domains, groupCount, holders)
+    const again = arrangement.run()
+    if (arrangement.given === 0) break
+    holders = again
+  }
+  return holders
 }
 
 class Arrangement {
@@ -58,6 +72,16 @@ class Arrangement {
     this.#fill()
     this.#shed()
     return this.#holders
+  }
+
+  /** Whether a node holds more than its quota, which only the limits of zones and racks can force. */
+  get isAnyoneOver(): boolean {
+    return this.#held.some((held, node) => held > (this.#quotas[node] ?? 0))
+  }
+
+  /** Copies that this run gave a holder. */
+  get given(): number {
+    return this.#given.length
   }
 
   #keepWhatMayStay(): void {

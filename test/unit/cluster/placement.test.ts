@@ -5,6 +5,7 @@ import { changeMap, completeMove } from '../../../core/cluster/placement/change-
 import { domainsOf } from '../../../core/cluster/placement/domains.ts'
 import { logOfShare } from '../../../core/cluster/placement/hash.ts'
 import { arrangeGroups, placementBefore, placementOf } from '../../../core/cluster/placement/placement.ts'
+import { quotasOf } from '../../../core/cluster/placement/quotas.ts'
 import type { ClusterMap, ClusterNode, PlacementNode } from '../../../core/contract/cluster-map.ts'
 import { placementGroupCount } from '../../../core/contract/ids.ts'
 import { carryOver, loadsOf, movedCopies, shapedNodes } from '../../kit/placement-load.ts'
@@ -77,6 +78,15 @@ test('the same nodes give the same placement, and a placement that fits is not t
     }),
     runs,
   )
+})
+
+test('a placement that the racks keep from its quotas is not touched either', () => {
+  const nodes = nodesFrom(19, 3, 4, [1, 0.2, 0.2, 0.2])
+  const domains = domainsOf(nodes, 4)
+  const once = arrangeGroups(domains, groups)
+  const quotas = quotasOf(domains, groups, new Int32Array(nodes.length))
+  assert.ok(loadsOf(once, nodes.length).some((load, node) => load > (quotas[node] ?? 0)))
+  assert.deepEqual(arrangeGroups(domains, groups, once), once)
 })
 
 test('with equal weights nobody holds more than the mean rounded up', () => {
