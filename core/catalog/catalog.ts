@@ -7,6 +7,7 @@ import { type Logger, silentLogger } from '../contract/logger.ts'
 import type { OrderedLog, Position } from '../contract/ordered-log.ts'
 import type { PolicyDeployment } from '../contract/policy-deployment.ts'
 import { reserveLockFile } from './device-room.ts'
+import { sharedEndOfTurn } from './end-of-turn.ts'
 import { encodeEntry, entryRandomBytes, sessionBytes } from './entry.ts'
 import { checkEntry } from './entry-schema.ts'
 import { table, tableKey } from './keys.ts'
@@ -122,6 +123,7 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
   }
   const session = environment.randomness.fill(new Uint8Array(sessionBytes))
   let sequence = 0
+  const turnEnds = sharedEndOfTurn()
 
   const append = (entry: Uint8Array): ReturnType<Writer['append']> =>
     closed ? Promise.reject(new StorageError('CLOSED', 'the catalog is closed')) : writer.append(entry)
@@ -153,7 +155,11 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
 
     async barrier() {
       if (closed) throw new StorageError('CLOSED', 'the catalog is closed')
-      // One process writes and reads: the last commit acknowledged is in the reader's snapshot already.
+      // One process writes and reads: the last commit acknowledged is in the reader's snapshot already. But requests that come at one time go
+      // on together: read one after the other and then answered one after the other they cost half of what each by itself does.
+      await turnEnds()
+      // The caller reads next: what has been closed meanwhile must not be.
+      if (closed) throw new StorageError('CLOSED', 'the catalog is closed')
     },
 
     checkpoint() {

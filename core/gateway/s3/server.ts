@@ -103,12 +103,12 @@ export function createS3Server(gateway: Gateway, hooks: S3ServerHooks = {}): S3S
     const open = exchanges.add(exchange, clock.monotonic())
     open.run = exchange.run().finally(() => exchanges.remove(open))
   }
+  const portOfServer = (): number | undefined => (server.address() as AddressInfo | null)?.port
   const attach = (to: Server, at: Edge): void => {
     to.maxConnections = gateway.config.maxConnections
     to.timeout = idleTimeoutMs
     to.on('request', (message, response) => {
-      const port = (server.address() as AddressInfo | null)?.port
-      if (at.local?.door.greet(message, response, port) === true) return
+      if (at.local?.door.greet(message, response, portOfServer) === true) return
       serve(message, response, undefined, undefined, at)
     })
     to.on('checkContinue', (message, response) =>

@@ -206,3 +206,11 @@ test('a device that is nearly full takes deletes and nothing new', { timeout: 12
   }
   assert.equal(catalog.stats().objects, 0)
 })
+
+test('whoever waits to read while the catalog is closed is refused', { timeout: 60_000 }, async (t) => {
+  const catalog = await openIn(t, await temporaryDirectory(t))
+  await catalog.barrier()
+  const waiting = assert.rejects(catalog.barrier(), hasCode('CLOSED'))
+  await Promise.all([waiting, catalog.close()])
+  await assert.rejects(catalog.barrier(), hasCode('CLOSED'))
+})
