@@ -65,6 +65,14 @@ export class ReplicaDisk {
   constructor(incarnation: string) {
     this.row = newReplicaRow(incarnation)
   }
+
+  /** As it is now. */
+  copy(): ReplicaDisk {
+    const copy = new ReplicaDisk(this.row.incarnation)
+    copy.row = this.row
+    copy.log = [...this.log]
+    return copy
+  }
 }
 
 /** Copies on their way, by number: their pieces carry the number only. */

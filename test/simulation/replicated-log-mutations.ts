@@ -3,17 +3,19 @@ import { Barrier } from '../../core/catalog/replicated/barrier.ts'
 import { reportOf } from '../../core/catalog/replicated/branch-report.ts'
 import { Confirmations } from '../../core/catalog/replicated/confirmations.ts'
 import { type Ballot, compareBallots, type VoterSet } from '../../core/catalog/replicated/generation.ts'
+import { Rejoin } from '../../core/catalog/replicated/rejoin.ts'
 import { Replica } from '../../core/catalog/replicated/replica.ts'
 import { type Caught, firstBroken } from './many-runs.ts'
 import type { ReplicaDisk } from './replica-disk.ts'
 import { simulateReplicatedLog } from './replicated-log.sim.ts'
-import { small } from './replicated-log-shapes.ts'
+import { type LogShape, restored, small } from './replicated-log-shapes.ts'
 
 /** The checker is checked: a protocol with one rule less must be caught, in the configuration that is run ten thousand times. */
 interface Mutation {
   readonly name: string
   /** A seed that has caught it: looked at first, since some take hundreds. */
   readonly known: number
+  readonly shape?: LogShape
   /** For good: in a thread that ends afterwards. */
   apply?(): void
   onCrash?(disk: ReplicaDisk): void
@@ -22,7 +24,7 @@ interface Mutation {
 export const mutations: readonly Mutation[] = [
   {
     name: 'one voter less than a majority confirms',
-    known: 5,
+    known: 2,
     apply: () =>
       replace(Confirmations.prototype, 'position', function (this: Confirmations, sets, tip, self) {
         const { voters } = (sets as readonly VoterSet[]).at(-1) ?? { voters: [] }
@@ -34,7 +36,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'a claim counts whatever its chain is',
-    known: 33,
+    known: 31,
     apply: () =>
       replace(
         Confirmations.prototype,
@@ -48,7 +50,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'a commit is told before it is durable',
-    known: 155,
+    known: 236,
     onCrash(disk) {
       const { founding } = disk.row
       const durable = disk.past.find(({ row }) => row.founding === founding)
@@ -60,7 +62,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'a linearizable read asks nobody',
-    known: 1,
+    known: 6,
     apply: () =>
       replace(
         Barrier.prototype,
@@ -72,8 +74,17 @@ export const mutations: readonly Mutation[] = [
       ),
   },
   {
+    name: 'a disk that was restored from an older image votes at once',
+    shape: restored,
+    known: 191,
+    apply: () =>
+      replace(Rejoin.prototype, 'run', async function (this: Rejoin) {
+        this.isDone = true
+      }),
+  },
+  {
     name: 'a promise is answered and not kept',
-    known: 446,
+    known: 1517,
     apply: () =>
       replace(Replica.prototype, 'prepare', function (this: Replica, asked) {
         const ballot = asked as Ballot
@@ -96,7 +107,8 @@ export async function caught(name: string): Promise<Caught | undefined> {
   const mutation = mutations.find((one) => one.name === name)
   assert.ok(mutation, `there is no mutation '${name}'`)
   mutation.apply?.()
-  const simulate = (seed: number) => simulateReplicatedLog(seed, steps, small, mutation.onCrash)
+  const simulate = (seed: number) =>
+    simulateReplicatedLog(seed, steps, mutation.shape ?? small, mutation.onCrash)
   return firstBroken(simulate, mutation.known, mostSeeds)
 }
 

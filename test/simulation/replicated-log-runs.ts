@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { runApart } from './apart.ts'
-import { type ReplicatedLogReport, simulateReplicatedLog } from './replicated-log.sim.ts'
+import { simulateReplicatedLog } from './replicated-log.sim.ts'
+import type { ReplicatedLogReport } from './replicated-log-report.ts'
 import type { LogShape } from './replicated-log-shapes.ts'
 
 export interface ManyRuns {
@@ -35,7 +36,7 @@ export async function provesMuch(
   runs: ManyRuns,
   rare: readonly string[] = [],
 ): Promise<void> {
-  const { count } = runs
+  const { count, shape } = runs
   const [outcome] = await runApart<Outcome>(new URL('./replicated-log-runs.js', import.meta.url), 'runMany', [
     [runs],
   ])
@@ -45,8 +46,10 @@ export async function provesMuch(
     `${count} seeds, ${(cpuMs / count).toFixed(1)} ms of processor time each: ${JSON.stringify(total)}`,
   )
   for (const [name, value] of Object.entries(total)) {
-    if (name !== 'undecided' && !rare.includes(name)) assert.ok(value > count / 10, `${name}: only ${value}`)
+    if (name === 'undecided' || rare.includes(name) || (name === 'restores' && !shape.restores)) continue
+    assert.ok(value > count / 10, `${name}: only ${value}`)
   }
   assert.ok((total['generations'] ?? 0) > count * 1.25, 'the log is hardly ever founded anew')
-  assert.ok((total['undecided'] ?? 0) < count / 50, 'too often nobody may decide')
+  // Of a few hundred runs one or two: too few to be a share of a hundred.
+  assert.ok((total['undecided'] ?? 0) < Math.max(3, count / 50), 'too often nobody may decide')
 }

@@ -18,6 +18,8 @@ export interface LogShape {
   /** The first faults come behind this, at most. */
   readonly startMs: number
   readonly pace: ReplicaPace
+  /** A disk that is lost may come back as it was earlier. */
+  readonly restores: boolean
 }
 
 const pace: ReplicaPace = {
@@ -50,6 +52,7 @@ export const large: LogShape = {
   lookMs: 250,
   startMs: 1500,
   pace,
+  restores: false,
 }
 
 /** Three nodes, a few clients, a short time with the same faults: so cheap that a machine tries ten thousand seeds. */
@@ -63,6 +66,7 @@ export const small: LogShape = {
   pauseMs: 200,
   lookMs: 50,
   startMs: 100,
+  restores: false,
   pace: {
     ...pace,
     progressMs: 200,
@@ -73,6 +77,9 @@ export const small: LogShape = {
     maxRetryMs: 100,
   },
 }
+
+/** The same, where the one disk that a run may lose comes back as it was earlier; without it nothing more than in `small` happens. */
+export const restored: LogShape = { ...small, name: 'replicated-log-restored', restores: true, startMs: 400 }
 
 /** The register that requests are judged by: it may be read behind a point at which the others, objects, are not all there yet. */
 export const ruleKey = 'y'

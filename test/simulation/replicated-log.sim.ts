@@ -14,25 +14,11 @@ import {
 } from '../kit/linearizability.ts'
 import { type MemoryOrderStreams, MemoryStreamServers } from '../kit/memory-order-streams.ts'
 import { MemoryRegion, type MemoryRegionPeers } from '../kit/memory-region-peers.ts'
+import { lieSomewhere } from './lying-servers.ts'
 import { decodeAnswer, encodeCommand, forgetCopies, ReplicaDisk, SimulatedStore } from './replica-disk.ts'
+import { describeNodes, emptyReport, type ReplicatedLogReport } from './replicated-log-report.ts'
 import { type LogShape, large, ruleKey } from './replicated-log-shapes.ts'
 import { SeededRandom } from './seeded-random.ts'
-
-/**
- * The replicated log of a region on virtual time, from one seed: the real protocol on disks, streams and a network that do what they
- * do at their worst. A safety phase with faults, then a healed one that must make progress. It throws when a promise is broken.
- */
-export interface ReplicatedLogReport {
-  readonly operations: number
-  readonly acknowledged: number
-  readonly generations: number
-  readonly crashes: number
-  readonly wipes: number
-  readonly losses: number
-  readonly voterChanges: number
-  /** Runs that ended, rightly, with a node that says that it must not decide: two failures more than are survived. */
-  readonly undecided: number
-}
 
 interface Node {
   readonly name: string
@@ -49,6 +35,10 @@ interface Node {
 
 const keys = ['x', ruleKey]
 
+/**
+ * The replicated log of a region on virtual time, from one seed: the real protocol on disks, streams and a network that do what they
+ * do at their worst. A safety phase with faults, then a healed one that must make progress. It throws when a promise is broken.
+ */
 class World {
   readonly random: SeededRandom
   readonly clock = new FakeClock(1000, 24)
@@ -57,16 +47,7 @@ class World {
   readonly network: MemoryRegion
   readonly nodes = new Map<string, Node>()
   readonly history: Operation<KeyInput, KeyOutput>[] = []
-  readonly report = {
-    operations: 0,
-    acknowledged: 0,
-    generations: 0,
-    crashes: 0,
-    wipes: 0,
-    losses: 0,
-    voterChanges: 0,
-    undecided: 0,
-  }
+  readonly report = emptyReport()
   private readonly acknowledged = new Map<string, string>()
   /** What was shown at each position, by whomever first. */
   private readonly truth: string[] = []
@@ -76,6 +57,9 @@ class World {
   private operations = 0
   private busy = 0
   private faulty = true
+  /** The network does what it should for a while. */
+  private isCalm = false
+  private readonly images = new Map<string, ReplicaDisk>()
   private readonly mayLie: boolean
   private readonly shape: LogShape
   private readonly onCrash: ((disk: ReplicaDisk) => void) | undefined
@@ -92,9 +76,12 @@ class World {
     this.bootstrap = ['a', 'b', 'c', 'd', 'e'].slice(0, count)
     this.retainEntries = random.pick(shape.retainEntries)
     this.slowness = random.pick(shape.slowness)
-    this.mayLie = random.chance(0.8)
+    // Different entries to different voters and the disk of one of them: nobody could tell which were acknowledged.
+    this.mayLie = random.chance(0.8) && !shape.restores
     const delayMs = (): number => {
       const wait = 0.2 + this.random.next() * this.slowness
+      // Late, but not later than whoever comes back waits for an answer.
+      if (this.isCalm) return this.random.chance(0.3) ? wait + this.random.below(60) : wait
       return this.faulty && this.random.chance(0.02) ? wait + this.random.below(400) : wait
     }
     this.servers = Array.from(
@@ -104,7 +91,7 @@ class World {
     this.network = new MemoryRegion({
       clock: this.clock,
       delayMs,
-      drops: () => this.faulty && this.random.chance(0.02),
+      drops: () => this.faulty && !this.isCalm && this.random.chance(0.02),
       hidesNotices: () => this.random.chance(this.faulty ? 0.3 : 0.05),
     })
   }
@@ -190,6 +177,7 @@ class World {
     const roll = this.random.below(100)
     if (roll < 60) this.operate()
     else if (roll < 67) this.crash()
+    else if (roll < 69 && this.shape.restores) await this.restore()
     else if (roll < 69) this.wipe()
     else if (roll < 77) this.disturbNetwork()
     else if (roll < 83) this.network.heal()
@@ -197,6 +185,7 @@ class World {
     else if (roll < 93) this.lie()
     else if (roll < 97) this.changeVoters()
     else await this.run(this.random.below(this.shape.pauseMs))
+    if (this.shape.restores) this.takeImages()
     await this.run(this.random.next() * this.shape.stepMs)
   }
 
@@ -296,11 +285,45 @@ class World {
 
   /** One disk in a run at most: the others hold everything that was acknowledged. */
   private wipe(): void {
-    if (this.report.wipes > 0 || this.bootstrap.length < 3 || this.truth.length === 0) return
+    const { wipes, restores } = this.report
+    if (wipes + restores > 0 || this.bootstrap.length < 3 || this.truth.length === 0) return
     const node = this.random.pick([...this.nodes.values()])
     if (node.isUp) this.stop(node)
     this.report.wipes++
     this.boot(node.name, this.newDisk())
+  }
+
+  /** A backup of a disk, taken while the node runs. */
+  private takeImages(): void {
+    for (const { name, disk } of this.nodes.values()) {
+      if (this.random.chance(0.1)) this.images.set(name, disk.copy())
+    }
+  }
+
+  /**
+   * The one disk of the run comes back as it was when the image was taken, under the incarnation that it has now, while the order is
+   * lost. The others are there, and nodes hear each other until it votes again: that is the one failure that a majority bears.
+   */
+  private async restore(): Promise<void> {
+    const { wipes, restores } = this.report
+    const [name, image] = this.random.pick([...this.images, [undefined, undefined]] as const)
+    const node = this.nodes.get(name ?? '')
+    if (wipes + restores > 0 || node === undefined || image === undefined) return
+    this.report.restores++
+    if (node.isUp) this.stop(node)
+    this.network.heal()
+    this.isCalm = true
+    if (this.random.chance(0.5)) this.loseOrder()
+    for (const other of [...this.nodes.values()]) {
+      if (other !== node && !other.isUp) this.boot(other.name, other.disk)
+    }
+    this.boot(node.name, image)
+    const isBack = (): boolean => this.nodes.get(node.name)?.log.replica.rejoin.isDone === true
+    for (let passedMs = 0; passedMs < 2000 && !isBack(); passedMs += 2) {
+      if (this.random.chance(0.3)) this.operate()
+      await this.run(2)
+    }
+    this.isCalm = false
   }
 
   private disturbNetwork(): void {
@@ -325,21 +348,13 @@ class World {
     client?.setDown(!client.faults.isDown)
   }
 
-  /** What servers do that do not sync their disks, and worse. */
-  private lie(): void {
-    const server = this.random.pick(this.servers)
-    const name = server.names.at(-1)
-    if (name === undefined || !this.mayLie) return
+  private loseOrder(): void {
     this.report.losses++
-    const count = server.recordsOf(name).length
-    const roll = this.random.below(10)
-    if (roll < 6) server.loseSuffix(name, 1 + this.random.below(4))
-    else if (roll < 8 && count > 1) {
-      const from = server.recordsOf(name)[this.random.below(count)]
-      if (from !== undefined) server.alter(name, 1 + this.random.below(count), from)
-    } else if (roll < 9 && count > 0) {
-      server.alter(name, 1 + this.random.below(count), this.random.fill(new Uint8Array(20)))
-    } else server.loseStream(name)
+    for (const server of this.servers) for (const name of server.names) server.loseStream(name)
+  }
+
+  private lie(): void {
+    if (this.mayLie && lieSomewhere(this.random, this.random.pick(this.servers))) this.report.losses++
   }
 
   /** An operator: adds or removes a voter, or takes a wiped node in again. */
@@ -396,16 +411,16 @@ class World {
       this.report.undecided = 1
       return
     }
-    assert.ok(this.isConverged(), `the nodes do not come together: ${this.describe()}`)
+    assert.ok(this.isConverged(), `the nodes do not come together: ${describeNodes(this.upNodes())}`)
     const up = this.upNodes()
     for (const node of up) this.follow(this.write(node, 'x'))
     for (const node of up) this.follow(this.read(node, 'x'))
     for (let passedMs = 0; passedMs < 6000 && this.busy > 0; passedMs += lookMs) await this.run(lookMs)
-    assert.equal(this.busy, 0, `operations are stuck: ${this.describe()}`)
+    assert.equal(this.busy, 0, `operations are stuck: ${describeNodes(this.upNodes())}`)
     await this.run(2 * lookMs)
     // Who has no vote hears a moment later than others that the last entry is confirmed.
     for (let passedMs = 0; passedMs < 6000 && !this.isConverged(); passedMs += lookMs) await this.run(lookMs)
-    assert.ok(this.isConverged(), `the nodes do not stay together: ${this.describe()}`)
+    assert.ok(this.isConverged(), `the nodes do not stay together: ${describeNodes(this.upNodes())}`)
   }
 
   private isConverged(): boolean {
@@ -424,28 +439,6 @@ class World {
       this.report.losses > 0 &&
       this.upNodes().some(({ log }) => /two versions of the log/.test(log.replica.trouble ?? ''))
     )
-  }
-
-  private describe(): string {
-    return this.upNodes()
-      .map(({ name, store, log: { replica } }) => {
-        const { row } = store
-        return JSON.stringify({
-          name,
-          ballot: replica.ballot,
-          promised: row.promised,
-          position: store.position,
-          sequence: row.sequence,
-          shown: store.shownLog?.length,
-          confirmed: replica.confirmed,
-          sets: row.voterSets,
-          activity: replica.activity,
-          trouble: replica.trouble,
-          suspicion: replica.suspicion?.reason,
-          incarnation: row.incarnation,
-        })
-      })
-      .join('\n')
   }
 
   check(): void {

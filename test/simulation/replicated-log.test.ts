@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { runApart } from './apart.ts'
-import type { ReplicatedLogReport } from './replicated-log.sim.ts'
+import type { ReplicatedLogReport } from './replicated-log-report.ts'
 import { provesMuch } from './replicated-log-runs.ts'
 import { large } from './replicated-log-shapes.ts'
 

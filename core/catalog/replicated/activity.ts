@@ -1,4 +1,5 @@
 import { allVoters, compareBallots, voterId } from './generation.ts'
+import { incarnationOf } from './rejoin.ts'
 import type { HeardProgress, Replica } from './replica.ts'
 
 export type Activity =
@@ -49,7 +50,7 @@ export function chooseActivity(replica: Replica): Activity {
           other.log === row.founding?.log &&
           compareBallots(other.ballot, replica.ballot) === 0 &&
           other.position >= replica.confirmed &&
-          allVoters(row.voterSets).has(voterId(other.name, other.incarnation)),
+          allVoters(row.voterSets).has(voterId(other.name, incarnationOf(other.incarnation))),
       )
       .reduce<HeardProgress | undefined>(furthest, undefined)
     if (voter !== undefined) return { type: 'catch-up', from: voter.name }
@@ -62,6 +63,10 @@ export function chooseActivity(replica: Replica): Activity {
     }
     if (now - suspicion.sinceMs >= turnMs && replica.hearsMajority) return { type: 'propose' }
     return { type: 'wait', forMs: pace.rankMs, reason: suspicion.reason }
+  }
+  // It would wait for the stream's next record for as long as its server is away, and the others for its vote.
+  if (!replica.rejoin.isDone && !replica.order.isHeard && ahead !== undefined) {
+    return { type: 'catch-up', from: ahead.name }
   }
   if (replica.needsPeers) {
     if (ahead !== undefined) return { type: 'catch-up', from: ahead.name }

@@ -24,6 +24,7 @@ export async function answerPeer(
   }
   switch (request.type) {
     case 'place': {
+      replica.rejoin.check()
       const { incarnation } = replica.row
       const { position, rules } = replica.store
       return placeAnswer.encode({ incarnation, position, rules }, request.rules)
@@ -48,7 +49,11 @@ export async function answerPeer(
         ),
       )
       return new Uint8Array(0)
+    case 'rejoin':
+      return replica.rejoin.answer(from, request.voter)
     case 'prepare':
+      // At the very first founding there is nothing that could have been forgotten.
+      if (request.log !== '') replica.rejoin.check()
       if (request.log === '' && own !== '') {
         throw new StorageError('CONFLICT', 'the region has been founded already')
       }

@@ -163,6 +163,7 @@ export class Barrier {
 
   private async askVoters(): Promise<ReadPoint> {
     const { replica } = this
+    if (!replica.rejoin.isDone) await replica.rejoin.wait(barrierMs)
     const { row, pace } = replica
     const sets = row.voterSets
     if (sets.length === 0) throw new StorageError('UNAVAILABLE', 'the region has not been founded yet')

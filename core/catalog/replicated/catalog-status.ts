@@ -72,6 +72,8 @@ export interface CatalogReplicationStatus {
   readonly activity: 'starting' | 'following' | 'catching up' | 'founding' | 'waiting'
   /** What keeps it from being healthy, in words for a person; empty when nothing does. */
   readonly problems: readonly string[]
+  /** Why it follows the log no further: its device is full. Also among the problems; absent: it does. */
+  readonly waitsFor?: string
   /** Entries waiting here for their acknowledgement. */
   readonly pendingEntries: number
 }

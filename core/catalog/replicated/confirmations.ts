@@ -62,6 +62,15 @@ export class Confirmations {
     return this.proven.get(voter) ?? -1
   }
 
+  /** The furthest that a voter has said to hold in this generation, as far as this process remembers. */
+  claimed(voter: string): Pick<Claim, 'position' | 'chain'> | undefined {
+    const ahead = this.ahead.get(voter)?.at(-1)
+    if (ahead !== undefined) return ahead
+    const position = this.reach(voter)
+    const chain = position < 0 ? undefined : this.chainAt(position)
+    return chain === undefined ? undefined : { position, chain }
+  }
+
   private check(voter: string, { position, chain, confirmed }: Claim): boolean {
     const own = this.chainAt(position)
     // Too old to know: it proves nothing, neither way.

@@ -170,6 +170,8 @@ export type PeerRequest =
   | { readonly type: 'publish'; readonly log: string; readonly ballot: Ballot; readonly record: Uint8Array }
   /** Whether its device has room for changes. */
   | { readonly type: 'room'; readonly log: string }
+  /** What the node knows: for one that comes back as `voter`. */
+  | { readonly type: 'rejoin'; readonly log: string; readonly voter: string }
   /** The log that the other one holds has been replaced: it has nothing to say any more. */
   | { readonly type: 'replaced'; readonly log: string }
 
@@ -177,6 +179,7 @@ const request = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('prepare'), log, ballot }),
   z.strictObject({ type: z.literal('publish'), log, ballot, record: bytes }),
   z.strictObject({ type: z.literal('room'), log }),
+  z.strictObject({ type: z.literal('rejoin'), log, voter }),
   z.strictObject({ type: z.literal('replaced'), log: log.min(1) }),
 ])
 
@@ -260,6 +263,36 @@ export const placeAnswer = {
       if (isPosition(rules)) return { incarnation, position: at, rules }
     }
     throw new StorageError('PROTOCOL_ERROR', 'a message of the catalog about a place is malformed')
+  },
+}
+
+export interface RejoinAnswer {
+  readonly incarnation: string
+  readonly ballot: Ballot
+  readonly promised: Ballot
+  readonly position: number
+  /** The furthest that the asker has said to hold in that generation; absent: nothing that is remembered. */
+  readonly claimed?: { readonly position: number; readonly chain: Uint8Array } | undefined
+}
+
+const rejoin = z.tuple([name, ballot, ballot, position, z.tuple([position, chain]).nullable()])
+
+export const rejoinAnswer = {
+  encode: (value: RejoinAnswer): Uint8Array =>
+    pack([
+      value.incarnation,
+      packBallot(value.ballot),
+      packBallot(value.promised),
+      value.position,
+      value.claimed === undefined ? null : [value.claimed.position, value.claimed.chain],
+    ]),
+  decode(message: Uint8Array): RejoinAnswer {
+    const [incarnation, by, promised, at, claimed] = parse(rejoin, message)
+    return {
+      ...{ incarnation, position: at },
+      ...(claimed === null ? {} : { claimed: { position: claimed[0], chain: claimed[1] } }),
+      ...{ ballot: unpackBallot(by), promised: unpackBallot(promised) },
+    }
   },
 }
 

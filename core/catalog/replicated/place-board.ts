@@ -31,7 +31,9 @@ export class PlaceBoard {
 
   /** Before a claim of this node leaves it, or counts in it. */
   note(): void {
-    const { options, row, store, selfId: self } = this.replica
+    const { options, row, store, selfId: self, rejoin } = this.replica
+    // Who reads it would count on it.
+    if (!rejoin.isDone) return
     const { board } = options
     const log = row.founding?.log
     if (board === undefined || log === undefined) return

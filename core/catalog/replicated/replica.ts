@@ -24,6 +24,7 @@ import { OrderWatch } from './order-watch.ts'
 import { type PrepareAnswer, type Progress, progressMessage, topic } from './peer-messages.ts'
 import { PlaceBoard } from './place-board.ts'
 import { propose } from './proposal.ts'
+import { Rejoin } from './rejoin.ts'
 import { followPeer } from './relay.ts'
 import { defaultPace, type ReplicaOptions, type ReplicaPace } from './replica-options.ts'
 import type { ReplicaChange, ReplicaStore } from './replica-store.ts'
@@ -79,7 +80,9 @@ export class Replica {
   /** Where the others read how far this node has come. */
   readonly board: PlaceBoard
   readonly gathering = new RecordGathering()
-  private confirmations: Confirmations
+  /** Whether this process may vote yet. */
+  readonly rejoin = new Rejoin(this)
+  confirmations: Confirmations
   private last: Promise<unknown> = Promise.resolve()
   private readonly settleVoters = voterSettler(this)
   private readonly watchers: Watchers
@@ -142,6 +145,7 @@ export class Replica {
     const { progressMs, orderCheckMs } = this.pace
     this.running = Promise.all([
       this.run(),
+      this.rejoin.run(),
       this.every(progressMs, () => {
         this.tellEverybody()
         this.reconsider()
@@ -293,7 +297,7 @@ export class Replica {
     const { row, store } = this
     this.board.note()
     return progressMessage.encode({
-      incarnation: row.incarnation,
+      incarnation: this.rejoin.told(row.incarnation),
       log: row.founding?.log ?? '',
       ballot: this.ballot,
       promised: row.promised,
@@ -350,7 +354,8 @@ export class Replica {
     this.suspect('branch', `${name} holds another entry at position ${position}`)
   }
 
-  private noteCommit(): void {
+  /** This node holds more, or its word begins to count. */
+  noteCommit(): void {
     for (const voter of this.confirmations.advance(this.store.position)) {
       if (!allVoters(this.row.voterSets).has(voter)) continue
       this.suspect('branch', `${voterName(voter)} holds other entries`)
@@ -365,7 +370,8 @@ export class Replica {
     this.board.note()
     // What it has promised to stop confirming it does not confirm: others might have been told that it is open.
     if (this.isReplacing || !this.isActive || founding === undefined) return
-    const proven = this.confirmations.position(this.row.voterSets, this.store.position, this.selfId)
+    const self = this.rejoin.isDone ? this.selfId : ''
+    const proven = this.confirmations.position(this.row.voterSets, this.store.position, self)
     if (proven >= founding.position && !this.isFounded) {
       this.isFounded = true
       this.options.log.info({ generation: founding.ballot.round, proven }, 'the generation is in force')
@@ -479,8 +485,9 @@ export class Replica {
     )
   }
 
-  /** Place of this node among all voters: the first acts first. */
+  /** Place of this node among all voters: the first acts first. -1: it has no vote (yet). */
   get rank(): number {
+    if (!this.rejoin.isDone) return -1
     return [...allVoters(this.row.voterSets)].sort().indexOf(this.selfId)
   }
 

@@ -6,6 +6,7 @@ import type { PolicyDeployment } from '../../contract/policy-deployment.ts'
 import type { SubmitWatch } from '../../contract/trace.ts'
 import { checkInline } from '../catalog.ts'
 import { readClusterMap } from '../cluster-map-row.ts'
+import { endOfTurn } from '../end-of-turn.ts'
 import { decodeEntry, encodeEntry, entryRandomBytes, sessionBytes } from '../entry.ts'
 import { checkCommand, checkEntry } from '../entry-schema.ts'
 import { LocalLog } from '../local-log.ts'
@@ -85,7 +86,7 @@ export async function openReplicatedCatalog(
     streams: options.streams,
     peers: options.peers,
     ...(options.board === undefined ? {} : { board: options.board }),
-    endOfTurn: () => new Promise((resolve) => setImmediate(resolve)),
+    endOfTurn,
     environment,
     log: logger,
     limits: { ...limits, ...pace.limits },

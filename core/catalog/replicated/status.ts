@@ -1,5 +1,6 @@
 import type { CatalogReplicationStatus, CatalogVoterStatus } from './catalog-status.ts'
 import { compareBallots, latestVoters, voterName } from './generation.ts'
+import { isReturning } from './rejoin.ts'
 import type { Replica } from './replica.ts'
 
 const activities = {
@@ -33,13 +34,16 @@ export function describeReplica(replica: Replica, pendingEntries: number): Catal
   }
   if (replica.trouble !== undefined) problems.push(replica.trouble)
   if (row.founding !== undefined) {
+    if (!replica.rejoin.isDone) problems.push('this node has come back and does not vote yet')
     if (!replica.hearsMajority) problems.push('fewer than a majority of the voters are connected')
     const connected = new Set(options.peers.connected())
     for (const { name, incarnation } of voters) {
       const heard = replica.heard.get(name)
       if (name === options.name) continue
       if (!connected.has(name)) problems.push(`voter ${name} is not connected`)
-      else if (heard !== undefined && heard.incarnation !== incarnation) {
+      else if (heard !== undefined && isReturning(heard.incarnation, incarnation)) {
+        problems.push(`${name} has come back and does not vote yet`)
+      } else if (heard !== undefined && heard.incarnation !== incarnation) {
         problems.push(`${name} has lost its catalog: the cluster map must take it in anew`)
       } else if (heard !== undefined && heard.log !== '' && heard.log !== row.founding.log) {
         problems.push(`${name} holds the catalog of another region`)
@@ -59,6 +63,7 @@ export function describeReplica(replica: Replica, pendingEntries: number): Catal
     voters,
     activity: activities[replica.activity],
     problems,
+    ...(store.waitsFor === undefined ? {} : { waitsFor: store.waitsFor }),
     pendingEntries,
   }
 }
