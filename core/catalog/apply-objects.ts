@@ -22,13 +22,14 @@ export interface BodyOwner {
   readonly partNumber?: number
 }
 
-/** Throws unless the layout says what the command says, and names writes that nothing owns yet. */
+/** Throws unless the layout says what the command says, and names writes of this region that nothing owns yet. UNAVAILABLE: see `checkWriters`. */
 export function checkBody(
   context: ApplyContext,
   layout: Layout,
   byteLength: number,
   inline: Uint8Array | undefined,
 ): void {
+  checkWriters(context, layout)
   let stored = 0
   if (layout.kind === 'inline') {
     if (inline === undefined)
@@ -86,7 +87,6 @@ export function putObject(context: ApplyContext, command: Of<'put-object'>): Com
     checkWriteConditions(command.preconditions, command.key, versions.newest())
   }
   const { object } = command
-  checkWriters(context, object.layout)
   checkBody(context, object.layout, object.byteLength, object.inline)
   const versionId = newVersionId(context)
   const record: StoredObject = {

@@ -19,7 +19,6 @@ import {
   uploadIdBytes,
 } from './rows.ts'
 import { rowValue, type TableReader } from './tables.ts'
-import { checkWriters } from './writer-slots.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
@@ -86,7 +85,6 @@ export function putPart(context: ApplyContext, command: Of<'put-part'>): Command
     // A completed object has one kind of layout, so its parts have, too.
     throw new StorageError('INVALID_ARGUMENT', 'a part is stored in chunks')
   }
-  checkWriters(context, command.layout)
   checkBody(context, command.layout, command.byteLength, undefined)
   const rowKey = partKey(idOf(upload), number)
   const old = context.get(rowKey)

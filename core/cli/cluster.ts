@@ -147,7 +147,9 @@ export function describeCluster(report: ClusterReport): string {
   }
   const walk = repair.isWalking
     ? `looking through all chunks, ${repair.checked}${repair.total > 0 ? ` of ${repair.total}` : ''}`
-    : 'all chunks looked through'
+    : repair.isKnown
+      ? 'all chunks looked through'
+      : 'about to look through all chunks'
   const moving =
     repair.movingNodes === 0
       ? ''

@@ -64,6 +64,8 @@ export interface ClusterRepairReport {
   /** Removed here because they belong elsewhere now. */
   readonly removedChunks: number
   readonly isWalking: boolean
+  /** It has looked at everything since it started, its map changed or somebody came back: until then nobody knows what is missing here. */
+  readonly isKnown: boolean
   /** Chunks are moving to new places: how many nodes have all of theirs, of how many. */
   readonly movedNodes: number
   readonly movingNodes: number

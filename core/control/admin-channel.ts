@@ -67,6 +67,8 @@ export function openAdminChannel(target: AdminTarget, environment: Environment):
     {
       'grpc.enable_http_proxy': 0,
       'grpc.service_config_disable_resolution': 1,
+      // Whoever asks anew asks the node anew, however long another client of this program waits before it tries again.
+      'grpc.use_local_subchannel_pool': 1,
       // One node is meant, and whoever looks at it again and again sees soon that it is back.
       'grpc.initial_reconnect_backoff_ms': 250,
       'grpc.max_reconnect_backoff_ms': 2_000,

@@ -20,6 +20,7 @@ import { refuseLostCatalog } from './lost-catalog.ts'
 import { adminEndpointOf, openManagement } from './management.ts'
 import { createNodeAdmin } from './node-admin.ts'
 import { startMaintenance } from './node-maintenance.ts'
+import { openOwnChunkStore } from './own-chunk-store.ts'
 import { openConfigInForce, type ReadConfig } from './region-config/config-in-force.ts'
 import type { TakenVersion } from './region-config/taken-version.ts'
 import { createCredentialSource, createSecretSealer } from './sealed-secrets.ts'
@@ -169,15 +170,8 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   ] = await loading
   parts.mark('modules')
 
-  const local = await addon.openChunkStore({
-    directory: data.chunksPath,
-    ...(config.store.capacity === 'auto' ? {} : { capacityBytes: config.store.capacity }),
-    poolBytes: config.store.pool,
-    cacheBytes: config.store.cache,
-    backend: config.store.backend,
-    bdevs: config.store.bdevs,
-    spdkMemoryBytes: config.store.spdkMemory,
-    ...(config.store.reactors === 'auto' ? {} : { reactors: config.store.reactors }),
+  const local = await openOwnChunkStore({
+    ...{ config, data, isCluster, randomness, addon },
     log: log.child({ part: 'store' }),
   })
   parts.push('chunk store', partDeadlineMs, () => local.close())

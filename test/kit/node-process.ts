@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
+import { pandoCommand } from './pando-command.ts'
 
 /**
  * A real node in a process of its own, for tests: `pando up` with free ports and a data directory of its own. Nothing is
@@ -34,7 +35,7 @@ export interface NodeProcess extends AsyncDisposable {
   kill(): Promise<void>
   /** Starts again on the same data directory (after `stop`, `kill` or a crash) and on the same S3 port. */
   start(): Promise<void>
-  /** Runs the `pando` command against this node. */
+  /** Runs the `pando` command against this node, in the test's own process (pando-command.ts). */
   command(...args: string[]): Promise<CommandOutcome>
   /** Resident memory now, in bytes. */
   residentBytes(): Promise<number>
@@ -236,7 +237,7 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
         )
       }
     },
-    command: (...args) => runCommand(process.execPath, [entry, ...args], { env: environment() }),
+    command: (...args) => pandoCommand(args, { env: environment() }),
     residentBytes: () => statusBytes('VmRSS'),
     peakResidentBytes: () => statusBytes('VmHWM'),
     async resetPeak() {

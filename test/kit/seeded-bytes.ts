@@ -4,6 +4,16 @@ import { open } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
+/** What is encrypted, kept between calls: to make it anew takes longer than to encrypt it. */
+let zeros = Buffer.alloc(0)
+const mostZeros = 8 * 1024 * 1024
+
+function zerosOf(length: number): Buffer {
+  if (length > mostZeros) return Buffer.alloc(length)
+  if (length > zeros.length) zeros = Buffer.alloc(length)
+  return zeros.subarray(0, length)
+}
+
 /**
  * Incompressible bytes that any process can make again from (seed, offset, length): AES-128-CTR over zeros. About 1 GB/s
  * a core, so that a 5 GiB object needs no file.
@@ -14,7 +24,7 @@ export function seededBytes(seed: string, offset: number, length: number): Buffe
   const key = createHash('sha256').update(seed).digest().subarray(0, 16)
   const counter = Buffer.alloc(16)
   counter.writeBigUInt64BE(BigInt(block), 8)
-  const bytes = createCipheriv('aes-128-ctr', key, counter).update(Buffer.alloc(skip + length))
+  const bytes = createCipheriv('aes-128-ctr', key, counter).update(zerosOf(skip + length))
   return bytes.subarray(skip)
 }
 

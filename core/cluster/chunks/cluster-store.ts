@@ -20,12 +20,12 @@ import { type CopyQuestion, copyReaders } from './copy-readers.ts'
 import { CopySpan } from './copy-span.ts'
 import { type FollowMapParts, followMap } from './follow-map.ts'
 import { HeldBuffer } from './held-buffer.ts'
-import { type ChunkLayout, groupOf } from './layout.ts'
+import { type ChunkLayout, copiesWanted, groupOf } from './layout.ts'
 import { toldEpoch } from './moved-groups.ts'
 import type { ClusterPeers, DamagedCopy, PeerView } from './peers.ts'
 import type { Rebuilder } from './rebuild.ts'
 import { CopyReads } from './region-read.ts'
-import { type CopyFailure, readError, writeError } from './replica-errors.ts'
+import { type CopyFailure, isDamage, readError, writeError } from './replica-errors.ts'
 import { type StragglerLimits, Stragglers } from './stragglers.ts'
 import { StripedChunks } from './striped-chunks.ts'
 
@@ -179,7 +179,7 @@ export class ClusterChunkStore implements ChunkStore {
     const { self, local, peers } = this.#parts
     const layout = this.#parts.layout()
     const writers = layout.writers(groupOf(id))
-    const wanted = acks === 'all' ? writers.length : acks === 'one' ? 1 : Math.floor(writers.length / 2) + 1
+    const wanted = copiesWanted(acks, writers.length)
     if (writers.length === 0) {
       const error = new StorageError('UNAVAILABLE', 'no node of the region may hold chunks')
       return { answer: Promise.reject(error), settled: Promise.resolve() }
@@ -320,11 +320,11 @@ export class ClusterChunkStore implements ChunkStore {
     this.#counts.readsAround++
     const { map } = layout
     for (const { node, error } of failures) {
-      if (error.code !== 'CHUNK_NOT_FOUND' && error.code !== 'CORRUPT_CHUNK') continue
+      if (error.code !== 'CHUNK_NOT_FOUND' && !isDamage(error)) continue
       // Who is not complete yet fetches it anyway.
       const isComing = map.moving !== undefined && !map.moving.complete.includes(node)
       if (error.code === 'CHUNK_NOT_FOUND' && (isComing || !layout.isHolder(node, groupOf(id)))) continue
-      this.#parts.damaged({ id, node, problem: error.code === 'CORRUPT_CHUNK' ? 'corrupt' : 'missing' })
+      this.#parts.damaged({ id, node, problem: isDamage(error) ? 'corrupt' : 'missing' })
     }
   }
 

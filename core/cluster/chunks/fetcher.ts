@@ -8,6 +8,7 @@ import { ByteBucket } from './byte-bucket.ts'
 import { sendDamage } from './damage-messages.ts'
 import type { RepairParts } from './repair-parts.ts'
 import { type MissingChunk, RepairQueue } from './repair-queue.ts'
+import { isDamage } from './replica-errors.ts'
 import { Yielding } from './yielding.ts'
 
 const repairClass = builtinClasses.indexOf('repair')
@@ -144,7 +145,7 @@ export class Fetcher {
 
   /** Whoever has damaged bytes may not know it yet. */
   #tell(source: string, { id, stripe }: Fetch, reason: unknown): void {
-    if (StorageError.from(reason).code !== 'CORRUPT_CHUNK') return
+    if (!isDamage(StorageError.from(reason))) return
     const damage = { id, isCorrupt: true, ...(stripe === undefined ? {} : { stripe }) }
     sendDamage(this.#parts.peers, source, [damage])
   }

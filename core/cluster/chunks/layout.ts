@@ -1,5 +1,6 @@
 import type { ClusterMap } from '../../contract/cluster-map.ts'
 import { groupOfChunk, placementGroupCount } from '../../contract/ids.ts'
+import type { ReplicaAcks } from '../../contract/transport.ts'
 import { type Placement, placementBefore, placementOf } from '../placement/placement.ts'
 import { readStripes, type StripePlacement } from '../placement/stripes.ts'
 
@@ -74,3 +75,7 @@ function groupSet(placement: Placement, name: string): Uint8Array {
   for (const group of placement.groupsOf(name)) set[group] = 1
   return set
 }
+
+/** Of so many copies how many are durable when a write is acknowledged. */
+export const copiesWanted = (acks: ReplicaAcks, copies: number): number =>
+  acks === 'all' ? copies : acks === 'one' ? 1 : Math.floor(copies / 2) + 1

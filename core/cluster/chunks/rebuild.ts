@@ -12,7 +12,7 @@ import type { ChunkId } from '../../contract/ids.ts'
 import { fragmentReaders } from './fragment-places.ts'
 import type { ChunkLayout } from './layout.ts'
 import type { ClusterPeers, DamagedCopy, PeerView } from './peers.ts'
-import type { CopyFailure } from './replica-errors.ts'
+import { type CopyFailure, isDamage } from './replica-errors.ts'
 
 export interface RebuildParts {
   readonly self: string
@@ -238,7 +238,7 @@ export class Rebuilder {
         failures.push({ node, error })
         const { moving } = layout.map
         const isComing = moving !== undefined && !moving.complete.includes(node)
-        if (error.code === 'CORRUPT_CHUNK') damaged({ id: own, node, problem: 'corrupt', stripe })
+        if (isDamage(error)) damaged({ id: own, node, problem: 'corrupt', stripe })
         else if (error.code === 'CHUNK_NOT_FOUND' && node === places[0] && !isComing && !everywhere)
           damaged({ id: own, node, problem: 'missing', stripe })
       }

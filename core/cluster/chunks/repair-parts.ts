@@ -37,6 +37,11 @@ export interface RepairStatus {
   readonly state: 'idle' | 'looking' | 'fetching'
   /** The last round found everything that this node must hold, or fetched it, and nothing was reported since. */
   readonly complete: boolean
+  /**
+   * A round that began after the last reason to look (the start, a connection that came back, another map) has ended: before that the
+   * other numbers say nothing of what this node lacks.
+   */
+  readonly isKnown: boolean
   /** The move (its `fromEpoch`) that this node is complete for. */
   readonly completeFor: number | undefined
   /** Of the round under way, or of the last one. */

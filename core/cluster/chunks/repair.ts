@@ -60,6 +60,7 @@ export class Repair {
   readonly #failed = new RecentChunks(mostReports, reportRoundsMs)
   #running: readonly Promise<void>[] = []
   #isWoken = true
+  #isKnown = false
   #wakeUp: AbortController | undefined
   #state: RepairStatus['state'] = 'idle'
   #completeFor: number | undefined
@@ -102,6 +103,7 @@ export class Repair {
   /** There is a reason to look at everything again: the map has changed, or we were away. */
   wake(): void {
     this.#isWoken = true
+    this.#isKnown = false
     this.#wakeUp?.abort()
   }
 
@@ -140,6 +142,7 @@ export class Repair {
     return {
       state: this.#state,
       complete: this.#isComplete && this.#reports.size === 0 && this.#fetcher.queuedChunks === 0,
+      isKnown: this.#isKnown,
       completeFor: this.#completeFor,
       checkedChunks: checked,
       missingChunks: missing,
@@ -255,6 +258,8 @@ export class Repair {
         if (wasWoken) await clock.sleep(settleMs, signal)
         const layout = this.#parts.layout()
         await this.#look(layout, signal)
+        // Whoever woke us meanwhile knows of something that this round may have passed already.
+        if (!this.#isWoken) this.#isKnown = true
         if (this.#isComplete && layout.map.moving === undefined) await this.#clean(layout, signal)
         const isDone = this.#isComplete && !this.#mustLookAgain() && this.#leftovers === 0
         failures = isDone ? 0 : failures + 1

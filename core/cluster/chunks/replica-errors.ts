@@ -36,6 +36,9 @@ export function writeError(failures: readonly CopyFailure[], wanted: number, cop
   )
 }
 
+/** What a node holds of the chunk is of no use: its bytes are others, or its device does not give them. It needs another copy now. */
+export const isDamage = ({ code }: StorageError): boolean => code === 'CORRUPT_CHUNK' || code === 'IO_ERROR'
+
 /** Why a chunk could not be read anywhere. */
 export function readError(failures: readonly CopyFailure[]): StorageError {
   for (const code of callersOwn) {

@@ -16,7 +16,7 @@ import { fragmentHolder, fragmentReaders } from './fragment-places.ts'
 import { toldEpoch } from './moved-groups.ts'
 import { type FragmentRange, Rebuilder, type RebuildParts } from './rebuild.ts'
 import type { CopyReader, CopyReads } from './region-read.ts'
-import { type CopyFailure, readError, writeError } from './replica-errors.ts'
+import { type CopyFailure, isDamage, readError, writeError } from './replica-errors.ts'
 import type { Stragglers } from './stragglers.ts'
 
 export interface StripedChunksParts extends RebuildParts {
@@ -244,7 +244,7 @@ export class StripedChunks {
       const { moving } = layout.map
       const isComing = moving !== undefined && !moving.complete.includes(node)
       const isHolder = fragmentHolder(layout, stripe, id, fragment) === node
-      if (error.code === 'CORRUPT_CHUNK') damaged({ id: own, node, problem: 'corrupt', stripe })
+      if (isDamage(error)) damaged({ id: own, node, problem: 'corrupt', stripe })
       else if (error.code === 'CHUNK_NOT_FOUND' && isHolder && !isComing)
         damaged({ id: own, node, problem: 'missing', stripe })
     }

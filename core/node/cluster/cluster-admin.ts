@@ -1,14 +1,21 @@
+import { copiesWanted } from '../../cluster/chunks/layout.ts'
 import { changeMap } from '../../cluster/placement/change-map.ts'
+import { holdersAllowed } from '../../cluster/placement/placement.ts'
 import type { Catalog } from '../../contract/catalog.ts'
 import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
 import type { ClusterReport, NodeChange } from '../../contract/cluster-report.ts'
 import { StorageError } from '../../contract/errors.ts'
+import type { ReplicaAcks } from '../../contract/transport.ts'
 import type { ClusterBackend } from '../../control/cluster-service.ts'
-import { replaced } from './map-upkeep.ts'
+import { isMajorityHere, replaced } from './map-upkeep.ts'
 
 export interface ClusterAdminParts {
   readonly catalog: Pick<Catalog, 'barrier' | 'clusterMap' | 'locks' | 'submit'>
   report(): Promise<ClusterReport>
+  /** The node answers, or is this one. */
+  isHere(name: string): boolean
+  /** How many copies of a chunk a write waits for. */
+  readonly acks: ReplicaAcks
   /** The map has been changed by hand. */
   onChange(): void
 }
@@ -17,7 +24,8 @@ export interface ClusterAdminParts {
 const attempts = 8
 
 /** What an operator can do to the nodes of a region: each is one step of the cluster map. */
-export function createClusterAdmin({ catalog, report, onChange }: ClusterAdminParts): ClusterBackend {
+export function createClusterAdmin(parts: ClusterAdminParts): ClusterBackend {
+  const { catalog, report, onChange } = parts
   async function change(make: (map: ClusterMap) => ClusterMap): Promise<ClusterReport> {
     for (let attempt = 1; ; attempt++) {
       await catalog.barrier()
@@ -44,9 +52,12 @@ export function createClusterAdmin({ catalog, report, onChange }: ClusterAdminPa
             `${node.name} is joining: it takes chunks when it has the catalog`,
           )
         }
-        const { state = node.state, weight = node.weight, zone = node.zone, rack = node.rack } = request
+        const { name, state = node.state, weight = node.weight, zone = node.zone, rack = node.rack } = request
         if (state === 'draining') refuseToEmpty(map, node, 'drain')
-        return changeMap(map, { nodes: replaced(map, { ...node, state, weight, zone, rack }) })
+        else if (weight === 0) refuseToEmpty(map, node, 'take the weight of')
+        const next = changeMap(map, { nodes: replaced(map, { ...node, state, weight, zone, rack }) })
+        refuseWithoutQuorum(map, next, `without ${name}`, parts)
+        return next
       }),
     removeNode: (name, force) =>
       change((map) => {
@@ -61,9 +72,18 @@ export function createClusterAdmin({ catalog, report, onChange }: ClusterAdminPa
               : `${name} holds chunks: 'pando node drain ${name}' moves them away first; with --force the copies elsewhere must do`,
           )
         }
-        return changeMap(map, { nodes: map.nodes.filter((other) => other !== node) }, { force })
+        const next = changeMap(map, { nodes: map.nodes.filter((other) => other !== node) }, { force })
+        if (!force) refuseLastFragments(next, name)
+        if (node.voter) refuseWithoutMajority(next, name, parts)
+        refuseWithoutQuorum(map, next, `without ${name}`, parts)
+        return next
       }),
-    setReplicas: (replicas) => change((map) => changeMap(map, { replicas })),
+    setReplicas: (replicas) =>
+      change((map) => {
+        const next = changeMap(map, { replicas })
+        refuseWithoutQuorum(map, next, `with ${replicas} copies`, parts)
+        return next
+      }),
     async locks() {
       await catalog.barrier()
       return catalog.locks()
@@ -76,6 +96,62 @@ function find(map: ClusterMap, name: NodeChange['name']): ClusterNode {
   if (node !== undefined) return node
   const names = map.nodes.map((one) => one.name).join(', ')
   throw new StorageError('INVALID_ARGUMENT', `no node is called ${name}; there are ${names}`)
+}
+
+/**
+ * A drained node keeps the fragments that had no place at another one: taken out with them, as many nodes as fit under the width would take whole
+ * chunks along, each by a command that promises to lose nothing.
+ */
+function refuseLastFragments(next: ClusterMap, name: string): void {
+  const left = holdersAllowed(next).length
+  const width = Math.max(0, ...(next.stripes ?? []).map(({ copies }) => copies))
+  if (left >= width) return
+  throw new StorageError(
+    'INVALID_REQUEST',
+    `${name} may keep fragments that have no other place: chunks are kept as ${width} fragments, and ${left} nodes would be left to hold them. ` +
+      'Add a node first; with --force what it keeps is given up',
+  )
+}
+
+/** By force, too: nobody is served by a region that takes no writes. */
+function refuseWithoutMajority(
+  next: ClusterMap,
+  name: string,
+  { isHere }: Pick<ClusterAdminParts, 'isHere'>,
+): void {
+  if (isMajorityHere(next.nodes, isHere)) return
+  const voters = next.nodes.filter(({ voter }) => voter)
+  const away = voters.filter((voter) => !isHere(voter.name)).map((voter) => voter.name)
+  throw new StorageError(
+    'INVALID_REQUEST',
+    `${name} votes, and of the ${voters.length} voters that would be left ${away.join(', ')} does not answer: nothing could be written any more. ` +
+      `Bring ${away.join(', ')} back, or take out first who is gone for good`,
+  )
+}
+
+/** Nobody takes a holder (or a copy of each chunk) out by hand without whom bodies cannot be acknowledged any more, while they still can. */
+function refuseWithoutQuorum(
+  map: ClusterMap,
+  next: ClusterMap,
+  how: string,
+  parts: Pick<ClusterAdminParts, 'acks' | 'isHere'>,
+): void {
+  if (isEnough(next, parts) || !isEnough(map, parts)) return
+  const away = holdersAllowed(next).filter((holder) => !parts.isHere(holder.name))
+  const names = away.map((holder) => holder.name).join(', ')
+  throw new StorageError(
+    'INVALID_REQUEST',
+    `${how} too few of the nodes that would hold a chunk answer (not ${names}): bodies could not be acknowledged at '${parts.acks}'. ` +
+      `Bring ${names} back, or take out first who is gone for good`,
+  )
+}
+
+/** Of the copies of any chunk as many are at nodes that answer as a write waits for. */
+function isEnough(map: ClusterMap, { acks, isHere }: Pick<ClusterAdminParts, 'acks' | 'isHere'>): boolean {
+  const holders = holdersAllowed(map)
+  const copies = Math.min(map.replicas, holders.length)
+  const away = holders.filter(({ name }) => !isHere(name)).length
+  return copies - Math.min(copies, away) >= copiesWanted(acks, copies)
 }
 
 /** Somebody must be left to hold chunks and to vote. */

@@ -1,6 +1,8 @@
 import type { CatalogReplicationStatus } from '../../catalog/replicated/catalog-status.ts'
 import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
 import type { ClusterNodeReport, ClusterRepairReport, ClusterReport } from '../../contract/cluster-report.ts'
+import { isMajorityHere } from './map-upkeep.ts'
+import type { NodeReport } from './repair-report.ts'
 
 /** What is known here of another node. */
 export interface NodeView {
@@ -9,8 +11,8 @@ export interface NodeView {
   readonly silentForMs: number
   /** Transport of the data link; empty: none. */
   readonly transport: string
-  /** What it told of its own repair; undefined: it did not answer. */
-  readonly repair: ClusterRepairReport | undefined
+  /** What it told of itself; undefined: it did not answer. */
+  readonly report: NodeReport | undefined
 }
 
 export interface ClusterView {
@@ -30,7 +32,11 @@ export interface ClusterView {
 export function reportCluster(view: ClusterView): ClusterReport {
   const { node, map, acks, catalog, servers, repair } = view
   const findings = findingsOf(view)
-  const isWritable = catalog.activity === 'following' && servers.isReachable
+  // Whoever has no room confirms nothing; of this node its activity tells.
+  const isHere = (name: string): boolean => {
+    const other = view.others.get(name)
+    return name === node || (other?.health === 'alive' && (other.report?.waitsFor ?? '') === '')
+  }
   return {
     enabled: true,
     node,
@@ -43,12 +49,25 @@ export function reportCluster(view: ClusterView): ClusterReport {
       generation: catalog.generation,
       position: catalog.position,
       confirmed: catalog.confirmed,
-      isWritable,
+      isWritable: canOrder({ map, catalog, servers, isHere }),
       servers: servers.text,
     },
     nodes: map.nodes.map((member) => reportNode(view, member)),
     repair: { ...repair, ...moveOf(map) },
   }
+}
+
+/** Whether a change of the catalog would be ordered and confirmed now: a server that answers one node is no majority of the voters. */
+export function canOrder({
+  map,
+  catalog,
+  servers,
+  isHere,
+}: Pick<ClusterView, 'map' | 'servers'> & {
+  readonly catalog: Pick<CatalogReplicationStatus, 'activity'>
+  readonly isHere: (name: string) => boolean
+}): boolean {
+  return catalog.activity === 'following' && servers.isReachable && isMajorityHere(map.nodes, isHere)
 }
 
 function reportNode(view: ClusterView, member: ClusterNode): ClusterNodeReport {
@@ -111,10 +130,18 @@ function findingsOf(view: ClusterView): readonly string[] {
         `'pando node remove ${name} --force' makes new copies elsewhere`,
     )
   }
+  for (const [name, { report }] of others) {
+    if (report !== undefined && report.waitsFor !== '') findings.push(`${name}: ${report.waitsFor}`)
+  }
   const holders = map.nodes.filter(({ state, weight }) => state === 'active' && weight > 0)
   if (holders.length < Math.max(2, map.replicas)) {
     findings.push(
       `${holders.length} nodes may hold chunks: ${Math.min(map.replicas, holders.length)} copies instead of ${map.replicas}`,
+    )
+  }
+  if (map.replicas === 1) {
+    findings.push(
+      "chunks have one copy each, and what a node has is lost with it: 'pando cluster set --replicas 3' makes more",
     )
   }
   for (const { copies: width } of map.stripes ?? []) {
@@ -124,10 +151,22 @@ function findingsOf(view: ClusterView): readonly string[] {
     )
   }
   const missing = [...others.values()].reduce(
-    (sum, { repair }) => sum + (repair?.missing ?? 0),
+    (sum, { report }) => sum + (report?.repair.missing ?? 0),
     view.repair.missing,
   )
   if (missing > 0) findings.push(`${missing} copies or fragments of chunks are missing: they are made again`)
+  const here = map.nodes.flatMap(({ name }) => {
+    const repair = name === view.node ? view.repair : others.get(name)?.report?.repair
+    return lost.some((one) => one.name === name) ? [] : [{ name, repair }]
+  })
+  const silent = here.filter(({ repair }) => repair === undefined).map(({ name }) => name)
+  if (silent.length > 0) findings.push(`${silent.join(', ')}: which chunks are missing there is not told`)
+  const looking = here.filter(({ repair }) => repair?.isKnown === false).map(({ name }) => name)
+  if (looking.length > 0) {
+    findings.push(
+      `${looking.join(', ')}: whether chunks are missing there is not known before all that should be there has been looked at`,
+    )
+  }
   const move = moveOf(map)
   if (move.movingNodes > 0) {
     findings.push(

@@ -46,8 +46,8 @@ export function withArrival(map: ClusterMap, name: string): ClusterMap | undefin
 
 /**
  * The map with the voters that a region of so many nodes should have: three, or five from five nodes on, none of them on a node that
- * is leaving. One step at a time, which is what the catalog takes; undefined when there is nothing to do. `isHere`: a node that
- * answers, and follows the log.
+ * is leaving. One step at a time, which is what the catalog takes; undefined when there is nothing to do, or when it has to wait for voters that are
+ * away. `isHere`: a node that answers, and follows the log.
  */
 export function withVoters(map: ClusterMap, isHere: (name: string) => boolean): ClusterMap | undefined {
   const staying = map.nodes.filter(({ state }) => state === 'active')
@@ -55,13 +55,31 @@ export function withVoters(map: ClusterMap, isHere: (name: string) => boolean): 
   const voting = staying.filter(({ voter }) => voter)
   if (voting.length < wanted) {
     const next = staying.find(({ name, voter }) => !voter && isHere(name))
-    if (next !== undefined) return changeMap(map, { nodes: replaced(map, { ...next, voter: true }) })
+    if (next !== undefined) return ifConfirmed(map, { ...next, voter: true }, isHere)
   }
   const leaving = map.nodes.find(({ voter, state }) => voter && state === 'draining')
   if (leaving !== undefined && voting.length >= wanted && voting.length > 0) {
-    return changeMap(map, { nodes: replaced(map, { ...leaving, voter: false }) })
+    return ifConfirmed(map, { ...leaving, voter: false }, isHere)
   }
   return undefined
+}
+
+function ifConfirmed(
+  map: ClusterMap,
+  changed: ClusterNode,
+  isHere: (name: string) => boolean,
+): ClusterMap | undefined {
+  const nodes = replaced(map, changed)
+  return isMajorityHere(nodes, isHere) ? changeMap(map, { nodes }) : undefined
+}
+
+/**
+ * Whether a majority of the voters among these nodes is there. A change of the voters is confirmed by a majority of those after it, too, and
+ * nothing behind it is confirmed without it: with one of three voters away, taking another one out would stop the region, two of whose nodes are well.
+ */
+export function isMajorityHere(nodes: readonly ClusterNode[], isHere: (name: string) => boolean): boolean {
+  const voters = nodes.filter(({ voter }) => voter)
+  return 2 * voters.filter(({ name }) => isHere(name)).length > voters.length
 }
 
 /**

@@ -29,6 +29,7 @@ export function noCluster(node: string): ClusterBackend {
           repairedBytes: 0,
           removedChunks: 0,
           isWalking: false,
+          isKnown: true,
           movedNodes: 0,
           movingNodes: 0,
         },

@@ -13,6 +13,7 @@ import { type ClusterSeat, seatAddress, seatsOf, stripeWidths } from '../config/
 import type { NodeConfig } from '../config/schema.ts'
 import type { NodeHealth } from '../node-health.ts'
 import type { StopStack } from '../stop-stack.ts'
+import { ClockWatch } from './clock-watch.ts'
 import { startDiscovery } from './discovery.ts'
 import { Introductions } from './introductions.ts'
 import { LinkNotices } from './link-notices.ts'
@@ -98,6 +99,11 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
     )
   })
   parts.push('talk between nodes', deadlineMs, () => peers.close())
+  const clocks = new ClockWatch({
+    ...{ self: config.node, peers, clock: environment.clock, health: options.health },
+    log: log.child({ part: 'peers' }),
+  })
+  parts.push('clocks of the region', deadlineMs, () => clocks.stop())
   let order: Order | undefined
   const introductions = new Introductions({
     ...{ peers, own, seats, log: log.child({ part: 'peers' }) },
@@ -137,7 +143,7 @@ export async function openFoundation(options: FoundationParts): Promise<Foundati
   const failed = new AbortController()
   const catalog = await openReplicatedCatalog({
     directory: options.catalogPath,
-    environment,
+    environment: { ...environment, clock: clocks.clock },
     regionId: config.regionId,
     inlineBytes: config.s3.inlineBytes,
     streams,

@@ -26,10 +26,10 @@ import type { NodeLinks } from '../links/node-links.ts'
 import type { NodeHealth } from '../node-health.ts'
 import type { StopStack } from '../stop-stack.ts'
 import { createClusterAdmin } from './cluster-admin.ts'
-import { moveOf, type NodeView, reportCluster } from './cluster-report.ts'
+import { canOrder, moveOf, type NodeView, reportCluster } from './cluster-report.ts'
 import { withArrival, withOwnEntry, withVoters } from './map-upkeep.ts'
 import { entryOf, type Foundation } from './open-foundation.ts'
-import { parseRepairReport, repairReport } from './repair-report.ts'
+import { encodeNodeReport, parseNodeReport, repairReport } from './repair-report.ts'
 import { Upkeep } from './upkeep.ts'
 
 export interface ClusterParts {
@@ -156,7 +156,8 @@ export function startCluster(options: ClusterParts): RunningCluster {
 
   const reportRepair = (): ClusterRepairReport => repairReport(region.repair.status())
   const unserveReport = peers.serve(reportTopic, {
-    request: async () => Buffer.from(JSON.stringify(reportRepair())),
+    request: async () =>
+      encodeNodeReport({ repair: reportRepair(), waitsFor: catalog.status().waitsFor ?? '' }),
   })
   parts.push('reports to other nodes', deadlineMs, async () => unserveReport())
   const viewOf = async (name: string): Promise<NodeView> => {
@@ -170,7 +171,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
       health: isConnected ? 'alive' : 'dead',
       silentForMs: catalog.status().voters.find((voter) => voter.name === name)?.heardMsAgo ?? 0,
       transport: links.links.get(name)?.active ?? '',
-      repair: answer === undefined ? undefined : parseRepairReport(answer),
+      report: answer === undefined ? undefined : parseNodeReport(answer),
     }
   }
   registerClusterMetrics(options.registry, () => {
@@ -184,7 +185,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
       isCoordinator: isCoordinator(),
       log: {
         ...{ generation, position, confirmed, pendingEntries },
-        isWritable: activity === 'following' && order.report().isReachable,
+        isWritable: canOrder({ map, catalog: { activity }, servers: order.report(), isHere }),
       },
       repair: { missingChunks: missing, lostChunks: repair.lostChunks, repairedChunks, repairedBytes },
       movingNodes: movingNodes - movedNodes,
@@ -213,7 +214,10 @@ export function startCluster(options: ClusterParts): RunningCluster {
     collection,
     replace: (id) => region.repair.report({ id, node: config.node, problem: 'corrupt' }),
     erasure: (storageClass) => erasureOf(config.cluster, storageClass),
-    backend: createClusterAdmin({ catalog, report, onChange: () => upkeep.wake() }),
+    backend: createClusterAdmin({
+      ...{ catalog, report, isHere, acks: config.cluster.acks },
+      onChange: () => upkeep.wake(),
+    }),
     arrive() {
       hasArrived = true
       upkeep.wake()

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type CommandOutcome, runCommand } from '../node-process.ts'
+import { pandoCommand } from '../pando-command.ts'
 import { openS3Client, type S3Client } from '../s3-client.ts'
 import { addHost, type Host, openNetwork } from './hosts.ts'
 import { deadlineVariable } from './own-namespaces.ts'
@@ -45,6 +46,7 @@ export interface RegionNode {
   natsPid(): Promise<number | undefined>
   /** Removes all that it stored. Only while it does not run. */
   wipe(): Promise<void>
+  /** A question to the node's socket needs no host; what opens the store of a node (`cluster recover`) is a process on it. */
   command(...args: readonly string[]): Promise<CommandOutcome>
   logTail(): string
 }
@@ -59,6 +61,8 @@ export interface RegionOptions {
   /** Keys of `cluster` in the configuration file beside those that `pando cluster init` writes, as JSON. */
   readonly cluster?: Readonly<Record<string, unknown>>
   readonly startTimeoutMs?: number
+  /** By name of a node: what it finds in its environment beside what all have. */
+  readonly environment?: Readonly<Record<string, Readonly<Record<string, string>>>>
   /** By name of a node: bytes of a file system (in memory) of its own for its data; the others use the machine's. */
   readonly disks?: Readonly<Record<string, number>>
   /** Of a region beside another one: the number of its first host, higher than any of the others'. The other region has made the network. */
@@ -96,7 +100,7 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
   const { firstHost } = options
   if (firstHost === undefined) openNetwork()
   const pando = (...args: readonly string[]): Promise<CommandOutcome> =>
-    runCommand(process.execPath, [entry, ...args], { env, cwd: directory })
+    pandoCommand(args, { env, cwd: directory })
   const must = async (outcome: Promise<CommandOutcome>): Promise<void> => {
     const { code, stdout, stderr } = await outcome
     if (code !== 0) throw new Error(`pando ended with ${code}\n${stdout}\n${stderr}`)
@@ -108,7 +112,7 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
     const diskBytes = options.disks?.[name]
     if (diskBytes !== undefined)
       execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${diskBytes}`, 'disk', home])
-    const extra = { ...env, PANDO_DATA: join(home, 'data'), PANDO_NODE: name }
+    const extra = { ...env, ...options.environment?.[name], PANDO_DATA: join(home, 'data'), PANDO_NODE: name }
     return openNode({
       host,
       file,
@@ -278,6 +282,8 @@ function openNode({ host, file, env, accessKey, secretKey, timeoutMs }: NodePart
       await rm(env['PANDO_DATA'] ?? '', { recursive: true, force: true })
     },
     command(...args) {
+      const isApart = args[0] === 'cluster' && args[1] === 'recover'
+      if (!isApart) return pandoCommand(['--config', file, ...args], { env, timeoutMs: patienceMs })
       const [program, line] = command(args)
       return runCommand(program, line, { env, timeoutMs: patienceMs })
     },

@@ -233,6 +233,25 @@ test('a damaged or missing copy is read around, and its node is told', async () 
   await rejectsWith('CORRUPT_CHUNK', getBytes(store, idOf(1)))
 })
 
+test('a copy that its device refuses to read is told to its node like a damaged one', async () => {
+  const { store, storeOf, damage } = regionOf(three)
+  await putBytes(store, idOf(1), pattern(1, 2000))
+  await turns()
+  const [a, get] = [storeOf('a'), storeOf('a').get]
+  a.get = async () => {
+    throw new StorageError('IO_ERROR', 'the chunk could not be read: EIO')
+  }
+  assert.ok((await getBytes(store, idOf(1))).equals(pattern(1, 2000)))
+  assert.deepEqual(told(damage), ['a corrupt'])
+  // Of one that is away, or slow, nobody knows what it has.
+  a.get = async () => {
+    throw new StorageError('DEVICE_OFFLINE', 'the device is gone')
+  }
+  assert.ok((await getBytes(store, idOf(1))).equals(pattern(1, 2000)))
+  assert.deepEqual(told(damage), ['a corrupt'])
+  a.get = get
+})
+
 test('a slow copy is hedged, the late answer gives its memory back', async () => {
   const { store, storeOf, peerOf, clock } = regionOf(clusterMap(['a', 'b', 'c', 'd']), { self: 'a' })
   const map = clusterMap(['a', 'b', 'c', 'd'])

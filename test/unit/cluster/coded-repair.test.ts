@@ -207,6 +207,39 @@ test('of 4+2 two disks are lost: repair writes the very fragments that were ther
   await region.end()
 })
 
+test('a node with an empty disk does not say that it lacks nothing before it has looked', async () => {
+  const region = codedRegion()
+  const bytes = Uint8Array.from(pattern(3, chunkBytes))
+  const { writeId } = await region.write(bytes)
+  region.commit('k', writeId, bytes.length)
+  await region.pass(30_000)
+  const node = region.holderOf(writeId, 2)
+  const repairAt = (name: string) => region.run(name).chunks.repair
+  const lacksNothing = (): boolean => {
+    const { isKnown, queuedChunks, unresolvedChunks, lostChunks } = repairAt(node.name).status()
+    return isKnown && queuedChunks + unresolvedChunks + lostChunks === 0
+  }
+  assert.ok(lacksNothing())
+  await region.replaceDisk(node)
+  let wasMissing = false
+  for (let passed = 0; passed < 30_000; passed += 100) {
+    const isThere = (await region.fragments(writeId))[2] !== undefined
+    wasMissing ||= !isThere
+    assert.ok(isThere || !lacksNothing(), `after ${passed} ms it says that it lacks nothing`)
+    await region.pass(100)
+  }
+  assert.ok(wasMissing && lacksNothing(), 'it was empty, and has all of it in the end')
+  // Somebody who was away comes back: what was written meanwhile nobody has told it yet.
+  const other = region.holderOf(writeId, 3)
+  await region.kill(other.name)
+  region.start(other)
+  assert.equal(repairAt(other.name).status().isKnown, false)
+  assert.equal(repairAt(node.name).status().isKnown, false)
+  await region.pass(30_000)
+  assert.ok(repairAt(other.name).status().isKnown && lacksNothing())
+  await region.end()
+})
+
 test('one fragment lost and one damaged, known to nobody: repair that meets it brings back both', async () => {
   const region = codedRegion()
   const bytes = Uint8Array.from(pattern(2, chunkBytes))

@@ -228,10 +228,11 @@ test('fragments are at different nodes; when nodes come and go only what must mo
   const holdersOf = (map: ClusterMap) => readStripes(map.stripes?.[0] ?? assert.fail())
   const old = holdersOf(before)
   const changed = (next: ClusterMap): { moved: number; swapped: number } => {
+    const now = holdersOf(next)
     let moved = 0
     let swapped = 0
     for (let group = 0; group < placementGroupCount; group++) {
-      const [was, is] = [old.holders(group), holdersOf(next).holders(group)]
+      const [was, is] = [old.holders(group), now.holders(group)]
       assert.equal(new Set(is).size, 6)
       assert.ok(!is.includes(''))
       for (const [fragment, name] of is.entries()) {

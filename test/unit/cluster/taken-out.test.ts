@@ -13,6 +13,7 @@ import { clusterNode } from '../../kit/cluster-maps.ts'
 import { FakeClock, fakeEnvironment } from '../../kit/fake-clock.ts'
 import { MemoryRegion } from '../../kit/memory-region-peers.ts'
 import { createMemoryStore } from '../../kit/memory-store.ts'
+import { ruleOf, ship, testRegion } from '../../kit/replicated-buckets.ts'
 
 const mapOf = (epoch: number, slots: Readonly<Record<string, number>>): ClusterMap => ({
   epoch,
@@ -103,4 +104,38 @@ test('as long as it is of the region it may take all the time that it needs', as
   assert.equal(await chunks.has(chunkId(flying, 0)), true)
   put(flying, 2)
   assert.equal(catalog.object(bucketId, 'key')?.etag, etagOf(2))
+})
+
+test('nor does a body that it had fetched from another region: the change waits, and its body is fetched again', () => {
+  const [here, there] = [testRegion(1), testRegion(2)]
+  const [id, copy] = [here, there].map(({ catalog }) => {
+    const bucketId = catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' }).id
+    catalog.run({ type: 'set-replication', bucketId, rule: ruleOf() })
+    return bucketId
+  }) as [number, number]
+  there.catalog.run({ type: 'set-cluster-map', map: mapOf(1, { a: 0, b: 1 }) })
+  ship(here, there, 'b')
+  const stored = extentOf(here.newWriteId(), 10)
+  here.catalog.run(putCommand(id, 'key', chunkedObject(stored, etagOf(1))))
+  const after = there.catalog.replication.cursor(copy, 1)?.received.lsn ?? 0
+  const [row] = here.catalog.replication.entries(id, after, 1, 1 << 20)
+  assert.ok(row)
+  // As the registries of its nodes name them.
+  const begun = (slot: number): WriteId =>
+    createWriteRegistry(fakeEnvironment(new FakeClock(), slot), { slot: () => slot }).begin()
+  const layoutOf = (slot: number) => ({ kind: 'chunks', extents: [extentOf(begun(slot), 10)] }) as const
+
+  there.catalog.run({ type: 'set-cluster-map', map: mapOf(2, { a: 0 }) })
+  there.catalog.run({
+    ...{ type: 'apply-remote', bucketId: copy, source: 1, after },
+    logId: here.catalog.replication.outbox(id)?.id ?? '',
+    entries: [{ bytes: row.bytes, layout: layoutOf(1) }],
+  })
+  assert.equal(there.catalog.object(copy, 'key'), undefined)
+  assert.equal(there.catalog.replication.cursor(copy, 1)?.watermark, after)
+  const again = { type: 'retry-remote', bucketId: copy, source: 1, lsn: row.lsn } as const
+  assert.deepEqual(there.catalog.run({ ...again, layout: layoutOf(1) }), { applied: false })
+  assert.deepEqual(there.catalog.run({ ...again, layout: layoutOf(0) }), { applied: true })
+  assert.equal(there.catalog.object(copy, 'key')?.etag, etagOf(1))
+  assert.equal(there.catalog.replication.cursor(copy, 1)?.watermark, row.lsn)
 })

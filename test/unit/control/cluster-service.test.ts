@@ -65,6 +65,7 @@ const clusterReport: ClusterReport = {
     repairedBytes: 8192,
     removedChunks: 1,
     isWalking: true,
+    isKnown: true,
     movedNodes: 1,
     movingNodes: 2,
   },

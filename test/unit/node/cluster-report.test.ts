@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import type { ClusterNode } from '../../../core/contract/cluster-map.ts'
 import type { ClusterRepairReport } from '../../../core/contract/cluster-report.ts'
 import { type ClusterView, type NodeView, reportCluster } from '../../../core/node/cluster/cluster-report.ts'
+import { encodeNodeReport, parseNodeReport } from '../../../core/node/cluster/repair-report.ts'
 
 const idle: ClusterRepairReport = {
   checked: 10,
@@ -12,6 +13,7 @@ const idle: ClusterRepairReport = {
   repairedBytes: 0,
   removedChunks: 0,
   isWalking: false,
+  isKnown: true,
   movedNodes: 0,
   movingNodes: 0,
 }
@@ -27,8 +29,13 @@ const member = (name: string, more: Partial<ClusterNode> = {}): ClusterNode => (
   transports: {},
   ...more,
 })
-const alive: NodeView = { health: 'alive', silentForMs: 3, transport: 'tcp', repair: idle }
-const dead: NodeView = { health: 'dead', silentForMs: 9000, transport: '', repair: undefined }
+const alive: NodeView = {
+  health: 'alive',
+  silentForMs: 3,
+  transport: 'tcp',
+  report: { repair: idle, waitsFor: '' },
+}
+const dead: NodeView = { health: 'dead', silentForMs: 9000, transport: '', report: undefined }
 
 function view(more: Partial<ClusterView> = {}): ClusterView {
   return {
@@ -90,7 +97,7 @@ test('one dead node of three: what that means and what to do is said', () => {
 })
 
 test('without a majority nothing can be written, and that comes first', () => {
-  const { findings } = reportCluster(
+  const { findings, log } = reportCluster(
     view({
       others: new Map([
         ['n2', dead],
@@ -99,16 +106,30 @@ test('without a majority nothing can be written, and that comes first', () => {
     }),
   )
   assert.match(findings[0] ?? '', /only 1 of 3 voters answer: nothing can be written until 2 do/)
+  assert.equal(log.isWritable, false, 'though the server here answers')
 })
 
 test('missing copies count wherever they are missing', () => {
   const others = new Map([
-    ['n2', { ...alive, repair: { ...idle, missing: 4 } }],
+    ['n2', { ...alive, report: { repair: { ...idle, missing: 4 }, waitsFor: '' } }],
     ['n3', alive],
   ])
   const { isSafe, findings } = reportCluster(view({ others, repair: { ...idle, missing: 2 } }))
   assert.equal(isSafe, false)
   assert.deepEqual(findings, ['6 copies or fragments of chunks are missing: they are made again'])
+})
+
+test('as long as a node does not know what it lacks, or does not say, nothing is called safe', () => {
+  const others = new Map([
+    ['n2', { ...alive, report: { repair: { ...idle, isKnown: false }, waitsFor: '' } }],
+    ['n3', { ...alive, report: undefined }],
+  ])
+  const { isSafe, findings } = reportCluster(view({ others, repair: { ...idle, isKnown: false } }))
+  assert.equal(isSafe, false)
+  assert.deepEqual(findings, [
+    'n3: which chunks are missing there is not told',
+    'n1, n2: whether chunks are missing there is not known before all that should be there has been looked at',
+  ])
 })
 
 test('while chunks move, who has all of his is told; whoever holds nothing does not keep the others waiting', () => {
@@ -133,6 +154,43 @@ test('when what orders the log does not answer, no writes are promised', () => {
   const report = reportCluster(view({ servers: { text: 'none of 3', isReachable: false } }))
   assert.equal(report.log.isWritable, false)
   assert.match(report.findings[0] ?? '', /^no writes: .*none of 3/)
+})
+
+test('voters without room are told of at the others, too: they confirm nothing', () => {
+  const full = { ...alive, report: { repair: idle, waitsFor: 'no space is left for its catalog' } }
+  const one = reportCluster(
+    view({
+      others: new Map([
+        ['n2', full],
+        ['n3', alive],
+      ]),
+    }),
+  )
+  assert.deepEqual(
+    [one.isSafe, one.findings, one.log.isWritable],
+    [false, ['n2: no space is left for its catalog'], true],
+  )
+  const two = reportCluster(
+    view({
+      others: new Map([
+        ['n2', full],
+        ['n3', full],
+      ]),
+    }),
+  )
+  assert.equal(two.log.isWritable, false)
+})
+
+test('what a node tells of itself survives the way, and what is none is nothing', () => {
+  const report = { repair: idle, waitsFor: 'no space' }
+  assert.deepEqual(parseNodeReport(encodeNodeReport(report)), report)
+  for (const text of ['', '{}', '{"missing":-1}']) assert.equal(parseNodeReport(Buffer.from(text)), undefined)
+})
+
+test('a region of many nodes that keeps one copy is not called safe', () => {
+  const { isSafe, findings } = reportCluster(view({ map: { ...view().map, replicas: 1 } }))
+  assert.equal(isSafe, false)
+  assert.match(findings.join('\n'), /one copy each.*lost with it/)
 })
 
 test('fewer nodes than copies are told', () => {
