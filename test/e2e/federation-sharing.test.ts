@@ -176,6 +176,9 @@ test('a region that wants signatures refuses a policy that has none, whoever off
   const path = join(scratch, 'demo.wasm')
   await writeFile(path, policyModule({ name: 'demo', version: '1.0.0', hooks: { admit: admitAll } }))
   await pando(two, 'federation', 'accept', '1', '--policies')
+  const isAccepting = async (): Promise<boolean> =>
+    (await statusOf(one))?.isAccepting.includes('policies') === true
+  await until('the other region has heard of it', isAccepting)
   const outcome = await one.command('policy', 'push', path, '--activate', '--federation')
   assert.equal(outcome.code, 7, outcome.stderr)
   assert.match(outcome.stdout, /refused .*sign/)

@@ -63,16 +63,18 @@ suite('what the README tells to type for regions, edges and policies', { timeout
   }
 
   test('a bucket in two regions, and a planned failover of it', async () => {
-    const [first = '', then = '', ...more] = block('failover run').split(/^(?=npx pando failover plan)/m)
+    const parts = block('failover run').split(/^(?=npx pando failover (?:plan|status))/m)
+    const [first = '', then = '', status = '', ...more] = parts
     assert.equal(more.length, 0)
     assert.match(await run(first), /^joined with region 1 \(us-east-1\)/m)
-    // A reader is not as fast: the first copy of the bucket is complete by then.
-    const ready = 'npx pando failover plan main --to 2 | grep -q "^Ready"'
-    await run(`for look in $(seq 100); do if ${ready}; then exit 0; fi; sleep 0.1; done; exit 1`)
+    // A reader is not as fast: the first copy of the bucket is complete by then, and later the copy that goes the other way.
+    const awaited = (command: string): string =>
+      `for look in $(seq 100); do if ${command}; then exit 0; fi; sleep 0.1; done; exit 1`
+    await run(awaited('npx pando failover plan main --to 2 | grep -q "^Ready"'))
     const output = await run(then)
     assert.match(output, /^Ready +yes$/m)
     assert.match(output, /^region 2 is the primary of main .*; nothing is lost$/m)
-    assert.match(output, /^Primary +region 2$/m)
+    assert.match(await run(awaited(status.trim())), /^Primary +region 2$/m)
   })
 
   test('an edge that writes a bucket of its hub', async () => {

@@ -78,15 +78,7 @@ assert.ok((await readdir(five.dataDirectory)).length > 0)
 say(
   `n5, which had lost its disk, and n6, which had missed writes, are whole ${Math.round(wholeMs)} ms after their start`,
 )
-await until(
-  'fragments at n5',
-  async () => {
-    const { stdout } = await five.command('cluster', 'status', '--json')
-    const { repair } = JSON.parse(stdout) as { repair: { repairedChunks: number } }
-    return repair.repairedChunks >= 10
-  },
-  60_000,
-)
+await until('fragments at n5', async () => (await clusterStatus(five)).repair.repairedChunks >= 10, 60_000)
 await four.kill()
 await until(
   'reads without n4',

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { open, rm, statfs } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ClusterRepairReport } from '../../../core/contract/cluster-report.ts'
 import { runCommand } from '../../kit/node-process.ts'
 import { slowDisk } from '../../kit/region/slow-disk.ts'
 import { takeOutLost } from './admin-calls.ts'
-import { bucket, clusterStatus, openStage, outageMs, type RepairOfNode, say, until } from './scenario.ts'
+import { bucket, clusterStatus, openStage, outageMs, say, until } from './scenario.ts'
 
 /**
  * Five nodes, three copies: boto3 through all gateways in turn, two nodes lost at once, a slow node, a slow disk, a full disk, a node that is
@@ -123,7 +124,7 @@ say(`n1 has room again; everything has all its copies after ${Math.round(wholeMs
 await stage.verify()
 
 const left = [one, two, three, four]
-const repairs = (): Promise<readonly RepairOfNode[]> =>
+const repairs = (): Promise<readonly ClusterRepairReport[]> =>
   Promise.all(left.map(async (node) => (await clusterStatus(node)).repair))
 const repairedBefore = (await repairs()).reduce((sum, { repairedBytes }) => sum + repairedBytes, 0)
 await stage.under('n5 dies for good, and is taken out', async () => {

@@ -44,7 +44,7 @@ const fill = async (): Promise<void> => {
 await Promise.all([fill(), fill(), fill(), fill()])
 
 const pids = (): readonly number[] => region.nodes.flatMap(({ host }) => host.pids())
-/** Each look is a program of its own, which takes processors from what is measured: there is one in each window, whatever it is for. */
+/** Each look takes something from what is measured: there is one in each window, whatever it is for. */
 const isMoving = async (name: string): Promise<boolean | undefined> => {
   const repair = await clusterStatus(region.node(name)).then(
     (status) => status.repair,

@@ -12,6 +12,8 @@ export interface RegionLoad {
   start(): void
   /** Resolves when the last answer has come. Rejects when the service has answered wrongly. */
   stop(): Promise<void>
+  /** A client waits so long between an answer and its next request, give or take a half; 0: it keeps the region as busy as it can. */
+  setThinkMs(thinkMs: number): void
   /** Gateways that are asked; the others are left alone. */
   setGateways(clients: readonly S3Client[]): void
   /** Reads every key at the gateway and compares it with what was promised. Only while stopped. */
@@ -39,19 +41,18 @@ export interface RegionLoadOptions {
   readonly timeoutMs?: number
   /** Of the bodies; 1 is the mix of small, middle and large. */
   readonly sizeFactor?: number
-  /** A client waits so long between an answer and its next request; 0: it keeps the region as busy as it can. */
-  readonly thinkMs?: number
 }
 
 const KiB = 1024
 
 export function openRegionLoad(options: RegionLoadOptions): RegionLoad {
-  const { bucket, random, timeoutMs = 15_000, sizeFactor = 1, thinkMs = 0 } = options
+  const { bucket, random, timeoutMs = 15_000, sizeFactor = 1 } = options
   const ledger = openLedger()
   let gateways: readonly S3Client[] = []
   let stopping = new AbortController()
   let running: Promise<void>[] = []
   let counter = 0
+  let thinkMs = 0
   let lastSuccessMs = performance.now()
   let longestMs = 0
   let succeeded = 0
@@ -142,6 +143,9 @@ export function openRegionLoad(options: RegionLoadOptions): RegionLoad {
     async stop() {
       stopping.abort()
       await Promise.all(running)
+    },
+    setThinkMs(newThinkMs) {
+      thinkMs = newThinkMs
     },
     setGateways(clients) {
       gateways = clients

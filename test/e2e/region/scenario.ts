@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ClusterReport } from '../../../core/contract/cluster-report.ts'
+import { socketAdmin } from '../../kit/admin-ways.ts'
 import { seededRandom } from '../../kit/random.ts'
 import { openRegion, type Region, type RegionNode, type RegionOptions } from '../../kit/region/region.ts'
 import { openRegionLoad, percentile, type RegionLoad } from './region-load.ts'
@@ -18,6 +20,13 @@ export const roundsOf = (few: number): number => Number(process.env['PANDO_ROUND
 
 export const say = (text: string): void => void process.stdout.write(`${text}\n`)
 
+/**
+ * Clients give the region all that it takes for so long around each end of what hurts it: there requests are to be on their way. Between
+ * the ends and after them they think: it is to be seen that service comes back, and machines full of requests show nothing more of that.
+ */
+const busyMs = 1000
+const calmThinkMs = 120
+
 export interface Stage extends AsyncDisposable {
   readonly region: Region
   readonly load: RegionLoad
@@ -28,13 +37,18 @@ export interface Stage extends AsyncDisposable {
 }
 
 export async function openStage(
-  options: RegionOptions & { readonly clients?: number; readonly thinkMs?: number },
+  options: RegionOptions & {
+    readonly clients?: number
+    /** What clients think all the time, where what they see is compared; otherwise see `busyMs`. */
+    readonly thinkMs?: number
+  },
 ): Promise<Stage> {
   const seed = Number(process.env['PANDO_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
   say(`seed ${seed}: repeat with PANDO_SEED=${seed}`)
   const region = await openRegion(options)
-  const { clients = 6, thinkMs = 0 } = options
-  const load = openRegionLoad({ bucket, random: seededRandom(seed), clients, thinkMs })
+  const { clients = 6, thinkMs } = options
+  const load = openRegionLoad({ bucket, random: seededRandom(seed), clients })
+  const [busyThinkMs, restThinkMs] = [thinkMs ?? 0, thinkMs ?? calmThinkMs]
   try {
     const began = performance.now()
     await region.startAll()
@@ -65,12 +79,17 @@ export async function openStage(
     under: (what, hurt, afterMs = 3000) =>
       withLogs(async () => {
         load.setGateways(region.nodes.filter(({ running }) => running).map(({ client }) => client))
+        load.setThinkMs(busyThinkMs)
         if (!isLoaded) load.start()
         isLoaded = true
         await sleep(500)
         load.takeOutage()
-        await hurt()
-        await sleep(afterMs)
+        const begun = setTimeout(() => load.setThinkMs(restThinkMs), busyMs)
+        await hurt().finally(() => clearTimeout(begun))
+        load.setThinkMs(busyThinkMs)
+        await sleep(Math.min(busyMs, afterMs))
+        load.setThinkMs(restThinkMs)
+        await sleep(Math.max(0, afterMs - busyMs))
         const { longestMs, succeeded, refused, latencies } = load.takeOutage()
         const p99 = Math.round(percentile(latencies, 0.99))
         say(
@@ -106,21 +125,12 @@ export async function until(
   }
 }
 
-export interface RepairOfNode {
-  readonly missing: number
-  readonly movingNodes: number
-  readonly repairedBytes: number
-}
-
-interface ReportOfNode {
-  readonly isSafe: boolean
-  readonly findings: readonly string[]
-  readonly repair: RepairOfNode
-}
-
-/** `pando cluster status --json` of a node. */
-export async function clusterStatus(node: RegionNode): Promise<ReportOfNode> {
-  const { stdout, stderr } = await node.command('cluster', 'status', '--json')
-  if (!stdout.startsWith('{')) throw new Error(`${node.name}: ${stderr}`)
-  return JSON.parse(stdout) as ReportOfNode
+/** What `pando cluster status --json` tells of a node, without a program that would have to begin for each look. */
+export async function clusterStatus(node: RegionNode): Promise<ClusterReport> {
+  const admin = socketAdmin(node)
+  try {
+    return await admin.cluster.report()
+  } finally {
+    admin.close()
+  }
 }

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { openClockShifts } from '../../kit/clock-shift/clock-shift.ts'
 import { checkScrape } from '../../kit/metrics-table.ts'
 import { openOtlpReceiver } from '../../kit/otlp-receiver.ts'
 import { callerAddress } from '../../kit/region/hosts.ts'
@@ -15,8 +16,11 @@ import { checkTraces } from './trace-of-a-put.ts'
 /** Three nodes: what one takes the others serve; they are changed by hand; each of them is killed, frozen and cut off while clients go on. */
 await using receiver = await openOtlpReceiver('0.0.0.0')
 const endpoint = `http://${callerAddress}:${receiver.port}`
+using shifts = openClockShifts()
+const clockOfThree = shifts.clock('n3')
 await using stage = await openStage({
   nodes: ['n1', 'n2', 'n3'],
+  environment: { n3: clockOfThree.environment },
   config: { telemetry: { traces: { endpoint } }, console: reachableConsole },
 })
 const { region } = stage
@@ -33,6 +37,7 @@ for (const byteLength of [0, 100, 100_000, 9_000_000]) {
     assert.ok(got.body.equals(body), `${node.name} serves other bytes than were put at ${one.name}`)
   }
 }
+await checkWrongClock()
 const versionFile = join(dirname(one.dataDirectory), 'region.yaml')
 await writeFile(versionFile, 'qos: {tenantWeights: {batch: 2}}\nmaintenance: {collectInterval: 7s}\n')
 const applied = await one.command('config', 'apply', versionFile, '--comment', 'for all', '--json')
@@ -116,6 +121,33 @@ say(`all three killed at once and started again: serving after ${Math.round(perf
 await stage.verify()
 for (const node of region.nodes) await node.stop()
 say('all three stop in order')
+
+/** What comes to a gateway whose clock is days ahead has the time of the region, and so has what is written after it. */
+async function checkWrongClock(): Promise<void> {
+  assert.ok(one && two && three)
+  const policy = JSON.stringify({
+    Version: '2012-10-17',
+    Statement: [
+      { Effect: 'Allow', Principal: '*', Action: 's3:PutObject', Resource: `arn:aws:s3:::${bucket}/anybody` },
+    ],
+  })
+  const allowed = await one.client.send({ method: 'PUT', bucket, query: { policy: '' }, body: policy })
+  assert.equal(allowed.status, 204, `${allowed.body}`)
+  await clockOfThree.set(3 * 86_400_000)
+  // Whoever signs with the right time is refused there.
+  const anybodys = { method: 'PUT', bucket, key: 'anybody', body: 'x', anonymous: true }
+  assert.equal((await three.client.send(anybodys)).status, 200)
+  assert.equal((await two.client.send({ method: 'PUT', bucket, key: 'after', body: 'x' })).status, 200)
+  await clockOfThree.set(0)
+  for (const key of ['anybody', 'after']) {
+    const { headers } = await one.client.send({ method: 'HEAD', bucket, key })
+    const aheadMs = Date.parse(String(headers['last-modified'])) - Date.now()
+    assert.ok(Math.abs(aheadMs) < 60_000, `${key} was written ${aheadMs} ms from now`)
+  }
+  const closed = await one.client.send({ method: 'DELETE', bucket, query: { policy: '' } })
+  assert.equal(closed.status, 204, `${closed.body}`)
+  say('a gateway whose clock is three days ahead writes with the time of the others')
+}
 
 /** How each node stands to the region's configuration. */
 function configStates(text: string): readonly object[] {
