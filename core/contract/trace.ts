@@ -54,7 +54,13 @@ export interface Tracer {
 /** Which entries of outboxes traced requests have written: who takes an entry over goes on with its trace. Bounded; the oldest are forgotten. */
 export interface OutboxTraces {
   readonly size: number
-  remember(bucketId: number, lsn: number, traceParent: string): void
+  /**
+   * A traced request changes the bucket now. The answer is to be called with the entry's place once it is known, or without one when there will be none; calls
+   * after the first one mean nothing.
+   */
+  expect(bucketId: number, traceParent: string): (lsn?: number) => void
+  /** Undefined: nothing that is expected in the bucket is left. Settles when what is expected now has been told; never rejects. */
+  expected(bucketId: number): Promise<void> | undefined
   /** A `traceparent`. */
   recall(bucketId: number, lsn: number): string | undefined
 }
@@ -63,6 +69,8 @@ export interface OutboxTraces {
 export interface SubmitWatch {
   /** It is ordered and applied here; what is left is the confirmation by a majority. Not called where one commit is all. */
   committed(): void
+  /** It is durable here, as the entry `lsn` of its bucket's outbox; other regions may be waited for yet. Not called where nobody is. */
+  placed?(lsn: number): void
   /** It is durable here; what is left is another region, for as long as it takes to hear from it. */
   stored?(): void
 }

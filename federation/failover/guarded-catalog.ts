@@ -43,6 +43,7 @@ export function guardSubmit(
       throw notNow('this region does not hold the lease of the failover group now')
     }
     const result = await submit({ ...command, groupEpoch: record.epoch }, watch)
+    if ('place' in result && result.place !== undefined) watch?.placed?.(result.place.lsn)
     await keeps(catalog, agent, clock, bucketId, record, watch?.stored?.bind(watch))
     return result as CommandResult<C>
   }

@@ -39,7 +39,7 @@ export interface SourceOptions {
   readonly clock: Clock
   readonly log: Logger
   /** Absent: nothing is traced here. */
-  readonly outboxTraces?: Pick<OutboxTraces, 'recall' | 'size'>
+  readonly outboxTraces?: Pick<OutboxTraces, 'expected' | 'recall' | 'size'>
 }
 
 /** A part of a body. Who takes it calls `release` once, when it looks at the bytes no more. */
@@ -54,6 +54,8 @@ const packedBytes = (_name: string, value: unknown): unknown =>
 
 /** Looks at the heads again after this while an answer waits. */
 const lookMs = 50
+/** Entries do not wait longer for their traces. */
+const mostTraceWaitMs = 100
 
 /** The answers of this region to a member that pulls. Each sees what its rules share with it, and nothing else. */
 export class ReplicationSource {
@@ -162,14 +164,7 @@ export class ReplicationSource {
     const limit = Math.min(request.limit, pullLimits.entries)
     const rows = replication.entries(bucket.id, request.after.lsn, limit, pullLimits.bytes)
     const last = rows.at(-1)?.lsn ?? request.after.lsn
-    const { outboxTraces } = this.#options
-    const traces =
-      outboxTraces === undefined || outboxTraces.size === 0
-        ? []
-        : rows.flatMap(({ lsn }, index): (readonly [number, string])[] => {
-            const traceParent = outboxTraces.recall(bucket.id, lsn)
-            return traceParent === undefined ? [] : [[index, traceParent]]
-          })
+    const traces = await this.#tracesOf(bucket.id, rows)
     const place = replication.entryAt(bucket.id, last)
     if (place === undefined) throw new StorageError('LOG_TRIMMED', 'the entries went while they were read')
     return {
@@ -179,6 +174,29 @@ export class ReplicationSource {
       chain: place.chain,
       ...(traces.length === 0 ? {} : { traces }),
     }
+  }
+
+  /** Positions of the entries that traced requests have written. */
+  async #tracesOf(
+    bucketId: number,
+    rows: readonly { readonly lsn: number }[],
+  ): Promise<readonly (readonly [index: number, traceParent: string])[]> {
+    const { clock, outboxTraces } = this.#options
+    if (outboxTraces === undefined) return []
+    const isTraced = ({ lsn }: { readonly lsn: number }): boolean =>
+      outboxTraces.recall(bucketId, lsn) !== undefined
+    // An entry can be read a moment before the request that wrote it hears of its place.
+    const expected = rows.every(isTraced) ? undefined : outboxTraces.expected(bucketId)
+    if (expected !== undefined) {
+      const stop = new AbortController()
+      await Promise.race([expected, clock.sleep(mostTraceWaitMs, stop.signal).catch(() => undefined)])
+      stop.abort()
+    }
+    if (outboxTraces.size === 0) return []
+    return rows.flatMap(({ lsn }, index) => {
+      const traceParent = outboxTraces.recall(bucketId, lsn)
+      return traceParent === undefined ? [] : [[index, traceParent] as const]
+    })
   }
 
   /** As `pull`. */

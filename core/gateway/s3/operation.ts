@@ -172,7 +172,7 @@ export interface Gateway {
   /** How many copies of a chunk the request waits for; absent: as many as the region's configuration says. */
   readonly acks?: ReplicaAcks
   /** What traced requests write is remembered there for other regions. */
-  readonly outboxTraces?: Pick<OutboxTraces, 'remember'>
+  readonly outboxTraces?: Pick<OutboxTraces, 'expect'>
   /** Other regions; absent: there are none. */
   readonly replication?: GatewayReplication
   /** Failover groups; absent: this node knows of none. */

@@ -197,7 +197,11 @@ export function createReplicatedWrites({ catalog, environment, replication, fail
 function watchedGateway(gateway: Gateway, stored: () => void): Gateway {
   const { catalog, failover } = gateway
   const submit = <C extends Command>(command: C, watch?: SubmitWatch): Promise<CommandResult<C>> =>
-    catalog.submit(command, { committed: () => watch?.committed(), stored })
+    catalog.submit(command, {
+      committed: () => watch?.committed(),
+      placed: (lsn) => watch?.placed?.(lsn),
+      stored,
+    })
   // What the catalog reads stays its own: only changes pass through here.
   const watched: Catalog = Object.assign(Object.create(catalog) as Catalog, { submit })
   if (failover === undefined) return { ...gateway, catalog: watched }

@@ -15,15 +15,20 @@ export function tracedGateway(gateway: Gateway, trace: Span): Gateway {
       step.end()
       step = whole.child('catalog.confirm')
     }
-    const result = await ended(
-      whole,
-      () => catalog.submit(command, { committed }),
-      (error) => step.end(error),
-    )
-    if ('place' in result && result.place !== undefined && 'bucketId' in command) {
-      gateway.outboxTraces?.remember(command.bucketId, result.place.lsn, trace.traceParent)
+    // Another region may ask for the entry before this process hears that it is there.
+    const told =
+      'bucketId' in command ? gateway.outboxTraces?.expect(command.bucketId, trace.traceParent) : undefined
+    try {
+      const result = await ended(
+        whole,
+        () => catalog.submit(command, { committed, placed: (lsn) => told?.(lsn) }),
+        (error) => step.end(error),
+      )
+      if ('place' in result) told?.(result.place?.lsn)
+      return result
+    } finally {
+      told?.()
     }
-    return result
   }
   // What the catalog reads stays its own: only changes pass through here.
   const traced: Catalog = Object.assign(Object.create(catalog) as Catalog, { submit })

@@ -4,6 +4,7 @@ import { createDirectCatalog } from '../../../core/catalog/direct-catalog.ts'
 import { MemoryTables } from '../../../core/catalog/memory-tables.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
 import type { GroupRecord } from '../../../core/contract/failover.ts'
+import type { SubmitWatch } from '../../../core/contract/trace.ts'
 import { guardAnswer, guardSubmit } from '../../../federation/failover/guarded-catalog.ts'
 import { etagOf, inlineObject, putCommand } from '../../kit/catalog-commands.ts'
 import { FakeClock, fakeEnvironment } from '../../kit/fake-clock.ts'
@@ -26,13 +27,14 @@ function gateway() {
   const state = { hasLease: true, known: seen }
   const agent = { known: () => state.known, mayAcknowledge: () => state.hasLease }
   const submit = guardSubmit(catalog, agent, clock, 1)
-  const put = (key: string) =>
+  const put = (key: string, watch?: SubmitWatch) =>
     submit(
       putCommand(
         bucketId,
         key,
         inlineObject(new Uint8Array(10).fill(key.length), Buffer.from(key), etagOf(1)),
       ),
+      watch,
     )
   const confirm = () => guardAnswer(catalog, agent, clock, 1)(bucketId)
   const makeSync = () =>
@@ -67,4 +69,19 @@ test('what was written is told again under the lease of the group alone, with it
   assert.match(await outcomeOf(confirm()), /REPLICATION_PENDING.*no other region has it yet/)
   state.known = { ...state.known, record: { ...state.known.record, primary: 2 } }
   assert.match(await outcomeOf(confirm()), /NOT_PRIMARY/)
+})
+
+test('where a write stands in the outbox is told before its copies are waited for', async () => {
+  const { put, makeSync, outcomeOf } = gateway()
+  makeSync()
+  const heard: string[] = []
+  const outcome = outcomeOf(
+    put('a', {
+      committed: () => undefined,
+      placed: (lsn) => heard.push(`placed ${lsn}`),
+      stored: () => heard.push('stored'),
+    }),
+  )
+  assert.match(await outcome, /REPLICATION_PENDING/)
+  assert.deepEqual(heard, ['placed 1', 'stored'])
 })

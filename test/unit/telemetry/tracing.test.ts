@@ -166,11 +166,37 @@ test('the address of a collector is a base, as exporters of OpenTelemetry take i
 
 test('which entries are traced is remembered of the newest ones alone', () => {
   const traces = createOutboxTraces(3)
-  for (const lsn of [1, 2, 3, 1, 4]) traces.remember(7, lsn, `${sampled}${lsn}`)
+  for (const lsn of [1, 2, 3, 1, 4]) traces.expect(7, `${sampled}${lsn}`)(lsn)
   assert.equal(traces.size, 3)
   assert.deepEqual(
     [1, 2, 3, 4].map((lsn) => traces.recall(7, lsn)),
     [`${sampled}1`, undefined, `${sampled}3`, `${sampled}4`],
   )
   assert.equal(traces.recall(8, 4), undefined)
+})
+
+test('a trace whose entry has no place yet is waited for', async () => {
+  const traces = createOutboxTraces()
+  assert.equal(traces.expected(7), undefined)
+  const [one, other, elsewhere] = [
+    traces.expect(7, `${sampled}1`),
+    traces.expect(7, sampled),
+    traces.expect(8, sampled),
+  ]
+  let isTold = false
+  const expected = traces.expected(7)?.then(() => {
+    isTold = true
+  })
+  one(5)
+  one(6)
+  await new Promise(setImmediate)
+  assert.equal(isTold, false)
+  // A change that failed, or made no entry.
+  other()
+  await expected
+  assert.equal(traces.expected(7), undefined)
+  assert.equal(traces.recall(7, 5), `${sampled}1`)
+  assert.equal(traces.recall(7, 6), undefined)
+  assert.ok(traces.expected(8))
+  elsewhere(1)
 })
