@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { runApart } from './apart.ts'
+import { simulateReplicatedLog } from './replicated-log.sim.ts'
 import type { ReplicatedLogReport } from './replicated-log-report.ts'
 import { provesMuch } from './replicated-log-runs.ts'
 import { large } from './replicated-log-shapes.ts'
@@ -18,6 +19,12 @@ for (const [first, name] of [
     await provesMuch(t, { shape: large, steps, first, count })
   })
 }
+
+test('one that comes back hears that others were given other entries before the stream was lost, and votes again', async () => {
+  const report = await simulateReplicatedLog(5180, 150)
+  assert.equal(report.wipes, 1)
+  assert.equal(report.undecided, 0)
+})
 
 test('one seed is one run', async () => {
   const simulation = new URL('./replicated-log.sim.js', import.meta.url)

@@ -15,10 +15,10 @@ import type { Replica } from './replica.ts'
 /** Behind the incarnation of a node that says what it holds and does not vote yet: no voter has such an id. */
 const returning = '?'
 
-export const isReturning = (told: string, incarnation: string): boolean => told === incarnation + returning
+export const isReturning = (told: string): boolean => told.endsWith(returning)
 /** Of one that may be returning. */
 export const incarnationOf = (told: string): string =>
-  told.endsWith(returning) ? told.slice(0, -returning.length) : told
+  isReturning(told) ? told.slice(0, -returning.length) : told
 
 /** What a node must hold before it votes again. */
 interface Target {

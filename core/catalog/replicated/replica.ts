@@ -24,7 +24,7 @@ import { OrderWatch } from './order-watch.ts'
 import { type PrepareAnswer, type Progress, progressMessage, topic } from './peer-messages.ts'
 import { PlaceBoard } from './place-board.ts'
 import { propose } from './proposal.ts'
-import { Rejoin } from './rejoin.ts'
+import { isReturning, Rejoin } from './rejoin.ts'
 import { followPeer } from './relay.ts'
 import { defaultPace, type ReplicaOptions, type ReplicaPace } from './replica-options.ts'
 import type { ReplicaChange, ReplicaStore } from './replica-store.ts'
@@ -311,9 +311,9 @@ export class Replica {
     })
   }
 
-  /** A node that has not come as far cannot check claims from further on: it gets one for where it is. */
-  private encourage({ name, ballot, log, position, isWaiting }: HeardProgress): void {
-    if (!isWaiting || !this.isActive || log !== this.row.founding?.log) return
+  /** A node that has not come as far cannot check claims from further on: it gets one for where it is, or would never know of other entries. */
+  private encourage({ name, incarnation, ballot, log, position, isWaiting }: HeardProgress): void {
+    if (!(isWaiting || isReturning(incarnation)) || !this.isActive || log !== this.row.founding?.log) return
     if (compareBallots(ballot, this.ballot) !== 0 || position >= this.store.position) return
     const chain = this.store.chainAt(position)
     if (chain !== undefined) this.options.peers.send(name, topic, this.progress({ position, chain }))

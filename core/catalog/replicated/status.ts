@@ -1,6 +1,6 @@
 import type { CatalogReplicationStatus, CatalogVoterStatus } from './catalog-status.ts'
 import { compareBallots, latestVoters, voterName } from './generation.ts'
-import { isReturning } from './rejoin.ts'
+import { incarnationOf, isReturning } from './rejoin.ts'
 import type { Replica } from './replica.ts'
 
 const activities = {
@@ -41,7 +41,11 @@ export function describeReplica(replica: Replica, pendingEntries: number): Catal
       const heard = replica.heard.get(name)
       if (name === options.name) continue
       if (!connected.has(name)) problems.push(`voter ${name} is not connected`)
-      else if (heard !== undefined && isReturning(heard.incarnation, incarnation)) {
+      else if (
+        heard !== undefined &&
+        isReturning(heard.incarnation) &&
+        incarnationOf(heard.incarnation) === incarnation
+      ) {
         problems.push(`${name} has come back and does not vote yet`)
       } else if (heard !== undefined && heard.incarnation !== incarnation) {
         problems.push(`${name} has lost its catalog: the cluster map must take it in anew`)
