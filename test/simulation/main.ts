@@ -5,7 +5,7 @@ import { simulateEdge } from './edge.sim.ts'
 import { simulateFailover, small as smallFederation, smallWide, wide } from './failover.sim.ts'
 import { simulateLink } from './link.sim.ts'
 import { simulateReplicatedLog } from './replicated-log.sim.ts'
-import { restored, small } from './replicated-log-shapes.ts'
+import { even, restored, small } from './replicated-log-shapes.ts'
 import { simulateReplication, small as smallReplication } from './replication.sim.ts'
 
 /** `npm run simulate -- [name ...] [--seed N] [--steps M] [--runs R]`: runs simulations, from one seed or from many. */
@@ -19,6 +19,7 @@ const simulations: Readonly<Record<string, (seed: number, steps: number) => Prom
   'failover-wide-small': (seed, steps) => simulateFailover(seed, steps, smallWide),
   link: (seed, steps) => simulateLink(seed, Math.ceil(steps / 20)),
   'replicated-log': (seed, steps) => simulateReplicatedLog(seed, steps),
+  'replicated-log-even': (seed, steps) => simulateReplicatedLog(seed, steps, even),
   'replicated-log-restored': (seed, steps) => simulateReplicatedLog(seed, steps, restored),
   'replicated-log-small': (seed, steps) => simulateReplicatedLog(seed, steps, small),
   'replication-small': (seed, steps) => simulateReplication(seed, Math.ceil(steps / 5), smallReplication),

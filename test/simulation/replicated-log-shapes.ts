@@ -81,5 +81,8 @@ export const small: LogShape = {
 /** The same, where the one disk that a run may lose comes back as it was earlier; without it nothing more than in `small` happens. */
 export const restored: LogShape = { ...small, name: 'replicated-log-restored', restores: true, startMs: 400 }
 
+/** Two voters and four: half of them are enough to read by, and not to write. */
+export const even: LogShape = { ...small, name: 'replicated-log-even', nodes: [2, 4] }
+
 /** The register that requests are judged by: it may be read behind a point at which the others, objects, are not all there yet. */
 export const ruleKey = 'y'

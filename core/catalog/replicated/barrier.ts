@@ -1,6 +1,6 @@
 import { StorageError } from '../../contract/errors.ts'
 import { ReaderGathering } from './gathering.ts'
-import { allVoters, majorityOf, type VoterSet, voterId, voterName } from './generation.ts'
+import { allVoters, majorityOf, meetingOf, type VoterSet, voterId, voterName } from './generation.ts'
 import { peerRequest, placeAnswer, topic } from './peer-messages.ts'
 import type { ReadPoint } from './place-board.ts'
 import type { Replica } from './replica.ts'
@@ -24,6 +24,8 @@ const mostRestMs = 8
 const companyMs = 50
 /** One that did not answer is not waited for so long: then it has its turn again. */
 const silentMs = 5000
+/** A majority is known to be there for so long: far less than it takes to stop a node and to recover the region with another one. */
+const seenMs = 250
 
 /** What has to be seen: everything, or whatever is not objects. */
 export type ReadScope = keyof ReadPoint
@@ -34,9 +36,9 @@ interface VoterPlace extends ReadPoint {
 }
 
 /**
- * The read point: a majority of the voters says how far it has come; whatever was acknowledged before was held by a majority, so one
- * of those asked has it; once that position is confirmed here, it can be read here. All callers that come while a question is on
- * its way share the next one. Whoever reads no objects waits for the last entry only that may have changed anything else.
+ * The read point: so many voters say how far they have come that every majority has one of them; whatever was acknowledged before was
+ * held by a majority, so one of those asked has it; once that position is confirmed here, it can be read here. All callers that come while
+ * a question is on its way share the next one. Whoever reads no objects waits for the last entry only that may have changed anything else.
  */
 export class Barrier {
   private readonly replica: Replica
@@ -54,6 +56,8 @@ export class Barrier {
   private answeredMs = Number.NEGATIVE_INFINITY
   private companySinceMs = Number.NEGATIVE_INFINITY
   private order: { sets: readonly VoterSet[]; selfId: string; voters: readonly string[] } | undefined
+  /** When a majority of these sets was asked that has answered. */
+  private seen: { readonly sets: readonly VoterSet[]; readonly atMs: number } | undefined
   private asked: { readonly log: string; readonly message: Uint8Array } | undefined
 
   constructor(replica: Replica) {
@@ -122,7 +126,7 @@ export class Barrier {
   private async askAfter(endOfTurn: () => Promise<void>): Promise<ReadPoint> {
     const { replica } = this
     try {
-      const restMs = this.restMs()
+      const restMs = this.isAlone() ? 0 : this.restMs()
       if (restMs > 0) {
         await replica.until(() => this.gathering.isWhole(this.sharing), replica.closing.signal, restMs)
       }
@@ -168,8 +172,12 @@ export class Barrier {
     const sets = row.voterSets
     if (sets.length === 0) throw new StorageError('UNAVAILABLE', 'the region has not been founded yet')
     const { position, rules } = replica.store
-    const places = new Map<string, ReadPoint>([[replica.selfId, { position, rules }]])
-    const isEnough = (): boolean => isMajority(sets, (voter) => places.has(voter))
+    const own = { position, rules }
+    const needed = this.neededOf(sets)
+    const askedMs = replica.nowMs()
+    if (has(sets, needed, (voter) => voter === replica.selfId)) return own
+    const places = new Map<string, ReadPoint>([[replica.selfId, own]])
+    const isEnough = (): boolean => has(sets, needed, (voter) => places.has(voter))
     const message = this.question(row.founding?.log ?? '')
     const asked = new Set<string>([replica.selfId])
     let open = 0
@@ -188,11 +196,11 @@ export class Barrier {
     const voters = this.inTurn(sets)
     // As many as are needed, unless they are known not to answer; the others when one of these is not there, or slow.
     for (const voter of voters) {
-      if (isMajority(sets, (other) => asked.has(other))) break
+      if (has(sets, needed, (other) => asked.has(other))) break
       if (this.isThere(voter)) ask(voter)
     }
     const { signal } = replica.closing
-    if (isMajority(sets, (voter) => asked.has(voter))) {
+    if (has(sets, needed, (voter) => asked.has(voter))) {
       const hedgeMs = Math.min(mostHedgeMs, Math.max(leastHedgeMs, hedgeTimes * this.usualMs))
       await replica.until(() => isEnough() || isLacking, signal, hedgeMs)
     }
@@ -204,11 +212,28 @@ export class Barrier {
     if (!isEnough()) {
       throw new StorageError('UNAVAILABLE', 'a majority of the voters of the region cannot be reached')
     }
+    if (has(sets, majorityOf, (voter) => places.has(voter))) this.seen = { sets, atMs: askedMs }
     const read = [...places.values()]
     return {
       position: Math.max(...read.map((place) => place.position)),
       rules: Math.max(...read.map((place) => place.rules)),
     }
+  }
+
+  /**
+   * Of each set. Half of an even number are enough: what they have not confirmed nobody has acknowledged. But whoever has not seen a majority
+   * lately may have been given up (`pando cluster recover`) without having heard of it, and asks for one.
+   */
+  private neededOf(sets: readonly VoterSet[]): (voters: number) => number {
+    const { seen } = this
+    const isSeen = seen?.sets === sets && this.replica.nowMs() - seen.atMs < seenMs
+    return isSeen ? meetingOf : majorityOf
+  }
+
+  /** Nobody has to be asked now. */
+  private isAlone(): boolean {
+    const sets = this.replica.row.voterSets
+    return has(sets, this.neededOf(sets), (voter) => voter === this.replica.selfId)
   }
 
   private async place(voter: string, message: Uint8Array): Promise<VoterPlace> {
@@ -254,8 +279,13 @@ export class Barrier {
   }
 }
 
-function isMajority(sets: readonly VoterSet[], has: (voter: string) => boolean): boolean {
-  return sets.every(({ voters }) => voters.filter(has).length >= majorityOf(voters.length))
+/** Of each of the sets as many are among `those` as are needed of it. */
+function has(
+  sets: readonly VoterSet[],
+  needed: (voters: number) => number,
+  those: (voter: string) => boolean,
+): boolean {
+  return sets.every(({ voters }) => voters.filter(those).length >= needed(voters.length))
 }
 
 /** They are the same list for as long as nothing has changed them. */

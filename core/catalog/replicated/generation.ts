@@ -45,6 +45,8 @@ export interface VoterSet {
 export const voterId = (name: string, incarnation: string): string => `${name} ${incarnation}`
 export const voterName = (id: string): string => id.slice(0, id.indexOf(' '))
 export const majorityOf = (count: number): number => Math.floor(count / 2) + 1
+/** So many of the voters have a member in common with every majority of them: half of them when their number is even. */
+export const meetingOf = (count: number): number => count - majorityOf(count) + 1
 
 /** What a replica knows durably beside the catalog's rows; written in the same transactions as they are. */
 export interface ReplicaRow {

@@ -7,11 +7,14 @@ import { makeRegion, type TestNode, type TestRegion } from '../../../kit/replica
 
 const timeout = 60_000
 
-async function openThree(
+const openThree = (t: TestContext) => openRegionOf(t, ['a', 'b', 'c'])
+
+async function openRegionOf(
   t: TestContext,
-): Promise<{ region: TestRegion; a: TestNode; asked: string[]; read: string[] }> {
-  const region = await makeRegion(t, ['a', 'b', 'c'])
-  const nodes = await Promise.all(['a', 'b', 'c'].map((name) => region.open(name)))
+  names: readonly string[],
+): Promise<{ region: TestRegion; a: TestNode; nodes: readonly TestNode[]; asked: string[]; read: string[] }> {
+  const region = await makeRegion(t, names)
+  const nodes = await Promise.all(names.map((name) => region.open(name)))
   await Promise.all(nodes.map(({ catalog }) => catalog.ready()))
   const [a] = nodes
   assert.ok(a)
@@ -29,7 +32,7 @@ async function openThree(
     read.push(from)
     return readBoard(from, ...rest)
   }
-  return { region, a, asked, read }
+  return { region, a, nodes, asked, read }
 }
 
 test('a linearizable read asks as many voters as it needs and no more', { timeout }, async (t) => {
@@ -40,6 +43,45 @@ test('a linearizable read asks as many voters as it needs and no more', { timeou
   asked.length = 0
   await Promise.all(Array.from({ length: 40 }, () => a.catalog.barrier()))
   assert.ok(asked.length <= 4, `asked ${asked.length} times for 40 who came at once`)
+})
+
+test('of an even number of voters half are enough, since no write goes without one of them', {
+  timeout,
+}, async (t) => {
+  const four = await openRegionOf(t, ['a', 'b', 'c', 'd'])
+  for (let round = 0; round < 20; round++) await four.a.catalog.barrier()
+  assert.ok(
+    four.asked.length >= 20 && four.asked.length < 30,
+    `asked ${four.asked.length} times in 20 rounds`,
+  )
+})
+
+test('of two voters each reads by itself what the other has written, and alone nothing', {
+  timeout,
+}, async (t) => {
+  const { region, a, nodes, asked } = await openRegionOf(t, ['a', 'b'])
+  const [, b] = nodes
+  assert.ok(b)
+  const { id } = await b.catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  for (let round = 0; round < 50; round++) {
+    await b.catalog.submit(putCommand(id, `key ${round}`, emptyObject(etagOf(round))))
+    await a.catalog.barrier()
+    assert.ok(a.catalog.object(id, `key ${round}`), `key ${round} was acknowledged and is not there`)
+  }
+  asked.length = 0
+  const startMs = performance.now()
+  for (let round = 0; round < 500; round++) await a.catalog.barrier()
+  const mostAsked = 1 + (performance.now() - startMs) / 250
+  assert.ok(
+    asked.length <= mostAsked,
+    `asked ${asked.length} times, at most ${mostAsked} to see that it is there`,
+  )
+  region.network.cut('a', 'b')
+  await sleep(300)
+  // It may have been given up meanwhile.
+  await assert.rejects(a.catalog.barrier(), /majority of the voters/)
+  region.network.heal()
+  await a.catalog.barrier()
 })
 
 test('readers that come by twos in turns one after the other share a question, and it waits for few of them', {
