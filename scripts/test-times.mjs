@@ -16,16 +16,21 @@ const known = {
 }
 export const knownFiles = Object.keys(known)
 
-/** A file that is not in the table: so many seconds, by its suite, in which it may compute all the time. */
-const suiteSeconds = { native: 60, simulation: 60, lab: 40, e2e: 15, conformance: 5 }
+/** A file that is not in the table, by its suite: so many seconds, and the cores that it keeps busy meanwhile. */
+const suites = {
+  native: { seconds: 60, cores: 1 },
+  simulation: { seconds: 60, cores: 1 },
+  lab: { seconds: 40, cores: 0.8 },
+  e2e: { seconds: 15, cores: 0.8 },
+  conformance: { seconds: 5, cores: 0.5 },
+}
+const otherSuite = { seconds: 2, cores: 0.8 }
 
 /** Seconds, and how many cores it keeps busy on average. */
 export function expectedOf(file) {
   const [, name = '', suite = ''] = /(?:^|\/)test\/((\w+)\/.*)\.test\.js$/.exec(file) ?? []
   const [seconds, cpuSeconds] = known[name] ?? []
-  return seconds === undefined
-    ? { seconds: suiteSeconds[suite] ?? 2, cores: 1 }
-    : { seconds, cores: cpuSeconds / seconds }
+  return seconds === undefined ? (suites[suite] ?? otherSuite) : { seconds, cores: cpuSeconds / seconds }
 }
 
 /** The longest first; of equals the first. */
