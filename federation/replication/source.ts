@@ -164,14 +164,13 @@ export class ReplicationSource {
     const limit = Math.min(request.limit, pullLimits.entries)
     const rows = replication.entries(bucket.id, request.after.lsn, limit, pullLimits.bytes)
     const last = rows.at(-1)?.lsn ?? request.after.lsn
-    const traces = await this.#tracesOf(bucket.id, rows)
     const place = replication.entryAt(bucket.id, last)
     if (place === undefined) throw new StorageError('LOG_TRIMMED', 'the entries went while they were read')
+    const head = this.#headOf(bucket.id, replication.outbox(bucket.id)?.head.lsn ?? last)
+    // Waits: everything that is told was read before.
+    const traces = await this.#tracesOf(bucket.id, rows)
     return {
-      kind: 'entries',
-      entries: rows.map(({ bytes }) => bytes),
-      head: this.#headOf(bucket.id, replication.outbox(bucket.id)?.head.lsn ?? last),
-      chain: place.chain,
+      ...{ kind: 'entries', entries: rows.map(({ bytes }) => bytes), head, chain: place.chain },
       ...(traces.length === 0 ? {} : { traces }),
     }
   }

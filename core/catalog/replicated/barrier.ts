@@ -288,8 +288,12 @@ function has(
   return sets.every(({ voters }) => voters.filter(those).length >= needed(voters.length))
 }
 
-/** They are the same list for as long as nothing has changed them. */
+/**
+ * They are the same list for as long as nothing has changed them. By their positions, too: half of four voters need not meet every majority of
+ * the three after them, so whoever has lost its vote meanwhile and has it again must look again.
+ */
 const isSameVoters = (left: readonly VoterSet[], right: readonly VoterSet[]): boolean =>
   left === right || namesOf(left) === namesOf(right)
 
-const namesOf = (sets: readonly VoterSet[]): string => sets.map(({ voters }) => voters.join()).join(';')
+const namesOf = (sets: readonly VoterSet[]): string =>
+  sets.map(({ position, voters }) => `${position} ${voters.join()}`).join(';')

@@ -23,7 +23,7 @@ const maxTags = 1024
 export class PlaceBoard {
   private readonly replica: Replica
   private readonly tags = new Map<string, Buffer>()
-  private posted: { readonly position: Position; readonly log: string; readonly self: string } | undefined
+  private posted: (ReadPoint & { readonly log: string; readonly self: string }) | undefined
 
   constructor(replica: Replica) {
     this.replica = replica
@@ -39,13 +39,15 @@ export class PlaceBoard {
     if (board === undefined || log === undefined) return
     const { position, rules } = store
     const { posted } = this
-    if (posted?.position === position && posted.log === log && posted.self === self) return
+    // A copy of another branch may be as long, and another entry of it the last that changed rules.
+    const isSame = posted?.position === position && posted.rules === rules
+    if (isSame && posted.log === log && posted.self === self) return
     const notice = Buffer.alloc(noticeBytes)
     notice.set(this.tag(log, self))
     notice.writeUIntLE(position, tagBytes, 6)
     notice.writeUIntLE(rules, rulesAt, 6)
     board.post(notice)
-    this.posted = { position, log, self }
+    this.posted = { position, rules, log, self }
   }
 
   /** Undefined: the node itself must be asked. */

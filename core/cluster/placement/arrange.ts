@@ -8,8 +8,10 @@ export const nobody = -1
 
 /** Looks at so many places before a copy that fits nowhere directly is left where it is. */
 const mostExchanges = 20_000
-/** Arranges so often at most what does not come to rest. */
-const mostLooks = 64
+/** Looks again so often at most: where the limits cannot be kept a look at stripes takes half a second, in which the node does nothing else. */
+const mostLooks = 1
+/** A copy that has no holder, or one that the limits forbid, is worse than any number over the quotas. */
+const outside = 1e9
 
 /**
  * Who holds which group: `copies` positions of nodes for each group, the primary first. What is in `before` (in the same form; `nobody`
@@ -20,20 +22,20 @@ const mostLooks = 64
  * 1. Holders that may stay do. 2. What has no holder goes to a node with room, chosen by weighted rendezvous hashing. 3. Nodes over
  * their quota give groups to nodes with room. 4. What fits nowhere directly changes places with a copy of a third node.
  *
- * Arranged again, the result stays as it is. Where zones and racks leave a node over its quota, a second look can still find an
- * exchange that the first one passed by: it is taken now, or the next change of the map, whatever it is about, moved that copy.
+ * Arranged again, the result stays as it is: whatever is whole is given up only for less outside the limits, or less over the quotas. Where zones
+ * and racks leave a node over its quota, a second look can still find an exchange that the first one passed by: it is taken now, or the
+ * next change of the map, whatever it is about, moved that copy. (Many copies in few zones of unlike nodes may take more looks to come to rest.)
  */
 export function arrange(domains: Domains, groupCount: number, before: Int32Array | undefined): Int32Array {
-  let arrangement = new Arrangement(domains, groupCount, before)
-  let holders = arrangement.run()
-  // A second look is rare, a third one has not been seen.
-  for (let look = 0; look < mostLooks && arrangement.isAnyoneOver; look++) {
-    arrangement = new Arrangement(domains, groupCount, holders)
-    const again = arrangement.run()
-    if (arrangement.given === 0) break
-    holders = again
+  let holders = before
+  for (let look = 0; ; look++) {
+    const arrangement = new Arrangement(domains, groupCount, holders)
+    const next = arrangement.run()
+    const excess = arrangement.excessOf(next)
+    if (holders !== undefined && excess >= arrangement.excessOf(holders)) return holders
+    if (excess === 0 || look === mostLooks) return next
+    holders = next
   }
-  return holders
 }
 
 class Arrangement {
@@ -74,14 +76,24 @@ class Arrangement {
     return this.#holders
   }
 
-  /** Whether a node holds more than its quota, which only the limits of zones and racks can force. */
-  get isAnyoneOver(): boolean {
-    return this.#held.some((held, node) => held > (this.#quotas[node] ?? 0))
-  }
-
-  /** Copies that this run gave a holder. */
-  get given(): number {
-    return this.#given.length
+  /** How far holders are from what is wanted: copies outside the limits, and copies over the quotas of their nodes. 0: nothing is to be done. */
+  excessOf(holders: Int32Array): number {
+    const copies = this.#copies
+    const others = this.#others
+    const held = new Int32Array(this.#held.length)
+    let excess = 0
+    for (let start = 0; start < holders.length; start += copies) {
+      others.count = 0
+      for (let slot = start; slot < start + copies; slot++) {
+        const node = holders[slot] ?? nobody
+        if (node === nobody || !this.#tree.allows(node, others)) excess += outside
+        if (node === nobody) continue
+        others.nodes[others.count++] = node
+        held[node] = (held[node] ?? 0) + 1
+      }
+    }
+    for (const [node, count] of held.entries()) excess += Math.max(0, count - (this.#quotas[node] ?? 0))
+    return excess
   }
 
   #keepWhatMayStay(): void {

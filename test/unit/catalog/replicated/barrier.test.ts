@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Barrier } from '../../../../core/catalog/replicated/barrier.ts'
 import { placeAnswer } from '../../../../core/catalog/replicated/peer-messages.ts'
+import type { Replica } from '../../../../core/catalog/replicated/replica.ts'
 import { emptyObject, etagOf, putCommand } from '../../../kit/catalog-commands.ts'
 import { makeRegion, type TestNode, type TestRegion } from '../../../kit/replicated-region.ts'
 
@@ -256,4 +258,61 @@ test('without a majority a linearizable read fails, and works again with it', { 
   await assert.rejects(a.catalog.barrier(), { code: 'UNAVAILABLE' })
   region.network.heal()
   await a.catalog.barrier()
+})
+
+test('whoever lost its vote and has it again while it asks looks again', async () => {
+  const names = ['a 1', 'b 1', 'c 1', 'd 1']
+  const places: Record<string, number> = { 'a 1': 9, 'c 1': 9, 'd 1': 9 }
+  const answers: (() => void)[] = []
+  let isSlow = false
+  const waiting = new Set<() => void>()
+  const replica = {
+    row: { voterSets: [{ position: 0, voters: names }], founding: { log: 'l' } },
+    store: { position: 9, rules: 9 },
+    shown: 9,
+    isReadable: true,
+    selfId: 'b 1',
+    pace: { requestMs: 1000 },
+    rejoin: { isDone: true },
+    closing: new AbortController(),
+    nowMs: () => 0,
+    changed: () => {
+      for (const look of waiting) look()
+    },
+    until: (condition: () => boolean) =>
+      new Promise<boolean>((resolve) => {
+        const look = (): void => {
+          if (!condition()) return
+          waiting.delete(look)
+          resolve(true)
+        }
+        waiting.add(look)
+        look()
+      }),
+    options: { peers: { connected: () => ['a', 'c', 'd'] } },
+    board: {
+      read: async (voter: string) => {
+        const position = places[voter] ?? 0
+        if (isSlow) await new Promise<void>((resolve) => answers.push(resolve))
+        return { position, rules: position }
+      },
+    },
+  }
+  const barrier = new Barrier(replica as unknown as Replica)
+  await barrier.wait() // A majority is seen.
+  Object.assign(places, { 'a 1': 15, 'c 1': 10, 'd 1': 15 })
+  isSlow = true
+  const read = barrier.wait() // Entry 15 is acknowledged already.
+  await new Promise((resolve) => setImmediate(resolve))
+  replica.store = { position: 25, rules: 25 }
+  replica.row = { ...replica.row, voterSets: [{ position: 20, voters: names }] }
+  replica.shown = 12
+  setTimeout(() => {
+    replica.shown = 25
+    replica.changed()
+  }, 50)
+  isSlow = false
+  for (const answer of answers) answer()
+  await read
+  assert.ok(replica.shown >= 15, `reads at ${replica.shown} what was 15 before it began`)
 })
