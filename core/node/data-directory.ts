@@ -290,7 +290,8 @@ function checkOf(sealingKey: Uint8Array): string {
   return createHash('sha256').update('pando sealing key check').update(sealingKey).digest('hex').slice(0, 16)
 }
 
-async function readIfThere(path: string): Promise<string | undefined> {
+/** Undefined: there is no such file. */
+export async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { ChunkStoreOptions } from '../../native/addon.ts'
@@ -8,6 +8,7 @@ import type { Randomness } from '../contract/clock.ts'
 import { StorageError } from '../contract/errors.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { NodeConfig } from './config/schema.ts'
+import { readIfThere } from './data-directory.ts'
 import { writeDurably } from './durable-file.ts'
 
 /** In the chunk store's directory: 32 hex digits, made when the store is first opened. */
@@ -143,14 +144,5 @@ async function readRecord(path: string): Promise<StoreRecord | undefined> {
     throw new StorageError('UNSUPPORTED_FORMAT', `${path} is damaged; restore it from a backup`, {
       cause: error,
     })
-  }
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw error
   }
 }
