@@ -64,21 +64,20 @@ const ownPages: PageSet = {
 
 /** `#/buckets/photos/2024` as its parts; slashes inside of a part are escaped. */
 function useRoute(): readonly string[] {
-  const read = (): readonly string[] => {
-    const parts = location.hash.replace(/^#\/?/, '').split('/')
-    try {
-      return parts.map(decodeURIComponent)
-    } catch {
-      return ['overview']
-    }
-  }
-  const [route, setRoute] = useState(read)
+  const [hash, setHash] = useState(location.hash)
   useEffect(() => {
-    const onChange = (): void => setRoute(read())
+    const onChange = (): void => setHash(location.hash)
+    // It may have changed since the page was drawn.
+    onChange()
     addEventListener('hashchange', onChange)
     return () => removeEventListener('hashchange', onChange)
   }, [])
-  return route
+  const parts = hash.replace(/^#\/?/, '').split('/')
+  try {
+    return parts.map(decodeURIComponent)
+  } catch {
+    return ['overview']
+  }
 }
 
 export function App() {

@@ -309,6 +309,8 @@ addEventListener('beforeunload', (event) => {
 export function useUploads(onDone: () => void): readonly Upload[] {
   const [uploads, setUploads] = useState(uploadQueue.uploads)
   useEffect(() => {
+    // What has changed since the page was drawn: nobody might tell of it again.
+    setUploads(uploadQueue.uploads)
     let done = countDone(uploadQueue.uploads)
     return uploadQueue.onChange(() => {
       setUploads(uploadQueue.uploads)

@@ -15,6 +15,19 @@ export const withoutBrowser = browserPath === undefined && 'no Chromium (npm run
 /** Screenshots are kept for people to look at; the folder is not in the repository. */
 const results = resolve(process.env['PANDO_SCREENSHOTS'] ?? 'test/results/console')
 
+/** For `addInitScript`: while `window.held` is an array, what the page wants done with its next frame waits there. */
+export const holdsFrames = `{
+  const { setTimeout: later, requestAnimationFrame: frame } = window
+  window.requestAnimationFrame = (run) => (window.held === undefined ? frame(run) : window.held.push(run))
+  window.setTimeout = (run, delayMs, ...more) =>
+    window.held === undefined || delayMs > 200 ? later(run, delayMs, ...more) : window.held.push(run)
+  window.letGo = () => {
+    const { held } = window
+    window.held = undefined
+    for (const run of held) run()
+  }
+}`
+
 export interface ConsoleBrowser extends AsyncDisposable {
   readonly page: Page
   /** Where the screenshots are. */

@@ -7,7 +7,7 @@ import test from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PandoClient } from '../../../sdk/index.ts'
 import { openS3Client } from '../../kit/s3-client.ts'
-import { withoutBrowser } from './console-browser.ts'
+import { holdsFrames, withoutBrowser } from './console-browser.ts'
 import { openConsoleNode } from './console-node.ts'
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
@@ -326,5 +326,44 @@ test('in Chromium: an upload stays that of its key when another one logs in with
     assert.ok(tries < 100, 'the upload is still there')
     await sleep(100)
   }
+  assert.deepEqual(browser.complaints, [])
+})
+
+test('in Chromium: an upload that ends while another folder is being drawn is shown as it ended', {
+  skip: withoutBrowser,
+  timeout: 240_000,
+}, async () => {
+  await using site = await openConsoleNode()
+  const { node, owner, browser, page } = site
+  await owner.createBucket('films')
+  await owner.put('films', 'old/one', 'x')
+  // The object waits until it is said to go on; while frames are held, what is drawn has not begun to listen.
+  await page.addInitScript(holdsFrames)
+  await page.addInitScript(`{
+    const send = window.fetch
+    const object = new Promise((resolve) => { window.goOn = resolve })
+    window.fetch = async (url, init) => {
+      if (String(url).includes('note.txt') && init.method === 'PUT') await object
+      return send(url, init)
+    }
+  }`)
+  await site.enter()
+  await page.goto(`${node.consoleUrl}/#/buckets/films`)
+  await page
+    .getByLabel('Files to upload')
+    .setInputFiles({ name: 'note.txt', mimeType: 'text/plain', buffer: Buffer.from('hello') })
+  await page.getByRole('progressbar', { name: 'Upload of note.txt' }).waitFor()
+  await page.evaluate('window.held = []; location.hash = "#/buckets/films/old%2F"')
+  await page.getByRole('navigation', { name: 'Folder' }).getByRole('link', { name: 'old' }).waitFor()
+  await page.evaluate('window.goOn()')
+  // It asks before it is left as long as something is on its way.
+  const isOver = 'window.dispatchEvent(new Event("beforeunload", { cancelable: true }))'
+  for (let tries = 0; (await page.evaluate(isOver)) !== true; tries++) {
+    assert.ok(tries < 900, 'the upload does not end')
+    await sleep(100)
+  }
+  assert.equal(await page.getByText('durable').count(), 0, 'it has been told already')
+  await page.evaluate('window.letGo()')
+  await page.getByText('durable').waitFor({ timeout: 20_000 })
   assert.deepEqual(browser.complaints, [])
 })

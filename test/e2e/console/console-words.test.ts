@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { withoutBrowser } from './console-browser.ts'
+import { holdsFrames, withoutBrowser } from './console-browser.ts'
 import { openConsoleNode } from './console-node.ts'
 
 /** What a node answers, and what of it a person is told. */
@@ -53,6 +53,28 @@ test('in Chromium: what fails is told in words', { skip: withoutBrowser, timeout
   await browser.keep('words-unreachable')
   await page.keyboard.press('Escape')
   await page.getByRole('cell', { name: 'report.txt', exact: true }).waitFor()
+  assert.deepEqual(browser.complaints, [])
+})
+
+test('in Chromium: an address that changes while the first page is being drawn is followed', {
+  skip: withoutBrowser,
+  timeout: 240_000,
+}, async () => {
+  await using site = await openConsoleNode()
+  const { node, browser, page } = site
+  await page.addInitScript(holdsFrames)
+  await browser.logIn(node.accessKey, 'not the secret')
+  await page.getByRole('alert').getByText('is not right').waitFor()
+  await page.evaluate('window.held = []')
+  await page.getByLabel('Secret key').fill(node.secretKey)
+  await page.getByRole('button', { name: 'Log in' }).click()
+  await page.getByRole('heading', { level: 1, name: 'Overview' }).waitFor()
+  await page.evaluate(`new Promise((resolve) => {
+    addEventListener('hashchange', () => resolve(), { once: true })
+    location.hash = '#/keys'
+  })`)
+  await page.evaluate('window.letGo()')
+  await page.getByRole('heading', { level: 1, name: 'Access keys' }).waitFor({ timeout: 20_000 })
   assert.deepEqual(browser.complaints, [])
 })
 
