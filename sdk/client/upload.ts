@@ -39,7 +39,8 @@ export async function uploadInParts(
   options: PutOptions,
 ): Promise<PutResult> {
   const { token, stored } = await begin(sender, bucket, key, source, plan, options)
-  options.onUpload?.(writeToken(token))
+  // Of one that is taken back at once nobody needs the token.
+  if (options.signal?.aborted !== true) options.onUpload?.(writeToken(token))
   const parts = new PartUploader(sender, token, stored, plan.parallel, source.size, options)
   try {
     let next = first ?? (await source.read(token.partSize))
@@ -90,24 +91,56 @@ async function begin(
       if (!(error instanceof PandoError && error.code === 'NoSuchUpload')) throw error
     }
   }
-  const { text } = await sender.send({
-    operation: 'CreateMultipartUpload',
-    method: 'POST',
-    bucket,
-    key,
-    query: { uploads: '' },
-    headers: {
-      ...uploadHeaders(source, options),
-      'x-amz-checksum-algorithm': plan.algorithm,
-      'x-amz-checksum-type': 'FULL_OBJECT',
-    },
-    answer: 'text',
-    options,
-  })
-  const uploadId = textOf(parseXml(text), 'UploadId')
-  if (uploadId === undefined || uploadId === '') throw invalidAnswer('the upload has no id')
+  const uploadId = await create(sender, bucket, key, source, plan, options)
   const { partSize, algorithm } = plan
   return { token: { bucket, key, uploadId, partSize, size: source.size, algorithm }, stored: new Map() }
+}
+
+/**
+ * Answers the id of a new upload. An abort does not cut this request off at once: the server may have begun the upload, and without
+ * its id nobody could take it back.
+ */
+async function create(
+  sender: Sender,
+  bucket: string,
+  key: string,
+  source: PutSource,
+  plan: MultipartPlan,
+  options: PutOptions,
+): Promise<string> {
+  const { signal } = options
+  signal?.throwIfAborted()
+  const ender = new AbortController()
+  let cancel = (): void => {}
+  const onAbort = (): void => {
+    cancel = sender.environment.after(cleanUpMs, () => ender.abort(signal?.reason))
+  }
+  signal?.addEventListener('abort', onAbort, { once: true })
+  try {
+    const { text } = await sender.send({
+      operation: 'CreateMultipartUpload',
+      method: 'POST',
+      bucket,
+      key,
+      query: { uploads: '' },
+      headers: {
+        ...uploadHeaders(source, options),
+        'x-amz-checksum-algorithm': plan.algorithm,
+        'x-amz-checksum-type': 'FULL_OBJECT',
+      },
+      answer: 'text',
+      options: { ...options, signal: ender.signal },
+    })
+    const uploadId = textOf(parseXml(text), 'UploadId')
+    if (uploadId === undefined || uploadId === '') throw invalidAnswer('the upload has no id')
+    return uploadId
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+    cancel()
+  }
 }
 
 /** How many bytes of an upload in parts the server has. `NoSuchUpload`. */

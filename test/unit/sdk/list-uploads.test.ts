@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { UploadEntry } from '../../../sdk/index.ts'
-import { scriptNetwork } from './scripted-network.ts'
+import { scriptNetwork, silence, watch } from './scripted-network.ts'
 
 const page = (inside: string): Response =>
   new Response(`<ListMultipartUploadsResult>${inside}</ListMultipartUploadsResult>`)
@@ -69,6 +69,49 @@ test('a server whose listing of parts goes on where it began is not asked for ev
     code: 'InvalidAnswer',
   })
   assert.equal(network.requests.length, 2)
+})
+
+test('an abort while an upload is begun takes it back, as soon as its id is known', async () => {
+  const network = scriptNetwork()
+  let begin: (answer: Response) => void = () => {}
+  const begun = new Promise<Response>((resolve) => {
+    begin = resolve
+  })
+  network.serve('a', ({ method }) => (method === 'POST' ? begun : new Response(undefined, { status: 204 })))
+  const controller = new AbortController()
+  const { signal } = controller
+  const body = new Uint8Array(11 * 1024 * 1024)
+  const seen = watch(network.client().put('films', 'a', body, { partSize: 5 * 1024 * 1024, signal }))
+  await network.clock.advance(10)
+  const reason = new Error('the user went away')
+  controller.abort(reason)
+  await network.clock.advance(10)
+  begin(new Response('<R><UploadId>u 1</UploadId></R>'))
+  await network.clock.advance(10)
+  assert.equal(seen.error, reason)
+  assert.deepEqual(
+    network.requests.map(({ method, target }) => [method, target]),
+    [
+      ['POST', '/films/a?uploads='],
+      ['DELETE', '/films/a?uploadId=u%201'],
+    ],
+  )
+  assert.equal(network.clock.pending, 0)
+})
+
+test('an abort while an upload is begun by a server that says nothing ends the call all the same', async () => {
+  const network = scriptNetwork()
+  network.serve('a', silence)
+  const controller = new AbortController()
+  const { signal } = controller
+  const body = new Uint8Array(11 * 1024 * 1024)
+  const seen = watch(network.client().put('films', 'a', body, { partSize: 5 * 1024 * 1024, signal }))
+  await network.clock.advance(10)
+  const reason = new Error('the user went away')
+  controller.abort(reason)
+  await network.clock.advance(10_000)
+  assert.equal(seen.error, reason)
+  assert.equal(network.clock.pending, 0)
 })
 
 test('an upload that was listed is taken back by its name; one that is gone is as good', async () => {
