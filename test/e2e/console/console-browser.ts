@@ -81,7 +81,7 @@ export async function openConsole(url: string): Promise<ConsoleBrowser> {
       await page.getByRole('button', { name: 'Log in' }).click()
     },
     async focusIs(expected) {
-      const untilMs = performance.now() + 10_000
+      const untilMs = performance.now() + 90_000
       for (;;) {
         const focused: unknown = await page.evaluate(
           "document.activeElement === document.body ? '' : document.activeElement.ariaLabel ?? document.activeElement.textContent",

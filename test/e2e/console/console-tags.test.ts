@@ -121,6 +121,8 @@ test('in Chromium, by keyboard: tags of an object are seen and changed, as far a
   }
   await allow('ListBucket', 'GetObjectTagging')
   await page.getByRole('button', { name: 'Log out' }).click()
+  // A page that is left before the node has been told keeps its session.
+  await page.getByRole('button', { name: 'Log in' }).waitFor()
   await browser.logIn(key.accessKeyId, secretAccessKey)
   await page.getByRole('button', { name: 'Log out' }).waitFor()
   await page.goto(`${node.consoleUrl}/#/buckets/papers/drafts%2F`)
@@ -131,6 +133,7 @@ test('in Chromium, by keyboard: tags of an object are seen and changed, as far a
   assert.deepEqual(await tags(), { age: 'new' })
   await browser.keep('tags-refused')
   await page.keyboard.press('Escape')
+  await dialog.waitFor({ state: 'detached' })
   await allow('ListBucket')
   await page.getByRole('button', { name: 'Tags of report.txt' }).press('Enter')
   await dialog.getByRole('alert').getByText('no right').waitFor()

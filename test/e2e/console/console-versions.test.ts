@@ -28,6 +28,8 @@ test('in Chromium, by keyboard: versions are kept, shown, restored, downloaded a
   const one = await owner.put('papers', 'drafts/report.txt', 'one', { metadata: { author: 'Ada' } })
   const two = await owner.put('papers', 'drafts/report.txt', 'two')
   await page.goto(`${node.consoleUrl}/#/buckets/papers/drafts%2F`)
+  // The question says what the page knows when it is asked.
+  await page.getByText('keeps versions').waitFor()
   await page.getByRole('button', { name: 'Delete report.txt' }).press('Enter')
   await page.getByText('A delete marker hides it').waitFor()
   await answer('Delete')
@@ -47,6 +49,8 @@ test('in Chromium, by keyboard: versions are kept, shown, restored, downloaded a
   await rows.nth(0).getByRole('button', { name: 'Undelete report.txt' }).press('Enter')
   await answer('Undelete')
   await page.getByText('The object is back.').waitFor()
+  // The rows are read anew only after it is told.
+  await rows.nth(2).waitFor({ state: 'detached' })
   assert.equal(await text(), 'two')
 
   const download = page.waitForEvent('download')
