@@ -21,6 +21,8 @@ test('the example application sees no error while each of its endpoints dies in 
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+  // Its output, too, is whole then; it may end while a line is waited for.
+  const ended = once(example, 'close')
   let output = ''
   for (const stream of [example.stdout, example.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
@@ -29,7 +31,7 @@ test('the example application sees no error while each of its endpoints dies in 
   }
   /** Waits for the example's next line: it works, whatever the machine is doing. */
   const line = async (): Promise<void> => {
-    await Promise.race([once(example.stdout, 'data'), once(example, 'exit')])
+    await Promise.race([once(example.stdout, 'data'), ended])
   }
   try {
     await line()
@@ -40,7 +42,7 @@ test('the example application sees no error while each of its endpoints dies in 
     gates[1].cut()
     await line()
     gates[1].open()
-    const [code] = await once(example, 'exit')
+    const [code] = await ended
     t.diagnostic(output.trim().split('\n').at(-1) ?? '')
     assert.equal(code, 0, output)
     assert.match(output, /^done: [1-9]\d* writes, [1-9]\d* reads, 0 errors/m)

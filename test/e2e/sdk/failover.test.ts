@@ -46,7 +46,8 @@ test('an application that reads and writes sees no error through a planned and a
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   t.after(() => example.kill('SIGKILL'))
-  const exited = once(example, 'exit')
+  // With the last of what it says.
+  const ended = once(example, 'close')
   let output = ''
   for (const stream of [example.stdout, example.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
@@ -69,7 +70,7 @@ test('an application that reads and writes sees no error through a planned and a
   await two.node.kill()
   await until('region 1 writes again', () => /region 1 writes/.test(output.slice(before)))
   example.kill('SIGTERM')
-  const [code] = await exited
+  const [code] = await ended
   for (const line of output.trim().split('\n').slice(-3)) t.diagnostic(line)
   assert.equal(code, 0, output)
   assert.match(output, /^region 1 to 2, .*; 0 acknowledged ones lost so far/m, output)
