@@ -15,6 +15,9 @@ export const withoutBrowser = browserPath === undefined && 'no Chromium (npm run
 /** Screenshots are kept for people to look at; the folder is not in the repository. */
 const results = resolve(process.env['PANDO_SCREENSHOTS'] ?? 'test/results/console')
 
+/** A machine under load is slow, not broken. */
+const patienceMs = 90_000
+
 /** For `addInitScript`: while `window.held` is an array, what the page wants done with its next frame waits there. */
 export const holdsFrames = `{
   const { setTimeout: later, requestAnimationFrame: frame } = window
@@ -47,6 +50,7 @@ export async function openConsole(url: string): Promise<ConsoleBrowser> {
   const browser: Browser = await chromium.launch({
     ...(browserPath === undefined ? {} : { executablePath: browserPath }),
     args: ['--no-sandbox', '--disable-gpu', '--hide-scrollbars'],
+    timeout: patienceMs,
   })
   const context = await browser.newContext({
     viewport: { width: 1360, height: 900 },
@@ -55,8 +59,7 @@ export async function openConsole(url: string): Promise<ConsoleBrowser> {
     colorScheme: 'light',
   })
   const page = await context.newPage()
-  // A machine under load is slow, not broken.
-  page.setDefaultTimeout(90_000)
+  page.setDefaultTimeout(patienceMs)
   const complaints: string[] = []
   page.on('pageerror', (error) => complaints.push(String(error)))
   page.on('console', (message) => {
@@ -81,7 +84,7 @@ export async function openConsole(url: string): Promise<ConsoleBrowser> {
       await page.getByRole('button', { name: 'Log in' }).click()
     },
     async focusIs(expected) {
-      const untilMs = performance.now() + 90_000
+      const untilMs = performance.now() + patienceMs
       for (;;) {
         const focused: unknown = await page.evaluate(
           "document.activeElement === document.body ? '' : document.activeElement.ariaLabel ?? document.activeElement.textContent",

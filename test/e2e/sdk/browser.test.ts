@@ -47,9 +47,11 @@ test('in Chromium, from another origin: put, get, ranges, parts, lists, conditio
   const browser = await chromium.launch({
     ...(browserPath === undefined ? {} : { executablePath: browserPath }),
     args: ['--no-sandbox', '--disable-gpu'],
+    timeout: 90_000,
   })
   try {
     const page = await browser.newPage()
+    page.setDefaultTimeout(90_000)
     await page.goto(origin)
     const settings: PageSettings = {
       endpoint: node.endpoint,

@@ -21,9 +21,18 @@ test('an application that reads and writes sees no error through a planned and a
 
   // Every gateway tells who leads; a write at a copy is shown the way.
   for (const member of [one, two]) {
-    const { status, body } = await clientOf(member).send({ method: 'GET', query: { 'pando-topology': '' } })
-    assert.equal(status, 200, body.toString())
-    const told = JSON.parse(body.toString())
+    const client = clientOf(member)
+    const topology = async () => {
+      const { status, body } = await client.send({ method: 'GET', query: { 'pando-topology': '' } })
+      assert.equal(status, 200, body.toString())
+      return JSON.parse(body.toString())
+    }
+    // A copy hears of it with a renewal of the lease, which a witness alone may have answered until now.
+    await until(`region ${member.region} knows where region 1 is`, async () => {
+      const { groups } = await topology()
+      return groups[0].regions[0].endpoints.length > 0
+    })
+    const told = await topology()
     assert.equal(told.region, member.region)
     assert.deepEqual([told.groups[0].primary, told.groups[0].buckets], [1, [bucket]])
     assert.deepEqual(told.groups[0].regions[0], { region: 1, endpoints: [one.node.endpoint] })
