@@ -105,6 +105,8 @@ test('in Chromium: at no width is a part of a table beside the screen, and it st
     await page.emulateMedia({ colorScheme: width === 390 ? 'dark' : 'light' })
     for (const place of places) {
       await page.goto(`${node.consoleUrl}/#/${place}`)
+      // Not the page before it, which stays until this one is drawn.
+      await page.locator(`a[aria-current][href="#/${place}"]`).first().waitFor()
       await page.locator('main table, main .empty, main .tiles').first().waitFor()
       await page.getByText('Loading…').waitFor({ state: 'detached' })
       const hidden = await page.evaluate(
