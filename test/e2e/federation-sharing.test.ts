@@ -85,6 +85,8 @@ test('a key that was made in one region reads its owner’s copies in another, a
   })
 
   assert.match((await pando(two, 'key', 'list')) ?? '', /bob~1 .* of 1/)
+  // Region 2 tells that it has the key after it has taken it.
+  await until('its home knows that it is there', async () => (await statusOf(one))?.keysLagMs === 0)
   const told = await statusOf(two)
   assert.equal(told?.keysTaken, 1)
   assert.equal(told?.health?.role, 'region')

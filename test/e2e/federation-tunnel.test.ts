@@ -79,12 +79,11 @@ test('two regions join by invitation, stay joined over kill -9 of either, and pa
   const { code, stdout } = await one.command('federation', 'list', '--json')
   assert.equal(code, 0)
   assert.deepEqual(JSON.parse(stdout), [])
-  // A tunnel that is being made at that moment is refused in other words; the next one is not made at all.
+  // It hears of it a moment later; a tunnel that is being made then is refused in other words, and the next one is not made at all.
   for (let tries = 0; ; tries++) {
     const told = await two.command('federation', 'status')
-    assert.equal(told.code, 7, told.stderr)
-    if (/trusted no more|does not know/.test(told.stdout)) break
-    assert.ok(tries < 60, told.stdout)
+    if (told.code === 7 && /trusted no more|does not know/.test(told.stdout)) break
+    assert.ok(tries < 60, `${told.code}: ${told.stdout}${told.stderr}`)
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
 })

@@ -27,11 +27,12 @@ suite('hostile requests get S3’s own errors, and leave nothing behind', { time
   const host = (): string => victim.host
   const signed: Victim['signed'] = (...args) => victim.signed(...args)
   const raw: Victim['raw'] = (...args) => victim.raw(...args)
+  const rawClosed: Victim['rawClosed'] = (...args) => victim.rawClosed(...args)
   const expectAbsent: Victim['expectAbsent'] = (key) => victim.expectAbsent(key)
 
   suite('headers and documents beyond the limits', () => {
     test('a header of 20 KiB', async () => {
-      const reply = await raw(
+      const reply = await rawClosed(
         requestHead('GET', `/${bucket}`, { host: host(), 'x-filler': 'x'.repeat(20_000) }),
       )
       expectError(reply, 400, 'RequestHeaderSectionTooLarge')
@@ -257,7 +258,7 @@ suite('hostile requests get S3’s own errors, and leave nothing behind', { time
         'GET / HTTP/3.0\r\n\r\n',
         'SSH-2.0-x\r\n',
       ]) {
-        const reply = await raw(bytes, true)
+        const reply = await rawClosed(bytes, true)
         assert.ok(reply.status === 0 || reply.status === 400 || reply.status === 505, `${reply.status}`)
         assert.ok(reply.closed)
       }

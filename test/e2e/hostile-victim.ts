@@ -21,6 +21,8 @@ export interface Victim extends AsyncDisposable {
   ): Record<string, string>
   /** Sends the pieces as they are; `end` closes our side after them. */
   raw(pieces: Parameters<typeof exchangeRaw>[0], end?: boolean): Promise<RawReply>
+  /** The same, for a request behind which the node is to close the connection: waits longer for that. */
+  rawClosed(pieces: Parameters<typeof exchangeRaw>[0], end?: boolean): Promise<RawReply>
   /** Rejects unless the key does not exist. */
   expectAbsent(key: string): Promise<void>
 }
@@ -45,6 +47,8 @@ export async function openVictim(): Promise<Victim> {
     signed: (method, target, headers = {}, more = {}) =>
       signRequest({ method, target, headers: { host, ...headers }, ...keys, ...more }),
     raw: (pieces, end = false) => exchangeRaw(pieces, { port: node.port, end }),
+    // On a busy machine the end of a connection comes some time behind the answer.
+    rawClosed: (pieces, end = false) => exchangeRaw(pieces, { port: node.port, end, closeTimeoutMs: 10_000 }),
     async expectAbsent(key) {
       expectError(await client.send({ method: 'GET', bucket, key }), 404, 'NoSuchKey')
     },

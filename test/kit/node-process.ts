@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { pandoCommand } from './pando-command.ts'
+import { starvedMs } from './processor-time.ts'
 
 /**
  * A real node in a process of its own, for tests: `pando up` with free ports and a data directory of its own. Nothing is
@@ -160,7 +161,7 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
       })
     })
     startupMs = performance.now() - begun
-    startupStarvedMs = await starvedMs(spawned.pid)
+    startupStarvedMs = starvedMs(spawned.pid ?? -1)
     // A witness has no such endpoint.
     if (ready.s3 !== '') s3Port = Number(new URL(ready.s3).port)
   }
@@ -259,12 +260,6 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
       await rm(dataDirectory, { recursive: true, force: true })
     },
   }
-}
-
-/** Milliseconds that the main thread of a process has waited for a processor (0 where the kernel does not say). */
-async function starvedMs(pid: number | undefined): Promise<number> {
-  const text = await readFile(`/proc/${pid}/schedstat`, 'utf8').catch(() => '')
-  return Number(text.split(' ')[1] ?? 0) / 1e6
 }
 
 function parseReady(line: string): ReadyLine | undefined {

@@ -21,6 +21,15 @@ export function machineCpuMs(): number {
   return ((user + nice + system + irq + softirq + steal) * 1000) / ticksPerSecond
 }
 
+/** Milliseconds that the main thread of a process has waited for a processor (0 where the kernel does not say). */
+export function starvedMs(pid: number): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1] ?? 0) / 1e6
+  } catch {
+    return 0
+  }
+}
+
 /** From the third field on: the second one may have blanks. Empty: the process is gone. */
 function statOf(pid: number): readonly string[] {
   try {

@@ -7,6 +7,7 @@ import { decodeInvitation, encodeInvitation } from '../../../federation/identity
 import { makeRegionKey } from '../../../federation/identity/region-keys.ts'
 import { MemoryFederationStore, startRegion, type TestRegion } from '../../kit/federation-region.ts'
 import { MemoryTunnels } from '../../kit/memory-tunnel.ts'
+import { starvedMs } from '../../kit/processor-time.ts'
 import { until } from '../../kit/region-peers.ts'
 
 const refuses =
@@ -152,11 +153,12 @@ test('revoking cuts the tunnel within a second, on all nodes of the region, and 
     () => one.tunnels.connected().includes(2) && second.tunnels.connected().includes(2),
     'both nodes have a tunnel',
   )
-  const began = performance.now()
+  const [began, starved] = [performance.now(), starvedMs(process.pid)]
   await one.tunnels.revoke(2)
   assert.deepEqual(one.tunnels.connected(), [])
   await until(() => second.tunnels.connected().length === 0, 'the other node has cut it')
-  assert.ok(performance.now() - began < 1_000)
+  const tookMs = performance.now() - began - (starvedMs(process.pid) - starved)
+  assert.ok(tookMs < 1_000, `${tookMs} ms`)
   await until(() => two.tunnels.connected().length === 0, 'the revoked side notices')
   await until(
     () => /does not know|trusted no more/.test(two.tunnels.status().peers[0]?.problem ?? ''),
@@ -216,8 +218,8 @@ test('after cuts the tunnel comes back, and both sides agree on one', async (t) 
     )
   }
   await new Promise((resolve) => setTimeout(resolve, 1_500))
-  const dialed = [one, two].map(({ tunnels }) => tunnels.status().peers[0]?.tunnel?.isDialed)
-  assert.deepEqual(dialed.toSorted(), [false, true])
+  const dialed = () => [one, two].map(({ tunnels }) => tunnels.status().peers[0]?.tunnel?.isDialed)
+  await until(() => dialed().toSorted().join() === 'false,true', 'they agree on one')
 })
 
 test('a region that cannot be reached dials out and cannot invite', async (t) => {

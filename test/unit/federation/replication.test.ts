@@ -133,7 +133,7 @@ test('a body that is damaged at its source is told and waits; the others come (T
   await until('it is told', () => (cursor()?.retries ?? 0) === 1)
   const [retry] = two.catalog.replication.retries(two.bucketId('b'), 1, 0, 10)
   assert.match(retry?.reason ?? '', /ETag/)
-  assert.ok((await two.read('b', 'good')) !== undefined)
+  await until('the other one has come', async () => (await two.read('b', 'good')) !== undefined)
   assert.equal(await two.read('b', 'bad'), undefined)
   assert.equal(isEven(one, 'b'), false)
   assert.equal(two.replicator?.status()[0]?.incoming[0]?.retries, 1)
@@ -165,7 +165,10 @@ test('lag is told right when idle, when stalled and when the other region is dow
   await clock.sleep(600)
   const stalled = one.replicator?.status()[0]?.outgoing[0]
   assert.ok((stalled?.oldestUnshippedMs ?? 0) >= 500 && stalled?.lagEntries === 1)
-  assert.equal(two.replicator?.status()[0]?.incoming[0]?.lagEntries, 1)
+  await until(
+    'the other region knows it, too',
+    () => two.replicator?.status()[0]?.incoming[0]?.lagEntries === 1,
+  )
   two.store.put = put
   await until('it has caught up again', () => isEven(one, 'b'))
 })
