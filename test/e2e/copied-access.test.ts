@@ -16,7 +16,7 @@ const policyOf = (bucket: string): string =>
   })
 
 test('what its home keeps from strangers a copy and an edge keep from them, too', {
-  timeout: 180_000,
+  timeout: 300_000,
 }, async (t) => {
   const [home, copy, edge] = await Promise.all([
     startRegionOfOne(t, 1),

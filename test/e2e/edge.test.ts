@@ -29,7 +29,7 @@ async function until<T>(
 }
 
 test('an edge takes writes while its hub is gone, and hands each over once; beyond its quota it answers 507', {
-  timeout: 180_000,
+  timeout: 300_000,
 }, async (t) => {
   const [hub, edge] = await Promise.all([startRegionOfOne(t, 1), startRegionOfOne(t, 2, { role: 'edge' })])
   await pando(edge, 'federation', 'join', await pando(hub, 'federation', 'invite', '--for', '2'))
@@ -105,7 +105,7 @@ test('an edge takes writes while its hub is gone, and hands each over once; beyo
 })
 
 test('an edge reads through to its hub, keeps what was read, and serves it when the hub is gone, with its age', {
-  timeout: 180_000,
+  timeout: 300_000,
 }, async (t) => {
   const [hub, edge] = await Promise.all([startRegionOfOne(t, 1), startRegionOfOne(t, 2, { role: 'edge' })])
   await pando(edge, 'federation', 'join', await pando(hub, 'federation', 'invite', '--for', '2'))

@@ -36,7 +36,7 @@ async function publicationsOf(node: NodeProcess): Promise<PublicationStatus | un
 
 async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
   for (let tries = 0; !(await isSo()); tries++) {
-    assert.ok(tries < 100, `it did not come to it that ${what}`)
+    assert.ok(tries < 300, `it did not come to it that ${what}`)
     await sleep(200)
   }
 }
@@ -168,7 +168,7 @@ test('a policy is offered to other regions: refused, taken, unreachable and resu
 })
 
 test('a region that wants signatures refuses a policy that has none, whoever offers it', {
-  timeout: 120_000,
+  timeout: 180_000,
 }, async (t) => {
   const [one, two] = await joined(t, {
     keys: [{ publicKey: 'ab'.repeat(32), names: ['demo'], hooks: ['admit'] }],

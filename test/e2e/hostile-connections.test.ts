@@ -152,6 +152,8 @@ suite('hostile connections cost little and hold up nobody', { timeout: 300_000 }
           (socket) =>
             new Promise<number>((resolve) => {
               let bytes = 0
+              // One that noticed all the same got what it had read by then: next to nothing.
+              if (socket.closed) resolve(bytes)
               socket.on('data', (piece: Buffer) => {
                 bytes += piece.length
               })
@@ -205,7 +207,7 @@ suite('hostile connections cost little and hold up nobody', { timeout: 300_000 }
         bucket,
         key: 'k',
         body: 'x',
-        signal: AbortSignal.timeout(5000),
+        signal: AbortSignal.timeout(10_000),
       })
       assert.equal(reply.status, 200)
       const grown = (await long.residentBytes()) - start

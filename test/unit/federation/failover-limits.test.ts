@@ -60,7 +60,7 @@ async function asked(record: GroupRecord) {
     const endpoints = Array.from({ length: failoverLimits.endpoints }, () => `https://${'e'.repeat(248)}`)
     const peers = tunnelVoters(here, clock)
     return {
-      answer: await peers.ask(2, renewalOf(record, endpoints), 10_000),
+      answer: await peers.ask(2, renewalOf(record, endpoints), 120_000),
       held: catalog.failover.group(record.name)?.record,
     }
   } finally {
