@@ -68,7 +68,7 @@ describe('uploads that trickle', () => {
       )
       sockets.push(socket)
     }
-    const deadline = performance.now() + 5000
+    const deadline = performance.now() + 20_000
     while (region.writes.counts().inFlight < 40) {
       assert.ok(performance.now() < deadline, `only ${region.writes.counts().inFlight} bodies have begun`)
       await new Promise((resolve) => setTimeout(resolve, 10))
@@ -76,7 +76,7 @@ describe('uploads that trickle', () => {
     const client = region.client()
     const Body = Buffer.alloc(3 * MiB, 7)
     await client.send(new PutObjectCommand({ Bucket: 'open-bucket', Key: 'quick', Body }), {
-      abortSignal: AbortSignal.timeout(10_000),
+      abortSignal: AbortSignal.timeout(20_000),
     })
     const { Body: back } = await client.send(new GetObjectCommand({ Bucket: 'open-bucket', Key: 'quick' }))
     assert.ok(Body.equals(Buffer.from((await back?.transformToByteArray()) ?? [])))
