@@ -137,9 +137,12 @@ test('a collected store keeps its tombstones while an older segment holds the ch
   await store.delete(testId(0))
   for (let index = 100; index < 130; index++) await putBytes(store, testId(index), chunk)
   for (let index = 100; index < 130; index++) await store.delete(testId(index))
+  // It collects by itself, and what may come behind the first segment has its time, too.
+  const staleBytes = async (): Promise<number> => (await store.stats()).staleBytes
+  for (let look = 0; look < 500 && (await staleBytes()) >= 1.6 * segmentBytes; look++)
+    await new Promise((resolve) => setTimeout(resolve, 20))
   await new Promise((resolve) => setTimeout(resolve, 200))
-  const stale = (await store.stats()).staleBytes
-  assert.ok(stale < 1.6 * segmentBytes, `collection left ${stale} stale bytes`)
+  assert.ok((await staleBytes()) < 1.6 * segmentBytes, `collection left ${await staleBytes()} stale bytes`)
   await store.close()
   store = await open(fileSystem)
   assert.equal(await store.has(testId(0)), false)
