@@ -47,7 +47,7 @@ test('a node writes down who changed what, over kill -9 too, and nothing secret;
       .split('\n')
       .slice(0, -1)
       .map((line) => JSON.parse(line) as Line)
-  for (let turn = 0; turn < 100 && recordsOf().length < 6; turn++)
+  for (let turn = 0; turn < 1500 && recordsOf().length < 6; turn++)
     await new Promise((resolve) => setTimeout(resolve, 20))
   const log = node.logTail()
   await node.kill()

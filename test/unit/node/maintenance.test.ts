@@ -11,8 +11,8 @@ import {
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3'
-import { realEnvironment } from '../../../core/node/environment.ts'
 import { withProgress } from '../../../core/node/with-progress.ts'
+import { FakeClock } from '../../kit/fake-clock.ts'
 import { type NodeProcess, startNode } from '../../kit/node-process.ts'
 import { seededBytes } from '../../kit/seeded-bytes.ts'
 
@@ -143,7 +143,7 @@ test('a flipped bit is never served, and scrub says whose it is; the node stays 
 })
 
 test('progress is told while a job works in silence, and its source is ended with its reader', async () => {
-  const { clock } = realEnvironment
+  const clock = new FakeClock()
   let ended = false
   async function* slow() {
     try {
@@ -157,6 +157,7 @@ test('progress is told while a job works in silence, and its source is ended wit
       ended = true
     }
   }
+  let isRead = false
   const seen: string[] = []
   const updates = withProgress(
     slow(),
@@ -164,12 +165,17 @@ test('progress is told while a job works in silence, and its source is ended wit
     () => ({ stage: 'working', done: 0, total: 0 }),
     (detail) => ({ finding: { problem: '', detail, chunkId: '', bucket: '', key: '' } }),
   )
-  for await (const update of updates) {
-    seen.push('progress' in update ? 'progress' : 'finding')
-    if (seen.at(-1) === 'finding') break
-  }
+  const reading = (async () => {
+    for await (const update of updates) {
+      seen.push('progress' in update ? 'progress' : 'finding')
+      if (seen.at(-1) === 'finding') break
+    }
+    isRead = true
+  })()
+  for (let ms = 0; ms < 2000 && !isRead; ms++) await clock.advance(1)
+  await reading
   assert.deepEqual(seen, ['progress', 'progress', 'finding'])
-  await delay(20)
+  await clock.advance(1)
   assert.equal(ended, true)
 })
 

@@ -27,7 +27,9 @@ async function placed(t: TestContext) {
   /** The clock goes on, and what it causes has read its files. */
   const pass = async (ms: number): Promise<void> => {
     await clock.advance(ms)
-    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setTimeout(resolve, 5))
+    // Only then it waits for the next look.
+    for (let look = 0; look < 2000 && clock.pending === 0; look++)
+      await new Promise((resolve) => setTimeout(resolve, 5))
   }
   return { files, problems, open, pass }
 }

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { ChunkStore } from '../../../core/contract/chunk-store.ts'
 import { type ErrorCode, StorageError } from '../../../core/contract/errors.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
@@ -99,12 +98,23 @@ test('B5: when the map moves, what a stale peer is still answering is not taken;
   const before = await serve(1, store, 3)
   const peer = link(1, before, { mapEpoch: 3 })
   check(await peer.get(testId(1), 0, 5000), pattern(1, 5000))
-  store.delayMs = 100
+  const { get } = store
+  let isAsked = false
+  let answer: () => void = () => undefined
+  const mayAnswer = new Promise<void>((resolve) => {
+    answer = resolve
+  })
+  store.get = async (...given) => {
+    isAsked = true
+    await mayAnswer
+    return get(...given)
+  }
   const late = outcomes([peer.get(testId(1), 0, 5000).then((buffer) => buffer.release())])
-  await delay(20)
+  await eventually(() => isAsked, 'the peer is not asked')
   peer.requireMapEpoch(4)
   assert.deepEqual(await late, ['PEER_UNREACHABLE'])
-  store.delayMs = 0
+  answer()
+  store.get = get
   await before.close(0)
   await serve(1, store, 4, before.address)
   await eventually(() => {
