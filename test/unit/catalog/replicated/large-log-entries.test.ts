@@ -12,7 +12,7 @@ import {
 import { makeRegion, type TestNode } from '../../../kit/replicated-region.ts'
 
 const registry = createWriteRegistry(realEnvironment)
-const timeout = 60_000
+const timeout = 180_000
 const inlineBytes = 1_000_000
 
 /** Three nodes of which the last one is away. */
