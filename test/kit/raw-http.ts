@@ -8,7 +8,7 @@ export interface RawReply {
   readonly body: string
   /** `Code` of the error document; empty when there is none. */
   readonly code: string
-  /** The service closed the connection (at once, or within `closeTimeoutMs` of the answer). */
+  /** The service closed the connection (within `closeTimeoutMs` of the answer, or `timeoutMs` where the answer says that it does). */
   readonly closed: boolean
 }
 
@@ -87,14 +87,18 @@ function readReply(socket: Socket, timeoutMs: number, closeTimeoutMs: number): P
       )
       socket.destroy()
     }, timeoutMs)
+    let closing: NodeJS.Timeout | undefined
     const finish = (): void => {
       clearTimeout(timer)
+      clearTimeout(closing)
       resolve(parseReply(received, closed))
     }
     socket.on('data', (piece: Buffer) => {
       received = Buffer.concat([received, piece])
       // Wait a moment more: whether the connection is closed is part of the answer.
-      if (isComplete(received)) setTimeout(finish, closeTimeoutMs)
+      if (!isComplete(received)) return
+      clearTimeout(timer)
+      closing ??= setTimeout(finish, saysThatItCloses(received) ? timeoutMs : closeTimeoutMs)
     })
     socket.once('close', () => {
       closed = true
@@ -105,6 +109,12 @@ function readReply(socket: Socket, timeoutMs: number, closeTimeoutMs: number): P
     })
   })
 }
+
+/** Then it is waited for as long as for the answer: a machine that is busy closes late. */
+const saysThatItCloses = (received: Buffer): boolean =>
+  /\r\nconnection: *close\r\n/i.test(
+    received.subarray(0, received.indexOf('\r\n\r\n') + 2).toString('latin1'),
+  )
 
 function isComplete(received: Buffer): boolean {
   const head = received.indexOf('\r\n\r\n')

@@ -407,7 +407,7 @@ function proveGreeting(law: Law): void {
         })
         .catch(() => stream.destroy())
     })
-    await rejectsWith('PEER_REFUSED', ground.connect(listener.address, { timeoutMs: 2000 }))
+    await rejectsWith('PEER_REFUSED', ground.connect(listener.address, { timeoutMs: 10_000 }))
     await listener.close()
   })
 }
