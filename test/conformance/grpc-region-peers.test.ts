@@ -255,7 +255,8 @@ test('whoever has just connected when it closes is hung up on, too', { timeout: 
 })
 
 test('of those who do not say who they are few are kept, and none for long; a peer meanwhile comes in and stays', async (t) => {
-  const strangers = { count: 8, ms: 1500 }
+  // Longer than a busy machine may stand still between two looks: before then none goes because its time is over.
+  const strangers = { count: 8, ms: 4000 }
   const server = await startPeerServer({
     regionId,
     listen: { host: '127.0.0.1', port: 0 },

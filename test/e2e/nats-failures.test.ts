@@ -83,6 +83,15 @@ async function readAll(stream: OrderStream, count: number): Promise<readonly str
   return read
 }
 
+/** Makes it, again and again until that is acknowledged: of an answer that did not come it may have been made. */
+const createSurely = (streams: OrderStreams, name: string): Promise<OrderStream> =>
+  eventually(() =>
+    streams.create(name).catch((error: unknown) => {
+      if (fails('CONFLICT')(error)) return streams.open(name)
+      throw error
+    }),
+  )
+
 /** Publishes, again and again until it is acknowledged. */
 async function publishSurely(stream: OrderStream, bytes: Uint8Array): Promise<void> {
   await eventually(() => stream.publish(bytes))
@@ -119,7 +128,7 @@ test('of three servers one dies: records go on, readers go on, new streams can b
 }, async (t) => {
   const own = await region(t, 3)
   const streams = await streamsOf(t, own, 1)
-  const stream = await streams.create('log')
+  const stream = await createSurely(streams, 'log')
   const reading = readAll(stream, 60)
   for (let number = 1; number <= 30; number++) await stream.publish(record(number))
   await own.places[0]?.kill()
@@ -130,13 +139,7 @@ test('of three servers one dies: records go on, readers go on, new streams can b
     [...new Set(read)].slice(0, 30),
     Array.from({ length: 30 }, (_, index) => `record ${index + 1}`),
   )
-  const next = await eventually(() =>
-    streams.create('next').catch(async (error) => {
-      // An answer that did not come: it may have been made.
-      if (error instanceof StorageError && error.code === 'CONFLICT') return streams.open('next')
-      throw error
-    }),
-  )
+  const next = await createSurely(streams, 'next')
   await publishSurely(next, record(1))
   assert.equal((await readAll(next, 1))[0], 'record 1')
 })
@@ -150,7 +153,7 @@ test('a stream that begins while a server is away gets its copies when it is bac
   const [place] = own.places
   assert.ok(place?.server !== undefined)
   await place.server.close()
-  const stream = await eventually(() => streams.create('log'))
+  const stream = await createSurely(streams, 'log')
   assert.equal(await stream.publish(record(1)), 1)
   assert.ok(copiesOf(own, 'log') < 3)
   await place.start()
@@ -242,7 +245,7 @@ test('all servers lose their disks: the stream is not found, and can be made ane
 }, async (t) => {
   const own = await region(t, 3)
   const streams = await streamsOf(t, own)
-  const stream = await streams.create('log')
+  const stream = await createSurely(streams, 'log')
   for (let number = 1; number <= 10; number++) await stream.publish(record(number))
   const reading = (async () => {
     for await (const _ of stream.tail(10, new AbortController().signal)) assert.fail('nothing came')
@@ -263,7 +266,7 @@ test('all servers lose their disks: the stream is not found, and can be made ane
   }, 'the loss is told')
   await assert.rejects(stream.publish(record(11)), fails('STREAM_NOT_FOUND'))
   await assert.rejects(streams.open('log'), fails('STREAM_NOT_FOUND'))
-  assert.equal(await (await eventually(() => streams.create('log'))).publish(record(1)), 1)
+  assert.equal(await (await createSurely(streams, 'log')).publish(record(1)), 1)
 })
 
 test('who has no certificate of the region or not its password is not let in', {

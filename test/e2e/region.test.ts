@@ -18,7 +18,7 @@ const scenarios = {
     'five-nodes',
     400_000,
   ],
-  'three nodes: killed, frozen and cut off one after the other': ['three-nodes', 400_000],
+  'three nodes: killed, frozen and cut off one after the other': ['three-nodes', 500_000],
   'a failover group of a region of three nodes: its coordinator dies, all of it is lost, it comes back': [
     'failover',
     400_000,
@@ -26,7 +26,7 @@ const scenarios = {
   'a region goes on from one of three nodes after two were lost for good': ['recover', 240_000],
   'nodes find each other by A records, by SRV records and by multicast, and again after they have moved': [
     'discovery',
-    240_000,
+    470_000,
   ],
   'six nodes, 4+2: two are lost, one comes back empty, another one is lost': ['erasure', 240_000],
   'what orders the log dies, and loses everything that it had': ['lost-order', 400_000],

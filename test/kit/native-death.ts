@@ -142,7 +142,8 @@ export function proveDeaths(test: typeof nodeTest, subject: DeathSubject): void 
   }, async () => {
     await using place = await Place.open(subject)
     const { address, child } = await place.spawn()
-    const session = await place.connect(address, { keepAliveMs: 200 })
+    // Three of these are longer than a busy machine may let the process stand still before it is stopped.
+    const session = await place.connect(address, { keepAliveMs: 500 })
     await putChunk(place.own, session, 1, 100_000)
     await stop(child)
     const held = outcomes([getChunk(session, 1, 100_000)])

@@ -148,10 +148,10 @@ export async function startNode(options: NodeProcessOptions = {}): Promise<NodeP
         reject(new Error(`the node did not start: ${why}\n${log.join('\n')}`))
       }
       const timer = setTimeout(() => fail('timed out'), options.startTimeoutMs ?? 30_000)
-      spawned.once('exit', (code, signal) => {
+      // `close`: then all of its log has been read, and can be quoted.
+      spawned.once('close', (code, signal) => {
         clearTimeout(timer)
-        // The log arrives by another pipe: let it drain before it is quoted.
-        setTimeout(() => fail(`exit code ${code}, signal ${signal}`), 50)
+        fail(`exit code ${code}, signal ${signal}`)
       })
       createInterface({ input: spawned.stdout }).on('line', (line) => {
         const value = parseReady(line)

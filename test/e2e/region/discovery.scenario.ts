@@ -15,7 +15,7 @@ if (way === undefined) {
   const { runInOwnNamespaces } = await import('../../kit/region/own-namespaces.ts')
   const script = process.argv[1] ?? ''
   for (const each of ['address', 'srv', 'multicast']) {
-    process.stdout.write(await runInOwnNamespaces(script, [each], 75_000))
+    process.stdout.write(await runInOwnNamespaces(script, [each], 150_000))
   }
 } else {
   // The network of the hosts is made with the first of them; they reach this program at its end of the bridge.

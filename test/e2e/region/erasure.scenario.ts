@@ -48,7 +48,7 @@ const isWhole = async (): Promise<boolean> => {
 }
 
 await until('the first write', async () => (await put(one, 'first', 3_000_000)) === 200, 20_000)
-assert.equal(await put(two, 'large', 16 * 1024 * 1024), 200)
+await until('a write at n2', async () => (await put(two, 'large', 16 * 1024 * 1024)) === 200, 20_000)
 assert.equal(await put(two, 'odd', 1_234_567), 200)
 await readAll(four, 'all six nodes there')
 

@@ -103,7 +103,9 @@ const atFull = await one.client
   .send({ method: 'PUT', bucket, key: 'at-the-full', body: Buffer.alloc(300_000) })
   .catch(() => undefined)
 if (atFull === undefined || !one.running) {
-  assert.match(one.logTail(), /no space left|no space is left|INSUFFICIENT_STORAGE/i)
+  await until('n1 tells why it ended', async () =>
+    /no space left|no space is left|INSUFFICIENT_STORAGE/i.test(one.logTail()),
+  ).catch((reason: unknown) => assert.fail(`${String(reason)}\n${one.logTail()}`))
   say('n1 has ended for want of room')
   await one.kill()
 } else {

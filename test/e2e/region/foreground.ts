@@ -25,6 +25,16 @@ const leastCalm = 3
 const limit = 1.5
 const busyLimit = 8
 
+/** Answers, when asked, how much of the machine's processors programs of others have used since then, 0 to 1. */
+export function othersShareFrom(pids: () => readonly number[]): () => number {
+  const ours = (): number => cpuMs([process.pid, ...pids()])
+  const [machineBefore, oursBefore, began] = [machineCpuMs(), ours(), performance.now()]
+  return () => {
+    const others = machineCpuMs() - machineBefore - (ours() - oursBefore)
+    return Math.max(0, others / (performance.now() - began) / availableParallelism())
+  }
+}
+
 /**
  * Windows for as long as `lasts` holds, which is asked once in each of them, so that asking disturbs all of them alike. A window in which
  * it did not hold any more is left out, and so is the one before, in which it may have ended.
@@ -36,18 +46,19 @@ export async function loadWindows(
 ): Promise<readonly LoadWindow[]> {
   const windows: LoadWindow[] = []
   for (let round = 1; round <= mostWindows; round++) {
-    const ours = (): number => cpuMs([process.pid, ...pids()])
-    const [machineBefore, oursBefore, began] = [machineCpuMs(), ours(), performance.now()]
+    const [othersShare, began] = [othersShareFrom(pids), performance.now()]
     load.takeLatencies()
     const [isOn] = await Promise.all([lasts(round), sleep(windowMs)])
-    const latencies = load.takeLatencies()
-    const others = machineCpuMs() - machineBefore - (ours() - oursBefore)
+    const taken = load.takeLatencies()
+    const others = othersShare()
     if (!isOn) return windows.slice(0, -1)
+    // Whoever was not answered in a window waited as long at least.
+    const latencies = taken.length > 0 ? taken : [performance.now() - began]
     windows.push({
-      requests: latencies.length,
+      requests: taken.length,
       p50Ms: percentile(latencies, 0.5),
       p99Ms: percentile(latencies, 0.99),
-      othersShare: Math.max(0, others / (performance.now() - began) / availableParallelism()),
+      othersShare: others,
     })
   }
   throw new Error(`it was not over after ${mostWindows} windows of ${windowMs} ms`)

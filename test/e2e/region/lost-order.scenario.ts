@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { RegionNode } from '../../kit/region/region.ts'
 import { openStage, outageMs, roundsOf, say, until } from './scenario.ts'
 
 /**
@@ -10,12 +11,22 @@ import { openStage, outageMs, roundsOf, say, until } from './scenario.ts'
 await using stage = await openStage({ nodes: ['n1', 'n2', 'n3'] })
 const { region } = stage
 
+/** One that was killed before comes back when its node has noticed, later with each death. */
+async function natsPid(node: RegionNode): Promise<number> {
+  const found: number[] = []
+  await until(`a NATS server runs on ${node.name}`, async () => {
+    const pid = await node.natsPid()
+    if (pid !== undefined) found.push(pid)
+    return pid !== undefined
+  })
+  return found[0] ?? assert.fail()
+}
+
 async function killNats(names: readonly string[], isWiped: boolean): Promise<void> {
   await Promise.all(
     names.map(async (name) => {
       const node = region.node(name)
-      const pid = await node.natsPid()
-      assert.ok(pid !== undefined, `no NATS server runs on ${name}`)
+      const pid = await natsPid(node)
       // Gone before it can come back: the node starts it again by itself.
       if (isWiped) node.setPaused(true)
       process.kill(pid, 'SIGKILL')

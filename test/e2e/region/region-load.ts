@@ -119,15 +119,20 @@ export function openRegionLoad(options: RegionLoadOptions): RegionLoad {
     for (let key = 0; !stopping.signal.aborted; key++) await writeKey(`${name}/key-${key}`)
   }
 
-  /** A connection that was kept from before a kill breaks when it is used: the second one tells. */
+  /**
+   * A connection that was kept from before a kill breaks when it is used: the second one tells. A gateway that cannot answer yet says so, and
+   * is asked again: how long that may last is for `takeOutage` to say.
+   */
   async function readWhole(gateway: S3Client, key: string): Promise<S3Reply> {
-    for (let attempt = 1; ; attempt++) {
+    for (const untilMs = performance.now() + timeoutMs; ; ) {
+      const isLate = performance.now() > untilMs
       try {
-        return await gateway.send({ method: 'GET', bucket, key })
+        const reply = await gateway.send({ method: 'GET', bucket, key })
+        if (reply.status !== 503 || isLate) return reply
       } catch (reason) {
-        if (attempt === 5) throw new Error(`GET ${key}: ${String(reason)}`, { cause: reason })
-        await new Promise((resolve) => setTimeout(resolve, 200))
+        if (isLate) throw new Error(`GET ${key}: ${String(reason)}`, { cause: reason })
       }
+      await new Promise((resolve) => setTimeout(resolve, 200))
     }
   }
 

@@ -72,8 +72,10 @@ export interface RegionOptions {
 const root = resolve(import.meta.dirname, '../../../..')
 const entry = join(root, 'dist/core/cli/main.js')
 const logLines = 400
-/** A command or a request that takes longer hangs. */
+/** A request that takes longer hangs. */
 const patienceMs = 90_000
+/** And so does a command: one that waits until chunks have moved takes minutes while clients need the machine. */
+const commandPatienceMs = 240_000
 
 export async function openRegion(options: RegionOptions): Promise<Region> {
   const directory = await mkdtemp(join(tmpdir(), 'pando-region-'))
@@ -90,12 +92,14 @@ export async function openRegion(options: RegionOptions): Promise<Region> {
   const nodes: RegionNode[] = []
   // A scenario that hangs is killed from outside, and its nodes' logs with it: it tells them before.
   const deadlineMs = Number(process.env[deadlineVariable] ?? 0)
+  // Since this program began.
+  const leftMs = Math.max(1, deadlineMs - performance.now())
   const tell = setTimeout(() => {
     for (const { name, running, logTail } of nodes)
       process.stderr.write(`--- ${name} ${running ? 'runs' : 'does not run'}\n${logTail().slice(-12_000)}\n`)
     process.stderr.write(`what is waited for: ${process.getActiveResourcesInfo().join(', ')}\n`)
     process.exit(1)
-  }, deadlineMs)
+  }, leftMs)
   if (deadlineMs <= 0) clearTimeout(tell)
   const { firstHost } = options
   if (firstHost === undefined) openNetwork()
@@ -244,12 +248,11 @@ function openNode({ host, file, env, accessKey, secretKey, timeoutMs }: NodePart
         const timer = setTimeout(() => resolveLate(`not ready after ${timeoutMs} ms`), timeoutMs)
         late.signal.addEventListener('abort', () => clearTimeout(timer))
       })
-      const ended = once(spawned, 'exit').then(([code, signal]) => `ended with ${code ?? signal}`)
+      // `close`: then all of its log has been read, and can be quoted.
+      const ended = once(spawned, 'close').then(([code, signal]) => `ended with ${code ?? signal}`)
       const problem = await Promise.race([ready, timedOut, ended])
       late.abort()
       if (problem === undefined) return
-      // The log arrives by another pipe: let it drain before it is quoted.
-      await new Promise((resolveDrained) => setTimeout(resolveDrained, 50))
       throw new Error(`${host.name}: ${problem}\n${log.join('\n')}`)
     },
     async kill() {
@@ -257,7 +260,11 @@ function openNode({ host, file, env, accessKey, secretKey, timeoutMs }: NodePart
       signalAll('SIGKILL')
       if (dying !== undefined && dying.exitCode === null && dying.signalCode === null)
         await once(dying, 'exit')
-      while (host.pids().length > 0) await new Promise((resolveGone) => setTimeout(resolveGone, 5))
+      while (host.pids().length > 0) {
+        await new Promise((resolveGone) => setTimeout(resolveGone, 5))
+        // A node that was just starting its NATS server when the pids were read has left that one behind.
+        signalAll('SIGKILL')
+      }
     },
     async stop() {
       const stopping = child
@@ -283,9 +290,9 @@ function openNode({ host, file, env, accessKey, secretKey, timeoutMs }: NodePart
     },
     command(...args) {
       const isApart = args[0] === 'cluster' && args[1] === 'recover'
-      if (!isApart) return pandoCommand(['--config', file, ...args], { env, timeoutMs: patienceMs })
+      if (!isApart) return pandoCommand(['--config', file, ...args], { env, timeoutMs: commandPatienceMs })
       const [program, line] = command(args)
-      return runCommand(program, line, { env, timeoutMs: patienceMs })
+      return runCommand(program, line, { env, timeoutMs: commandPatienceMs })
     },
     logTail: () => log.join('\n'),
   }
