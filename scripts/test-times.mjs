@@ -24,7 +24,7 @@ const suites = {
   e2e: { seconds: 15, cores: 0.8 },
   conformance: { seconds: 5, cores: 0.5 },
 }
-const otherSuite = { seconds: 2, cores: 0.8 }
+const otherSuite = { seconds: 2, cores: 0.6 }
 
 /** Seconds, and how many cores it keeps busy on average. */
 export function expectedOf(file) {
