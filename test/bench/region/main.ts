@@ -113,13 +113,14 @@ async function latency(): Promise<Measurement> {
 const perCpuSecond = ({ cpuMsPerRequest }: Serving): number => 1000 / cpuMsPerRequest
 const scalingRow = (
   { nodes, replicas }: Scaling,
-  { byteLength, connections, alone, apart, regionsApart, region }: ScalingCase,
+  { byteLength, connections, alone, apart, regionsApart, region, regionInTurn }: ScalingCase,
 ): string[] => [
   `GET ${byteLength >= 1 << 20 ? `${byteLength >> 20} MiB` : `${byteLength >> 10} KiB`}, ${connections} a node`,
   `${nodes}`,
   `${replicas}`,
-  ...[alone, apart, regionsApart, region].map((serving) => perCpuSecond(serving).toFixed(0)),
+  ...[alone, apart, regionsApart, region, regionInTurn].map((serving) => perCpuSecond(serving).toFixed(0)),
   ...[alone, apart, regionsApart].map((base) => (perCpuSecond(region) / perCpuSecond(base)).toFixed(2)),
+  (perCpuSecond(regionInTurn) / perCpuSecond(alone)).toFixed(2),
   ...[apart, region].map(({ processors }) => processors.toFixed(2)),
   ...[apart, region].map(({ p50Ms, p99Ms }) => `${p50Ms.toFixed(1)}/${p99Ms.toFixed(1)}`),
 ]
@@ -136,13 +137,15 @@ async function scale(): Promise<void> {
     save({ scaling: { machine: describeMachine(), measured: scaling } })
   }
   console.log(
-    '\nrequests in a second of processor time, so many at a time for each node (wrk); linear is 1. Nodes, and regions of one node, that are apart\nknow nothing of each other: what they serve less than one node does is what two processors and their caches do to so many programs, not\nwhat a region costs; a region of one node has the order and its messages that a node by itself does without. Medians of rounds in turn\n',
+    '\nrequests in a second of processor time, so many at a time for each node (wrk); linear is 1. Nodes, and regions of one node, that are apart\nknow nothing of each other: what they serve less than one node does is what two processors and their caches do to so many programs, not\nwhat a region costs; a region of one node has the order and its messages that a node by itself does without; in turn: the nodes of the\nregion are loaded one after the other, and the processor time is that of all of them. Medians of rounds in turn\n',
   )
   console.log(
     formatTable(
       [
-        ...['', 'nodes', 'copies', 'one node', 'nodes apart', 'regions of one node apart', 'region'],
-        ...['of one node', 'of nodes apart', 'of regions of one node', 'processors: apart', 'region'],
+        ...['', 'nodes', 'copies'],
+        ...['one node', 'nodes apart', 'regions of one node apart', 'region', 'in turn'],
+        ...['of one node', 'of nodes apart', 'of regions of one node', 'in turn, of one node'],
+        ...['processors: apart', 'region'],
         ...['p50/p99 ms: apart', 'region'],
       ],
       scaling

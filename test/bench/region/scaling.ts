@@ -6,7 +6,7 @@ import { addHost } from '../../kit/region/hosts.ts'
 import { openRegion, type Region } from '../../kit/region/region.ts'
 import { openS3Client } from '../../kit/s3-client.ts'
 import { median } from '../machine.ts'
-import { applyLoad } from '../s3/load.ts'
+import { applyLoad, type LoadResult } from '../s3/load.ts'
 import { type Endpoint, presigner } from '../s3/presign.ts'
 import { bucket, nameToRead, objectsOf, prepare } from './workloads.ts'
 
@@ -32,6 +32,11 @@ export interface ScalingCase {
   /** The same of regions of one node each. */
   readonly regionsApart: Serving
   readonly region: Serving
+  /**
+   * The region again, its nodes loaded one after the other: what a request costs all of them without as many programs at two processors. With a
+   * machine for each node it is this that they serve.
+   */
+  readonly regionInTurn: Serving
 }
 
 /** Medians of rounds. */
@@ -66,7 +71,7 @@ const loads = [
 ] as const
 
 interface Side {
-  readonly key: 'alone' | 'apart' | 'regionsApart' | 'region'
+  readonly key: 'alone' | 'apart' | 'regionsApart' | 'region' | 'regionInTurn'
   readonly endpoints: readonly Endpoint[]
   readonly pids: () => readonly number[]
 }
@@ -100,21 +105,23 @@ const sides = [
   singleSide('apart', singles),
   regionSide('regionsApart', small),
   regionSide('region', [region]),
+  regionSide('regionInTurn', [region]),
 ]
+const isFilled: readonly Side['key'][] = ['alone', 'regionInTurn']
 const sizes = loads.map(({ byteLength }) => byteLength)
 const fill = async ({ url, accessKey, secretKey }: Endpoint, pids: Side['pids']): Promise<void> => {
   const client = openS3Client({ endpoint: url, accessKey, secretKey, connections: 1 })
   await prepare({ name: url, clients: [client], pids }, sizes)
 }
 for (const { key, endpoints, pids } of sides) {
-  // What one node of a region stores is there for all; the single one is among those that are apart.
-  const some = key === 'region' ? endpoints.slice(0, 1) : key === 'alone' ? [] : endpoints
+  // What one node of a region stores is there for all, and the single one is among those that are apart.
+  const some = key === 'region' ? endpoints.slice(0, 1) : isFilled.includes(key) ? [] : endpoints
   for (const one of some) await fill(one, pids)
 }
 
-/** At all nodes of the side at once. */
+/** At all nodes of the side at once, or each for so long after the one before. */
 async function serve(
-  { endpoints, pids }: Side,
+  { key, endpoints, pids }: Side,
   byteLength: number,
   connections: number,
   forSeconds: number,
@@ -128,11 +135,11 @@ async function serve(
   })
   const before = cpuMs(pids())
   const began = performance.now()
-  const results = await Promise.all(
-    loadsOfNodes.map(({ url, paths }) =>
-      applyLoad(url, { method: 'GET', paths, bodyBytes: 0, connections, seconds: forSeconds }),
-    ),
-  )
+  const load = ({ url, paths }: (typeof loadsOfNodes)[number]): Promise<LoadResult> =>
+    applyLoad(url, { method: 'GET', paths, bodyBytes: 0, connections, seconds: forSeconds })
+  const results: LoadResult[] = []
+  if (key === 'regionInTurn') for (const one of loadsOfNodes) results.push(await load(one))
+  else results.push(...(await Promise.all(loadsOfNodes.map(load))))
   const elapsedMs = performance.now() - began
   const used = cpuMs(pids()) - before
   const requests = results.reduce((sum, result) => sum + result.requests, 0)
@@ -149,8 +156,11 @@ async function serve(
 }
 
 for (const { byteLength, connections } of loads) {
-  for (const side of sides)
+  for (const side of sides) {
+    // Its nodes are warm.
+    if (side.key === 'regionInTurn') continue
     await serve(side, byteLength, connections[connections.length - 1] ?? 1, warmSeconds)
+  }
 }
 const all = loads.flatMap(({ byteLength, connections }) =>
   connections.map((each) => ({ byteLength, connections: each, served: new Map<Side, Serving[]>() })),
