@@ -20,7 +20,8 @@ export interface PutOptions extends RepeatableOptions, ObjectAttributes, WriteCo
   readonly parallel?: number
   /**
    * Told the token of an upload in parts when it has begun. An upload whose token was told is kept when the call fails, to
-   * go on later, also from another process. Without it a failed upload is taken back. An abort always takes it back.
+   * go on later, also from another process. Without it a failed upload is taken back. An abort always takes it back, also one that comes
+   * while it begins; at a server that is silent then, the call has tried that for 10 s before it rejects.
    */
   readonly onUpload?: (token: string) => void
   /** Goes on with the upload of that token: what the server has and is the same as in `body` is not sent again. */
