@@ -41,8 +41,8 @@ export interface WritesElsewhere {
   /** After it resolves our catalog shows every write that was acknowledged anywhere before the call. */
   caughtUp(): Promise<void>
   /**
-   * A chunk that nothing owns must have been seen so for this long: the entry of a write whose outcome its gateway does not know may
-   * still come. Monotonic.
+   * A chunk that nothing owns, and nobody has under way, must have been seen so for this long: the entry of a write whose outcome its
+   * gateway does not know may still come, however long it was under way before. Monotonic.
    */
   readonly orphanGraceMs: number
 }
@@ -88,7 +88,7 @@ export function createCollector(options: CollectorOptions): Collector {
   const pace = new Pace(clock, options.chunksPerSecond ?? 5000)
   const orphanAgeMs = options.orphanAgeMs ?? 0
   const { elsewhere } = options
-  /** When a write without an owner was first seen, by its id. */
+  /** When a write that nobody owned, and nobody had under way, was first seen, by its id. */
   let suspects = new Map<string, number>()
 
   /** So many at once, whoever owns them: bodies of one chunk are freed as fast as the chunks of a large one. */
@@ -149,21 +149,22 @@ export function createCollector(options: CollectorOptions): Collector {
     signal: AbortSignal | undefined,
   ): Promise<readonly ChunkInfo[]> {
     if (elsewhere === undefined || found.length === 0) return found
-    const nowMs = clock.monotonic()
-    const due = found.filter(({ id }) => {
-      const key = Buffer.from(chunkOwner(id).writeId).toString('latin1')
-      const sinceMs = suspects.get(key) ?? nowMs
-      if (seen.size < mostSuspects) seen.set(key, sinceMs)
-      return nowMs - sinceMs >= elsewhere.orphanGraceMs
-    })
-    if (due.length === 0) return due
-    const held = await elsewhere.heldUnowned(
-      due.map(({ id }) => chunkOwner(id).writeId),
-      signal,
-    )
+    const writeIds = new Map(found.map(({ id }) => [nameOf(id), chunkOwner(id).writeId]))
+    const dueMs = clock.monotonic() - elsewhere.orphanGraceMs
+    const isDue = (name: string): boolean => (suspects.get(name) ?? Number.POSITIVE_INFINITY) <= dueMs
+    // First all nodes that may have begun one of them are known, then they are asked, then what they had finished is visible.
     await elsewhere.caughtUp()
+    const held = await elsewhere.heldUnowned([...writeIds.values()], signal)
+    await elsewhere.caughtUp()
+    const free = new Set([...writeIds.keys()].filter((_, at) => held[at] === false))
+    const nowMs = clock.monotonic()
+    for (const name of free) {
+      if (seen.size < mostSuspects) seen.set(name, suspects.get(name) ?? seen.get(name) ?? nowMs)
+    }
     const wallMs = clock.now()
-    return due.filter((chunk, at) => held[at] === false && isOrphan(chunk, wallMs))
+    return found.filter(
+      (chunk) => free.has(nameOf(chunk.id)) && isDue(nameOf(chunk.id)) && isOrphan(chunk, wallMs),
+    )
   }
 
   async function collectOrphans(signal?: AbortSignal): Promise<OrphanReport> {
@@ -193,6 +194,9 @@ export function createCollector(options: CollectorOptions): Collector {
 
   return { collect, collectOrphans }
 }
+
+/** Of the chunk's write, as a key of maps. */
+const nameOf = (id: ChunkId): string => Buffer.from(chunkOwner(id).writeId).toString('latin1')
 
 interface DoomedChunk {
   readonly id: ChunkId

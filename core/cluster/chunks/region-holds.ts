@@ -47,7 +47,33 @@ export class RegionHolds {
   }
 
   /** UNAVAILABLE while a member does not answer, until it has been silent for an hour; the signal's reason. */
-  async held(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]> {
+  held(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]> {
+    return this.#held(writeIds, signal, (members, ask) => this.#members.ask(members, ask, signal))
+  }
+
+  /**
+   * An upload may take longer than a node's silence lasts, and its chunks must not go meanwhile. What a node that does not answer had begun
+   * stays until it answers or is taken out of the map: no more than what it had under way.
+   */
+  async heldUnowned(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]> {
+    const held = await this.#held(writeIds, signal, async (members, ask) => {
+      const { answers } = await this.#members.askAnybody(members, ask, signal)
+      return answers
+    })
+    const silent = new Set(this.#members.silent.map((member) => this.#parts.slotOf(member)))
+    return held.map(
+      (isHeld, at) => isHeld || silent.has(writeIdSlot(writeIds[at] ?? new Uint8Array(writeIdBytes))),
+    )
+  }
+
+  async #held(
+    writeIds: readonly WriteId[],
+    signal: AbortSignal | undefined,
+    askMembers: (
+      members: readonly string[],
+      ask: (member: string) => Promise<Uint8Array>,
+    ) => Promise<readonly Uint8Array[]>,
+  ): Promise<boolean[]> {
     const held = writeIds.map(() => false)
     for (let start = 0; start < writeIds.length; start += idsAtOnce) {
       const some = writeIds.slice(start, start + idsAtOnce)
@@ -60,24 +86,11 @@ export class RegionHolds {
           throw new StorageError('PROTOCOL_ERROR', 'an answer of another length')
         return answer
       }
-      const answers = await this.#members.ask(this.#parts.members(), ask, signal)
-      for (const answer of answers) {
+      for (const answer of await askMembers(this.#parts.members(), ask)) {
         for (const [index, value] of answer.entries()) if (value !== 0) held[start + index] = true
       }
     }
     return held
-  }
-
-  /**
-   * An upload may take longer than a node's silence lasts, and its chunks must not go meanwhile. What a dead node had begun stays until it
-   * answers or is taken out of the map: no more than what it had under way.
-   */
-  async heldUnowned(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]> {
-    const held = await this.held(writeIds, signal)
-    const silent = new Set(this.#members.silent.map((member) => this.#parts.slotOf(member)))
-    return held.map(
-      (isHeld, at) => isHeld || silent.has(writeIdSlot(writeIds[at] ?? new Uint8Array(writeIdBytes))),
-    )
   }
 
   async #answer(question: Uint8Array): Promise<Uint8Array> {

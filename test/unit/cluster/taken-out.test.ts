@@ -99,8 +99,10 @@ test('as long as it is of the region it may take all the time that it needs', as
   const { clock, catalog, bucketId, collect, put, flying, chunks } = await twoWriters()
   catalog.run({ type: 'set-cluster-map', map: mapOf(2, { a: 0, b: 1, c: 2 }) })
   assert.equal(await collect(), 0)
-  await clock.advance(3_700_000)
-  await assert.rejects(collect(), isRefused)
+  for (let look = 0; look < 2; look++) {
+    await clock.advance(3_700_000)
+    assert.equal(await collect(), 0)
+  }
   assert.equal(await chunks.has(chunkId(flying, 0)), true)
   put(flying, 2)
   assert.equal(catalog.object(bucketId, 'key')?.etag, etagOf(2))
