@@ -9,7 +9,7 @@ export interface ChunkLayout {
   readonly map: ClusterMap
   /** Names, the primary first. */
   writers(group: number): readonly string[]
-  /** The same, and behind them those that held the group before, while chunks move. */
+  /** The same, and behind them those of the map that held the group before, while chunks move. */
   readers(group: number): readonly string[]
   /** Whether the node is one of the writers. */
   isHolder(name: string, group: number): boolean
@@ -54,9 +54,11 @@ function placesOf(map: ClusterMap): Places {
   const before = placementBefore(map)
   const held = new Map<string, Uint8Array>()
   for (const { name } of now.nodes) held.set(name, groupSet(now, name))
+  // Who was taken out by force answers nobody: as if it could, others would not be asked who may have a copy.
+  const members = new Set(map.nodes.map(({ name }) => name))
   const readers = Array.from({ length: placementGroupCount }, (_, group) => {
     const writers = now.holders(group)
-    const old = before?.holders(group).filter((name) => !writers.includes(name)) ?? []
+    const old = before?.holders(group).filter((name) => members.has(name) && !writers.includes(name)) ?? []
     return old.length === 0 ? writers : [...writers, ...old]
   })
   const stripes = new Map(map.stripes?.map((table) => [table.copies, readStripes(table)]))

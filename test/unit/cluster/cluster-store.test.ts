@@ -6,7 +6,7 @@ import type { DamagedCopy } from '../../../core/cluster/chunks/peers.ts'
 import { changeMap } from '../../../core/cluster/placement/change-map.ts'
 import type { ClusterMap } from '../../../core/contract/cluster-map.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
-import { chunkId } from '../../../core/contract/ids.ts'
+import { type ChunkId, chunkId } from '../../../core/contract/ids.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import type { ReplicaAcks } from '../../../core/contract/transport.ts'
 import { getBytes, pattern, putBytes, rejectsWith } from '../../kit/chunk-store-place.ts'
@@ -355,6 +355,21 @@ test('while chunks move they are written to the new nodes and read from the old 
   setMap({ ...over, epoch: after.epoch + 1 })
   assert.ok((await getBytes(store, second)).equals(pattern(1, 300)))
   assert.deepEqual(told(damage), ['d missing'])
+})
+
+test('a node that was taken out by force is not waited for: a copy elsewhere is found', async () => {
+  const before = clusterMap(['a', 'b', 'c', 'd'], 1)
+  const after = changeMap(before, { nodes: before.nodes.filter(({ name }) => name !== 'b') }, { force: true })
+  const { store, storeOf, setMap, peerOf } = regionOf(before)
+  let number = 1
+  const [was, is] = [layoutOf('a', before), layoutOf('a', after)]
+  const holders = (id: ChunkId): string => [was, is].map((layout) => layout.writers(groupOf(id))[0]).join()
+  while (holders(idOf(number)) !== 'b,a') number++
+  // From an earlier move.
+  await putBytes(storeOf('c'), idOf(number), pattern(5, 50))
+  peerOf('b').isDown = true
+  setMap(after)
+  assert.ok((await getBytes(store, idOf(number))).equals(pattern(5, 50)))
 })
 
 test('a map that changes under a read makes it look again', async () => {
