@@ -6,7 +6,7 @@ import { freeLayout } from './bodies.ts'
 import { makeVersionId } from './hybrid-time.ts'
 import { KeyVersions, type VersionPlace } from './key-versions.ts'
 import { table, tableKey } from './keys.ts'
-import { decodeObjectRow, type StoredObject } from './object-row.ts'
+import { decodeObjectRow, rowVersionId, type StoredObject } from './object-row.ts'
 import { checkDeleteConditions, checkWriteConditions } from './preconditions.ts'
 import { isEdgeBucket, logAttributes, logErasure, stampChange } from './replication/outbox.ts'
 import { encodeWriteRow } from './rows.ts'
@@ -182,6 +182,9 @@ function erase(
   logErasure(context, versions.bucket.id, versions.key, id, isNull)
 }
 
+const isVersion = (place: VersionPlace | undefined, id: VersionId): boolean =>
+  place !== undefined && Buffer.compare(rowVersionId(place.row), id) === 0
+
 function changeVersion(
   context: ApplyContext,
   command: Of<'set-object-tags'> | Of<'set-object-acl'>,
@@ -191,6 +194,10 @@ function changeVersion(
   const versions = new KeyVersions(context, bucket, command.key)
   const place: VersionPlace | undefined =
     command.version === undefined ? versions.newest() : versions.find(command.version)
+  // Who asked has a right to what was there when it was judged, and perhaps none to what came instead.
+  if (command.expected !== undefined && !isVersion(place, command.expected)) {
+    throw new StorageError('CONFLICT', 'The object was replaced while it was being changed. Try again.')
+  }
   const record = place === undefined ? undefined : decodeObjectRow(command.key, place.row)
   if (place === undefined || record === undefined || (record.deleteMarker && command.version === undefined)) {
     if (command.version !== undefined) {

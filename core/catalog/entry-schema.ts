@@ -111,6 +111,7 @@ const idempotency = z
 const fenced = { bucketId, groupEpoch: count.optional() }
 const key = { ...fenced, key: text }
 const upload = { ...key, uploadId: text }
+const changed = { ...key, version: version.optional(), expected: bytesOf(versionIdBytes).optional() }
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in lower-case hex')
 const hexOf = (length: number) =>
@@ -264,8 +265,8 @@ const command = z.discriminatedUnion('type', [
     ),
     idempotency,
   }),
-  z.strictObject({ type: z.literal('set-object-tags'), ...key, version: version.optional(), tags: texts }),
-  z.strictObject({ type: z.literal('set-object-acl'), ...key, version: version.optional(), acl: text }),
+  z.strictObject({ type: z.literal('set-object-tags'), ...changed, tags: texts }),
+  z.strictObject({ type: z.literal('set-object-acl'), ...changed, acl: text }),
   z.strictObject({
     type: z.literal('create-upload'),
     ...key,

@@ -230,6 +230,8 @@ export type Command =
       readonly groupEpoch?: number
       readonly key: string
       readonly version?: VersionId | 'null'
+      /** The id of the version that was judged, also where it is shown as `null`. CONFLICT when another one is there, or none. */
+      readonly expected?: VersionId
       readonly tags: Readonly<Record<string, string>>
     }
   | {
@@ -238,6 +240,7 @@ export type Command =
       readonly groupEpoch?: number
       readonly key: string
       readonly version?: VersionId | 'null'
+      readonly expected?: VersionId
       readonly acl: string
     }
   | {

@@ -12,9 +12,10 @@ import { parseAclDocument, renderAcl } from './acl-document.ts'
 import { objectAcl } from './authorize.ts'
 import { bucketRules } from './bucket-rules.ts'
 import { accessDenied } from './errors.ts'
+import { changeJudged, readBeforeChange } from './judged-change.ts'
 import { aclNotSupported } from './object-ownership.ts'
 import type { Operation, OperationContext, S3Response } from './operation.ts'
-import { bucketOf, keyOf, objectOf, shownVersion, versionOf } from './resources.ts'
+import { bucketOf, objectOf, shownVersion } from './resources.ts'
 import type { Route } from './route.ts'
 
 /** Room for a hundred grants with long names. */
@@ -39,7 +40,9 @@ const putBucketAcl: Operation = {
   action: 's3:PutBucketAcl',
   async handle(context) {
     const bucket = bucketOf(context)
-    const acl = await requestedAcl(context, { owner: bucket.owner, bucketOwner: bucket.owner })
+    checkListsApply(context)
+    const text = await context.request.body.text(maxAclDocumentBytes)
+    const acl = requestedAcl(context, { owner: bucket.owner, bucketOwner: bucket.owner }, text)
     await context.gateway.catalog.submit({
       type: 'set-bucket-config',
       bucketId: bucket.id,
@@ -70,18 +73,19 @@ const putObjectAcl: Operation = {
   action: 's3:PutObjectAcl',
   async handle(context) {
     const bucket = bucketOf(context)
-    const record = objectOf(context)
-    const acl = await requestedAcl(context, { owner: record.owner, bucketOwner: bucket.owner })
-    const version = versionOf(context)
-    const { place } = await context.gateway.catalog.submit({
-      type: 'set-object-acl',
-      bucketId: bucket.id,
-      key: keyOf(context),
-      // The version whose owner was judged, not whatever is current when the entry is applied.
-      version: version ?? (record.isNull ? 'null' : record.versionId),
-      acl: serializeAcl(acl),
+    // What is missing, or takes no list, is told before the body is read.
+    objectOf(context)
+    checkListsApply(context)
+    const text = await readBeforeChange(context, maxAclDocumentBytes)
+    return changeJudged(context, 's3:PutObjectAcl', async (object, record) => {
+      const acl = requestedAcl(context, { owner: record.owner, bucketOwner: bucket.owner }, text)
+      const { place } = await context.gateway.catalog.submit({
+        type: 'set-object-acl',
+        ...object,
+        acl: serializeAcl(acl),
+      })
+      return withVersion(shownVersion(bucket, record), { status: 200, place })
     })
-    return withVersion(shownVersion(bucket, record), { status: 200, place })
   },
 }
 
@@ -89,15 +93,19 @@ function withVersion(version: string | undefined, response: S3Response): S3Respo
   return version === undefined ? response : { ...response, headers: { 'x-amz-version-id': version } }
 }
 
-/** From headers or body, judged by ownership controls and the public access block. */
-async function requestedAcl(context: OperationContext, owners: AclOwners): Promise<AccessControlList> {
+function checkListsApply(context: OperationContext): void {
+  const ownership = bucketRules(context.gateway.catalog).ownership(bucketOf(context))
+  if (ownership === 'BucketOwnerEnforced') throw aclNotSupported()
+}
+
+/** From headers or the text of the body, judged by ownership controls and the public access block. */
+function requestedAcl(context: OperationContext, owners: AclOwners, text: string): AccessControlList {
   const { gateway, request } = context
   const bucket = bucketOf(context)
   const rules = bucketRules(gateway.catalog)
-  if (rules.ownership(bucket) === 'BucketOwnerEnforced') throw aclNotSupported()
+  checkListsApply(context)
   const known = knownAccounts(gateway)
   const headers = readAclHeaders((name) => request.header(name), owners, known)
-  const text = await request.body.text(maxAclDocumentBytes)
   if (headers.kind !== 'none' && text !== '') {
     throw new StorageError('INVALID_REQUEST', 'This request does not support content')
   }

@@ -1,6 +1,7 @@
 import { StorageError } from '../../contract/errors.ts'
+import { changeJudged, readBeforeChange } from './judged-change.ts'
 import type { Operation, OperationContext, S3Response } from './operation.ts'
-import { bucketOf, keyOf, objectOf, shownVersion } from './resources.ts'
+import { bucketOf, objectOf, shownVersion } from './resources.ts'
 import type { Route } from './route.ts'
 import {
   bucketTagLimits,
@@ -77,9 +78,10 @@ const putObjectTagging: Operation = {
   name: 'PutObjectTagging',
   action: 's3:PutObjectTagging',
   async handle(context) {
+    // What is missing is told before the body is read.
     objectOf(context)
-    const tags = parseTagging(await context.request.body.text(maxTaggingBytes), objectTagLimits)
-    return setObjectTags(context, tags, 200)
+    const tags = parseTagging(await readBeforeChange(context, maxTaggingBytes), objectTagLimits)
+    return setObjectTags(context, 's3:PutObjectTagging', tags, 200)
   },
 }
 
@@ -87,22 +89,24 @@ const deleteObjectTagging: Operation = {
   name: 'DeleteObjectTagging',
   action: 's3:DeleteObjectTagging',
   async handle(context) {
-    return setObjectTags(context, new Map(), 204)
+    return setObjectTags(context, 's3:DeleteObjectTagging', new Map(), 204)
   },
 }
 
-async function setObjectTags(context: OperationContext, tags: TagSet, status: number): Promise<S3Response> {
-  const bucket = bucketOf(context)
-  const record = objectOf(context)
-  const { place } = await context.gateway.catalog.submit({
-    type: 'set-object-tags',
-    bucketId: bucket.id,
-    key: keyOf(context),
-    // The version that was authorized, not whatever is current when the entry is applied.
-    version: record.isNull ? 'null' : record.versionId,
-    tags: tagRecord(tags),
+function setObjectTags(
+  context: OperationContext,
+  action: string,
+  tags: TagSet,
+  status: number,
+): Promise<S3Response> {
+  return changeJudged(context, action, async (object, record) => {
+    const { place } = await context.gateway.catalog.submit({
+      type: 'set-object-tags',
+      ...object,
+      tags: tagRecord(tags),
+    })
+    return { ...answer(shownVersion(bucketOf(context), record), status), place }
   })
-  return { ...answer(shownVersion(bucket, record), status), place }
 }
 
 function answer(version: string | undefined, status: number, body?: string): S3Response {

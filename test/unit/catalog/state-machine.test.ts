@@ -123,3 +123,42 @@ test('a damaged row is the error of its own key, changes nothing, and harms no o
     catalog.run(putCommand(id, 'other', emptyObject()))
   }
 })
+
+test('a change of tags or of the list that names what it is for changes nothing else', () => {
+  const driver = new CatalogDriver(1)
+  const catalog = createDirectCatalog({
+    ...{ tables: new MemoryTables(), environment: driver.environment, regionId: 1 },
+  })
+  const { id: bucketId } = catalog.run({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  const idOf = () => catalog.object(bucketId, 'k')?.versionId ?? assert.fail('there is no k')
+  const change = (expected: Uint8Array, version?: 'null' | Uint8Array) => {
+    const named = { bucketId, key: 'k', expected, ...(version === undefined ? {} : { version }) }
+    catalog.run({ type: 'set-object-tags', ...named, tags: { t: '1' } })
+    catalog.run({ type: 'set-object-acl', ...named, acl: 'x' })
+  }
+  const refused = (...named: Parameters<typeof change>) =>
+    assert.throws(() => change(...named), { code: 'CONFLICT', retryable: true })
+
+  for (const state of ['off', 'suspended'] as const) {
+    if (state === 'suspended') catalog.run({ type: 'set-versioning', bucketId, state })
+    catalog.run(putCommand(bucketId, 'k', emptyObject()))
+    const judged = idOf()
+    change(judged, 'null')
+    assert.equal(catalog.object(bucketId, 'k')?.attributes.acl, 'x')
+    catalog.run(putCommand(bucketId, 'k', emptyObject()))
+    refused(judged, 'null')
+    refused(judged)
+    assert.deepEqual(catalog.object(bucketId, 'k')?.attributes, emptyObject().attributes)
+    const next = idOf()
+    catalog.run({ type: 'delete-objects', bucketId, items: [{ key: 'k' }], owner: 'root' })
+    refused(next, 'null')
+  }
+  catalog.run({ type: 'set-versioning', bucketId, state: 'enabled' })
+  catalog.run(putCommand(bucketId, 'k', emptyObject()))
+  const older = idOf()
+  catalog.run(putCommand(bucketId, 'k', emptyObject()))
+  change(older, older)
+  refused(older)
+  assert.deepEqual(catalog.object(bucketId, 'k')?.attributes.tags, {})
+  assert.deepEqual(catalog.object(bucketId, 'k', older)?.attributes.tags, { t: '1' })
+})
