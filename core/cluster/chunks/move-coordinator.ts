@@ -20,6 +20,11 @@ export interface MoveCoordinatorParts {
   readonly log: Logger
 }
 
+interface CompleteNode {
+  readonly fromEpoch: number
+  readonly incarnation: string
+}
+
 export const completeTopic = 'chunks.complete'
 const tickMs = 1000
 
@@ -31,8 +36,11 @@ export class MoveCoordinator {
   readonly #parts: MoveCoordinatorParts
   readonly #stopping = new AbortController()
   readonly #stopServing: () => void
-  /** Who has said that it is complete for which move. */
-  readonly #complete = new Map<string, number>()
+  /**
+   * Who has said that it is complete for which move, and with which disk, by the map of then: one that comes back with another disk has
+   * nothing of what it said it had. Should a word of the new disk come before the map knows that disk, it is said again a second later.
+   */
+  readonly #complete = new Map<string, CompleteNode>()
   readonly #running: Promise<void>
 
   constructor(parts: MoveCoordinatorParts) {
@@ -40,7 +48,10 @@ export class MoveCoordinator {
     this.#stopServing = parts.peers.serve(completeTopic, {
       message: (from, message) => {
         if (message.length !== 8) return
-        this.#complete.set(from, new DataView(message.buffer, message.byteOffset, 8).getFloat64(0))
+        const incarnation = incarnationOf(parts.map(), from)
+        if (incarnation === undefined) return
+        const fromEpoch = new DataView(message.buffer, message.byteOffset, 8).getFloat64(0)
+        this.#complete.set(from, { fromEpoch, incarnation })
       },
     })
     this.#running = this.#run()
@@ -67,6 +78,11 @@ export class MoveCoordinator {
     const map = this.#parts.map()
     const { moving } = map
     if (moving === undefined) return this.#complete.clear()
+    // By whoever is not the coordinator now as well: it may be again.
+    for (const [name, { fromEpoch, incarnation }] of this.#complete) {
+      if (fromEpoch < moving.fromEpoch || incarnation !== incarnationOf(map, name))
+        this.#complete.delete(name)
+    }
     const mine = this.#parts.completeFor() === moving.fromEpoch
     const coordinator = this.#parts.coordinator()
     if (coordinator !== self) {
@@ -75,8 +91,8 @@ export class MoveCoordinator {
       new DataView(message.buffer).setFloat64(0, moving.fromEpoch)
       return peers.send(coordinator, completeTopic, message)
     }
-    const complete = [...this.#complete].flatMap(([name, epoch]) =>
-      epoch === moving.fromEpoch ? [name] : [],
+    const complete = [...this.#complete].flatMap(([name, { fromEpoch }]) =>
+      fromEpoch === moving.fromEpoch ? [name] : [],
     )
     const next = completeMove(map, mine ? [...complete, self] : complete)
     if (next === undefined) return
@@ -90,3 +106,6 @@ export class MoveCoordinator {
     await this.#running
   }
 }
+
+const incarnationOf = (map: ClusterMap, name: string): string | undefined =>
+  map.nodes.find((node) => node.name === name)?.incarnation
