@@ -63,15 +63,7 @@ export function createClusterAdmin(parts: ClusterAdminParts): ClusterBackend {
       change((map) => {
         const node = find(map, name)
         refuseToEmpty(map, node, 'remove')
-        const isMoving = map.moving?.nodes.some((holder) => holder.name === name) ?? false
-        if (!force && (node.state !== 'draining' || isMoving)) {
-          throw new StorageError(
-            'INVALID_REQUEST',
-            node.state === 'draining'
-              ? `chunks of ${name} are still moving: see 'pando cluster status'`
-              : `${name} holds chunks: 'pando node drain ${name}' moves them away first; with --force the copies elsewhere must do`,
-          )
-        }
+        if (!force) refuseHolder(map, node)
         const next = changeMap(map, { nodes: map.nodes.filter((other) => other !== node) }, { force })
         if (!force) refuseLastFragments(next, name)
         if (node.voter) refuseWithoutMajority(next, name, parts)
@@ -96,6 +88,25 @@ function find(map: ClusterMap, name: NodeChange['name']): ClusterNode {
   if (node !== undefined) return node
   const names = map.nodes.map((one) => one.name).join(', ')
   throw new StorageError('INVALID_ARGUMENT', `no node is called ${name}; there are ${names}`)
+}
+
+/**
+ * While anything moves, any node may have the last copy of something, also one that held nothing by the map before: a node that is taken
+ * out by force while a drained one still gives its chunks away begins a new move, and that names only who held chunks just before it.
+ */
+function refuseHolder(map: ClusterMap, { name, state }: ClusterNode): void {
+  if (state !== 'draining') {
+    throw new StorageError(
+      'INVALID_REQUEST',
+      `${name} holds chunks: 'pando node drain ${name}' moves them away first; with --force the copies elsewhere must do`,
+    )
+  }
+  if (map.moving === undefined) return
+  throw new StorageError(
+    'INVALID_REQUEST',
+    `chunks are still moving, and some may be at ${name} only: remove it when 'pando cluster status' shows that they are where they belong; ` +
+      'with --force the copies elsewhere must do',
+  )
 }
 
 /**

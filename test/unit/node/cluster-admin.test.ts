@@ -113,3 +113,14 @@ test('who is gone for good is taken out by force, as long as the others are a ma
   await admin.removeNode('c', true)
   assert.deepEqual(names(), ['a', 'b'])
 })
+
+test('a drained node stays while chunks move: who was taken out by force may have left it the last copies', async () => {
+  const { admin, away, names, settle } = operatedRegion(['a', 'b', 'c', 'd', 'e', 'f'])
+  await admin.changeNode({ name: 'f', state: 'draining' })
+  away.add('e')
+  await admin.removeNode('e', true)
+  await rejectsWith('INVALID_REQUEST', admin.removeNode('f', false))
+  settle()
+  await admin.removeNode('f', false)
+  assert.deepEqual(names(), ['a', 'b', 'c', 'd'])
+})
