@@ -18,6 +18,7 @@ import type { ReplicaAcks, RequestOptions } from '../../contract/transport.ts'
 import { type BegunTurn, ChunkTurns } from './chunk-turns.ts'
 import { type CopyQuestion, copyReaders } from './copy-readers.ts'
 import { CopySpan } from './copy-span.ts'
+import { inTurns } from './find-copies.ts'
 import { type FollowMapParts, followMap } from './follow-map.ts'
 import { HeldBuffer } from './held-buffer.ts'
 import { type ChunkLayout, copiesWanted, groupOf } from './layout.ts'
@@ -68,8 +69,6 @@ const defaultPutDeadlineMs = 15_000
 const hasDeadlineMs = 5000
 /** A map that changes under a read makes it look again, not for ever. */
 const mostLayouts = 3
-/** Nodes that are asked for a chunk that nobody has who should; a larger region leaves that to repair. */
-const mostAskedAnyway = 64
 
 /**
  * The chunks of the whole region, through one node: what it is asked for it writes to and reads from the nodes that hold the chunk's
@@ -311,9 +310,11 @@ export class ClusterChunkStore implements ChunkStore {
     const names = [...self, ...rest].filter(
       (name) => name === this.#parts.self || this.#parts.peers(name) !== undefined,
     )
-    if (names.length === 0 || names.length > mostAskedAnyway) return undefined
-    const outcome = await this.#reads.read(copyReaders(this.#parts, names, ask), ask.signal)
-    return outcome.buffer
+    for (const some of inTurns(names)) {
+      const { buffer } = await this.#reads.read(copyReaders(this.#parts, some, ask), ask.signal)
+      if (buffer !== undefined || ask.signal?.aborted === true) return buffer
+    }
+    return undefined
   }
 
   #readAround(id: ChunkId, layout: ChunkLayout, failures: readonly CopyFailure[]): void {

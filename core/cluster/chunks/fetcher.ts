@@ -17,8 +17,6 @@ const fetchesAtOnce = 4
 const getDeadlineMs = 30_000
 /** What is found beyond that waits to be looked for. */
 const queueLimit = 16_384
-/** A larger region is not asked as a whole for a last copy. */
-const mostAskedAnyway = 64
 
 interface Fetch extends MissingChunk {
   /** What is here is in the way of a put: the store does not know that it cannot be read. */
@@ -101,7 +99,7 @@ export class Fetcher {
       // Who should have it has it, and not sound: a copy that an earlier map left elsewhere is then the last one.
       if (problem.code === 'CORRUPT_CHUNK') {
         const rest = this.#parts.layout().others.filter((name) => !chunk.sources.includes(name))
-        problem = await this.#copyOfAny(rest.length > mostAskedAnyway ? [] : rest, chunk)
+        problem = await this.#copyOfAny(rest, chunk)
       }
       if (problem !== undefined) throw problem
     } catch (error) {
@@ -138,6 +136,7 @@ export class Fetcher {
         return undefined
       } catch (reason) {
         problem = StorageError.from(reason)
+        if (this.#stopped.aborted) break
       }
     }
     return problem

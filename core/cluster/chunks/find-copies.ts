@@ -7,13 +7,13 @@ import type { ChunkLayout } from './layout.ts'
 import type { ClusterPeers } from './peers.ts'
 
 const hasDeadlineMs = 5000
-/** A larger region does not ask everybody for a chunk that is nowhere it should be. */
-const mostAskedAnyway = 64
+/** A larger region asks everybody for a chunk that is nowhere it should be, so many at a time. */
+const mostAskedAtOnce = 64
 
 export interface FoundCopies {
   /** Who has it. */
   readonly sources: readonly string[]
-  /** Some who could have it did not answer. */
+  /** Some who could have it were not asked, or did not answer. */
   readonly isUncertain: boolean
 }
 
@@ -27,11 +27,34 @@ export async function findCopies(
 ): Promise<FoundCopies> {
   const likely = readersOf(layout, id, stripe).filter((name) => name !== self)
   const first = await ask(likely, peers, id)
-  if (first.sources.length > 0) return first
   const rest = layout.others.filter((name) => !likely.includes(name))
-  if (rest.length === 0 || rest.length > mostAskedAnyway) return first
-  const second = await ask(rest, peers, id)
+  if (first.sources.length > 0)
+    return { sources: first.sources, isUncertain: first.isUncertain || rest.length > 0 }
+  const second = await findAmong(rest, peers, id)
   return { sources: second.sources, isUncertain: first.isUncertain || second.isUncertain }
+}
+
+/** Who of many has a chunk: some at a time, until some have it. */
+export async function findAmong(
+  names: readonly string[],
+  peers: ClusterPeers,
+  id: ChunkId,
+): Promise<FoundCopies> {
+  let isUncertain = false
+  let asked = 0
+  for (const some of inTurns(names)) {
+    const found = await ask(some, peers, id)
+    asked += some.length
+    isUncertain ||= found.isUncertain
+    if (found.sources.length > 0)
+      return { sources: found.sources, isUncertain: isUncertain || asked < names.length }
+  }
+  return { sources: [], isUncertain }
+}
+
+/** As many of them as are asked at once, then the next ones. */
+export function* inTurns(names: readonly string[]): Generator<readonly string[]> {
+  for (let at = 0; at < names.length; at += mostAskedAtOnce) yield names.slice(at, at + mostAskedAtOnce)
 }
 
 /** How many of the other fragments of a chunk there are, those that are empty included, as far as their holders answered. */

@@ -40,8 +40,8 @@ const getDeadlineMs = 10_000
 const hedgeAfterMs = 250
 /** Each holds several buffers of the pool and waits for more: so many at a time leave room for everybody else. */
 const atOnce = 4
-/** A larger region is not asked as a whole for a fragment that is not where it should be. */
-const mostAskedAnyway = 64
+/** An error does not name everybody in a large region: those who should have it come first. */
+const mostNamed = 64
 
 interface Source extends Fragment {
   readonly buffer: ChunkBuffer | undefined
@@ -217,7 +217,7 @@ export class Rebuilder {
     const layout = this.#parts.layout()
     const places = fragmentReaders(layout, stripe, id, fragment)
     const others = [self, ...layout.others].filter((name) => !places.includes(name))
-    const names = everywhere ? (others.length > mostAskedAnyway ? [] : others) : places
+    const names = everywhere ? others : places
     const own = fragmentId(id, fragment)
     const length = Math.min(end, fragmentLength(stripe, fragment)) - start
     for (const node of names) {
@@ -285,7 +285,9 @@ function tooFew(
     ({ error }) => error.code !== 'CHUNK_NOT_FOUND' && error.code !== 'CORRUPT_CHUNK',
   )
   if (uncertain !== undefined) {
-    const names = [...new Set(failures.map(({ node, error }) => `${node}: ${error.code}`))].join('; ')
+    const names = [...new Set(failures.map(({ node, error }) => `${node}: ${error.code}`))]
+      .slice(0, mostNamed)
+      .join('; ')
     const problem = `${found} of the ${dataFragments} fragments needed could be read (${names})`
     return new StorageError('UNAVAILABLE', problem, { cause: uncertain.error })
   }

@@ -428,3 +428,19 @@ test('a region that was never more than one node works alone; one where nobody m
   })
   await rejectsWith('UNAVAILABLE', putBytes(nobody.store, idOf(1), pattern(1, 10)))
 })
+
+test('in a large region, too, a read finds the copy that an earlier map left where nobody looks first', async () => {
+  const names = ['a', ...Array.from({ length: 139 }, (_, at) => `b${String(at).padStart(3, '0')}`)]
+  const map = clusterMap(names, 2)
+  const strangers = names.filter(
+    (name) =>
+      !layoutOf('a', map)
+        .readers(groupOf(idOf(1)))
+        .includes(name),
+  )
+  const { store, storeOf } = regionOf(map)
+  const bytes = pattern(1, 100)
+  await rejectsWith('CHUNK_NOT_FOUND', getBytes(store, idOf(1), 0, 100))
+  await putBytes(storeOf(strangers.at(-1) ?? ''), idOf(1), bytes)
+  assert.deepEqual(await getBytes(store, idOf(1), 0, 100), bytes)
+})
