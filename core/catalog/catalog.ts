@@ -72,6 +72,8 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
   const retainEntries = options.retainEntries ?? 0
   let tables: LmdbTables | undefined
   let closed = false
+  /** Of any kind: what the entries were about is the writer's knowledge, and another look costs less than to be told. */
+  let commits = 0
   const follow = new Set<() => void>()
   reserveLockFile(directory)
   const writer = await Writer.open(
@@ -82,12 +84,14 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
       onCommit() {
         // Readers keep their snapshot for a turn: without this, a read after an acknowledged write could be older than it.
         tables?.refresh()
+        commits++
         for (const wake of follow) wake()
         tellDeployment()
       },
       onFailure(error) {
         // Its last commit may have become durable without an answer: what readers see now decides, also for the orphan scan.
         tables?.refresh()
+        commits++
         for (const wake of follow) wake()
         if (closed) return
         logger.error({ err: error }, 'the catalog takes no more changes')
@@ -161,6 +165,8 @@ export async function openCatalog(options: CatalogOptions): Promise<EmbeddedCata
       // The caller reads next: what has been closed meanwhile must not be.
       if (closed) throw new StorageError('CLOSED', 'the catalog is closed')
     },
+
+    rulesSeen: () => commits,
 
     checkpoint() {
       const { position, chain } = readMeta(reader)

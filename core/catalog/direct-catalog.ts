@@ -38,7 +38,9 @@ export function createDirectCatalog(options: DirectCatalogOptions): DirectCatalo
       command,
     })
 
+  let appliedCount = 0
   const apply = (entry: Uint8Array): Uint8Array => {
+    appliedCount++
     const [applied] = tables.transact((writer) => applyEntries(writer, [entry], { retainEntries: 0 }))
     if (applied === undefined) throw new Error('an entry has an answer')
     return applied.answer
@@ -57,6 +59,7 @@ export function createDirectCatalog(options: DirectCatalogOptions): DirectCatalo
     apply,
     submit: async (command) => run(command),
     async barrier() {},
+    rulesSeen: () => appliedCount,
     close: () => tables.close(),
   }
 }

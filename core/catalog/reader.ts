@@ -23,7 +23,7 @@ import { decodeBucketRow, decodeGarbageRow, decodePartRow, decodeWriteRow, parse
 import { type RowCursor, rowKey, rowValue, type TableReader, type Tables } from './tables.ts'
 
 /** The synchronous half of the catalog. */
-export type CatalogReads = Omit<Catalog, 'submit' | 'barrier' | 'close'>
+export type CatalogReads = Omit<Catalog, 'submit' | 'barrier' | 'rulesSeen' | 'close'>
 
 export function createReads(tables: Tables): CatalogReads {
   const { reader } = tables

@@ -41,9 +41,15 @@ export interface Catalog extends LockReads, RegionConfigReads {
    * Linearizable read point: after it resolves, reads below see every write acknowledged before the call. With `rules` those of buckets,
    * their settings, keys, policies and the map; of objects and uploads perhaps not all: enough for who writes an object unseen. With
    * `local` no other node is asked: what is read below was so once, and may be older than what others have acknowledged by as
-   * much as this node is cut off from them.
+   * much as this node is cut off from them, revoked keys and policies included.
    */
   barrier(scope?: BarrierScope): Promise<void>
+
+  /**
+   * Another number whenever buckets, their settings, keys, policies or the map that are read below may have changed: whoever has judged by
+   * them and waited looks again only then.
+   */
+  rulesSeen(): number
 
   // Reads are synchronous, from one consistent snapshot each, and never older than the last acknowledged `submit`.
   bucket(name: string): BucketRecord | undefined

@@ -75,6 +75,7 @@ export async function openReplicatedCatalog(
   let toldPolicies = 0
   let toldMap = 0
   let shownBefore = -1
+  let rulesShown = 0
   let closed = false
 
   const hasMap = (): boolean => log.replica.isReadable && readClusterMap(reader).epoch > 0
@@ -94,8 +95,9 @@ export async function openReplicatedCatalog(
     ...(pace.publisher === undefined ? {} : { publisher: pace.publisher }),
     onShown(position) {
       for (const wake of follow) wake()
-      // Neither has changed where only objects have.
+      // None of it has changed where only objects have.
       if (store.rules > shownBefore) {
+        rulesShown++
         tellPolicies()
         tellMap()
       }
@@ -219,6 +221,7 @@ export async function openReplicatedCatalog(
       if (scope === 'local') await log.readable()
       else await log.barrier(scope === 'rules' ? 'rules' : 'position')
     },
+    rulesSeen: () => rulesShown,
     async ready(signal) {
       const { signal: closing } = replica.closing
       const stop = signal === undefined ? closing : AbortSignal.any([signal, closing])

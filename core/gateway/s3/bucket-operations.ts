@@ -125,6 +125,7 @@ const maxBucketsPerPage = 10_000
 const listBuckets: Operation = {
   name: 'ListBuckets',
   action: null,
+  listsBuckets: true,
   async handle(context) {
     const { request, gateway, identity } = context
     if (identity.kind !== 'key') throw accessDenied()
@@ -132,7 +133,6 @@ const listBuckets: Operation = {
     const token = request.query.get('continuation-token')
     const prefix = request.query.get('prefix') ?? ''
     const wantedRegion = request.query.get('bucket-region')
-    await gateway.catalog.barrier()
     const { buckets, next } =
       wantedRegion === undefined || wantedRegion === gateway.config.region
         ? pageOfBuckets(context, identity.account, prefix, token, limit)

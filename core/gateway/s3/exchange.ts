@@ -6,6 +6,7 @@ import type { BucketRecord } from '../../contract/object-model.ts'
 import type { RequestOperation } from '../../contract/policy.ts'
 import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Span } from '../../contract/trace.ts'
+import { checkSameKey, credentialsOf } from './authenticate/known-key.ts'
 import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
 import { type Authorizer, isForOwner } from './authorize.ts'
 import type { CausalRequest, CausalRequests } from './causal-requests.ts'
@@ -13,15 +14,16 @@ import { tokenHeader } from './causal-token.ts'
 import { corsHeaders } from './cors.ts'
 import { edgeHeaders, readsOfObjects } from './edge-reads.ts'
 import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
+import { checkRoom, heldBackMs } from './hold-back.ts'
 import { acksOf, consistencyHeader, isLocalRead } from './levels.ts'
 import { slabHeader } from './local/local-door.ts'
 import type { SlabBody } from './local/slab-body.ts'
-import type { BucketPrimary, Gateway, Identity, Operation, S3Response } from './operation.ts'
+import type { BucketPrimary, Credentials, Gateway, Identity, Operation, S3Response } from './operation.ts'
 import { operationKind } from './operation-kind.ts'
 import type { ReplicatedWrites } from './replicated-writes.ts'
 import { EdgeRequest, type LocalEdge } from './request.ts'
 import { SocketBody } from './request-body.ts'
-import { respond, sendAndDrain } from './respond.ts'
+import { isBodyPending, respond, sendAndDrain } from './respond.ts'
 import type { Router } from './route.ts'
 import type { S3ServerHooks } from './server.ts'
 import { bucketNameRule, isBucketName } from './target.ts'
@@ -64,6 +66,9 @@ export class Exchange implements AdmissionRequest {
   #request: EdgeRequest | undefined
   #operation: Operation | undefined
   #identity: Identity = anonymous
+  /** What it was proved by, and how new the rules were then. */
+  #credentials: Credentials | undefined
+  #rulesSeen = 0
   readonly #admitted: Identity | undefined
   #bucket: BucketRecord | undefined
   #ticket: AdmissionTicket | undefined
@@ -175,10 +180,15 @@ export class Exchange implements AdmissionRequest {
       routeError = error
     }
     let protection: PayloadProtection = { kind: 'unsigned' }
-    if (this.#admitted !== undefined) this.#identity = this.#admitted
-    else if (this.#operation?.selfAuthorized !== true) {
+    this.#rulesSeen = gateway.catalog.rulesSeen()
+    if (this.#admitted !== undefined) {
+      this.#identity = this.#admitted
+      if (this.#admitted.kind === 'key')
+        this.#credentials = credentialsOf(gateway, this.#admitted.accessKeyId)
+    } else if (this.#operation?.selfAuthorized !== true) {
       const authentication = authenticate(request)
       this.#identity = authentication.identity
+      this.#credentials = authentication.credentials
       protection = authentication.payload
       if (authentication.presigned) request.adoptQueryHeaders()
     }
@@ -193,13 +203,13 @@ export class Exchange implements AdmissionRequest {
     if (span === undefined) await this.#readPoint(request, operation)
     else await ended(span, () => this.#readPoint(request, operation))
     this.#enter(request, operation)
-    this.#checkRoom(operation)
+    checkRoom(gateway, this.#bucket, operation, this.body.declaredBytes ?? 0)
     const wait = this.#waits(request, operation)
     if (wait !== undefined) {
       const queued = this.#span?.child('qos.wait')
       if (queued === undefined) await wait
       else await ended(queued, () => wait)
-      // While the request waited its bucket may have gone, or the right to it.
+      // While the request waited its bucket may have gone, or the right to it, or its key.
       await this.#readPoint(request, operation)
       this.#enter(request, operation)
     }
@@ -242,14 +252,18 @@ export class Exchange implements AdmissionRequest {
   /** What was acknowledged before the request came is seen from here on. */
   async #readPoint(request: EdgeRequest, operation: Operation): Promise<void> {
     const { bucketName } = request
-    if (bucketName === undefined) return
     const { gateway } = this.#edge
+    if (bucketName === undefined) {
+      if (operation.listsBuckets === true && this.#identity.kind === 'key') await gateway.catalog.barrier()
+      return
+    }
     // Who has seen something elsewhere needs all that was acknowledged here: by it is judged whether it is there yet.
     const hasSeen = request.header(tokenHeader) !== undefined
     if (isLocalRead(request, operation) && !hasSeen) {
       await gateway.catalog.barrier('local')
       const bucket = gateway.catalog.bucket(bucketName)
-      // What somebody else may see is never judged by rules that may have been tightened since.
+      // What somebody else may see is judged by the newest rules. Who the owner is, and that there is no policy, is said by the rules that
+      // are here: cut off, this node lets a key in that was revoked elsewhere, and heeds no policy that was set there.
       if (bucket !== undefined && isForOwner(gateway, bucket, this.#identity)) {
         this.#isLocal = true
         return
@@ -262,8 +276,19 @@ export class Exchange implements AdmissionRequest {
     if (bucket !== undefined && !isForOwner(gateway, bucket, this.#identity)) await gateway.catalog.barrier()
   }
 
-  /** Finds the bucket that the request names and asks for the right to it. INVALID_BUCKET_NAME, NO_SUCH_BUCKET, ACCESS_DENIED. */
+  /** The key may have been revoked before the request came, and this node have heard of it since. INVALID_ACCESS_KEY_ID. */
+  #checkKey(): void {
+    if (this.#credentials === undefined || this.#identity.kind !== 'key') return
+    const { gateway } = this.#edge
+    const seen = gateway.catalog.rulesSeen()
+    if (seen === this.#rulesSeen) return
+    checkSameKey(gateway, this.#identity.accessKeyId, this.#credentials)
+    this.#rulesSeen = seen
+  }
+
+  /** After each wait: finds the bucket that the request names and asks for the right to it. INVALID_BUCKET_NAME, NO_SUCH_BUCKET, ACCESS_DENIED. */
   #enter(request: EdgeRequest, operation: Operation): void {
+    this.#checkKey()
     const name = request.bucketName
     if (name !== undefined) {
       if (!isBucketName(name)) {
@@ -286,22 +311,13 @@ export class Exchange implements AdmissionRequest {
   #waits(request: EdgeRequest, operation: Operation): Promise<void> | undefined {
     const bucket = operation.selfAuthorized === true ? undefined : this.#bucket
     if (bucket !== undefined) this.#causal = this.#edge.causal.of(request, bucket, operation, this.#identity)
-    const heldBackMs = this.#heldBackMs(operation)
+    const heldMs = heldBackMs(this.#edge.gateway, this.#bucket, operation)
     const seen = this.#causal?.wait
-    if (heldBackMs === 0 && seen === undefined) return this.#takeTicket(request, operation)
+    if (heldMs === 0 && seen === undefined) return this.#takeTicket(request, operation)
     const { clock } = this.#edge.gateway.environment
     return Promise.resolve(seen)
-      .then(() => (heldBackMs === 0 ? undefined : clock.sleep(heldBackMs, request.signal)))
+      .then(() => (heldMs === 0 ? undefined : clock.sleep(heldMs, request.signal)))
       .then(() => this.#takeTicket(request, operation))
-  }
-
-  /** Before a body is taken that could not be committed. INSUFFICIENT_STORAGE. */
-  #checkRoom(operation: Operation): void {
-    if (this.#bucket?.replicated !== true) return
-    const kind = operationKind(operation.name)
-    if (kind !== 'write' && kind !== 'copy') return
-    const refusal = this.#edge.gateway.replication?.refusal(this.#bucket.id, this.body?.declaredBytes ?? 0)
-    if (refusal !== undefined) throw refusal
   }
 
   /** At an edge: what the object that the request names is now, before it is read. UNAVAILABLE. */
@@ -328,13 +344,6 @@ export class Exchange implements AdmissionRequest {
     this.#enter(request, operation)
     this.#cache = edgeHeaders(look)
     return look
-  }
-
-  #heldBackMs(operation: Operation): number {
-    if (this.#bucket?.replicated !== true) return 0
-    const kind = operationKind(operation.name)
-    if (kind !== 'write' && kind !== 'copy' && kind !== 'delete') return 0
-    return this.#edge.gateway.replication?.holdBackMs(this.#bucket.id) ?? 0
   }
 
   /** Asks to be served; a promise when there is a wait. SLOW_DOWN. */
@@ -432,7 +441,7 @@ export class Exchange implements AdmissionRequest {
     if (this.#causal !== undefined) common.push(...this.#causal.fields(answer))
     // An answer that comes before the body has been read ends the connection, or the rest of the body would be taken for
     // the next request. With a client that still waits for `100 Continue` nobody knows whether it will send it.
-    const refused = !message.complete && this.#bodyIsPending()
+    const refused = !message.complete && isBodyPending(message)
     if (refused || this.#edge.isClosing()) common.push('connection', 'close')
     if (refused && this.#sendContinue === undefined && typeof answer.body === 'string') {
       this.#sentBytes = await sendAndDrain(message, response, answer, common, answer.body)
@@ -445,12 +454,6 @@ export class Exchange implements AdmissionRequest {
         door?.answer(message, bytes),
       )
     }
-  }
-
-  #bodyIsPending(): boolean {
-    const { headers } = this.message
-    const length = headers['content-length']
-    return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
   }
 
   #addCors(fields: string[]): void {

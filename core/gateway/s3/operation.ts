@@ -139,6 +139,8 @@ export interface Operation {
   readonly selfAuthorized?: boolean
   /** It reads no objects itself: whether it may happen is judged by the bucket, and what is there by the catalog when it is done. */
   readonly writesUnseen?: boolean
+  /** Of no bucket, and as new as the reads of one: the edge waits for the read point, which shows revoked keys, too. */
+  readonly listsBuckets?: boolean
   handle(context: OperationContext): Promise<S3Response>
 }
 

@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { StorageError } from '../../contract/errors.ts'
+import { credentialsOf } from './authenticate/known-key.ts'
 import { deriveSigningKey, hmacSha256 } from './authenticate/signing-key.ts'
 import { parseSigningTime } from './authenticate/timestamp.ts'
 import { decide } from './authorize.ts'
@@ -195,18 +196,6 @@ function authenticateV4(
 
 const missingField = (name: string): StorageError =>
   invalidArgument(`Bucket POST must contain a field named '${name}'.`, name, '')
-
-function credentialsOf(gateway: Gateway, accessKeyId: string): Credentials {
-  const credentials = gateway.credentials.lookup(accessKeyId)
-  if (credentials === undefined || credentials === 'disabled') {
-    throw new StorageError(
-      'INVALID_ACCESS_KEY_ID',
-      'The AWS Access Key Id you provided does not exist in our records.',
-      { details: { AWSAccessKeyId: accessKeyId } },
-    )
-  }
-  return credentials
-}
 
 /** Constant time in what was sent; the length of a digest is no secret. */
 function verify(expected: Buffer, given: Buffer): void {

@@ -157,3 +157,9 @@ export async function sendAndDrain(
 }
 
 const clientGone = (): StorageError => new StorageError('CANCELLED', 'the client went away')
+
+/** Whether the request says that it has a body. */
+export function isBodyPending({ headers }: IncomingMessage): boolean {
+  const length = headers['content-length']
+  return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
+}

@@ -9,6 +9,7 @@ import {
   encodedQuery,
   repeatedHeaders,
 } from './canonical.ts'
+import { credentialsOf } from './known-key.ts'
 import { createSigningKeyCache, hmacSha256, sha256Hex } from './signing-key.ts'
 import { isPresignedV2, verifyPresignedV2 } from './sigv2.ts'
 import { parseSigningTime, type SigningTime } from './timestamp.ts'
@@ -36,6 +37,8 @@ export interface SignatureChain {
 
 export interface Authentication {
   readonly identity: Identity
+  /** What its signature was proved by; undefined: it has none. */
+  readonly credentials: Credentials | undefined
   readonly presigned: boolean
   readonly payload: PayloadProtection
 }
@@ -60,6 +63,7 @@ const maxExpirySeconds = 7 * 24 * 3600
 
 const anonymous: Authentication = {
   identity: { kind: 'anonymous' },
+  credentials: undefined,
   presigned: false,
   payload: { kind: 'unsigned' },
 }
@@ -83,7 +87,7 @@ export function createAuthenticator(
   function authenticateHeader(request: SignedRequest, authorization: string): Authentication {
     const claim = parseAuthorization(authorization)
     checkRegion(claim, 'AUTHORIZATION_HEADER_MALFORMED')
-    const credentials = credentialsOf(claim)
+    const credentials = credentialsOf(gateway, claim.accessKeyId)
     const time = headerTime(request)
     checkSkew(time, clock.now())
     if (claim.date !== time.iso.slice(0, 8)) {
@@ -102,6 +106,7 @@ export function createAuthenticator(
     verify(request, claim, key, time, payloadHash, undefined)
     return {
       identity: identityOf(claim, credentials),
+      credentials,
       presigned: false,
       payload: protectionOf(payloadHash, { key, time: time.iso, scope: claim.scope, seed: claim.signature }),
     }
@@ -146,13 +151,14 @@ export function createAuthenticator(
         },
       })
     }
-    const credentials = credentialsOf(claim)
+    const credentials = credentialsOf(gateway, claim.accessKeyId)
     const payloadHash =
       single(request.headers['x-amz-content-sha256']) ?? query.get('X-Amz-Content-Sha256') ?? unsignedPayload
     const key = signingKeys(claim.accessKeyId, credentials.secretKey, claim.date, claim.region)
     verify(request, claim, key, time, payloadHash, 'X-Amz-Signature')
     return {
       identity: identityOf(claim, credentials),
+      credentials,
       presigned: true,
       payload: protectionOf(payloadHash, { key, time: time.iso, scope: claim.scope, seed: claim.signature }),
     }
@@ -160,11 +166,12 @@ export function createAuthenticator(
 
   function authenticateQueryV2(request: SignedRequest): Authentication {
     const claim = { accessKeyId: request.query.get('AWSAccessKeyId') ?? '' }
-    const credentials = credentialsOf(claim)
+    const credentials = credentialsOf(gateway, claim.accessKeyId)
     verifyPresignedV2(request, credentials.secretKey, clock.now())
     const payloadHash = single(request.headers['x-amz-content-sha256']) ?? unsignedPayload
     return {
       identity: identityOf(claim, credentials),
+      credentials,
       presigned: true,
       payload: protectionOf(payloadHash, undefined),
     }
@@ -184,18 +191,6 @@ export function createAuthenticator(
     throw new StorageError(code, `${place}; the region '${claim.region}' is wrong; expecting '${expected}'`, {
       details: { Region: expected },
     })
-  }
-
-  function credentialsOf(claim: Pick<Claim, 'accessKeyId'>): Credentials {
-    const credentials = gateway.credentials.lookup(claim.accessKeyId)
-    if (credentials === undefined || credentials === 'disabled') {
-      throw new StorageError(
-        'INVALID_ACCESS_KEY_ID',
-        'The AWS Access Key Id you provided does not exist in our records.',
-        { details: { AWSAccessKeyId: claim.accessKeyId } },
-      )
-    }
-    return credentials
   }
 
   return (request) => {

@@ -252,6 +252,29 @@ test('what requests are judged by is told apart from objects, and nodes that do 
   assert.deepEqual(placeAnswer.decode(placeAnswer.encode(answer, false)), { ...answer, rules: 7 })
 })
 
+test('whoever has judged by a key hears with the read point that it may have changed, and nothing of objects', {
+  timeout,
+}, async (t) => {
+  const { region, a } = await openThree(t)
+  const record = { accessKeyId: 'K', account: 'bob', name: '', enabled: true, createdMs: 1 }
+  await a.catalog.submit({
+    type: 'put-access-key',
+    record: { ...record, sealedSecret: new Uint8Array(3) },
+  })
+  const bucket = await a.catalog.submit({ type: 'create-bucket', name: 'photos', owner: 'root' })
+  const late = await region.open('late')
+  await late.catalog.ready()
+  await late.catalog.barrier()
+  const before = late.catalog.rulesSeen()
+  await a.catalog.submit(putCommand(bucket.id, 'key', emptyObject(etagOf(1))))
+  await late.catalog.barrier()
+  assert.equal(late.catalog.rulesSeen(), before)
+  await a.catalog.submit({ type: 'set-access-key-enabled', accessKeyId: 'K', enabled: false })
+  await late.catalog.barrier('rules')
+  assert.equal(late.catalog.accessKey('K')?.enabled, false)
+  assert.notEqual(late.catalog.rulesSeen(), before)
+})
+
 test('without a majority a linearizable read fails, and works again with it', { timeout }, async (t) => {
   const { region, a } = await openThree(t)
   region.network.silence('a', 'b')
