@@ -68,7 +68,7 @@ export interface ClusterNode extends PlacementNode {
   readonly state: 'joining' | 'active' | 'draining'
   /**
    * Unique among the nodes, 0 to 4095: part of the ids of the writes that begin there, so that two nodes never give two bodies one
-   * id. Given when a node joins or comes back with another incarnation, and kept; bodies that begin with a slot which no node has (any more) make
+   * id. Given anew whenever a node joins or comes back with another incarnation, and kept; bodies that begin with a slot which no node has (any more) make
    * no object. Absent: in maps made by hand.
    */
   readonly slot?: number

@@ -5,6 +5,13 @@ import { type ClusterMap, type ClusterNode, nodeSlotCount } from '../../contract
 /** What a node says of itself; the rest of its entry is decided by the region. */
 export type OwnEntry = Omit<ClusterNode, 'state' | 'voter' | 'slot'>
 
+/** The entry of this very process; undefined when it was taken out, or another process of its name has the seat by now. */
+export const seatOf = (
+  map: ClusterMap,
+  own: Pick<OwnEntry, 'name' | 'incarnation'>,
+): ClusterNode | undefined =>
+  map.nodes.find(({ name, incarnation }) => name === own.name && incarnation === own.incarnation)
+
 /**
  * The map in which this node's entry is right, or undefined when it is. A node that is not in the map joins; one that lost its disk
  * takes its seat again with a new incarnation and what it held is copied to it; one that has moved says where it is. Zone, rack
@@ -17,7 +24,7 @@ export function withOwnEntry(map: ClusterMap, entry: OwnEntry): ClusterMap | und
       ...entry,
       state: 'joining',
       voter: false,
-      slot: freeSlot(map.nodes, entry.incarnation),
+      slot: freeSlot(map, entry.incarnation),
     }
     return changeMap(map, { nodes: byName([...map.nodes, joining]) })
   }
@@ -28,7 +35,7 @@ export function withOwnEntry(map: ClusterMap, entry: OwnEntry): ClusterMap | und
     JSON.stringify(sorted(known.transports)) === JSON.stringify(sorted(transports))
   if (isRight) return undefined
   const isSame = known.incarnation === incarnation
-  const slot = isSame ? known.slot : freeSlot(map.nodes, incarnation)
+  const slot = isSame ? known.slot : freeSlot(map, incarnation)
   const changed: ClusterNode = { ...known, incarnation, control, transports }
   const next = changeMap(map, { nodes: replaced(map, slot === undefined ? changed : { ...changed, slot }) })
   if (isSame || next.moving === undefined) return next
@@ -36,6 +43,13 @@ export function withOwnEntry(map: ClusterMap, entry: OwnEntry): ClusterMap | und
   const complete = next.moving.complete.filter((name) => name !== entry.name)
   return { ...next, moving: { ...next.moving, complete } }
 }
+
+/**
+ * The same for a process that runs. One that was taken out of the map, or has lost its seat to another process of its name, stays out: it joins
+ * anew when it is started again, and not before. Two processes would take the seat from each other without end.
+ */
+export const withSeatKept = (map: ClusterMap, own: OwnEntry): ClusterMap | undefined =>
+  seatOf(map, own) === undefined ? undefined : withOwnEntry(map, own)
 
 /** The map in which a node that has joined holds chunks; undefined when there is nothing to do. CONFLICT while chunks move. */
 export function withArrival(map: ClusterMap, name: string): ClusterMap | undefined {
@@ -84,13 +98,14 @@ export function isMajorityHere(nodes: readonly ClusterNode[], isHere: (name: str
 
 /**
  * One that nobody has. Not the lowest: a node that was taken out, or the process from before its disk was replaced, may still be somewhere with
- * writes under way, and they must not pass for those of whoever comes next.
+ * writes under way, and they must not pass for those of whoever comes next. Nor for its own, when it comes back: their chunks may be gone by
+ * then. So the epoch counts, too.
  */
-export function freeSlot(nodes: readonly ClusterNode[], incarnation: string): number {
+export function freeSlot({ nodes, epoch }: Pick<ClusterMap, 'nodes' | 'epoch'>, incarnation: string): number {
   const taken = new Set(nodes.map(({ slot }) => slot))
   // The catalog refuses it: there are no more nodes than slots.
   if (taken.size >= nodeSlotCount) return nodeSlotCount
-  let slot = hashText(incarnation) % nodeSlotCount
+  let slot = hashText(`${incarnation} ${epoch}`) % nodeSlotCount
   while (taken.has(slot)) slot = (slot + 1) % nodeSlotCount
   return slot
 }

@@ -27,7 +27,7 @@ import type { NodeHealth } from '../node-health.ts'
 import type { StopStack } from '../stop-stack.ts'
 import { createClusterAdmin } from './cluster-admin.ts'
 import { canOrder, moveOf, type NodeView, reportCluster } from './cluster-report.ts'
-import { withArrival, withOwnEntry, withVoters } from './map-upkeep.ts'
+import { type OwnEntry, seatOf, withArrival, withSeatKept, withVoters } from './map-upkeep.ts'
 import { entryOf, type Foundation } from './open-foundation.ts'
 import { encodeNodeReport, parseNodeReport, repairReport } from './repair-report.ts'
 import { Upkeep } from './upkeep.ts'
@@ -80,7 +80,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
 
   let map = catalog.clusterMap()
   const writes = createWriteRegistry(environment, {
-    slot: () => slotOf(map, config.node),
+    slot: () => slotOf(map, own),
     afterMs: catalog.lastTimeMs(),
   })
   links.setPeers(peerConfigs(map, config.node))
@@ -89,7 +89,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
   const votersHere = (): readonly string[] =>
     map.nodes.filter(({ name, voter }) => voter && isHere(name)).map(({ name }) => name)
   const coordinator = (): string | undefined => votersHere()[0]
-  const isCoordinator = (): boolean => coordinator() === config.node
+  const isCoordinator = (): boolean => coordinator() === config.node && seatOf(map, own) !== undefined
   const region = openRegionChunks({
     self: config.node,
     local,
@@ -115,9 +115,9 @@ export function startCluster(options: ClusterParts): RunningCluster {
   const upkeep = new Upkeep({
     catalog,
     steps: [
-      // One that was taken out of the map stays out: it joins anew when it is started again, and not before.
-      (latest) => (isMember(latest, config.node) ? withOwnEntry(latest, own) : undefined),
-      (latest) => (hasArrived ? withArrival(latest, config.node) : undefined),
+      (latest) => withSeatKept(latest, own),
+      (latest) =>
+        hasArrived && seatOf(latest, own) !== undefined ? withArrival(latest, own.name) : undefined,
       (latest) => withStripes(latest, stripeWidths(config.cluster)),
       (latest) => (isCoordinator() ? withVoters(latest, isHere) : undefined),
     ],
@@ -128,8 +128,12 @@ export function startCluster(options: ClusterParts): RunningCluster {
   const follow = (next: ClusterMap): void => {
     if (next.epoch <= map.epoch) return
     map = next
-    if (!isMember(map, config.node)) {
-      const sentence = 'this node was taken out of the region: it takes no writes any more; stop it'
+    if (seatOf(map, own) === undefined) {
+      const isReplaced = map.nodes.some(({ name }) => name === own.name)
+      const what = isReplaced
+        ? `another process is ${own.name} in the region now`
+        : 'this node was taken out of the region'
+      const sentence = `${what}: this process takes no writes any more; stop it`
       options.health.report('cluster', sentence)
       log.warn({ epoch: map.epoch }, sentence)
       return
@@ -225,13 +229,14 @@ export function startCluster(options: ClusterParts): RunningCluster {
   }
 }
 
-const isMember = ({ nodes }: ClusterMap, name: string): boolean => nodes.some((node) => node.name === name)
-
-/** A node that is not in the map (yet, or any more) takes no writes: nobody could tell its ids from those of others. */
-function slotOf(map: ClusterMap, name: string): number {
-  const slot = map.nodes.find((node) => node.name === name)?.slot
+/** A process that is not in the map (yet, or any more) takes no writes: nobody could tell its ids from those of others. */
+function slotOf(map: ClusterMap, own: OwnEntry): number {
+  const slot = seatOf(map, own)?.slot
   if (slot === undefined) {
-    throw new StorageError('UNAVAILABLE', `${name} is not in the cluster map: it takes no writes yet`)
+    throw new StorageError(
+      'UNAVAILABLE',
+      `this node is not in the cluster map as ${own.name}: it takes no writes`,
+    )
   }
   return slot
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { completeMove, mustComplete } from '../../../core/cluster/placement/change-map.ts'
 import type { ClusterMap } from '../../../core/contract/cluster-map.ts'
-import { withArrival, withOwnEntry, withVoters } from '../../../core/node/cluster/map-upkeep.ts'
+import { withArrival, withOwnEntry, withSeatKept, withVoters } from '../../../core/node/cluster/map-upkeep.ts'
 
 const entry = (name: string, incarnation = name) => ({
   name,
@@ -85,6 +85,27 @@ test('the slot of a node that was taken out, or lost its disk, is not that of wh
   const again = withOwnEntry(map, entry('b', 'new disk')) ?? assert.fail()
   assert.ok(!slots(again).includes(gone ?? assert.fail()))
   assert.equal(new Set(slots(again)).size, 3)
+})
+
+test('a process whose seat another one has taken does not take it back, and never gets its old slot again', () => {
+  const map = region('a', 'b', 'c')
+  const slotIn = ({ nodes }: ClusterMap) => nodes.find(({ name }) => name === 'b')?.slot ?? assert.fail()
+  const first = withOwnEntry(map, entry('b', 'one')) ?? assert.fail()
+  const second = withOwnEntry(first, entry('b', 'two')) ?? assert.fail()
+  // It still runs, and so does the other one.
+  assert.equal(withSeatKept(second, entry('b', 'one')), undefined)
+  assert.equal(withSeatKept(second, entry('b', 'two')), undefined)
+  assert.equal(
+    withSeatKept(second, { ...entry('b', 'two'), control: 'elsewhere:9005' })?.nodes[1]?.control,
+    'elsewhere:9005',
+  )
+  // It was started again: what it began before it lost its seat may have been freed since.
+  const third = withOwnEntry(second, entry('b', 'one')) ?? assert.fail()
+  assert.equal(new Set([first, second, third].map(slotIn)).size, 3)
+  // The same for one that was taken out.
+  const without = { ...first, epoch: first.epoch + 1, nodes: first.nodes.filter(({ name }) => name !== 'b') }
+  assert.equal(withSeatKept(without, entry('b', 'one')), undefined)
+  assert.notEqual(slotIn(withOwnEntry(without, entry('b', 'one')) ?? assert.fail()), slotIn(first))
 })
 
 test('a node that loses its disk while chunks move is not complete any more', () => {
