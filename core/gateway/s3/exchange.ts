@@ -6,7 +6,7 @@ import type { BucketRecord } from '../../contract/object-model.ts'
 import type { RequestOperation } from '../../contract/policy.ts'
 import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Span } from '../../contract/trace.ts'
-import { checkSameKey, credentialsOf } from './authenticate/known-key.ts'
+import { checkSameKey, credentialsOf, withNewestKeys } from './authenticate/known-key.ts'
 import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
 import { type Authorizer, isForOwner } from './authorize.ts'
 import type { CausalRequest, CausalRequests } from './causal-requests.ts'
@@ -186,7 +186,7 @@ export class Exchange implements AdmissionRequest {
       if (this.#admitted.kind === 'key')
         this.#credentials = credentialsOf(gateway, this.#admitted.accessKeyId)
     } else if (this.#operation?.selfAuthorized !== true) {
-      const authentication = authenticate(request)
+      const authentication = await withNewestKeys(gateway.catalog, () => authenticate(request))
       this.#identity = authentication.identity
       this.#credentials = authentication.credentials
       protection = authentication.payload

@@ -2,12 +2,15 @@ import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import {
   CreateBucketCommand,
+  DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
   ListBucketsCommand,
   PutObjectCommand,
+  S3ServiceException,
 } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
+import { StorageError } from '../../../core/contract/errors.ts'
 import type { CredentialSource } from '../../../core/gateway/s3/operation.ts'
 import { accounts, type S3Region, startS3Region } from '../../kit/s3-region.ts'
 
@@ -15,7 +18,7 @@ const accessKeyId = accounts['alice']?.accessKeyId ?? ''
 const Bucket = 'revoked'
 
 /** A gateway that is behind: what was acknowledged elsewhere comes with the read point. */
-describe('a key that was revoked elsewhere', () => {
+describe('a key that was revoked or enabled elsewhere', () => {
   let region: S3Region
   let lookups = 0
   /** Comes to this gateway with the next read point. */
@@ -88,6 +91,34 @@ describe('a key that was revoked elsewhere', () => {
       await enable(false)
     }
     await assert.rejects(requests.GetObject(), { name: 'InvalidAccessKeyId' })
+  })
+
+  for (const [name, request] of Object.entries(requests)) {
+    test(`${name} with a key that was enabled elsewhere is let in`, async () => {
+      await enable(false)
+      comes = () => enable(true)
+      await request()
+      assert.equal(comes, undefined, 'no read point was waited for')
+      await region.client().send(new DeleteObjectCommand({ Bucket, Key: 'new' }))
+    })
+  }
+
+  test('one that nobody knows is refused, and looked up once', async () => {
+    await enable(false)
+    lookups = 0
+    await assert.rejects(requests.ListBuckets(), { name: 'InvalidAccessKeyId' })
+    assert.equal(lookups, 1)
+  })
+
+  test('who is not known is not refused for good while nobody can tell', async () => {
+    await enable(false)
+    comes = async () => {
+      throw new StorageError('UNAVAILABLE', 'no majority')
+    }
+    await assert.rejects(
+      region.client('alice', { maxAttempts: 1 }).send(new ListBucketsCommand({})),
+      (error: unknown) => error instanceof S3ServiceException && error.$metadata.httpStatusCode === 503,
+    )
   })
 
   test('a key is looked up once when nothing has changed, and again when something has', async () => {

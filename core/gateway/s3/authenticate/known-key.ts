@@ -1,3 +1,4 @@
+import type { Catalog } from '../../../contract/catalog.ts'
 import { StorageError } from '../../../contract/errors.ts'
 import type { Credentials, Gateway } from '../operation.ts'
 
@@ -17,6 +18,25 @@ export function checkSameKey(gateway: KnownKeys, accessKeyId: string, before: Cr
   const isSame =
     now.account === before.account && now.secretKey === before.secretKey && now.root === before.root
   if (!isSame) throw unknownKey(accessKeyId)
+}
+
+/**
+ * What `look` says, of a key that was made or enabled at another gateway before the request came as well: one that is not known here is looked up
+ * again behind a read point. INVALID_ACCESS_KEY_ID; UNAVAILABLE when nobody can tell.
+ */
+export async function withNewestKeys<T>(
+  catalog: Pick<Catalog, 'barrier' | 'rulesSeen'>,
+  look: () => T,
+): Promise<T> {
+  try {
+    return look()
+  } catch (reason) {
+    if (!(reason instanceof StorageError) || reason.code !== 'INVALID_ACCESS_KEY_ID') throw reason
+    const seen = catalog.rulesSeen()
+    await catalog.barrier('rules')
+    if (catalog.rulesSeen() === seen) throw reason
+  }
+  return look()
 }
 
 const unknownKey = (accessKeyId: string): StorageError =>
