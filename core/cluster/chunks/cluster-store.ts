@@ -286,16 +286,18 @@ export class ClusterChunkStore implements ChunkStore {
       }
       if (layout.map.epoch !== this.#parts.layout().map.epoch && attempt < mostLayouts) continue
       const error = readError(outcome.failures)
-      const found =
-        error.code === 'CHUNK_NOT_FOUND' || error.code === 'CORRUPT_CHUNK'
-          ? await this.#readAnyway(layout, names, ask)
-          : undefined
-      if (found !== undefined) {
-        this.#readAround(id, layout, outcome.failures)
-        return found
+      if (error.code !== 'CHUNK_NOT_FOUND' && error.code !== 'CORRUPT_CHUNK') {
+        this.#counts.failedGets++
+        throw error
       }
-      this.#counts.failedGets++
-      throw error
+      const anyway = await this.#readAnyway(layout, names, ask)
+      if (anyway.buffer === undefined) {
+        this.#counts.failedGets++
+        // Whoever could not be asked may have it.
+        throw anyway.failures.length === 0 ? error : readError([...outcome.failures, ...anyway.failures])
+      }
+      this.#readAround(id, layout, outcome.failures)
+      return anyway.buffer
     }
   }
 
@@ -304,17 +306,17 @@ export class ClusterChunkStore implements ChunkStore {
     layout: ChunkLayout,
     asked: readonly string[],
     ask: CopyQuestion,
-  ): Promise<ChunkBuffer | undefined> {
+  ): Promise<{ readonly buffer?: ChunkBuffer; readonly failures: readonly CopyFailure[] }> {
     const rest = layout.others.filter((name) => !asked.includes(name))
     const self = asked.includes(this.#parts.self) || layout.others.length === 0 ? [] : [this.#parts.self]
-    const names = [...self, ...rest].filter(
-      (name) => name === this.#parts.self || this.#parts.peers(name) !== undefined,
-    )
-    for (const some of inTurns(names)) {
-      const { buffer } = await this.#reads.read(copyReaders(this.#parts, some, ask), ask.signal)
-      if (buffer !== undefined || ask.signal?.aborted === true) return buffer
+    const failures: CopyFailure[] = []
+    for (const some of inTurns([...self, ...rest])) {
+      const one = await this.#reads.read(copyReaders(this.#parts, some, ask), ask.signal)
+      failures.push(...one.failures)
+      if (one.buffer !== undefined) return { buffer: one.buffer, failures }
+      if (ask.signal?.aborted === true) break
     }
-    return undefined
+    return { failures }
   }
 
   #readAround(id: ChunkId, layout: ChunkLayout, failures: readonly CopyFailure[]): void {

@@ -372,6 +372,20 @@ test('a node that was taken out by force is not waited for: a copy elsewhere is 
   assert.ok((await getBytes(store, idOf(number))).equals(pattern(5, 50)))
 })
 
+test('a chunk that nobody has who should is not gone while a node that may have it cannot be asked', async () => {
+  const map = clusterMap(['a', 'b', 'c'], 1)
+  const { store, storeOf, peerOf } = regionOf(map)
+  let number = 1
+  while (layoutOf('a', map).writers(groupOf(idOf(number)))[0] !== 'b') number++
+  await putBytes(storeOf('c'), idOf(number), pattern(5, 50))
+  peerOf('c').isDown = true
+  await rejectsWith('UNAVAILABLE', getBytes(store, idOf(number), 0, 50))
+  peerOf('c').isDown = false
+  assert.ok((await getBytes(store, idOf(number), 0, 50)).equals(pattern(5, 50)))
+  await storeOf('c').delete(idOf(number))
+  await rejectsWith('CHUNK_NOT_FOUND', getBytes(store, idOf(number), 0, 50))
+})
+
 test('a map that changes under a read makes it look again', async () => {
   const before = clusterMap(['a', 'b'], 1)
   const after: ClusterMap = { epoch: 2, replicas: 1, nodes: [clusterNode('z')] }
