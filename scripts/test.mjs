@@ -1,6 +1,6 @@
-// `npm test [-- suite | file ...]`: the set-up, then all tests, or those of the named suites (folders of test/) or files.
+// `npm test [-- suite | folder | file ...]`: the set-up, then all tests, or those of the named suites (folders of test/), folders or files.
 
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { listFiles } from './fingerprint.mjs'
@@ -28,14 +28,16 @@ await runMain(async () => {
   }).finally(() => folder.close())
 })
 
-/** The compiled test files of a suite, or the one of a source (or compiled) file. */
+/** The compiled test files of a suite, of a folder below test/, or the one of a source (or compiled) file. */
 function testFiles(name) {
-  if (suites.includes(name)) {
-    return listFiles(join(root, 'dist'), [`test/${name}`], (path) => path.endsWith('.test.js')).map(
-      ({ path }) => `dist/${path}`,
-    )
-  }
-  const compiled = join('dist', name.replace(/^(\.\/)?(dist\/)?/, '').replace(/\.ts$/, '.js'))
-  if (!existsSync(join(root, compiled))) throw new SetupError(`no suite and no test file is called ${name}`)
-  return [compiled]
+  const path = suites.includes(name)
+    ? `test/${name}`
+    : name.replace(/^(\.\/)?(dist\/)?/, '').replace(/\/+$/, '')
+  const compiled = join('dist', path.replace(/\.ts$/, '.js'))
+  if (!existsSync(join(root, compiled)))
+    throw new SetupError(`no suite, folder or test file is called ${name}`)
+  if (!statSync(join(root, compiled)).isDirectory()) return [compiled]
+  const files = listFiles(join(root, 'dist'), [path], (file) => file.endsWith('.test.js'))
+  if (files.length === 0) throw new SetupError(`there are no tests in ${name}`)
+  return files.map((file) => `dist/${file.path}`)
 }
