@@ -1,3 +1,4 @@
+import { untilAborted } from './aborts.ts'
 import { encodeKey, encodeUri, utf8 } from './encoding.ts'
 import { invalidAnswer } from './errors.ts'
 import {
@@ -157,7 +158,7 @@ export async function deleteObjects(
     deleted += page.length - failed.length
     page = []
   }
-  for await (const item of items) {
+  for await (const item of untilAborted(items, options.signal)) {
     const { key, versionId }: { key: string; versionId?: string } =
       typeof item === 'string' ? { key: item } : item
     const version = versionId === undefined ? '' : xmlElement('VersionId', versionId)

@@ -47,7 +47,7 @@ export interface PandoClientOptions extends Wishes {
 export interface CallOptions extends Wishes, ReadWishes {
   /** Ends the call: it rejects with the signal's reason, and what it had begun is taken back where that is possible. */
   readonly signal?: AbortSignal
-  /** Instead of the client's `deadlineMs`. */
+  /** Instead of the client's `deadlineMs`. The time that the application's own source of a body takes is no part of it: `signal` ends that. */
   readonly deadlineMs?: number
 }
 

@@ -1,3 +1,4 @@
+import { unlessAborted } from './aborts.ts'
 import { type ChecksumAlgorithm, checksumHeader, checksumOf } from './crc.ts'
 import { conditionHeaders, requiredHeader, unquoted } from './object-headers.ts'
 import { whole } from './options.ts'
@@ -30,14 +31,14 @@ export async function putObject(
     // One request up to two parts: what a second part would gain is less than what beginning and ending an upload cost.
     const singleBytes = size === undefined ? partSize : 2 * partSize
     if (options.resume === undefined && (size === undefined || size <= singleBytes)) {
-      const first = await source.read(singleBytes)
+      const first = await unlessAborted(source.read(singleBytes), options.signal)
       if (first.last)
         return await putAtOnce(sender, bucket, key, first.bytes, source, plan.algorithm, options)
       return await uploadInParts(sender, bucket, key, source, first, plan, options)
     }
     return await uploadInParts(sender, bucket, key, source, undefined, plan, options)
   } catch (error) {
-    await source.cancel(error)
+    source.cancel(error)
     throw error
   }
 }

@@ -1,3 +1,4 @@
+import { endIteration } from './aborts.ts'
 import { joined } from './answers.ts'
 import { utf8 } from './encoding.ts'
 import { invalidArgument } from './errors.ts'
@@ -23,8 +24,8 @@ export interface PutSource {
   readonly contentType: string | undefined
   /** The next `maxBytes`, or fewer at the end; `last` says that no more will come. */
   read(maxBytes: number): Promise<{ readonly bytes: Uint8Array; readonly last: boolean }>
-  /** No more is wanted. */
-  cancel(reason: unknown): Promise<void>
+  /** No more is wanted. Who cancels does not wait until the source has ended, which it may never do. */
+  cancel(reason: unknown): void
 }
 
 /** Throws InvalidArgument. */
@@ -35,7 +36,11 @@ export function openSource(body: PutBody): PutSource {
   if (ArrayBuffer.isView(body))
     return bytesSource(new Uint8Array(body.buffer, body.byteOffset, body.byteLength))
   if (body instanceof Blob) return blobSource(body)
-  if (body instanceof ReadableStream) return pulledSource(streamPieces(body), (reason) => body.cancel(reason))
+  if (body instanceof ReadableStream)
+    return pulledSource(streamPieces(body), (reason) => {
+      // A source that fails while it is told to stop changes nothing any more.
+      body.cancel(reason).catch(() => {})
+    })
   if (Symbol.asyncIterator in body) return iterableSource(body[Symbol.asyncIterator]())
   if (Symbol.iterator in body) return iterableSource(body[Symbol.iterator]())
   throw invalidArgument('a body is a string, bytes, a Blob, a stream or an iterable of bytes')
@@ -51,7 +56,7 @@ function bytesSource(whole: Uint8Array): PutSource {
       at += bytes.length
       return { bytes, last: at >= whole.length }
     },
-    async cancel() {},
+    cancel() {},
   }
 }
 
@@ -65,7 +70,7 @@ function blobSource(blob: Blob): PutSource {
       at += bytes.length
       return { bytes, last: at >= blob.size }
     },
-    async cancel() {},
+    cancel() {},
   }
 }
 
@@ -87,9 +92,7 @@ function iterableSource(
     const { done, value } = await iterator.next()
     return done === true ? undefined : pieceOf(value)
   }
-  return pulledSource(next, async () => {
-    await iterator.return?.()
-  })
+  return pulledSource(next, () => endIteration(iterator))
 }
 
 function pieceOf(value: unknown): Uint8Array {
@@ -98,7 +101,7 @@ function pieceOf(value: unknown): Uint8Array {
   throw invalidArgument('a stream or iterable of a body brings Uint8Array or string')
 }
 
-function pulledSource(next: NextPiece, cancel: (reason: unknown) => Promise<void>): PutSource {
+function pulledSource(next: NextPiece, cancel: (reason: unknown) => void): PutSource {
   let rest: Uint8Array | undefined
   let ended = false
   return {
@@ -124,11 +127,10 @@ function pulledSource(next: NextPiece, cancel: (reason: unknown) => Promise<void
       if (keep > 0) pieces.push(last.subarray(0, keep))
       return { bytes: joined(pieces, maxBytes), last: false }
     },
-    async cancel(reason) {
+    cancel(reason) {
       if (ended) return
       ended = true
-      // A source that fails while it is told to stop changes nothing any more.
-      await cancel(reason).catch(() => {})
+      cancel(reason)
     },
   }
 }

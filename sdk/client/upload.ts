@@ -1,3 +1,4 @@
+import { unlessAborted } from './aborts.ts'
 import { type ChecksumAlgorithm, checksumHeader, checksumOf } from './crc.ts'
 import { utf8 } from './encoding.ts'
 import { invalidAnswer, invalidArgument, PandoError } from './errors.ts'
@@ -43,12 +44,12 @@ export async function uploadInParts(
   if (options.signal?.aborted !== true) options.onUpload?.(writeToken(token))
   const parts = new PartUploader(sender, token, stored, plan.parallel, source.size, options)
   try {
-    let next = first ?? (await source.read(token.partSize))
+    let next = first ?? (await parts.unlessEnded(source.read(token.partSize)))
     for (let number = 1; ; number++) {
       await parts.add(number, next)
       if (next.last) break
       if (number === maxParts) throw invalidArgument(`more than ${maxParts} parts: give a larger partSize`)
-      next = await source.read(partSizeOf(token, number + 1))
+      next = await parts.unlessEnded(source.read(partSizeOf(token, number + 1)))
     }
     const done = await parts.finish()
     return await complete(sender, token, done, parts.resumedBytes, options)
@@ -236,6 +237,11 @@ class PartUploader {
       })
       .finally(() => this.#running.delete(work))
     this.#running.add(work)
+  }
+
+  /** What is waited for between two parts: an abort, or the final failure of a part, ends the wait. */
+  unlessEnded<T>(work: Promise<T>): Promise<T> {
+    return unlessAborted(work, this.#ender.signal)
   }
 
   async finish(): Promise<ReadonlyMap<number, StoredPart>> {
