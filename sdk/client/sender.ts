@@ -1,7 +1,7 @@
 import { errorOfAnswer, errorOfFailure, maxDocumentBytes, readText } from './answers.ts'
 import type { ApiAnswer, ApiRequest } from './api-request.ts'
 import { CausalHistory } from './causal-history.ts'
-import type { Credentials, CredentialsSource } from './credentials.ts'
+import { type Credentials, type CredentialsSource, credentialsInTime } from './credentials.ts'
 import { encodeKey, encodeQuery, keyPath } from './encoding.ts'
 import type { EndpointPool, PooledEndpoint } from './endpoints.ts'
 import { type ClientEnvironment, sleep } from './environment.ts'
@@ -103,13 +103,21 @@ export class Sender {
     let pending: PandoError | undefined
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted()
+      const waiting = this.#credentials?.get()
+      const credentials =
+        waiting instanceof Promise
+          ? await credentialsInTime(waiting, environment, deadlineMs, signal, {
+              attempts: attempt - 1,
+              ambiguous,
+            })
+          : waiting
       const endpoint = this.pool.pick(
         tried,
         request.region ?? origin ?? this.primaries.of(request.bucket)?.region,
       )
       let error: PandoError
       try {
-        const answer = await this.#attemptHedged(request, endpoint, deadlineMs, span)
+        const answer = await this.#attemptHedged(request, endpoint, credentials, deadlineMs, span)
         this.#budget.succeeded()
         return { ...answer, attempts: attempt, ambiguous }
       } catch (reason) {
@@ -120,7 +128,7 @@ export class Sender {
       span?.event('attempt failed', { code: error.code, attempt })
       ambiguous = error.ambiguous
       // Not a failure of the server: asked again at once, and not often.
-      if (restarts < maxRestarts && (await this.#mend(error, endpoint))) {
+      if (restarts < maxRestarts && this.#mend(error, endpoint, credentials)) {
         restarts += 1
         attempt -= 1
         continue
@@ -165,7 +173,7 @@ export class Sender {
   }
 
   /** What a server says about the request's time, region or credentials is put right. */
-  async #mend(error: PandoError, endpoint: PooledEndpoint): Promise<boolean> {
+  #mend(error: PandoError, endpoint: PooledEndpoint, credentials: Credentials | undefined): boolean {
     switch (error.code) {
       case 'RequestTimeTooSkewed': {
         const serverMs = Date.parse(error.details['ServerTime'] ?? error.details['Date'] ?? '')
@@ -180,10 +188,8 @@ export class Sender {
         return true
       }
       case 'ExpiredToken':
-      case 'TokenRefreshRequired': {
-        const used = await this.#credentials?.get()
-        return used !== undefined && this.#credentials?.expire(used) === true
-      }
+      case 'TokenRefreshRequired':
+        return credentials !== undefined && this.#credentials?.expire(credentials) === true
       // The transport had a way that is there no more: it knows another one now, or that there is none.
       case 'LocalUnavailable':
         return error.cause !== undefined
@@ -196,12 +202,13 @@ export class Sender {
   async #attemptHedged(
     request: ApiRequest,
     endpoint: PooledEndpoint,
+    credentials: Credentials | undefined,
     deadlineMs: number,
     span: Span | undefined,
   ): Promise<Attempted> {
     const traceParent = isPage ? undefined : span?.traceParent
     const ask = (at: PooledEndpoint, lost: AbortSignal | undefined): Promise<Attempted> =>
-      this.#attempt(request, at, deadlineMs, lost, traceParent)
+      this.#attempt(request, at, credentials, deadlineMs, lost, traceParent)
     if (request.hedge !== true) return ask(endpoint, undefined)
     const startedMs = this.environment.monotonic()
     const record = (answer: Attempted): Attempted => {
@@ -248,14 +255,13 @@ export class Sender {
   async #attempt(
     request: ApiRequest,
     endpoint: PooledEndpoint,
+    credentials: Credentials | undefined,
     deadlineMs: number,
     lost: AbortSignal | undefined,
     traceParent: string | undefined,
   ): Promise<Attempted> {
     const { environment } = this
     const { signal } = request.options
-    const waiting = this.#credentials?.get()
-    const credentials = waiting instanceof Promise ? await waiting : waiting
     const found = this.#way(endpoint.origin)
     const way = found instanceof Promise ? await found : found
     const { body } = request
