@@ -177,13 +177,20 @@ export async function getObject(
       : {
           ...base,
           headers: { ...base.headers, range: rangeHeader(options.range) },
-          // A range of an encoded object is of its encoded bytes, which fetch would try to decode.
-          query: { ...base.query, 'response-content-encoding': 'identity' },
+          // A range of an encoded object is of its encoded bytes, which fetch would try to decode. Who does not sign may not ask for that.
+          ...(sender.credentials === undefined
+            ? {}
+            : { query: { ...base.query, 'response-content-encoding': 'identity' } }),
         }
   const answer = await sender.send(request)
   try {
     if (answer.status === 206) requiredHeader(answer.headers, 'content-range', answer.endpoint)
     const info = objectInfo(bucket, key, answer.headers, answer.endpoint)
+    const isPart = answer.status === 206 && sender.credentials === undefined
+    if (isPart && isDecodedByFetch(info.contentEncoding)) {
+      const why = `a range of an object with the content encoding ${info.contentEncoding}`
+      throw invalidArgument(`${why} needs a client with credentials`)
+    }
     const { start, end } = rangeOfAnswer(answer.headers, info.size)
     const place = { info, start, end, verify: options.verify ?? true }
     // What goes on after a break is asked for by position, whatever range was asked for first.

@@ -1,4 +1,5 @@
 import { untilAborted } from './aborts.ts'
+import { checksumHeader, checksumOf } from './crc.ts'
 import { encodeKey, encodeUri, utf8 } from './encoding.ts'
 import { invalidAnswer } from './errors.ts'
 import {
@@ -135,13 +136,18 @@ export async function deleteObjects(
   let page: string[] = []
   const flush = async (): Promise<void> => {
     if (page.length === 0) return
+    const body = utf8(`<Delete>${xmlElement('Quiet', 'true')}${page.join('')}</Delete>`)
     const { text } = await sender.send({
       operation: 'DeleteObjects',
       method: 'POST',
       bucket,
       query: { delete: '' },
-      headers: { 'content-type': 'application/xml' },
-      body: utf8(`<Delete>${xmlElement('Quiet', 'true')}${page.join('')}</Delete>`),
+      headers: {
+        'content-type': 'application/xml',
+        // Something has to vouch for the names of what goes: no signature does.
+        ...(sender.credentials === undefined ? { [checksumHeader('CRC32')]: checksumOf('CRC32', body) } : {}),
+      },
+      body,
       answer: 'text',
       once: true,
       options,

@@ -8,7 +8,10 @@ import type { ReadWishes, Wishes } from './wishes.ts'
 export interface PandoClientOptions extends Wishes {
   /** The gateways to talk to: URLs of one region's nodes, or objects that say which belong together. */
   readonly endpoints: readonly (string | Endpoint)[]
-  /** Left out: requests are not signed. */
+  /**
+   * Left out: requests are not signed. Writes have no idempotency key then: one that is sent again after its answer was lost can be done twice, as at
+   * other S3 servers.
+   */
   readonly credentials?: Credentials | CredentialsProvider
   /** Name of the region in signatures. Default `us-east-1`; a server that expects another one says so and is believed. */
   readonly region?: string
@@ -56,6 +59,7 @@ export interface RepeatableOptions extends CallOptions {
    * Calls with the same key are one call: what was done for the first is not done again, and all are answered alike. For retries by the
    * application, also of another process; those of the client itself have a key of their own. Letters, digits and `. _ ~ + / = : -`, at most
    * 200; for 24 hours. The same key for another call fails with `IdempotencyKeyReused`. An upload in parts goes on by `resume`.
+   * Needs credentials: `InvalidArgument` without.
    */
   readonly idempotencyKey?: string
 }

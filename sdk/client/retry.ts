@@ -1,5 +1,5 @@
 import type { ClientEnvironment } from './environment.ts'
-import type { PandoError } from './errors.ts'
+import { invalidArgument, type PandoError } from './errors.ts'
 
 /**
  * Retries are paid for by successes: a client whose requests mostly fail soon stops to retry, instead of doubling the load
@@ -88,11 +88,18 @@ export function parseRetryAfter(value: string | null, nowMs: number): number | u
   return Number.isNaN(dateMs) ? undefined : Math.max(0, dateMs - nowMs)
 }
 
-/** One key for all attempts of a request that is to have one effect. */
+/**
+ * One key for all attempts of a request that is to have one effect. Requests that are not signed get none: keys belong to who signs, and a
+ * gateway refuses those of strangers. InvalidArgument when the caller wants one all the same.
+ */
 export function withIdempotencyKey<
   R extends { readonly once?: string | true; readonly headers?: Readonly<Record<string, string>> },
->(request: R, environment: Pick<ClientEnvironment, 'random'>): R {
+>(request: R, environment: Pick<ClientEnvironment, 'random'>, isSigned: boolean): R {
   if (request.once === undefined) return request
+  if (!isSigned) {
+    if (request.once === true) return request
+    throw invalidArgument('an idempotencyKey needs a client with credentials')
+  }
   const word = (): string =>
     Math.floor(environment.random() * 2 ** 32)
       .toString(16)

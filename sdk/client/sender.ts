@@ -91,7 +91,7 @@ export class Sender {
 
   async #sendWithRetries(asked: ApiRequest, span: Span | undefined): Promise<ApiAnswer> {
     const { environment, limits } = this
-    const request = withIdempotencyKey(asked, environment)
+    const request = withIdempotencyKey(asked, environment, this.#credentials !== undefined)
     const { signal } = request.options
     const deadlineMs = environment.monotonic() + (request.options.deadlineMs ?? limits.deadlineMs)
     const tried = new Set<PooledEndpoint>()
@@ -135,7 +135,11 @@ export class Sender {
       }
       // A change of the primary takes seconds: it is waited for as long as the call may take, at a slow pace.
       const isBehind = isOfRegion(error)
-      if (error.code === 'ReplicationPending') pending = error
+      if (error.code === 'ReplicationPending') {
+        // It is stored: without a key it would be written once more with each attempt.
+        if (request.once !== undefined && this.#credentials === undefined) throw error
+        pending = error
+      }
       if (isBehind) origin = Number(error.details['OriginRegion'] ?? Number.NaN)
       const isFollowing =
         error.retryable &&
