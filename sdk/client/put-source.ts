@@ -36,11 +36,7 @@ export function openSource(body: PutBody): PutSource {
   if (ArrayBuffer.isView(body))
     return bytesSource(new Uint8Array(body.buffer, body.byteOffset, body.byteLength))
   if (body instanceof Blob) return blobSource(body)
-  if (body instanceof ReadableStream)
-    return pulledSource(streamPieces(body), (reason) => {
-      // A source that fails while it is told to stop changes nothing any more.
-      body.cancel(reason).catch(() => {})
-    })
+  if (body instanceof ReadableStream) return streamSource(body)
   if (Symbol.asyncIterator in body) return iterableSource(body[Symbol.asyncIterator]())
   if (Symbol.iterator in body) return iterableSource(body[Symbol.iterator]())
   throw invalidArgument('a body is a string, bytes, a Blob, a stream or an iterable of bytes')
@@ -76,13 +72,17 @@ function blobSource(blob: Blob): PutSource {
 
 type NextPiece = () => Promise<Uint8Array | undefined>
 
-function streamPieces(stream: ReadableStream<Uint8Array>): NextPiece {
+function streamSource(stream: ReadableStream<Uint8Array>): PutSource {
   const reader = stream.getReader()
-  return async () => {
+  const next: NextPiece = async () => {
     const { done, value } = await reader.read()
     if (done) reader.releaseLock()
     return done ? undefined : pieceOf(value)
   }
+  return pulledSource(next, (reason) => {
+    // By its reader: a stream that is locked cannot be cancelled. One that fails while it is told to stop changes nothing any more.
+    reader.cancel(reason).catch(() => {})
+  })
 }
 
 function iterableSource(

@@ -137,3 +137,54 @@ test('an abort ends deletes of many whose list brings no more keys', async () =>
   await settle()
   assert.equal(seen.error, reason)
 })
+
+test('the source of a put that fails is cancelled, with the reason', async () => {
+  for (const inParts of [false, true]) {
+    const network = scriptNetwork()
+    network.serve('a', () => refusal(403, 'AccessDenied'))
+    const told: unknown[] = []
+    let pieces = 0
+    const body = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        controller.enqueue(new Uint8Array(3_000_000))
+      },
+      cancel(reason) {
+        told.push(reason)
+      },
+    })
+    const small = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        if (pieces++ === 0) controller.enqueue(new Uint8Array(10))
+        else controller.enqueue(7 as never)
+      },
+      cancel(reason) {
+        told.push(reason)
+      },
+    })
+    const error = await network
+      .client()
+      .put('bucket', 'key', inParts ? body : small)
+      .catch((reason: unknown) => reason)
+    assert.equal((error as { code?: string }).code, inParts ? 'AccessDenied' : 'InvalidArgument')
+    assert.deepEqual(told, [error])
+  }
+})
+
+test('an abort cancels a stream that brings nothing, with its reason', async () => {
+  const network = scriptNetwork()
+  const told: unknown[] = []
+  const body = new ReadableStream<Uint8Array>({
+    pull: never,
+    cancel(reason) {
+      told.push(reason)
+    },
+  })
+  const controller = new AbortController()
+  const seen = watch(network.client().put('bucket', 'key', body, { signal: controller.signal }))
+  await settle()
+  const reason = new Error('the user went away')
+  controller.abort(reason)
+  await settle()
+  assert.equal(seen.error, reason)
+  assert.deepEqual(told, [reason])
+})
