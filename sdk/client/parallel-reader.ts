@@ -8,6 +8,8 @@ import type { Sender } from './sender.ts'
 export class ParallelReader implements ByteReader {
   readonly #sender: Sender
   readonly #request: ApiRequest
+  /** The caller's; that of `#request` is our own. */
+  readonly #signal: AbortSignal | undefined
   readonly #info: ObjectInfo
   readonly #partSize: number
   readonly #parallel: number
@@ -30,6 +32,7 @@ export class ParallelReader implements ByteReader {
     this.#parallel = shape.parallel
     if (shape.verify && info.checksum !== undefined) this.#checksum = startChecksum(info.checksum.algorithm)
     const { signal } = request.options
+    this.#signal = signal
     this.#onAbort = () => this.#ender.abort(signal?.reason)
     signal?.addEventListener('abort', this.#onAbort, { once: true })
     if (signal?.aborted === true) this.#onAbort()
@@ -66,7 +69,7 @@ export class ParallelReader implements ByteReader {
   }
 
   #detach(): void {
-    this.#request.options.signal?.removeEventListener('abort', this.#onAbort)
+    this.#signal?.removeEventListener('abort', this.#onAbort)
   }
 
   #fill(): void {

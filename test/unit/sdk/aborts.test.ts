@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { getEventListeners } from 'node:events'
 import test from 'node:test'
 import type { PutBody } from '../../../sdk/client/put-source.ts'
 import { ok, refusal, type ScriptedNetwork, scriptNetwork, silence, watch } from './scripted-network.ts'
@@ -187,4 +188,38 @@ test('an abort cancels a stream that brings nothing, with its reason', async () 
   await settle()
   assert.equal(seen.error, reason)
   assert.deepEqual(told, [reason])
+})
+
+test('reads that have ended leave no listener at the caller’s signal', async () => {
+  const size = 200_000
+  const network = scriptNetwork()
+  let isGone = false
+  network.serve('a', ({ method, headers }) => {
+    const [, start = '0', end = `${size - 1}`] = /^bytes=(\d+)-(\d+)$/.exec(headers.get('range') ?? '') ?? []
+    const length = Number(end) - Number(start) + 1
+    const about = { etag: '"e"', 'content-length': `${length}` }
+    if (method === 'HEAD') return new Response(null, { status: 200, headers: about })
+    if (isGone) return refusal(404, 'NoSuchKey')
+    const range = { 'content-range': `bytes ${start}-${end}/${size}` }
+    return new Response(new Uint8Array(length), { status: 206, headers: { ...about, ...range } })
+  })
+  const { signal } = new AbortController()
+  const left = (): number => getEventListeners(signal, 'abort').length
+  const shape = { parallel: 4, partSize: 65_536, signal }
+  const client = network.client()
+  for (let nth = 0; nth < 3; nth++) {
+    const read = await client.get('bucket', 'key', shape)
+    assert.ok(left() > 0, 'while it is read an abort ends it')
+    assert.equal((await read.bytes()).length, size)
+    assert.equal(left(), 0)
+  }
+  for await (const piece of (await client.get('bucket', 'key', shape)).body) assert.ok(piece.length > 0)
+  assert.equal(left(), 0)
+  const unread = await client.get('bucket', 'key', shape)
+  unread.cancel()
+  await settle()
+  assert.equal(left(), 0)
+  isGone = true
+  await assert.rejects((await client.get('bucket', 'key', shape)).bytes(), { code: 'NoSuchKey' })
+  assert.equal(left(), 0)
 })
