@@ -1,13 +1,36 @@
 import { accountFrom } from '../../core/contract/accounts.ts'
 import type { Catalog } from '../../core/contract/catalog.ts'
 import { StorageError } from '../../core/contract/errors.ts'
+import { groupEpochOf } from '../../core/contract/failover.ts'
 import { takenAwayReason } from '../../core/contract/forgotten-rule.ts'
 import type { BucketRecord } from '../../core/contract/object-model.ts'
+import type { ReplicationRule } from '../../core/contract/replication.ts'
 import type { Offer } from './peer.ts'
 
 export interface AcceptOptions {
   readonly regionId: number
-  readonly catalog: Pick<Catalog, 'bucket' | 'replication' | 'submit'>
+  readonly catalog: Pick<Catalog, 'bucket' | 'failover' | 'replication' | 'submit'>
+}
+
+/**
+ * Where one region writes, that one says what the rule is, or the primary of the bucket's failover group: a copy that could say so would make
+ * itself the primary, and have what is here removed. What is told of an epoch of the group that is not known here is refused by the catalog.
+ */
+function mayChange(
+  { catalog, regionId }: AcceptOptions,
+  current: ReplicationRule,
+  source: number,
+  rule: ReplicationRule,
+): boolean {
+  if (current.mode !== 'single' || source === current.primary) return true
+  // A copy may hear of the group before it hears that the bucket is in it; the primary has put it there.
+  const name = current.group ?? (current.primary === regionId ? undefined : rule.group)
+  if (name === undefined) return false
+  const state = catalog.failover.group(name)
+  // The group has been taken away, and who was its primary in the end says so of the bucket.
+  if (state === undefined) return source === rule.primary
+  if (rule.group === name && groupEpochOf(rule.epoch) > state.record.epoch) return true
+  return source === state.record.primary
 }
 
 /** Whether an edge has what its hub says of who may do what. */
@@ -54,6 +77,14 @@ export async function acceptOffer(options: AcceptOptions, source: number, offer:
       throw new StorageError(
         'ACCESS_DENIED',
         `region ${source} is an edge of '${offer.bucket}' and changes no rule`,
+      )
+    }
+    if (!mayChange(options, current, source, rule)) {
+      // Copies tell each other of what their primary has told them.
+      if (rule.primary !== source) return false
+      throw new StorageError(
+        'ACCESS_DENIED',
+        `region ${source} has a copy of '${offer.bucket}': region ${current.primary} says who writes it`,
       )
     }
     await catalog.submit({ type: 'set-replication', bucketId: known.id, rule, ...told })

@@ -18,7 +18,7 @@ export interface ReplicatorOptions
   extends FetchOptions,
     Pick<FollowerOptions, 'conflicts' | 'onApplied' | 'onConflict' | 'pullsAhead' | 'tracer'> {
   readonly regionId: number
-  readonly catalog: Pick<Catalog, 'bucket' | 'bucketById' | 'replication' | 'submit'>
+  readonly catalog: Pick<Catalog, 'bucket' | 'bucketById' | 'failover' | 'replication' | 'submit'>
   readonly tunnels: Pick<RegionTunnels, 'connected' | 'onChange' | 'open'>
   readonly log: Logger
   /** Whether this node does the work of its region now: one node pulls, any node answers. */
