@@ -110,10 +110,12 @@ export class KeyVersions {
 
   /**
    * Makes `record` the newest version, as the bucket's versioning says. Like all changes here it reads every row that it will
-   * free before it writes the first one: a damaged row is this key's error then, and not the end of the writer.
+   * free, and makes every row that it will write, before it writes the first one: a damaged row, or a record that no row can hold, is this
+   * key's error then, and not the end of the writer.
    */
   insert(record: StoredObject): void {
     const { context } = this
+    const row = encodeObjectRow(record)
     const old = this.place(context.get(this.currentKey()))
     const oldNull = record.isNull && !this.isPlain ? this.olderNull() : undefined
     if (oldNull !== undefined) {
@@ -124,7 +126,6 @@ export class KeyVersions {
       if (record.isNull && isNullRow(old.row)) this.free(old.record)
       else this.putVersionRow(old.row)
     }
-    const row = encodeObjectRow(record)
     if (record.deleteMarker) {
       if (old !== undefined) {
         context.remove(this.currentKey())
@@ -154,11 +155,12 @@ export class KeyVersions {
     }
     // Some newer version is here: this one goes behind it.
     const { context } = this
+    const row = encodeObjectRow(record)
     if (oldNull !== undefined) {
       this.removeVersionRow(oldNull.row)
       this.free(oldNull.record)
     }
-    this.putVersionRow(encodeObjectRow(record))
+    this.putVersionRow(row)
     context.meta.counts.versions++
     context.meta.counts.liveBytes += record.byteLength
     return true

@@ -109,6 +109,13 @@ export function objectKeyBytes(key: string): Buffer {
   return bytes
 }
 
+/** Whether an object can have this key: every row that names it is short enough, a row of one of its versions being the longest. */
+export function fitsRows(key: string): boolean {
+  const bytes = encodeText(key)
+  if (bytes.length === 0 || bytes.length > maxObjectKeyBytes) return false
+  return 5 + escapeKey(bytes, true).length + versionIdBytes <= maxRowKeyBytes
+}
+
 /** [table | bucket id u32 | bytes]. */
 export function bucketKey(tag: number, bucketId: number, bytes?: Uint8Array, extra = 0): Buffer {
   const key = Buffer.allocUnsafe(5 + (bytes?.length ?? 0) + extra)

@@ -31,7 +31,7 @@ import { versionIdBytes, versionTimeMs } from './hybrid-time.ts'
 const formatVersion = 1
 const headerBytes = 48
 const flag = { isNull: 1, deleteMarker: 2, etagInRest: 4 } as const
-const maxOwnerBytes = 255
+export const maxOwnerBytes = 255
 
 const storageClasses = [
   'STANDARD',
@@ -117,12 +117,19 @@ const isEmpty = (record: Readonly<Record<string, string>>): boolean => {
   return true
 }
 
-export function encodeObjectRow(object: StoredObject): Uint8Array {
-  const { attributes, checksum } = object
-  const owner = object.owner === 'root' ? undefined : Buffer.from(object.owner, 'utf8')
-  if (owner !== undefined && owner.length > maxOwnerBytes) {
+/** Before the first write, where others come before that of the row. INVALID_ARGUMENT: no row can hold it. */
+export function checkObjectRow({ owner, byteLength }: Pick<StoredObject, 'owner' | 'byteLength'>): void {
+  if (byteLength >= 2 ** 48) throw new StorageError('INVALID_ARGUMENT', 'an object has less than 256 TiB')
+  if (Buffer.byteLength(owner, 'utf8') > maxOwnerBytes) {
     throw new StorageError('INVALID_ARGUMENT', `an account id has at most ${maxOwnerBytes} bytes`)
   }
+}
+
+/** INVALID_ARGUMENT. */
+export function encodeObjectRow(object: StoredObject): Uint8Array {
+  const { attributes, checksum } = object
+  checkObjectRow(object)
+  const owner = object.owner === 'root' ? undefined : Buffer.from(object.owner, 'utf8')
   const rest: Rest = {}
   const plain = plainEtag.exec(object.etag)
   const etagParts = Number(plain?.[1] ?? 0)

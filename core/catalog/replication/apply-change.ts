@@ -10,7 +10,7 @@ import { readHybridTime, versionTimeMs } from '../hybrid-time.ts'
 import { answered, takeFirstAnswer } from '../idempotency.ts'
 import { findVersion, KeyVersions, type VersionPlace } from '../key-versions.ts'
 import { encodeText, table, tableKey } from '../keys.ts'
-import { decodeObjectRow, rowVersionId, type StoredObject } from '../object-row.ts'
+import { checkObjectRow, decodeObjectRow, rowVersionId, type StoredObject } from '../object-row.ts'
 import { encodeSuccess } from '../result.ts'
 import { encodeGarbageRow } from '../rows.ts'
 import { versionsWithin } from './apply-backfill.ts'
@@ -44,9 +44,11 @@ const isNewer = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare
 export function applyChange(target: ChangeTarget, entry: OutboxEntry, layout: Layout | undefined): void {
   const { context, bucket, source, rule } = target
   const change = changeFrom(entry.change, { from: source, here: context.entry.regionId })
-  if ('key' in change && !isReplicatedKey(rule, change.key)) {
-    throw new StorageError('PROTOCOL_ERROR', 'the key is not one that the rule replicates')
-  }
+  const isOfRule =
+    'key' in change
+      ? isReplicatedKey(rule, change.key)
+      : change.type !== 'range' || change.purged.every(([key]) => isReplicatedKey(rule, key))
+  if (!isOfRule) throw new StorageError('PROTOCOL_ERROR', 'the key is not one that the rule replicates')
   switch (change.type) {
     case 'put':
       putVersion(target, change, layout ?? { kind: 'empty' })
@@ -102,6 +104,7 @@ function putVersion(target: ChangeTarget, change: Of<'put'>, layout: Layout): vo
     return
   }
   const record = recordOf(context, change, layout)
+  checkObjectRow(record)
   const other = isNull ? versions.find('null') : undefined
   if (other !== undefined && isDoubtful(target, other, isNewer(rowVersionId(other.row), versionId))) {
     setAside(context, versions, other)
@@ -147,8 +150,9 @@ function replaceContent(
   const told = recordOf(context, change, layout)
   const { changed, attributes } = decodeObjectRow(change.key, known.row)
   const isLater = changed !== undefined && isNewer(changed, told.changed ?? new Uint8Array(0))
-  versions.removeVersion(known)
   const record = isLater && rule.mode === 'multi' ? { ...told, attributes, changed } : told
+  checkObjectRow(record)
+  versions.removeVersion(known)
   if (versions.merge(record)) {
     putBody(context, layout, change.version.inline, { bucketId: bucket.id, key: change.key })
   } else discard(context, layout)

@@ -13,6 +13,8 @@ import type {
 import { replicationLimits } from '../../contract/replication.ts'
 import { bytesOf, pack, unpack } from '../encoding.ts'
 import { readHybridTime, versionIdBytes, versionTimeMs } from '../hybrid-time.ts'
+import { fitsRows } from '../keys.ts'
+import { maxOwnerBytes } from '../object-row.ts'
 import { changedBytes } from './changed-stamp.ts'
 
 /**
@@ -24,15 +26,20 @@ const format = 1
 /** More than any configuration keeps inline. */
 const maxInlineBytes = 1024 * 1024
 
-const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+/** Rows have six bytes for a number. */
+const count = z
+  .int()
+  .min(0)
+  .max(2 ** 48 - 1)
 const bytes = z.instanceof(Uint8Array)
 const sized = (length: number) =>
   bytes.refine((value) => value.length === length, `expected ${length} bytes`).transform(bytesOf)
 const text = z.string().max(64 * 1024)
 const texts = z.record(text, text)
-const key = z.string().min(1).max(1024)
-/** Of a range with many names: '' is the key of the name before. */
-const keyOrSame = z.string().max(1024)
+/** What no row can name must not get as far as the writer, where the first one that fails is the end of it. */
+const key = z.string().refine(fitsRows, 'no key of an object')
+/** '' too: of a range with many names it is the key of the name before. */
+const keyOrNone = z.string().refine((value) => value === '' || fitsRows(value), 'no key of an object')
 const versionId = sized(versionIdBytes)
 const region = z.int().min(0).max(0xffff)
 
@@ -40,7 +47,7 @@ const version = z.strictObject({
   versionId,
   isNull: z.boolean(),
   deleteMarker: z.boolean(),
-  owner: text.min(1).max(255),
+  owner: text.min(1).refine((name) => Buffer.byteLength(name) <= maxOwnerBytes, 'longer than an account id'),
   byteLength: count,
   etag: text.max(1024),
   checksum: z
@@ -94,15 +101,15 @@ const change = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('versioning'), state: z.enum(['enabled', 'suspended']) }),
   z.strictObject({
     type: z.literal('range'),
-    after: z.string().max(1024),
+    after: keyOrNone,
     through: key.optional(),
-    versions: z.array(z.tuple([keyOrSame, versionId])),
+    versions: z.array(z.tuple([keyOrNone, versionId])),
     purged: z.array(z.tuple([key, versionId, z.boolean()])),
     isRepair: z.literal(true).optional(),
   }),
   z.strictObject({
     type: z.literal('digest'),
-    after: z.string().max(1024),
+    after: keyOrNone,
     through: key.optional(),
     before: z.strictObject({ ms: count, counter: z.int().min(0).max(0xffff) }),
     hash: sized(32),
@@ -199,6 +206,10 @@ export function decodeOutboxEntry(stored: Uint8Array): OutboxEntry {
     throw notAnEntry('a setting that is newer than its entry')
   }
   if (decoded.change.type === 'put') checkVersion(decoded.change.version, ms)
+  if (decoded.change.type === 'purge') checkPurged(decoded.change.versionId, ms)
+  if (decoded.change.type === 'range') {
+    for (const [, purgedId] of decoded.change.purged) checkPurged(purgedId, ms)
+  }
   return decoded
 }
 
@@ -219,6 +230,15 @@ function checkVersion(made: ReplicatedVersion, entryMs: number): void {
   if (made.inline !== undefined && made.bodies.length > 0) throw notAnEntry('a body in two places')
   // A version from the future would stay the newest whatever anybody writes (T36).
   if (versionTimeMs(made.versionId) > entryMs) throw notAnEntry('a version that is newer than its entry')
+}
+
+/** An edge may have a version of its hub's, whose clock is ahead of its own, and delete it. */
+const purgedAheadMs = 3_600_000
+
+/** What is gone keeps every older `null` version away: one of the far future would keep away whatever anybody writes. */
+function checkPurged(purgedId: Uint8Array, entryMs: number): void {
+  if (versionTimeMs(purgedId) > entryMs + purgedAheadMs)
+    throw notAnEntry('it removes a version that nobody can have made yet')
 }
 
 /** SHA-256 over the chain so far and the entry. */
