@@ -1,4 +1,4 @@
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
@@ -53,6 +53,7 @@ export async function openAuditFile(parts: AuditFileParts): Promise<AuditLog> {
   let untold = 0
   let waiting: { readonly event: AuditEvent; readonly timeMs: number }[] = []
   let isComplaining = false
+  let rotateAgainMs = Number.NEGATIVE_INFINITY
   const closing = new AbortController()
   let writing: Promise<void> | undefined
 
@@ -83,35 +84,61 @@ export async function openAuditFile(parts: AuditFileParts): Promise<AuditLog> {
     chain = next
   }
 
+  /**
+   * The next file is there before the old ones move, and they move no further than to the first free place: what fails and is tried again once
+   * a second must not push one file after the other out.
+   */
   async function rotate(): Promise<void> {
-    for (let number = parts.keep; number >= 1; number--) {
-      const from = number === 1 ? path : `${path}.${number - 1}`
-      await rename(from, `${path}.${number}`).catch(ignoreMissing)
+    const next = await open(`${path}.new`, 'w', 0o600)
+    try {
+      let free = (await isThere(path)) ? 1 : 0
+      while (free > 0 && free < parts.keep && (await isThere(`${path}.${free}`))) free++
+      for (let number = Math.min(free, parts.keep); number >= 1; number--) {
+        const from = number === 1 ? path : `${path}.${number - 1}`
+        await rename(from, `${path}.${number}`).catch(ignoreMissing)
+      }
+      await rename(`${path}.new`, path)
+    } catch (error) {
+      await next.close()
+      throw error
     }
-    if (parts.keep === 0) await rm(path, { force: true })
-    const next = await open(path, 'wx', 0o600)
-    await file.close()
+    const old = file
     file = next
     bytes = 0
+    await old.close()
   }
 
   async function drain(): Promise<void> {
+    let failed: unknown
     while (waiting.length > 0) {
       const batch = waiting.slice(0, maxBatch)
       try {
-        if (bytes >= parts.maxBytes) await rotate()
+        if (bytes >= parts.maxBytes && clock.monotonic() >= rotateAgainMs) {
+          // It grows on until it can be put aside: better one that is too large than records that are lost.
+          failed = await rotate().then(
+            () => undefined,
+            (error: unknown) => error ?? true,
+          )
+          if (failed !== undefined) rotateAgainMs = clock.monotonic() + retryMs
+        }
         await append(batch)
         waiting = waiting.slice(batch.length)
-        if (isComplaining) log.info({ path, lost }, 'the audit log is written again')
-        isComplaining = false
+        if (failed !== undefined) complain('cannot be put aside', failed)
+        else if (isComplaining) {
+          log.info({ path, lost }, 'the audit log is written again')
+          isComplaining = false
+        }
       } catch (error) {
-        if (!isComplaining)
-          log.error({ path, err: StorageError.from(error) }, 'the audit log cannot be written')
-        isComplaining = true
+        complain('cannot be written', error)
         if (closing.signal.aborted) return
         await clock.sleep(retryMs, closing.signal).catch(() => undefined)
       }
     }
+  }
+
+  function complain(problem: string, error: unknown): void {
+    if (!isComplaining) log.error({ path, err: StorageError.from(error) }, `the audit log ${problem}`)
+    isComplaining = true
   }
 
   const pump = (): void => {
@@ -211,3 +238,9 @@ function ignoreMissing(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT') throw error
   return undefined
 }
+
+const isThere = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => ignoreMissing(error) !== undefined,
+  )

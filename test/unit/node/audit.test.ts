@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
@@ -103,6 +113,44 @@ test('only so many files are kept', async (t) => {
   const verdict = await verifyAudit([`${path}.2`, `${path}.1`, path].flatMap(linesOf))
   assert.deepEqual(verdict.problems, [])
   assert.ok(verdict.first > 1, 'it is told that older ones are gone')
+})
+
+test('a file that cannot be put aside grows on, and none of the older ones is pushed out meanwhile', async (t) => {
+  const path = join(folder(t), 'audit.log')
+  let nowMs = 0
+  const impatient = { ...clock, monotonic: () => (nowMs += 600) }
+  const log = await openAuditFile({
+    path,
+    maxBytes: 1,
+    keep: 4,
+    node: 'n1',
+    clock: impatient,
+    log: silentLogger,
+  })
+  const told: string[] = []
+  const tell = async (key: string): Promise<void> => {
+    told.push(key)
+    log.record(event(key))
+    await written(path, key)
+  }
+  for (let count = 0; count < 2; count++) await tell(`before ${count}`)
+  // No descriptor is left, or no room in the folder: the next file cannot be made.
+  mkdirSync(`${path}.new`)
+  for (let count = 0; count < 20; count++) await tell(`meanwhile ${count}`)
+  const files = [`${path}.2`, `${path}.1`, path]
+  const kept = files.flatMap(linesOf).map((line) => JSON.parse(line).resource.key)
+  assert.deepEqual(kept.slice(1), told)
+  assert.deepEqual((await verifyAudit(files.flatMap(linesOf))).problems, [])
+  rmdirSync(`${path}.new`)
+  for (let count = 0; count < 4 && !existsSync(`${path}.3`); count++) await tell(`after ${count}`)
+  await log.close()
+  const all = [`${path}.4`, `${path}.3`, ...files].filter((file) => existsSync(file)).flatMap(linesOf)
+  assert.deepEqual((await verifyAudit(all)).problems, [])
+  assert.deepEqual(
+    all.map((line) => JSON.parse(line).resource.key).filter((key) => key !== undefined),
+    told,
+  )
+  assert.ok(existsSync(`${path}.3`), 'it is put aside when it can be')
 })
 
 test('a line that was torn by a crash is cut off and told; an end that was changed stops the node', async (t) => {
