@@ -14,7 +14,7 @@ import type { TakenVersion } from './taken-version.ts'
 export type ReadConfig = (layer: TakenVersion | undefined) => Promise<NodeConfig>
 
 export interface ConfigInForceParts
-  extends Omit<RegionConfigParts, 'node' | 'readConfig' | 'checkHot' | 'takeHot'> {
+  extends Omit<RegionConfigParts, 'node' | 'readConfig' | 'checkHot' | 'takeHot' | 'alone'> {
   /** What the node was started with. */
   readonly config: NodeConfig
   /** Absent: it cannot change while the node runs. */
@@ -42,6 +42,13 @@ export function openConfigInForce(parts: ConfigInForceParts): ConfigInForce {
     inForce = done.config
     return done.report
   }
+  // What was read before something else came into force must not come into force after it.
+  let last: Promise<unknown> = Promise.resolve()
+  const alone = <T>(work: () => Promise<T>): Promise<T> => {
+    const done = last.then(work)
+    last = done.catch(() => undefined)
+    return done
+  }
   const readConfig: ReadConfig =
     parts.readConfig ??
     (async () => {
@@ -56,17 +63,19 @@ export function openConfigInForce(parts: ConfigInForceParts): ConfigInForce {
     readConfig,
     checkHot: (next) => void reload(inForce, next, (numbers) => qos.checkReconfigure(numbers)),
     takeHot,
+    alone,
   })
   return {
     region,
     current: () => inForce,
-    async reload() {
-      const next = await readConfig(region.layer())
-      const isNewCertificate = await parts.refreshCertificate()
-      const done = takeHot(next)
-      const report = isNewCertificate ? { ...done, applied: [...done.applied, 'tls (files)'] } : done
-      log.info({ ...report }, 'the configuration was read again')
-      return report
-    },
+    reload: () =>
+      alone(async () => {
+        const next = await readConfig(region.layer())
+        const isNewCertificate = await parts.refreshCertificate()
+        const done = takeHot(next)
+        const report = isNewCertificate ? { ...done, applied: [...done.applied, 'tls (files)'] } : done
+        log.info({ ...report }, 'the configuration was read again')
+        return report
+      }),
   }
 }

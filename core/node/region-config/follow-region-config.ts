@@ -32,6 +32,8 @@ export interface RegionConfigParts {
   readonly checkHot: (next: NodeConfig) => void
   /** Puts into force what may change while the node runs. */
   readonly takeHot: (next: NodeConfig) => ReloadReport
+  /** One at a time with whatever else reads the configuration and puts it into force. */
+  readonly alone: <T>(work: () => Promise<T>) => Promise<T>
   /** The other nodes of the region; absent: there are none. */
   readonly region?: {
     readonly peers: Pick<RegionPeers, 'connected' | 'request' | 'serve'>
@@ -100,7 +102,7 @@ export function followRegionConfig(parts: RegionConfigParts): FollowedRegionConf
     if (newest === state.version) return
     if (newest === failed.version && clock.monotonic() - failed.atMs < againMs) return
     const version = catalog.regionConfig(newest)
-    if (version !== undefined) await take(version)
+    if (version !== undefined) await parts.alone(() => take(version))
   }
   const follow = async (): Promise<void> => {
     while (!closing.signal.aborted) {

@@ -104,6 +104,7 @@ async function openNode(t: TestContext) {
     regionId: 1,
   })
   let fileText = 'store: {cache: 1MiB}\n'
+  let refresh = async (): Promise<boolean> => false
   const problems = new Map<string, string>()
   const read = (region?: { version: number; text: string }) =>
     loadConfig({ file: { name: 'pando.yaml', text: fileText }, region, environment: {} })
@@ -113,7 +114,7 @@ async function openNode(t: TestContext) {
     const inForce = openConfigInForce({
       ...{ config, dataPath, taken, catalog, qos, log: silentLogger, clock: realEnvironment.clock },
       readConfig: async (layer) => read(layer),
-      refreshCertificate: async () => false,
+      refreshCertificate: () => refresh(),
       health: {
         report: (problem, sentence) => void problems.set(problem, sentence),
         clear: (problem) => void problems.delete(problem),
@@ -133,6 +134,9 @@ async function openNode(t: TestContext) {
     setFile: (text: string) => {
       fileText = text
     },
+    setRefresh: (next: typeof refresh) => {
+      refresh = next
+    },
   }
 }
 
@@ -151,6 +155,30 @@ test('a node takes at once what it can, has the rest after a restart, and says w
   await node.stop()
   const again = start(taken)
   assert.deepEqual(await own(again), { node: 'node-1', version: 1, afterRestart: [], problem: '' })
+})
+
+test('a version that comes while the file is read again is in force behind it', async (t) => {
+  const { catalog, start, own, setRefresh } = await openNode(t)
+  const node = start()
+  let goOn: () => void = assert.fail
+  const held = new Promise<boolean>((resolve) => (goOn = () => resolve(false)))
+  const asked = new Promise<void>((resolve) =>
+    setRefresh(() => {
+      resolve()
+      return held
+    }),
+  )
+  const reloading = node.reload()
+  await asked
+  const applying = node.region.apply(version(0, 'qos: {planInterval: 777ms}\n'))
+  while (catalog.regionConfigVersion() === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  // It looks twice a second.
+  await new Promise((resolve) => setTimeout(resolve, 1_100))
+  goOn()
+  await reloading
+  await applying
+  assert.equal((await own(node))?.version, 1)
+  assert.equal(node.current().qos.planInterval, 777)
 })
 
 test('a wrong value becomes no version', async (t) => {
