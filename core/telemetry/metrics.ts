@@ -99,13 +99,13 @@ export function createNodeMetrics(sources: GaugeSources, version: string): NodeM
     try {
       const values = await read()
       for (const [name, metric] of targets) {
-        metric.reset()
+        metric.remove()
         metric.inc(Number(values[name]))
       }
     } catch {
-      // A source that cannot be read must not hide the others; and old values must not look like new ones.
+      // A source that cannot be read must not hide the others; and old values must not look like new ones, nor nothing like 0.
       scrapeErrors.inc({ source })
-      for (const metric of targets.values()) metric.reset()
+      for (const metric of targets.values()) metric.remove()
     }
   }
 }
@@ -120,7 +120,10 @@ function metricsOf<T extends object>(
   for (const field of Object.keys(table) as (keyof T)[]) {
     const [name, help] = table[field]
     const kind = name.endsWith('_total') ? Counter : Gauge
-    made.set(field, new kind({ name: `${prefix}_${name}`, help, registers: [registry] }))
+    const metric = new kind({ name: `${prefix}_${name}`, help, registers: [registry] })
+    // It begins with 0, which means something for most of them: a store that is not there is not one that is offline.
+    metric.remove()
+    made.set(field, metric)
   }
   return made
 }

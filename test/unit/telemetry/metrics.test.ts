@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { ChunkStoreGauges } from '../../../core/contract/chunk-store.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import type { RequestEvent } from '../../../core/contract/request-observer.ts'
 import { createNodeMetrics } from '../../../core/telemetry/metrics.ts'
@@ -80,11 +81,16 @@ test('gauges are read at scrape time, and a source that fails hides neither the 
     position: 7,
     bytesOnDisk: 8,
   }
+  const nothing = await metrics.scrape()
+  assert.doesNotMatch(nothing, /^pando_(store|catalog)_/m, 'a witness has no store that could be offline')
   sources.catalog = () => catalog
+  sources.store = async () => ({ online: true, chunkCount: 0 }) as ChunkStoreGauges
+  assert.match(await metrics.scrape(), /^pando_store_online 1$/m)
   sources.store = async () => {
     throw new Error('gone')
   }
   const text = await metrics.scrape()
+  assert.doesNotMatch(text, /^pando_store_/m)
   assert.match(text, /^pando_catalog_objects 2$/m)
   assert.match(text, /^pando_catalog_disk_bytes 8$/m)
   assert.match(text, /^pando_scrape_errors_total\{source="store"\} 1$/m)
