@@ -144,13 +144,13 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
     ...{ config, version, environment, registry: metrics.registry },
     log: log.child({ part: 'traces' }),
   })
+  // Stopped late: what other parts do while they stop may still be told. And whatever fails from here on, its loop must not keep the process.
+  if (tracing !== undefined) parts.push('traces', partDeadlineMs, () => tracing.close())
   const audit = await startAudit({
     ...{ config, environment, registry: metrics.registry },
     log: log.child({ part: 'audit' }),
   })
-  // Stopped late: what other parts do while they stop may still be told.
   if (audit !== undefined) parts.push('audit log', partDeadlineMs, () => audit.close())
-  if (tracing !== undefined) parts.push('traces', partDeadlineMs, () => tracing.close())
 
   const [
     gatewayModule,
@@ -360,9 +360,9 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   const s3Address = await bindListener(listeners.s3, config.s3.listen, () =>
     s3.listen(config.s3.listen.host, config.s3.listen.port),
   )
-  await s3.listenLocally()
   // The drain has its own time-out inside; the margin is for cutting what is left.
   parts.push('S3 endpoint', config.stop.drainTimeout + 2_000, () => s3.close(config.stop.drainTimeout))
+  await s3.listenLocally()
 
   const scheme = certificate === undefined ? 'http' : 'https'
   const s3Endpoint = `${scheme}://${dialable({ host: config.s3.listen.host, port: s3Address.port })}`

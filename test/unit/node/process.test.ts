@@ -236,6 +236,26 @@ test('a taken port is told with its number, key and variable', async () => {
   }
 })
 
+test('a start that fails after others of its parts have begun to work ends the process', async () => {
+  const scratch = await mkdtemp(join(tmpdir(), 'pando-refused-'))
+  const file = join(scratch, 'pando.yaml')
+  const audit = join(scratch, 'audit.log')
+  await writeFile(audit, 'nobody of ours wrote this\n')
+  const telemetry = { audit: { file: audit }, traces: { endpoint: 'http://127.0.0.1:9' } }
+  await writeFile(file, JSON.stringify({ telemetry }))
+  try {
+    const { code, stderr } = await runCommand(process.execPath, [entry, 'up', '--config', file], {
+      env: stranger({ PANDO_DATA: join(scratch, 'data'), ...freePorts }),
+      timeoutMs: 60_000,
+    })
+    assert.equal(code, 2, stderr)
+    assert.match(stderr, /telemetry\.audit\.file/)
+    assert.equal(existsSync(join(scratch, 'data', 'lock')), false)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+})
+
 test('all taken ports are told at once, by the start and by the doctor', async () => {
   const others = await Promise.all(
     [0, 1].map(async () => {
