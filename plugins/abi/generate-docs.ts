@@ -28,7 +28,8 @@ The configuration is JSON: \`{"settings": {...}, "classes": ["interactive", ...]
 ${abiBounds.configBytes >> 10} KiB. \`settings\` is the author's own; the lists give the names behind the indexes, index 0 of tenants and buckets
 stands for none.
 
-Custom sections: \`${abiNames.manifestSection}\` (JSON, required) and \`${abiNames.vectorsSection}\` (JSON, golden vectors, optional); see README.md.
+Custom sections: \`${abiNames.manifestSection}\` (JSON, required) and \`${abiNames.vectorsSection}\` (JSON, golden vectors, optional:
+at most ${abiBounds.vectorsBytes >> 10} KiB, with at most ${abiBounds.vectorSettings} different settings); see README.md.
 
 A policy is a pure function of its configuration and its input: no clock, no randomness but \`seed\`, no state from call to
 call. All numbers are little-endian, every struct is a multiple of 8 bytes. **Step by the lengths in the header**, never by the

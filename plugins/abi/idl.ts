@@ -397,5 +397,7 @@ export const abiBounds = {
   logLineBytes: 1024,
   manifestBytes: 64 << 10,
   vectorsBytes: 256 << 10,
+  /** Different settings in the vectors of a module: each takes an instance of its own. */
+  vectorSettings: 256,
   initialiseFuel: 5_000_000,
 } as const

@@ -1,5 +1,5 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
-import { policyIdl } from './idl.ts'
+import { abiBounds, policyIdl } from './idl.ts'
 import {
   createInputReader,
   defaultTables,
@@ -63,7 +63,26 @@ export function readVectors(value: unknown): VectorFile | { readonly problem: st
     }
     read.push(result)
   }
+  const { vectorSettings } = abiBounds
+  const different = vectorsBySettings(read).length
+  if (different > vectorSettings)
+    return wrong(`they have ${different} different settings, more than ${vectorSettings}`)
   return { tables, vectors: read }
+}
+
+/** Places in the list of the vectors that have the same settings, in the order of the first of each: one instance may serve them. */
+export function vectorsBySettings(vectors: readonly GoldenVector[]): readonly (readonly number[])[] {
+  const groups = new Map<string, number[]>()
+  // Most vectors have those of the file, which may be long.
+  const texts = new Map<GoldenVector['settings'], string>()
+  for (const [at, { settings }] of vectors.entries()) {
+    const text = texts.get(settings) ?? JSON.stringify(settings)
+    texts.set(settings, text)
+    const group = groups.get(text) ?? []
+    groups.set(text, group)
+    group.push(at)
+  }
+  return [...groups.values()]
 }
 
 function readVector(
@@ -125,6 +144,9 @@ function strangerIn(value: Json, keys: readonly string[]): string | undefined {
 
 /** The same for the bytes of the custom section. */
 export function parseVectors(section: Uint8Array): VectorFile | { readonly problem: string } {
+  const { vectorsBytes } = abiBounds
+  if (section.length > vectorsBytes)
+    return { problem: `the vectors have ${section.length} bytes, more than ${vectorsBytes}` }
   try {
     return readVectors(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(section)))
   } catch (error) {

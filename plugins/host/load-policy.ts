@@ -15,9 +15,10 @@ import { type CompiledPolicy, createGuest, gatesOf } from './guest-instance.ts'
 import { InstanceBudget } from './instance-budget.ts'
 import { PolicyLoadFailure } from './load-failure.ts'
 import { vectorsSection } from './module-sections.ts'
+import { readPackageVectors, runVectors } from './package-vectors.ts'
 import type { LoadedVersion, VersionIdentity } from './policy-version.ts'
 import { runWithin } from './run-within.ts'
-import { probePolicy, readPackageVectors, runVectors, SelfTestFailed } from './self-test.ts'
+import { probePolicy, SelfTestFailed } from './self-test.ts'
 import { checkKeyAllows, digestOf, type PolicyTrust, verifySignature } from './trust.ts'
 import { meterModule } from './wasm/meter-module.ts'
 
@@ -37,8 +38,8 @@ interface PreparedModule {
   readonly examined: ExaminedModule
   readonly compiled: CompiledPolicy
   readonly fuelSites: number
-  /** Results of the package's vectors, once they have run. */
-  vectors?: readonly VectorResult[]
+  /** Results of the package's vectors, from when they began to run: two loads of a module wait for one run. */
+  vectors: Promise<readonly VectorResult[]> | undefined
   /** It has been initialised here before: from then on the fuel alone bounds it. */
   wasInitialised: boolean
 }
@@ -101,7 +102,7 @@ export class PolicyLoader {
         fuelSites: prepared.fuelSites,
         ...(key === undefined ? {} : { signedBy: key.publicKey }),
       }
-      const vectors = await PolicyLoadFailure.during('self-tested', () => runPackageVectors(prepared))
+      const vectors = await PolicyLoadFailure.during('self-tested', () => this.#runVectors(prepared))
       found = { ...found, vectors }
       await this.#initialise(prepared, config, tables)
       return found
@@ -145,7 +146,8 @@ export class PolicyLoader {
     const module = await PolicyLoadFailure.during('compiled', () => WebAssembly.compile(metered.bytes))
     const { hooks, brief, byValue, hasWants } = examined
     const compiled = { module, hooks, brief, byValue, hasWants }
-    const prepared = { examined, compiled, fuelSites: metered.sites, wasInitialised: false }
+    const { sites: fuelSites } = metered
+    const prepared = { examined, compiled, fuelSites, vectors: undefined, wasInitialised: false }
     this.#prepared.set(digest, prepared)
     for (const oldest of this.#prepared.keys()) {
       if (this.#prepared.size <= compiledMost) break
@@ -175,8 +177,9 @@ export class PolicyLoader {
     )
     prepared.wasInitialised = true
     await letRequestsPass()
-    return PolicyLoadFailure.during('self-tested', () => {
-      const failed = runPackageVectors(prepared).find(({ difference }) => difference !== undefined)
+    return PolicyLoadFailure.during('self-tested', async () => {
+      const results = await this.#runVectors(prepared)
+      const failed = results.find(({ difference }) => difference !== undefined)
       if (failed !== undefined) {
         throw new SelfTestFailed(`vector '${failed.name}' of ${failed.hook}: ${failed.difference}`)
       }
@@ -184,6 +187,22 @@ export class PolicyLoader {
       probePolicy(compiled, instance, spare, tables)
       return { instances: [instance, spare], configuration }
     })
+  }
+
+  /** Once for each module; again after a run that could not be finished. */
+  #runVectors(prepared: PreparedModule): Promise<readonly VectorResult[]> {
+    const { examined, compiled } = prepared
+    const run = async () => {
+      const file = readPackageVectors(examined.parsed.customSections.get(vectorsSection))
+      if (file === undefined) return []
+      const { clock } = this.#options
+      return runVectors(compiled, examined.manifest, file, { clock, budget: this.budget })
+    }
+    prepared.vectors ??= run().catch((reason: unknown) => {
+      prepared.vectors = undefined
+      throw reason
+    })
+    return prepared.vectors
   }
 
   /** A policy's own line. */
@@ -199,15 +218,6 @@ export class PolicyLoader {
 
 function checkKey(key: TrustedPolicyKey | undefined, { manifest, hooks }: ExaminedModule): void {
   if (key !== undefined) checkKeyAllows(key, manifest.name, hooks)
-}
-
-function runPackageVectors(prepared: PreparedModule): readonly VectorResult[] {
-  const { examined, compiled } = prepared
-  if (prepared.vectors === undefined) {
-    const file = readPackageVectors(examined.parsed.customSections.get(vectorsSection))
-    prepared.vectors = file === undefined ? [] : runVectors(compiled, examined.manifest, file)
-  }
-  return prepared.vectors
 }
 
 function readSettings(config: string): Readonly<Record<string, unknown>> {

@@ -1,21 +1,7 @@
 import type { PolicyHook } from '../../core/contract/policy.ts'
-import type { PolicyManifest, VectorResult } from '../../core/contract/policy-deployment.ts'
 import { abiNames, headerFlags, hookStatus } from '../abi/idl.ts'
 import { createInputReader, type PolicyInputs, type PolicyTables, toJsonValue } from '../abi/json-values.ts'
-import {
-  differenceFrom,
-  type GoldenVector,
-  initConfiguration,
-  parseVectors,
-  type VectorFile,
-} from '../abi/vectors.ts'
-import {
-  type CompiledPolicy,
-  createGuest,
-  type GuestInstance,
-  type HookPort,
-  InitialisationRefused,
-} from './guest-instance.ts'
+import type { CompiledPolicy, GuestInstance, HookPort } from './guest-instance.ts'
 import { briefExport, hookExport } from './hook-names.ts'
 import { type CallFault, describeTrap, unknownStatus } from './hook-runner.ts'
 import {
@@ -40,7 +26,7 @@ interface Answer {
 }
 
 /** Asks one instance and throws where a request would have seen a fault. */
-class Examination {
+export class Examination {
   readonly #instance: GuestInstance
   readonly #classCount: number
 
@@ -139,71 +125,6 @@ export function describeFault(fault: CallFault): string {
 function withoutOrigin(decision: object): unknown {
   const { policy, ...rest } = { policy: '', ...decision }
   return toJsonValue(rest)
-}
-
-/** The vectors of the package; none = an empty file. @throws SelfTestFailed when they cannot be read */
-export function readPackageVectors(section: Uint8Array | undefined): VectorFile | undefined {
-  if (section === undefined) return undefined
-  const file = parseVectors(section)
-  if ('problem' in file) throw new SelfTestFailed(file.problem)
-  return file
-}
-
-/** Runs the author's vectors, each configuration in an instance of its own. Does not throw for a vector that fails. */
-export function runVectors(
-  policy: CompiledPolicy,
-  manifest: PolicyManifest,
-  file: VectorFile,
-): readonly VectorResult[] {
-  const examinations = new Map<string, Examination | string>()
-  const examinationOf = (vector: GoldenVector) => {
-    const configuration = initConfiguration(vector.settings, file.tables)
-    const known = examinations.get(configuration)
-    if (known !== undefined) return known
-    const made = examine(policy, configuration, file.tables)
-    examinations.set(configuration, made)
-    return made
-  }
-  return file.vectors.map((vector) => {
-    const { name, hook } = vector
-    try {
-      const examination = examinationOf(vector)
-      if (typeof examination === 'string') {
-        const difference = differenceFrom(vector.expect, 'refused', undefined)
-        return {
-          name,
-          hook,
-          fuel: 0,
-          ...(difference === undefined ? {} : { difference: `${difference}: ${examination}` }),
-        }
-      }
-      const { status, decision, fuel } = examination.ask(hook, vector.input)
-      const most = manifest.fuel[hook]
-      const difference =
-        differenceFrom(vector.expect, status, decision) ??
-        (most !== undefined && fuel > most
-          ? `it burnt ${fuel} fuel, the manifest promises at most ${most}`
-          : undefined)
-      return { name, hook, fuel, ...(difference === undefined ? {} : { difference }) }
-    } catch (reason) {
-      // The instance may have trapped: the next vector gets a new one.
-      examinations.delete(initConfiguration(vector.settings, file.tables))
-      return { name, hook, fuel: 0, difference: reason instanceof Error ? reason.message : String(reason) }
-    }
-  })
-}
-
-/** The message, when the configuration is refused. */
-function examine(policy: CompiledPolicy, configuration: string, tables: PolicyTables): Examination | string {
-  try {
-    return new Examination(
-      createGuest(policy, configuration, () => undefined),
-      tables.classes.length,
-    )
-  } catch (reason) {
-    if (reason instanceof InitialisationRefused) return reason.message
-    throw reason
-  }
 }
 
 /** The same for every load until the names change. */

@@ -11,7 +11,7 @@ import {
   withExportedConstant,
   withoutTrivialStart,
 } from '../abi/module-file.ts'
-import { readVectors } from '../abi/vectors.ts'
+import { parseVectors } from '../abi/vectors.ts'
 import { type PolicyProject, ProjectProblem, parseJsonFile } from './policy-project.ts'
 
 export interface BuiltPolicy {
@@ -50,15 +50,15 @@ export function finishPolicy(compiled: Uint8Array, project: PolicyProject): Buil
     .map(({ name }) => name)
     .filter((name) => exported.includes(abiNames.hookPrefix + name))
   const vectorsPath = join(project.folder, project.vectors)
-  const vectors = existsSync(vectorsPath) ? parseJsonFile(vectorsPath) : undefined
-  const read = vectors && readVectors(vectors)
+  const vectors = existsSync(vectorsPath) ? encode(parseJsonFile(vectorsPath)) : undefined
+  const read = vectors && parseVectors(vectors)
   if (read && 'problem' in read) throw new ProjectProblem(`${project.vectors}: ${read.problem}`)
   const { name, version, manifest } = project
   const start = hasStartFunction(wasm) ? { start: true } : {}
   const sections: Record<string, Uint8Array> = {
     [abiNames.manifestSection]: encode({ name, version, hooks, ...manifest, ...start }),
   }
-  if (vectors) sections[abiNames.vectorsSection] = encode(vectors)
+  if (vectors) sections[abiNames.vectorsSection] = vectors
   return {
     wasm: withCustomSections(wasm, sections, ['sourceMappingURL', 'producers', 'target_features']),
     hooks,
