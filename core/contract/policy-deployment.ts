@@ -59,7 +59,10 @@ export function policySignedMessage(digest: string): Uint8Array {
   return new TextEncoder().encode(`pando-policy/1 ${digest}\n`)
 }
 
-/** The stages of a load, in their order. Up to `self-tested` a failure leaves the old version serving. */
+/**
+ * The stages of a load, in their order. Up to `self-tested` a failure leaves the old version serving; where that one was not
+ * initialised with the names of now, or there is none, the built-in rules decide.
+ */
 export const policyStages = [
   'fetched',
   'verified',

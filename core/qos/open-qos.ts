@@ -28,10 +28,15 @@ export interface Qos {
   readonly inspection: QosInspection
   /** What stands when no policy decides: the policy host builds on it. */
   readonly fallback: QosDecisions
-  /** Names behind the indexes that policies are shown, for `pando_init`. */
+  /** The newest names behind the indexes that policies are shown, for `pando_init`. */
   tables(): PolicyTables
-  /** Told of new names behind the indexes, after a `reconfigure` that changed them; the result ends it. Must not throw. */
+  /**
+   * Told of new names behind the indexes, when a `reconfigure` changed them; the result ends it. Must not throw. Who listens says
+   * with `adoptTables` when it has learned them: until then policies are shown the indexes of the names that they know.
+   */
   onTables(listener: (tables: PolicyTables) => void): () => void
+  /** From now on policies are shown the indexes of these. */
+  adoptTables(tables: PolicyTables): void
   /** From now on these decide. */
   decideBy(decisions: QosDecisions): void
   /** A further scheduler gets the plans, the current one at once; the result takes it out again. */
@@ -99,7 +104,8 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
   const sharing = new Set<SharedBudgets>()
   const tableListeners = new Set<(tables: PolicyTables) => void>()
   const facts = new RequestFacts(environment)
-  facts.configure(policyTables(given), given.attributes)
+  facts.adopt(policyTables(given))
+  facts.showAttributes(given.attributes)
   const decisionLog = new DecisionLog(given.explainRequests)
   const distributor = new PlanDistributor({
     environment,
@@ -156,8 +162,12 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
     tables: () => policyTables(config),
     onTables(listener) {
       tableListeners.add(listener)
-      return () => tableListeners.delete(listener)
+      return () => {
+        tableListeners.delete(listener)
+        if (tableListeners.size === 0) facts.adopt(policyTables(config))
+      }
     },
+    adoptTables: (tables) => facts.adopt(tables),
     decideBy(next) {
       decisions = next
       distributor.refresh()
@@ -183,11 +193,12 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
       }
       for (const budget of Object.values(budgets)) budget.reconfigure(next.budgets, now)
       adoptClassBudgets()
-      facts.configure(policyTables(next), next.attributes)
+      facts.showAttributes(next.attributes)
+      const tables = policyTables(next)
+      if (tableListeners.size === 0) facts.adopt(tables)
+      else if (JSON.stringify(tables) !== before) for (const listener of tableListeners) listener(tables)
       distributor.refresh()
       scheduler.configure(next.concurrency)
-      const tables = policyTables(next)
-      if (JSON.stringify(tables) !== before) for (const listener of tableListeners) listener(tables)
     },
     close() {
       for (const shared of sharing) shared.stop()

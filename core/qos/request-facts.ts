@@ -44,9 +44,13 @@ export class RequestFacts implements ClassifyInput, AdmitInput {
     this.#environment = environment
   }
 
-  configure(tables: PolicyTables, attributes: readonly string[]): void {
+  /** The indexes of these names from now on. */
+  adopt(tables: PolicyTables): void {
     this.#tenants = new Map(tables.tenants.map((name, index) => [name, index]))
     this.#buckets = new Map(tables.buckets.map((name, index) => [name, index]))
+  }
+
+  showAttributes(attributes: readonly string[]): void {
     this.#attributeNames = attributes.slice(0, maxAttributes)
     this.attributes = new Uint32Array(this.#attributeNames.length)
   }

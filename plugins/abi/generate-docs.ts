@@ -19,7 +19,7 @@ A policy is a core WebAssembly module of at most ${abiBounds.moduleBytes.toLocal
 | \`${abiNames.memory}\` | its memory, at most ${abiBounds.memoryBytes >> 20} MiB |
 | \`${abiNames.version}\` | immutable global i32: major << 16 \\| minor = ${(idl.major << 16) | idl.minor}; \`pando policy build\` adds it where the language cannot |
 | \`${abiNames.allocate}(bytes i32) -> i32\` | address of that many bytes, a multiple of 8, never given back; the host calls it at load, for the configuration, the input and the output |
-| \`${abiNames.initialise}(ptr i32, len i32) -> i32\` | takes the configuration; below 0 = refused, and the old version goes on serving |
+| \`${abiNames.initialise}(ptr i32, len i32) -> i32\` | takes the configuration; below 0 = refused, and the old version goes on serving, or the built-in rules decide when the names are new, too |
 | \`${abiNames.errorAddress}() -> i32\`, \`${abiNames.errorLength}() -> i32\` | optional: where the message of a refusal is, as UTF-8, and its length; at most ${abiBounds.errorBytes} bytes are read |
 | \`${abiNames.hookPrefix}HOOK(inPtr, inLen, outPtr, outLen i32) -> i32\` | one for each hook that it wants: 0 decided, 1 abstain (the next policy or the built-in decision), 2 to a brief question: ask the whole, below 0 error |
 | \`${abiNames.wants}(hook i32) -> i32\` | optional (since 1.2), asked once after \`${abiNames.initialise}\` for each hook (${hooks.map(({ spec }, at) => `${at} ${spec.name}`).join(', ')}): 0 = with this configuration it always abstains there, so it is not asked; a module that then decides all the same is refused |

@@ -23,6 +23,7 @@ export interface FollowerOptions {
   readonly logger: Logger
   readonly fallbacks: PolicyFallbacks
   readonly tables: PolicyTables
+  readonly adoptTables?: (tables: PolicyTables) => void
   readonly loader: PolicyLoader
   /** Why this machine cannot run policies at all. */
   readonly unavailable: string | undefined
@@ -30,11 +31,18 @@ export interface FollowerOptions {
   readonly events: Pick<VersionOptions, 'onTripped' | 'onFault' | 'onSample' | 'onTrace'>
 }
 
+/** Between two attempts to load what has nobody to stand in for it, twice as long each time. */
+const firstRetryMs = 60_000
+const longestRetryMs = 3_600_000
+
 const keyOf = ({ digest, config }: VersionIdentity) => `${digest}\n${config}`
 
 /**
  * Makes this node serve what the deployment says: loads what it names, beside what serves, and swaps. What does not load leaves
  * the old version serving, and says why. Deployments are applied one after the other, the newest last.
+ *
+ * Everything that serves was initialised with the same names, whose indexes it is shown: with others it would take one tenant for
+ * another. So new names wait until everything has been loaded with them, and what cannot be loaded with them serves no more.
  */
 export class DeploymentFollower {
   readonly serving: ServingPolicies
@@ -42,14 +50,20 @@ export class DeploymentFollower {
   readonly #options: FollowerOptions
   readonly #loaded = new Map<string, PolicyVersion>()
   readonly #failures = new Map<string, PolicyFailure>()
+  /** Not found by their identity any more, since another one has it. They may still serve. */
+  readonly #replaced = new Set<PolicyVersion>()
+  /** The newest ones. */
   #tables: PolicyTables
+  #tablesInForce: PolicyTables
   #epoch = 0
   #queue: Promise<void> = Promise.resolve()
   #wakesAtMs = Number.POSITIVE_INFINITY
+  #retries = 0
 
   constructor(options: FollowerOptions) {
     this.#options = options
     this.#tables = options.tables
+    this.#tablesInForce = options.tables
     this.serving = new ServingPolicies(options.fallbacks)
   }
 
@@ -64,6 +78,11 @@ export class DeploymentFollower {
   set tables(tables: PolicyTables) {
     this.#tables = tables
     this.follow()
+  }
+
+  /** Those of what serves. */
+  get tablesInForce(): PolicyTables {
+    return this.#tablesInForce
   }
 
   /** Behind what is being applied. */
@@ -96,13 +115,12 @@ export class DeploymentFollower {
   }
 
   /**
-   * The version with the names of now: the one that is there, or a new one.
+   * The version with these names: the one that is there, or a new one.
    * @throws PolicyLoadFailure
    */
-  async load(identity: VersionIdentity): Promise<PolicyVersion> {
+  async load(identity: VersionIdentity, tables = this.#tables): Promise<PolicyVersion> {
     const { clock, loader, store, unavailable, events } = this.#options
     if (unavailable !== undefined) throw new PolicyLoadFailure('initialised', unavailable)
-    const tables = this.#tables
     const known = this.find(identity)
     if (known !== undefined && known.tripped === undefined && known.parts.tables === tables) return known
     const loaded = await loader.load(await store.getPackage(identity.digest), identity, tables)
@@ -113,6 +131,8 @@ export class DeploymentFollower {
       log: (level, text) => loader.log(manifest, level, text),
       ...events,
     })
+    const replaced = this.find(identity)
+    if (replaced !== undefined) this.#replaced.add(replaced)
     this.#loaded.set(keyOf(identity), version)
     return version
   }
@@ -146,52 +166,62 @@ export class DeploymentFollower {
 
   close(): void {
     this.serving.replace([])
-    for (const version of this.#loaded.values()) version.retire()
+    for (const version of [...this.#loaded.values(), ...this.#replaced]) version.retire()
     this.#loaded.clear()
+    this.#replaced.clear()
   }
 
   async #apply(deployment: PolicyDeployment): Promise<void> {
+    const tables = this.#tables
     const next: ServingPolicy[] = []
-    for (const policy of deployment.policies) next.push(await this.#arrange(policy))
+    for (const policy of deployment.policies) next.push(await this.#arrange(policy, tables))
     this.serving.replace(next)
+    if (tables !== this.#tablesInForce) {
+      this.#tablesInForce = tables
+      this.#options.adoptTables?.(tables)
+    }
     this.#epoch = deployment.epoch
     this.#settleStages(next)
-    this.#wakeForQuarantine()
+    this.#wake(deployment, next)
   }
 
   /** Who does what for one policy. */
-  async #arrange(policy: DeployedPolicy): Promise<ServingPolicy> {
+  async #arrange(policy: DeployedPolicy, tables: PolicyTables): Promise<ServingPolicy> {
     const { name } = policy
     const old = this.serving.policies.find((serving) => serving.name === name)
+    const before = [old?.stable, old?.previous].filter((version) => version?.parts.tables === tables)
     const main = mainVersion(policy)
     const other = policy.versions.find((version) => version !== main)
-    const loadedMain = main && (await this.#loadOrSayWhy(main))
-    const loadedOther = other && (await this.#loadOrSayWhy(other))
+    const loadedMain = main && (await this.#loadOrSayWhy(main, tables, before[0]))
+    // A policy that is taken out leaves nothing behind; a version that does not load leaves the old one serving.
+    const stable = main && (loadedMain ?? before[0])
+    const loadedOther = other && (await this.#loadOrSayWhy(other, tables, stable))
     const beside =
       other === undefined || loadedOther === undefined
         ? {}
         : other.percent === 0
           ? { shadow: loadedOther }
           : { canary: { version: loadedOther, percent: other.percent } }
-    // A policy that is taken out leaves nothing behind; a version that does not load leaves the old one serving.
-    if (main === undefined) return { name, stable: undefined, ...beside }
-    const stable = loadedMain ?? old?.stable ?? old?.previous
-    const previous = [old?.stable, old?.previous].find(
-      (version) =>
-        version !== undefined &&
-        version !== stable &&
-        version !== loadedOther &&
-        version.tripped === undefined &&
-        version.parts.tables === this.#tables,
+    if (main === undefined) return { name, stable, ...beside }
+    const previous = before.find(
+      (version) => version !== stable && version !== loadedOther && version?.tripped === undefined,
     )
     return { name, stable, ...beside, ...(previous === undefined ? {} : { previous }) }
   }
 
-  async #loadOrSayWhy(identity: VersionIdentity): Promise<PolicyVersion | undefined> {
+  async #loadOrSayWhy(
+    identity: VersionIdentity,
+    tables: PolicyTables,
+    standIn: PolicyVersion | undefined,
+  ): Promise<PolicyVersion | undefined> {
+    const { logger } = this.#options
+    const { digest } = identity
     try {
-      this.checkQuarantine(identity.digest)
-      const version = await this.load(identity)
-      this.#failures.delete(keyOf(identity))
+      this.checkQuarantine(digest)
+      const version = await this.load(identity, tables)
+      if (this.#failures.delete(keyOf(identity))) {
+        logger.info({ digest }, 'a policy that could not be loaded is loaded')
+      }
       return version
     } catch (reason) {
       const { failure } =
@@ -199,13 +229,16 @@ export class DeploymentFollower {
           ? new PolicyLoadFailure('fetched', reason.reason)
           : PolicyLoadFailure.from(reason, 'fetched')
       const known = this.#failures.get(keyOf(identity))
-      this.#failures.set(keyOf(identity), failure)
-      if (known?.reason !== failure.reason) {
-        this.#options.logger.warn(
-          { digest: identity.digest, ...failure },
-          'a policy could not be loaded: what served before goes on serving',
-        )
-      }
+      const now =
+        standIn === undefined
+          ? { ...failure, reason: `${failure.reason}; the built-in rules decide in its place` }
+          : failure
+      this.#failures.set(keyOf(identity), now)
+      if (known?.reason === now.reason) return undefined
+      const said = { digest, ...failure }
+      if (standIn === undefined) {
+        logger.error(said, 'a policy could not be loaded: the built-in rules decide in its place')
+      } else logger.warn(said, 'a policy could not be loaded: what served before goes on serving')
       return undefined
     }
   }
@@ -235,21 +268,35 @@ export class DeploymentFollower {
       version.retire()
       this.#loaded.delete(key)
     }
+    for (const version of this.#replaced) {
+      if (used.has(version)) continue
+      version.retire()
+      this.#replaced.delete(version)
+    }
     const named = new Set(
       this.#options.store.deployment().policies.flatMap(({ versions }) => versions.map(keyOf)),
     )
     for (const key of this.#failures.keys()) if (!named.has(key)) this.#failures.delete(key)
   }
 
-  /** Tries what is deployed again when the first quarantine ends. */
-  #wakeForQuarantine(): void {
-    const { clock, signal } = this.#options
-    const endMs = this.quarantine.nextEndMs(clock.now())
-    if (endMs === undefined || endMs >= this.#wakesAtMs) return
+  /** Tries what is deployed again when the first quarantine ends, and sooner what has nobody to stand in for it. */
+  #wake({ policies }: PolicyDeployment, next: readonly ServingPolicy[]): void {
+    const { clock, signal, unavailable } = this.#options
+    const nowMs = clock.now()
+    const isMissing = policies.some((policy, at) => {
+      const main = next[at]?.stable === undefined ? mainVersion(policy) : undefined
+      return main !== undefined && this.quarantine.find(main.digest, nowMs) === undefined
+    })
+    const waitMs = Math.min(firstRetryMs * 2 ** this.#retries, longestRetryMs)
+    const retryMs = isMissing && unavailable === undefined ? nowMs + waitMs : Number.POSITIVE_INFINITY
+    if (!isMissing) this.#retries = 0
+    const endMs = Math.min(this.quarantine.nextEndMs(nowMs) ?? Number.POSITIVE_INFINITY, retryMs)
+    if (endMs >= this.#wakesAtMs) return
     this.#wakesAtMs = endMs
-    void clock.sleep(Math.max(0, endMs - clock.now()), signal).then(
+    void clock.sleep(Math.max(0, endMs - nowMs), signal).then(
       () => {
         this.#wakesAtMs = Number.POSITIVE_INFINITY
+        if (isMissing) this.#retries++
         this.follow()
       },
       () => undefined,

@@ -1,6 +1,6 @@
 import type { PolicyFailure, PolicyStage } from '../../core/contract/policy-deployment.ts'
 
-/** A package or a version that did not reach a stage. What serves goes on serving. */
+/** A package or a version that did not reach a stage. What serves goes on serving, while its names are those of now. */
 export class PolicyLoadFailure extends Error {
   override readonly name = 'PolicyLoadFailure'
   readonly failure: PolicyFailure

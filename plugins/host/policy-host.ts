@@ -36,6 +36,11 @@ export interface PolicyHostOptions {
   readonly fallbacks: PolicyFallbacks
   /** Names behind the indexes that requests carry. */
   readonly tables: PolicyTables
+  /**
+   * From this call on `decisions` take the indexes of these, and no others: what `setTables` brought, as soon as everything that
+   * serves knows them. It is called between two decisions, and must not throw.
+   */
+  readonly adoptTables?: (tables: PolicyTables) => void
   /** Why the latency targets of a class are missed right now; asked while a new version is young. */
   readonly sloGuard?: () => string | undefined
   /** Another one in tests of a machine that cannot run WebAssembly. */
@@ -108,7 +113,10 @@ export class PolicyHost implements PolicyAdministration {
     await this.settled()
   }
 
-  /** New names behind the indexes: every version is initialised anew with them, beside the one that serves. */
+  /**
+   * New names behind the indexes: every version is initialised anew with them, beside the one that serves, which goes on with the
+   * names from before until `adoptTables` is called.
+   */
   setTables(tables: PolicyTables): Promise<void> {
     this.#follower.tables = tables
     return this.settled()
@@ -208,7 +216,7 @@ export class PolicyHost implements PolicyAdministration {
 
   /** The sampled calls as JSON lines: see plugins/abi/trace.ts. */
   traceLines(): string {
-    return this.#trace.lines(this.#follower.tables)
+    return this.#trace.lines(this.#follower.tablesInForce)
   }
 
   status(): PolicyStatus {

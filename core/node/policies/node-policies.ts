@@ -73,6 +73,13 @@ async function open(parts: NodePoliciesParts, fallbacks: PolicyDecisions): Promi
     config.signatures === 'required' || (config.signatures === 'auto' && config.keys.length > 0)
   const guard = new LatencyGuard(() => qos.inspection.status().classes, parts.classTargetMs)
   const stopGuard = store.subscribe(() => guard.remember())
+  // Before they start: nobody would tell them later of names that come meanwhile.
+  let tables = qos.tables()
+  let learn = (newest: typeof tables): void => {
+    tables = newest
+  }
+  const stopTables = qos.onTables((newest) => learn(newest))
+  const opened = tables
   const host = await PolicyHost.open({
     store,
     clock,
@@ -83,16 +90,22 @@ async function open(parts: NodePoliciesParts, fallbacks: PolicyDecisions): Promi
       builtin: new Set(builtin.map(({ digest }) => digest)),
     },
     fallbacks,
-    tables: qos.tables(),
+    tables: opened,
+    adoptTables: (known) => qos.adoptTables(known),
     sloGuard: () => guard.missed(),
+  }).catch((error: unknown) => {
+    stopGuard()
+    stopTables()
+    throw error
   })
   qos.decideBy(host.decisions)
-  // Until they are initialised anew, policies have no other names for the new indexes than the old ones: milliseconds.
-  const stopTables = qos.onTables((tables) => {
+  // Until they are initialised anew they go on with the indexes of the names that they know.
+  learn = (newest) => {
     host
-      .setTables(tables)
+      .setTables(newest)
       .catch((error: unknown) => log.error({ err: error }, 'policies keep the names they had'))
-  })
+  }
+  if (tables !== opened) learn(tables)
   registerPolicyMetrics(
     parts.registry,
     () => host.status(),

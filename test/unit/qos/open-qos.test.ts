@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import type { QosPlan } from '../../../core/contract/qos.ts'
+import type { PolicyTables, QosPlan } from '../../../core/contract/qos.ts'
 import { FakeClock } from '../../kit/fake-clock.ts'
 import { openTestQos, qosConfig, requestOf } from '../../kit/qos-bench.ts'
 
@@ -124,5 +124,49 @@ test('policies see the indexes of names that the configuration mentions', () => 
     [1, 0, true, 0, true],
     [0, 0, true, 0, true],
   ])
+  qos.close()
+})
+
+test('policies are shown the indexes of the names that they know until they have learned the new ones', async () => {
+  const clock = new FakeClock()
+  const tenants = (...names: string[]) => ({
+    budgets: names.map((tenant) => ({ tenant, requests: 1000, burst: '1ms' })),
+  })
+  const qos = openTestQos(clock, tenants('alice'))
+  const seen: number[] = []
+  qos.decideBy({
+    ...qos.fallback,
+    admit: (input) => {
+      seen.push(input.tenant)
+      return qos.fallback.admit(input)
+    },
+  })
+  const ask = async (...names: string[]) => {
+    await clock.advance(10)
+    for (const name of names) qos.admission.admit(requestOf(name)).end(0, 0)
+    return seen.splice(0)
+  }
+  const told: PolicyTables[] = []
+  const end = qos.onTables((tables) => told.push(tables))
+  qos.reconfigure(qosConfig(tenants('zed', 'alice')))
+  assert.deepEqual(
+    told.map(({ tenants }) => tenants),
+    [['', 'zed', 'alice']],
+  )
+  assert.deepEqual(await ask('alice', 'zed'), [1, 0])
+  qos.reconfigure(qosConfig(tenants('yan', 'zed', 'alice')))
+  assert.ok(told[0] && told[1])
+  qos.adoptTables(told[0])
+  assert.deepEqual(await ask('alice', 'zed', 'yan'), [2, 1, 0])
+  qos.adoptTables(told[1])
+  assert.deepEqual(await ask('alice', 'zed', 'yan'), [3, 2, 1])
+
+  // Whoever has to learn nothing is waited for no longer.
+  qos.reconfigure(qosConfig(tenants('alice')))
+  assert.deepEqual(await ask('alice'), [3])
+  end()
+  assert.deepEqual(await ask('alice'), [1])
+  qos.reconfigure(qosConfig(tenants('zed', 'alice')))
+  assert.deepEqual(await ask('alice'), [2])
   qos.close()
 })
