@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import { StorageError } from '../../contract/errors.ts'
+import { withoutSpace } from './authenticate/sigv2.ts'
 import { isChecksumOfNothing } from './checksum.ts'
 import type { LocalDoor } from './local/local-door.ts'
 import type { RequestBody, S3Request } from './operation.ts'
@@ -88,7 +89,7 @@ export class EdgeRequest implements S3Request {
     this.presigned = true
     for (const [name, value] of this.query) {
       if (!name.startsWith('x-amz-') || name === 'x-amz-sdk-checksum-algorithm') continue
-      if (!name.startsWith('x-amz-checksum-')) this.headers[name] ??= value
+      if (!name.startsWith('x-amz-checksum-')) this.headers[name] ??= withoutSpace(value)
       else if (!isChecksumOfNothing(name, value)) this.headers[name] = value
     }
   }

@@ -154,6 +154,94 @@ describe('URLs presigned with Signature V2', () => {
     )
   })
 
+  test('no parameter is folded into the value of another one', () => {
+    const folded: readonly (readonly [string, string, string])[] = [
+      ['PUT', 'partNumber=1&uploadId=U', 'partNumber=1%26uploadId%3DU'],
+      ['GET', 'response-expires=x&versionId=V', 'response-expires=x%26versionId%3DV'],
+      ['GET', 'response-expires=x&tagging', 'response-expires=x%26tagging'],
+      ['GET', 'response-expires=x&tagging&versionId=V', 'response-expires=x%26tagging&versionId=V'],
+    ]
+    for (const [method, honest, forged] of folded) {
+      const signed = sign(method, `\n\n${expires}\n/b/k?${honest}`)
+      authenticate(request(method, `/b/k?${honest}&${signed}`))
+      assert.throws(
+        () => authenticate(request(method, `/b/k?${forged}&${signed}`)),
+        code('INVALID_REQUEST'),
+        forged,
+      )
+    }
+  })
+
+  test('a value may have what separates parameters where it can be read in one way only', () => {
+    for (const value of [
+      'attachment; filename="a&b=c;d.txt"',
+      'attachment; filename="R&D – über.pdf"; filename*=UTF-8\'\'R%26D%20%C3%BCber.pdf',
+      'a=b&=c&&d&ACL&versionIds=1&x-amz-acl=private',
+      '100% + more',
+      'two\r\nlines',
+    ]) {
+      const text = `\n\n${expires}\n/b/k?response-content-disposition=${value}&versionId=V`
+      const query = `response-content-disposition=${encodeURIComponent(value)}&versionId=V`
+      authenticate(request('GET', `/b/k?${query}&${sign('GET', text)}`))
+    }
+  })
+
+  test('no header hides in a parameter, nor in the value of one', () => {
+    const lines = 'x-amz-acl:private\nx-amz-meta-a:1\nx-amz-tagging:a=b\n'
+    const signed = sign('PUT', `\n\n${expires}\n${lines}/b/k`)
+    authenticate(request('PUT', `/b/k?x-amz-acl=private&x-amz-meta-a=1&x-amz-tagging=a%3Db&${signed}`))
+    for (const forged of [
+      'x-amz-acl:private%0Ax-amz-meta-a:1%0Ax-amz-tagging=a%3Db',
+      'x-amz-acl=private%0Ax-amz-meta-a:1%0Ax-amz-tagging:a%3Db',
+      'x-amz-acl=private&x-amz-meta-a=1%0Ax-amz-tagging:a%3Db',
+    ]) {
+      assert.throws(
+        () => authenticate(request('PUT', `/b/k?${forged}&${signed}`)),
+        code('INVALID_REQUEST'),
+        forged,
+      )
+    }
+    for (const [name, value] of [
+      ['x-amz-meta-a:b', '1'],
+      ['x-amz-meta-a b', '1'],
+      ['x-amz-meta-A', '1'],
+      ['x-amz-', '1'],
+      ['x-amz-meta-a', 'b\rc'],
+      ['x-amz-meta-a', 'b\0c'],
+    ] as const) {
+      const text = `\n\n${expires}\n${name}:${value}\n/b/k`
+      const query = `${encodeURIComponent(name)}=${encodeURIComponent(value)}`
+      assert.throws(
+        () => authenticate(request('PUT', `/b/k?${query}&${sign('PUT', text)}`)),
+        code('INVALID_REQUEST'),
+        query,
+      )
+    }
+  })
+
+  test('a list of values is not cut in two, one of which counts', () => {
+    const signed = sign('PUT', `\n\n${expires}\nx-amz-grant-read:id=a,id=b\n/b/k`)
+    authenticate(request('PUT', `/b/k?x-amz-grant-read=id%3Da,id%3Db&${signed}`))
+    authenticate(request('PUT', `/b/k?${signed}`, { 'x-amz-grant-read': 'id=a,id=b' }))
+    assert.throws(
+      () => authenticate(request('PUT', `/b/k?x-amz-grant-read=id%3Da&x-amz-grant-read=id%3Db&${signed}`)),
+      code('INVALID_REQUEST'),
+    )
+    const both = request('PUT', `/b/k?x-amz-grant-read=id%3Da&${signed}`, { 'x-amz-grant-read': 'id=b' })
+    assert.throws(() => authenticate(both), code('SIGNATURE_DOES_NOT_MATCH'))
+  })
+
+  test('a signed hash of the body counts as a parameter, too', () => {
+    const hash = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
+    const signed = sign('PUT', `\n\n${expires}\nx-amz-content-sha256:${hash}\n/b/k`)
+    for (const sent of [
+      request('PUT', `/b/k?${signed}`, { 'x-amz-content-sha256': hash }),
+      request('PUT', `/b/k?x-amz-content-sha256=${hash}&${signed}`),
+    ]) {
+      assert.deepEqual(authenticate(sent).payload, { kind: 'hash', sha256: hash })
+    }
+  })
+
   test('a key that is escaped in another way on the wire is the same key', () => {
     authenticate(request('GET', `/b/(a)%c3%bc?${sign('GET', `\n\n${expires}\n/b/%28a%29%C3%BC`)}`))
   })

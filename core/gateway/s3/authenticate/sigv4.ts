@@ -168,7 +168,11 @@ export function createAuthenticator(
     const claim = { accessKeyId: request.query.get('AWSAccessKeyId') ?? '' }
     const credentials = credentialsOf(gateway, claim.accessKeyId)
     verifyPresignedV2(request, credentials.secretKey, clock.now())
-    const payloadHash = single(request.headers['x-amz-content-sha256']) ?? unsignedPayload
+    // Signed as a header, it may stand in the query as well: it must not lose its meaning there.
+    const payloadHash =
+      single(request.headers['x-amz-content-sha256']) ??
+      request.query.get('x-amz-content-sha256') ??
+      unsignedPayload
     return {
       identity: identityOf(claim, credentials),
       credentials,
