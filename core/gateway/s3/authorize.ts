@@ -14,6 +14,7 @@ import { bucketRules } from './bucket-rules.ts'
 import { accessDenied } from './errors.ts'
 import type { Gateway, Identity, S3Request } from './operation.ts'
 import { conditionContext } from './request-conditions.ts'
+import { storesNoTags, type TagsAsked } from './request-tags.ts'
 import { parseVersionId } from './version-id.ts'
 
 /** One question of authorization. `bucket` is absent for actions of the service (ListBuckets, CreateBucket). */
@@ -26,6 +27,8 @@ export interface AuthorizationQuestion {
   readonly versionId: string | undefined
   /** What a form says in place of headers, by header name. */
   readonly formFields?: ReadonlyMap<string, string>
+  /** Absent: it stores none. */
+  readonly tags?: TagsAsked
 }
 
 /** Returns when the identity may do it; throws ACCESS_DENIED otherwise. Deny by default. */
@@ -85,6 +88,7 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
         identity: named,
         prefix,
         versionId: question.versionId,
+        tags: question.tags ?? storesNoTags,
         formFields: question.formFields,
         existing,
       }),

@@ -52,21 +52,38 @@ export interface PolicyRequest {
 
 export type PolicyEffect = 'allow' | 'deny' | 'none'
 
+/**
+ * While a value is open (`ConditionContext.isOpen`), an Allow that depends on it counts and a Deny does not: `none` and `deny` are certain, and
+ * who gets `allow` is to be asked about again.
+ */
 export function evaluatePolicy(policy: BucketPolicy, request: PolicyRequest): PolicyEffect {
+  let openValues = 0
+  const context: ConditionContext = {
+    values(key) {
+      if (request.context.isOpen?.(key) === true) openValues += 1
+      return request.context.values(key)
+    },
+  }
   const variables: Variables = (name) => {
-    const values = request.context.values(name)
+    const values = context.values(name)
     return values?.length === 1 ? values[0] : undefined
+  }
+  /** Whether it is so, or could be yet. */
+  const may = (isSo: () => boolean): boolean => {
+    const before = openValues
+    return isSo() || openValues > before
   }
   const action = request.action.toLowerCase()
   let allowed = false
   for (const statement of policy.statements) {
     if (allowed && statement.allow) continue
     if (!matchesPrincipal(statement, request.identity)) continue
-    if (!matches(statement.actions, action, variables)) continue
-    if (!matches(statement.resources, request.resource, variables)) continue
-    if (!statement.conditions.every((condition) => condition.holds(request.context, variables))) continue
-    if (!statement.allow) return 'deny'
-    allowed = true
+    const before = openValues
+    if (!may(() => matches(statement.actions, action, variables))) continue
+    if (!may(() => matches(statement.resources, request.resource, variables))) continue
+    if (!statement.conditions.every((condition) => may(() => condition.holds(context, variables)))) continue
+    if (statement.allow) allowed = true
+    else if (openValues === before) return 'deny'
   }
   return allowed ? 'allow' : 'none'
 }

@@ -11,19 +11,21 @@ import { newObjectOwnership } from './object-ownership.ts'
 import type { Operation, S3Request, S3Response, StoreBodyOptions, StoredBody } from './operation.ts'
 import { writePreconditions } from './preconditions.ts'
 import { newObject } from './put-object.ts'
+import { recordedTags } from './request-tags.ts'
 import { bucketOf, keyOf, shownVersion, writtenVersion } from './resources.ts'
 import { document, element } from './xml.ts'
 
 export const copyObject: Operation = {
   name: 'CopyObject',
   action: 's3:PutObject',
+  tags: (request) => (request.header(taggingDirectiveHeader) === 'REPLACE' ? 'header' : 'later'),
   async handle(context) {
     const { request, gateway, identity } = context
     const bucket = bucketOf(context)
     const key = keyOf(context)
     const ownership = newObjectOwnership(gateway, bucket, identity, (name) => request.header(name))
     const metadataDirective = directive(request, 'x-amz-metadata-directive', 'Unknown metadata directive.')
-    const taggingDirective = directive(request, 'x-amz-tagging-directive', 'Unknown tagging directive.')
+    const taggingDirective = directive(request, taggingDirectiveHeader, 'Unknown tagging directive.')
     const given = newObjectAttributes(request, ownership.acl)
     const preconditions = writePreconditions(request)
     const idempotency = idempotencyOf(context)?.('')
@@ -36,6 +38,10 @@ export const copyObject: Operation = {
     }
     await fetchCopySource(context)
     const source = resolveCopySource(context)
+    if (taggingDirective === 'COPY') {
+      const tags = recordedTags(source.record.attributes.tags)
+      context.authorize('s3:PutObject', bucket, key, request.query.get('versionId'), tags)
+    }
     if (source.record.byteLength > maxBodyBytes) {
       throw new StorageError(
         'INVALID_REQUEST',
@@ -113,6 +119,8 @@ export function renderCopyResult(body: Pick<StoredBody, 'md5' | 'checksum'>, mod
       : element(`Checksum${checksum.algorithm}`, checksum.value) + element('ChecksumType', checksum.type))
   )
 }
+
+const taggingDirectiveHeader = 'x-amz-tagging-directive'
 
 type Directive = 'COPY' | 'REPLACE'
 

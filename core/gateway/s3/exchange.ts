@@ -23,6 +23,7 @@ import { operationKind } from './operation-kind.ts'
 import type { ReplicatedWrites } from './replicated-writes.ts'
 import { EdgeRequest, type LocalEdge } from './request.ts'
 import { SocketBody } from './request-body.ts'
+import { noTags, tagsAsked } from './request-tags.ts'
 import { isBodyPending, respond, sendAndDrain } from './respond.ts'
 import type { Router } from './route.ts'
 import type { S3ServerHooks } from './server.ts'
@@ -227,7 +228,11 @@ export class Exchange implements AdmissionRequest {
       bucket: this.#bucket,
       look,
       log: gateway.log,
-      authorize: (action, bucket, key, versionId) => this.#authorize(request, action, bucket, key, versionId),
+      authorize: (action, bucket, key, versionId, tags = noTags) =>
+        this.#edge.authorize({
+          ...{ request, identity: this.#identity, action, bucket, key, versionId },
+          tags: () => tags,
+        }),
     })
     if (hold === undefined) return answer
     // The work is done: who waits for another region keeps nobody here waiting, and tells nothing of how busy the node is.
@@ -366,7 +371,11 @@ export class Exchange implements AdmissionRequest {
   #authorizeOperation(request: EdgeRequest, operation: Operation): void {
     const action = typeof operation.action === 'function' ? operation.action(request) : operation.action
     if (action !== null) {
-      this.#authorize(request, action, this.#bucket, request.key, request.query.get('versionId'))
+      this.#edge.authorize({
+        ...{ request, identity: this.#identity, action, bucket: this.#bucket, key: request.key },
+        versionId: request.query.get('versionId'),
+        tags: tagsAsked(this.#edge.gateway, operation, request, this.#bucket),
+      })
     } else if (this.#identity.kind === 'anonymous' && operation.anonymousAllowed !== true) {
       throw accessDenied()
     }
@@ -374,16 +383,6 @@ export class Exchange implements AdmissionRequest {
     if (expectedOwner !== undefined && this.#bucket !== undefined && this.#bucket.owner !== expectedOwner) {
       throw accessDenied()
     }
-  }
-
-  #authorize(
-    request: EdgeRequest,
-    action: string,
-    bucket: BucketRecord | undefined,
-    key: string | undefined,
-    versionId: string | undefined,
-  ): void {
-    this.#edge.authorize({ request, identity: this.#identity, action, bucket, key, versionId })
   }
 
   #continue(): void {

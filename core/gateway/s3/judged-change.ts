@@ -2,6 +2,7 @@ import { StorageError } from '../../contract/errors.ts'
 import type { ObjectRecord, VersionId } from '../../contract/object-model.ts'
 import type { OperationContext } from './operation.ts'
 import { bucketOf, keyOf, objectOf } from './resources.ts'
+import type { TagSet } from './tag-set.ts'
 
 /** How often a change is judged anew when somebody replaced its object meanwhile: more is a client that fights another. */
 const maxTries = 3
@@ -18,17 +19,18 @@ export interface JudgedObject {
  * Changes the object that the request names, and no other one: `null` is whatever is there when the entry is applied, so the
  * entry names the version that was judged, too. To be called with the body at hand: what the edge judged before the body came
  * may be another's by now, or have other tags. From here to the entry nobody waits for the client.
- * CONFLICT when it was replaced each time.
+ * `tags` are those that the change stores. CONFLICT when it was replaced each time.
  */
 export async function changeJudged<T>(
   context: OperationContext,
   action: string,
   change: (object: JudgedObject, record: ObjectRecord) => Promise<T>,
+  tags?: TagSet,
 ): Promise<T> {
   const bucket = bucketOf(context)
   const key = keyOf(context)
   for (let tries = 1; ; tries++) {
-    context.authorize(action, bucket, key, context.request.query.get('versionId'))
+    context.authorize(action, bucket, key, context.request.query.get('versionId'), tags)
     const record = objectOf(context)
     const { versionId, isNull } = record
     const version = isNull ? 'null' : versionId

@@ -42,6 +42,7 @@ import { document, element } from './xml.ts'
 const createMultipartUpload: Operation = {
   name: 'CreateMultipartUpload',
   action: 's3:PutObject',
+  tags: 'header',
   async handle(context) {
     const { gateway, identity, request } = context
     const bucket = bucketOf(context)
@@ -78,6 +79,7 @@ const createMultipartUpload: Operation = {
 const uploadPart: Operation = {
   name: 'UploadPart',
   action: 's3:PutObject',
+  tags: 'upload',
   async handle(context) {
     const { request } = context
     const number = parsePartNumber(request.query.get('partNumber'))
@@ -106,6 +108,7 @@ const uploadPart: Operation = {
 const uploadPartCopy: Operation = {
   name: 'UploadPartCopy',
   action: 's3:PutObject',
+  tags: 'upload',
   async handle(context) {
     const { gateway, request } = context
     const number = parsePartNumber(request.query.get('partNumber'))
@@ -213,6 +216,7 @@ function withoutInlining(gateway: Gateway): Gateway {
 const completeMultipartUpload: Operation = {
   name: 'CompleteMultipartUpload',
   action: 's3:PutObject',
+  tags: 'upload',
   async handle(context) {
     const { gateway, request } = context
     const bucket = bucketOf(context)

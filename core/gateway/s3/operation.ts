@@ -18,6 +18,7 @@ import type { ReplicationAdministration } from '../../contract/replication-admin
 import type { OutboxTraces, Span } from '../../contract/trace.ts'
 import type { ReplicaAcks } from '../../contract/transport.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
+import type { TagSet } from './tag-set.ts'
 
 /**
  * The shape of the gateway: a request is parsed, routed to an operation, authenticated, authorized and handled; the
@@ -137,12 +138,19 @@ export interface Operation {
    * whose signature is in the form). `identity` is anonymous then.
    */
   readonly selfAuthorized?: boolean
+  /**
+   * Where the tags that it stores come from; absent: it stores none. `upload`: they are those of the upload that the request names. `later`: of
+   * its body or its source. Conditions on them are left open then, and it asks `authorize` with them before it stores anything.
+   */
+  readonly tags?: TagsFrom | ((request: S3Request) => TagsFrom)
   /** It reads no objects itself: whether it may happen is judged by the bucket, and what is there by the catalog when it is done. */
   readonly writesUnseen?: boolean
   /** Of no bucket, and as new as the reads of one: the edge waits for the read point, which shows revoked keys, too. */
   readonly listsBuckets?: boolean
   handle(context: OperationContext): Promise<S3Response>
 }
+
+export type TagsFrom = 'header' | 'upload' | 'later'
 
 /** What every handler works with. One per request. */
 export interface OperationContext {
@@ -154,8 +162,11 @@ export interface OperationContext {
   /** At an edge, of a request that names an object: what its hub says of it. */
   readonly look?: EdgeLook | undefined
   readonly log: Logger
-  /** Throws ACCESS_DENIED unless the identity may do `action` there: for handlers that touch more than one object. */
-  authorize(action: string, bucket: BucketRecord, key?: string, versionId?: string): void
+  /**
+   * Throws ACCESS_DENIED unless the identity may do `action` there: for handlers that touch more than one object, or know the tags that they
+   * store (none unless told) only now.
+   */
+  authorize(action: string, bucket: BucketRecord, key?: string, versionId?: string, tags?: TagSet): void
 }
 
 /** What the gateway is built from. */

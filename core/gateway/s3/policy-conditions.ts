@@ -5,6 +5,8 @@ import { compilePattern, lowerCasePattern, matchPattern, type Variables } from '
 export interface ConditionContext {
   /** Undefined: the request has no such key. */
   values(key: string): readonly string[] | undefined
+  /** Whether the value is known only later: nothing is refused by it before. Absent: all are known. */
+  isOpen?(key: string): boolean
 }
 
 /** One `operator: { key: values }` triple of a statement; all of a statement's conditions must hold. */

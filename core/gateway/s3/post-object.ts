@@ -22,6 +22,7 @@ import type {
 } from './operation.ts'
 import { checkPostPolicy, type PostPolicy, parsePostPolicy } from './post-policy.ts'
 import { newObject } from './put-object.ts'
+import { headerTags } from './request-tags.ts'
 import { bucketOf, writtenVersion } from './resources.ts'
 import type { Route } from './route.ts'
 import { objectTagLimits, parseTagging } from './tag-set.ts'
@@ -72,6 +73,7 @@ async function upload(context: OperationContext, form: Form): Promise<S3Response
     key,
     versionId: undefined,
     formFields: headers,
+    tags: () => headerTags(headers.get('x-amz-tagging')),
   }
   if (!decide(gateway, question)) throw accessDenied()
 

@@ -10,6 +10,7 @@ import { bucketOf, keyOf, writtenVersion } from './resources.ts'
 export const putObject: Operation = {
   name: 'PutObject',
   action: 's3:PutObject',
+  tags: 'header',
   writesUnseen: true,
   async handle(context) {
     const { request, gateway, identity } = context

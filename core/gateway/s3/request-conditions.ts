@@ -2,6 +2,8 @@ import { keyName } from '../../contract/accounts.ts'
 import type { ObjectRecord } from '../../contract/object-model.ts'
 import type { Gateway, Identity, S3Request } from './operation.ts'
 import type { ConditionContext } from './policy-conditions.ts'
+import { noTags, type TagsAsked } from './request-tags.ts'
+import type { TagSet } from './tag-set.ts'
 
 /** What the condition keys of a policy stand for in one request. Values are found when a condition asks for them. */
 export interface ConditionSources {
@@ -11,6 +13,8 @@ export interface ConditionSources {
   /** `prefix` of the listing that the request amounts to; a read of a missing key asks to know that the key is missing. */
   readonly prefix?: string | undefined
   readonly versionId: string | undefined
+  /** What the request would store. */
+  readonly tags: TagsAsked
   /** What a POST form says in place of headers, by header name. */
   readonly formFields?: ReadonlyMap<string, string> | undefined
   /** The object that the question is about, if it exists. */
@@ -28,6 +32,7 @@ export function conditionContext(sources: ConditionSources): ConditionContext {
       if (value === undefined) return undefined
       return typeof value === 'string' ? [value] : value
     },
+    isOpen: (key) => aboutTags.test(key) && sources.tags() === 'later',
   }
 }
 
@@ -48,9 +53,11 @@ function findTag(sources: ConditionSources, family: string, tag: string): string
   return undefined
 }
 
-/** The tags of `x-amz-tagging`, a query string. Lenient here: the handler refuses what is malformed. */
-function requestTags(sources: ConditionSources): ReadonlyMap<string, string> {
-  return new Map(new URLSearchParams(headerOf(sources, 'x-amz-tagging') ?? ''))
+const aboutTags = /^(?:s3:requestobjecttagkeys$|s3:requestobjecttag\/|aws:requesttag\/)/
+
+function requestTags({ tags }: ConditionSources): TagSet {
+  const asked = tags()
+  return asked === 'later' ? noTags : asked
 }
 
 function findGlobal({ gateway, request, identity }: ConditionSources, key: string): string | undefined {

@@ -1,5 +1,6 @@
 import { StorageError } from '../../contract/errors.ts'
-import { changeJudged, readBeforeChange } from './judged-change.ts'
+import type { ObjectRecord } from '../../contract/object-model.ts'
+import { changeJudged, type JudgedObject, readBeforeChange } from './judged-change.ts'
 import type { Operation, OperationContext, S3Response } from './operation.ts'
 import { bucketOf, objectOf, shownVersion } from './resources.ts'
 import type { Route } from './route.ts'
@@ -77,6 +78,7 @@ const getObjectTagging: Operation = {
 const putObjectTagging: Operation = {
   name: 'PutObjectTagging',
   action: 's3:PutObjectTagging',
+  tags: 'later',
   async handle(context) {
     // What is missing is told before the body is read.
     objectOf(context)
@@ -99,14 +101,15 @@ function setObjectTags(
   tags: TagSet,
   status: number,
 ): Promise<S3Response> {
-  return changeJudged(context, action, async (object, record) => {
+  const change = async (object: JudgedObject, record: ObjectRecord): Promise<S3Response> => {
     const { place } = await context.gateway.catalog.submit({
       type: 'set-object-tags',
       ...object,
       tags: tagRecord(tags),
     })
     return { ...answer(shownVersion(bucketOf(context), record), status), place }
-  })
+  }
+  return changeJudged(context, action, change, tags)
 }
 
 function answer(version: string | undefined, status: number, body?: string): S3Response {
