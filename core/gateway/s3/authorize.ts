@@ -9,12 +9,12 @@ import {
   type Permission,
   privateAcl,
 } from './acl.ts'
-import { evaluatePolicy, isPublicPolicy, type PolicyEffect } from './bucket-policy.ts'
+import { type BucketPolicy, evaluatePolicy, isPublicPolicy, type PolicyEffect } from './bucket-policy.ts'
 import { bucketRules } from './bucket-rules.ts'
 import { accessDenied } from './errors.ts'
-import type { Gateway, Identity, S3Request } from './operation.ts'
+import type { Gateway, Identity, OperationContext, S3Request } from './operation.ts'
 import { conditionContext } from './request-conditions.ts'
-import { storesNoTags, type TagsAsked } from './request-tags.ts'
+import { noTags, storesNoTags, type TagsAsked } from './request-tags.ts'
 import { parseVersionId } from './version-id.ts'
 
 /** One question of authorization. `bucket` is absent for actions of the service (ListBuckets, CreateBucket). */
@@ -66,32 +66,18 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   const named = identityIn(identity, gateway, access)
   const action = versionedAction(question)
 
-  let object: ObjectRecord | undefined
-  let looked = false
-  const existing = (): ObjectRecord | undefined => {
-    if (!looked) {
-      looked = true
-      object = findObject(gateway, bucket, question)
-    }
-    return object
-  }
-
+  const existing = existingObject(gateway, bucket, question)
   const effectOf = (asked: string, key: string | undefined, prefix?: string): PolicyEffect => {
     if (policy === undefined) return 'none'
-    const effect = evaluatePolicy(policy, {
-      identity: named,
+    const effect = policyEffect(policy, {
+      gateway,
+      question,
+      bucket,
+      named,
       action: asked,
-      resource: `arn:aws:s3:::${bucket.name}${key === undefined ? '' : `/${key}`}`,
-      context: conditionContext({
-        gateway,
-        request: question.request,
-        identity: named,
-        prefix,
-        versionId: question.versionId,
-        tags: question.tags ?? storesNoTags,
-        formFields: question.formFields,
-        existing,
-      }),
+      key,
+      prefix,
+      existing,
     })
     // RestrictPublicBuckets: a public policy serves the owner's account only.
     const restricted = (): boolean => rules.publicAccessBlock(bucket)?.restrictPublicBuckets === true
@@ -136,6 +122,80 @@ export function decide(gateway: Gateway, question: AuthorizationQuestion): boole
   if (uploadActions.has(action)) return startedUpload(gateway, bucket, question)
   const bucketPermission = bucketAclPermissions.get(action)
   return bucketPermission !== undefined && bucketGrants(bucketPermission)
+}
+
+/**
+ * Whether the bucket's policy refuses it: for what S3 wants a right of its own for, and here comes with the right that the request has been let in
+ * by unless somebody says otherwise.
+ */
+export function isDenied(gateway: Gateway, question: AuthorizationQuestion): boolean {
+  const { bucket, identity, key } = question
+  if (bucket === undefined) return false
+  const access = accessOf(gateway, bucket)
+  const policy = access.isKnown ? bucketRules(gateway.catalog).policy(bucket) : undefined
+  if (policy === undefined) return false
+  const existing = existingObject(gateway, bucket, question)
+  const named = identityIn(identity, gateway, access)
+  const action = versionedAction(question)
+  return policyEffect(policy, { gateway, question, bucket, named, action, key, existing }) === 'deny'
+}
+
+/** What a handler asks of the policy for itself, as whoever was let in. */
+export function rightsOf(
+  gateway: Gateway,
+  authorize: Authorizer,
+  asker: Pick<AuthorizationQuestion, 'request' | 'identity'>,
+): Pick<OperationContext, 'authorize' | 'refuseDenied'> {
+  return {
+    authorize: (action, bucket, key, versionId, tags = noTags) =>
+      authorize({ ...asker, action, bucket, key, versionId, tags: () => tags }),
+    refuseDenied(action, bucket, key, versionId, tags = noTags) {
+      if (isDenied(gateway, { ...asker, action, bucket, key, versionId, tags: () => tags }))
+        throw accessDenied()
+    },
+  }
+}
+
+interface PolicyQuestion {
+  readonly gateway: Gateway
+  readonly question: AuthorizationQuestion
+  readonly bucket: BucketRecord
+  /** Who asks, as the policy calls them. */
+  readonly named: Identity
+  readonly action: string
+  readonly key: string | undefined
+  readonly prefix?: string | undefined
+  readonly existing: () => ObjectRecord | undefined
+}
+
+function policyEffect(policy: BucketPolicy, asked: PolicyQuestion): PolicyEffect {
+  const { gateway, question, bucket, named, action, key, prefix, existing } = asked
+  const { request, versionId, formFields, tags = storesNoTags } = question
+  return evaluatePolicy(policy, {
+    identity: named,
+    action,
+    resource: `arn:aws:s3:::${bucket.name}${key === undefined ? '' : `/${key}`}`,
+    context: conditionContext({
+      ...{ gateway, request, identity: named, prefix, versionId, tags, formFields, existing },
+    }),
+  })
+}
+
+/** The object that is asked about, looked up when it is wanted and once. */
+function existingObject(
+  gateway: Gateway,
+  bucket: BucketRecord,
+  question: AuthorizationQuestion,
+): () => ObjectRecord | undefined {
+  let object: ObjectRecord | undefined
+  let looked = false
+  return () => {
+    if (!looked) {
+      looked = true
+      object = findObject(gateway, bucket, question)
+    }
+    return object
+  }
 }
 
 const hereOf = (gateway: Gateway): number => gateway.replication?.regionId ?? 0

@@ -6,6 +6,7 @@ import { parseChecksumAlgorithm } from './checksum.ts'
 import { type CopySource, copyBody, fetchCopySource, resolveCopySource } from './copy-source.ts'
 import { invalidArgument } from './errors.ts'
 import { idempotencyOf } from './idempotency-key.ts'
+import { refuseDeniedParts } from './new-object-rights.ts'
 import { newObjectAttributes } from './object-headers.ts'
 import { newObjectOwnership } from './object-ownership.ts'
 import type { Operation, S3Request, S3Response, StoreBodyOptions, StoredBody } from './operation.ts'
@@ -38,10 +39,20 @@ export const copyObject: Operation = {
     }
     await fetchCopySource(context)
     const source = resolveCopySource(context)
+    const { tags } = taggingDirective === 'COPY' ? source.record.attributes : given
     if (taggingDirective === 'COPY') {
-      const tags = recordedTags(source.record.attributes.tags)
-      context.authorize('s3:PutObject', bucket, key, request.query.get('versionId'), tags)
+      const read = recordedTags(tags)
+      context.authorize('s3:PutObject', bucket, key, request.query.get('versionId'), read)
+      // Whoever has the copy reads its tags.
+      if (read.size > 0) {
+        context.refuseDenied('s3:GetObjectTagging', source.bucket, source.record.key, source.versionId)
+      }
     }
+    refuseDeniedParts(
+      (action, stored) => context.refuseDenied(action, bucket, key, undefined, stored),
+      ownership,
+      { tags },
+    )
     if (source.record.byteLength > maxBodyBytes) {
       throw new StorageError(
         'INVALID_REQUEST',
@@ -51,7 +62,7 @@ export const copyObject: Operation = {
     if (
       source.bucket.id === bucket.id &&
       source.record.key === key &&
-      !source.versioned &&
+      source.versionId === undefined &&
       metadataDirective === 'COPY' &&
       request.header('x-amz-storage-class') === undefined &&
       request.header('x-amz-website-redirect-location') === undefined
@@ -75,7 +86,7 @@ export const copyObject: Operation = {
     } finally {
       bytes.discard()
     }
-    const attributes = copiedAttributes(source, given, metadataDirective, taggingDirective)
+    const attributes = { ...copiedAttributes(source, given, metadataDirective), tags }
     const result = await commitBody(body, () =>
       gateway.catalog.submit({
         type: 'put-object',
@@ -130,13 +141,12 @@ function directive(request: S3Request, name: string, message: string): Directive
   return value
 }
 
-/** Storage class and list are never copied: they are the new object's own. */
+/** But for its tags. Storage class and list are never copied: they are the new object's own. */
 function copiedAttributes(
   source: CopySource,
   given: ObjectAttributes,
   metadataDirective: Directive,
-  taggingDirective: Directive,
-): ObjectAttributes {
+): Omit<ObjectAttributes, 'tags'> {
   const kept = source.record.attributes
   const redirect = given.systemHeaders[redirectHeader]
   const { [redirectHeader]: _, ...systemHeaders } = kept.systemHeaders
@@ -150,7 +160,6 @@ function copiedAttributes(
           userMetadata: kept.userMetadata,
         }
       : {}),
-    tags: taggingDirective === 'COPY' ? kept.tags : given.tags,
   }
 }
 

@@ -12,8 +12,8 @@ import { formatVersionId, parseVersionId } from './version-id.ts'
 export interface CopySource {
   readonly bucket: BucketRecord
   readonly record: ObjectRecord
-  /** The source was named with a versionId. */
-  readonly versioned: boolean
+  /** As it was named; undefined: whatever is current. */
+  readonly versionId: string | undefined
 }
 
 /** For routing, before a presigned query's headers are adopted: a copy, not an upload of nothing. */
@@ -71,7 +71,7 @@ export function resolveCopySource(context: OperationContext): CopySource {
     const outcome = evaluate(conditions, record)
     if (outcome !== 'met') throw preconditionFailed(`x-amz-copy-source-${outcome.failed}`)
   }
-  return { bucket, record, versioned: versionId !== undefined }
+  return { bucket, record, versionId }
 }
 
 /** The bytes of (a range of) the source, pinned; read, and stored again, in the class of the request. */

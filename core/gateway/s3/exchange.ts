@@ -8,7 +8,7 @@ import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Span } from '../../contract/trace.ts'
 import { checkSameKey, credentialsOf, withNewestKeys } from './authenticate/known-key.ts'
 import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
-import { type Authorizer, isForOwner } from './authorize.ts'
+import { type Authorizer, isForOwner, rightsOf } from './authorize.ts'
 import type { CausalRequest, CausalRequests } from './causal-requests.ts'
 import { tokenHeader } from './causal-token.ts'
 import { corsHeaders } from './cors.ts'
@@ -23,7 +23,7 @@ import { operationKind } from './operation-kind.ts'
 import type { ReplicatedWrites } from './replicated-writes.ts'
 import { EdgeRequest, type LocalEdge } from './request.ts'
 import { SocketBody } from './request-body.ts'
-import { noTags, tagsAsked } from './request-tags.ts'
+import { tagsAsked } from './request-tags.ts'
 import { isBodyPending, respond, sendAndDrain } from './respond.ts'
 import type { Router } from './route.ts'
 import type { S3ServerHooks } from './server.ts'
@@ -228,11 +228,7 @@ export class Exchange implements AdmissionRequest {
       bucket: this.#bucket,
       look,
       log: gateway.log,
-      authorize: (action, bucket, key, versionId, tags = noTags) =>
-        this.#edge.authorize({
-          ...{ request, identity: this.#identity, action, bucket, key, versionId },
-          tags: () => tags,
-        }),
+      ...rightsOf(gateway, this.#edge.authorize, { request, identity: this.#identity }),
     })
     if (hold === undefined) return answer
     // The work is done: who waits for another region keeps nobody here waiting, and tells nothing of how busy the node is.

@@ -21,6 +21,7 @@ import {
   selectParts,
   uploadChecksum,
 } from './multipart-rules.ts'
+import { refuseDeniedParts } from './new-object-rights.ts'
 import { newObjectAttributes, refuseUnsupportedHeaders } from './object-headers.ts'
 import { newObjectOwnership } from './object-ownership.ts'
 import type {
@@ -49,6 +50,11 @@ const createMultipartUpload: Operation = {
     const key = keyOf(context)
     const ownership = newObjectOwnership(gateway, bucket, identity, (name) => request.header(name))
     const attributes = newObjectAttributes(request, ownership.acl)
+    refuseDeniedParts(
+      (action, tags) => context.refuseDenied(action, bucket, key, undefined, tags),
+      ownership,
+      attributes,
+    )
     const checksum = uploadChecksum(
       request.header('x-amz-checksum-algorithm'),
       request.header('x-amz-checksum-type'),

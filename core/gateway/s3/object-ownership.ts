@@ -9,6 +9,8 @@ import type { Gateway, Identity } from './operation.ts'
 /** Who will own a new object and what its list will be. `acl` is absent where the object is private to its owner. */
 export interface NewObjectOwnership {
   readonly owner: AccountId
+  /** The request says who may do what with the object. */
+  readonly isListed: boolean
   readonly acl?: string
 }
 
@@ -29,11 +31,12 @@ export function newObjectOwnership(
   // What a stranger writes belongs to the owner of the bucket that let him in.
   const writer = identity.kind === 'key' ? identity.account : bucket.owner
   const request = readAclHeaders(header, { owner: writer, bucketOwner: bucket.owner }, knownAccounts(gateway))
+  const isListed = request.kind !== 'none'
   if (ownership === 'BucketOwnerEnforced') {
     if (!givesBucketOwnerFullControl(request, bucket.owner)) throw aclNotSupported()
-    return { owner: bucket.owner }
+    return { owner: bucket.owner, isListed }
   }
-  if (request.kind === 'none') return { owner: writer }
+  if (!isListed) return { owner: writer, isListed }
   if (isPublicAcl(request.acl) && rules.publicAccessBlock(bucket)?.blockPublicAcls === true)
     throw accessDenied()
   if (
@@ -41,9 +44,9 @@ export function newObjectOwnership(
     request.kind === 'canned' &&
     request.name === 'bucket-owner-full-control'
   ) {
-    return { owner: bucket.owner }
+    return { owner: bucket.owner, isListed }
   }
-  return { owner: writer, acl: serializeAcl(request.acl) }
+  return { owner: writer, isListed, acl: serializeAcl(request.acl) }
 }
 
 /** The only lists that a bucket with enforced ownership takes: those that say what holds anyway. */

@@ -167,6 +167,8 @@ export interface OperationContext {
    * store (none unless told) only now.
    */
   authorize(action: string, bucket: BucketRecord, key?: string, versionId?: string, tags?: TagSet): void
+  /** Throws ACCESS_DENIED when the bucket's policy refuses it: what comes with the right that the request was let in by, unless somebody says otherwise. */
+  refuseDenied(action: string, bucket: BucketRecord, key?: string, versionId?: string, tags?: TagSet): void
 }
 
 /** What the gateway is built from. */

@@ -3,11 +3,12 @@ import { StorageError } from '../../contract/errors.ts'
 import { credentialsOf } from './authenticate/known-key.ts'
 import { deriveSigningKey, hmacSha256 } from './authenticate/signing-key.ts'
 import { parseSigningTime } from './authenticate/timestamp.ts'
-import { decide } from './authorize.ts'
+import { decide, isDenied } from './authorize.ts'
 import { bodyOptions, commitBody, storeBody } from './body-writer.ts'
 import { accessDenied, invalidArgument } from './errors.ts'
 import { type Form, type FormFile, readForm } from './form-data.ts'
 import { objectLocation } from './multipart-upload.ts'
+import { refuseDeniedParts } from './new-object-rights.ts'
 import { checksumHeaders, headerText, newObjectAttributes } from './object-headers.ts'
 import { newObjectOwnership } from './object-ownership.ts'
 import type {
@@ -79,6 +80,10 @@ async function upload(context: OperationContext, form: Form): Promise<S3Response
 
   const ownership = newObjectOwnership(gateway, bucket, identity, (name) => headers.get(name))
   const attributes = newObjectAttributes(formRequest, ownership.acl)
+  const refuseDenied = (action: string): void => {
+    if (isDenied(gateway, { ...question, action })) throw accessDenied()
+  }
+  refuseDeniedParts(refuseDenied, ownership, attributes)
   const options = { ...bodyOptions(formRequest), storageClass: attributes.storageClass }
   const body = await storeBody(gateway, limited(file, policy), options, request.signal)
   const { versionId } = await commitBody(body, () =>

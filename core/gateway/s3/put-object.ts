@@ -1,6 +1,7 @@
 import type { NewObject } from '../../contract/catalog.ts'
 import { commitBody, storeRequestBody } from './body-writer.ts'
 import { idempotencyOf } from './idempotency-key.ts'
+import { refuseDeniedParts } from './new-object-rights.ts'
 import { checksumHeaders, newObjectAttributes } from './object-headers.ts'
 import { newObjectOwnership } from './object-ownership.ts'
 import type { Operation, StoredBody } from './operation.ts'
@@ -19,6 +20,11 @@ export const putObject: Operation = {
     // Everything that can be refused is refused before the body is accepted.
     const ownership = newObjectOwnership(gateway, bucket, identity, (name) => request.header(name))
     const attributes = newObjectAttributes(request, ownership.acl)
+    refuseDeniedParts(
+      (action, tags) => context.refuseDenied(action, bucket, key, undefined, tags),
+      ownership,
+      attributes,
+    )
     const preconditions = writePreconditions(request)
     const idempotent = idempotencyOf(context)
     const body = await storeRequestBody(context, attributes.storageClass)

@@ -6,6 +6,7 @@ import {
   CreateBucketCommand,
   GetObjectTaggingCommand,
   PutBucketPolicyCommand,
+  PutBucketVersioningCommand,
   PutObjectCommand,
   type S3Client,
 } from '@aws-sdk/client-s3'
@@ -17,7 +18,7 @@ const document = (tags: Record<string, string>) =>
     .map(([key, value]) => `<Tag><Key>${key}</Key><Value>${value}</Value></Tag>`)
     .join('')}</TagSet></Tagging>`
 
-describe('the tags that a policy judges are those that are stored', () => {
+describe('what a policy says of tags and lists holds wherever they are set', () => {
   let region: S3Region
   let alice: S3Client
   let raw: { readonly alice: RawClient; readonly bob: RawClient }
@@ -217,5 +218,95 @@ describe('the tags that a policy judges are those that are stored', () => {
     assert.equal(await post('high', { 'x-amz-tagging': 'level=low' }), 403)
     assert.equal(await post('low', { 'x-amz-tagging': 'level=high' }), 204)
     assert.deepEqual(await tagsOf(name, 'form'), { level: 'low' })
+  })
+
+  const refused = (...Action: string[]) => ({ Effect: 'Deny', Principal: { AWS: 'bob' }, Action })
+  let targets = 0
+
+  /** Every way in which Bob makes an object, with what the headers or fields say of it, to its status. */
+  async function create(
+    bucketName: string,
+    headers: Record<string, string>,
+    source: string,
+  ): Promise<Record<string, number>> {
+    targets += 1
+    const key = `new-${targets}`
+    const send = async (request: Parameters<RawClient['send']>[0]) => (await raw.bob.send(request)).status
+    const to = { bucket: bucketName, key }
+    const form = new FormData()
+    form.append('key', key)
+    for (const [name, value] of Object.entries(headers)) form.append(name, value)
+    form.append('file', new Blob(['text']), 'f')
+    const more = { 'x-amz-copy-source': source, 'x-amz-tagging-directive': 'REPLACE' }
+    return {
+      put: await send({ method: 'PUT', ...to, headers, body: 'x' }),
+      upload: await send({ method: 'POST', ...to, headers, query: { uploads: '' } }),
+      copy: await send({ method: 'PUT', ...to, headers: { ...headers, ...more } }),
+      form: (await fetch(`${region.endpoint}/${bucketName}`, { method: 'POST', body: form })).status,
+    }
+  }
+
+  const all = (status: number, form = status) => ({ put: status, upload: status, copy: status, form })
+
+  test('who must not read tags copies none', async () => {
+    const reads = ['s3:GetObject', 's3:GetObjectVersion', 's3:GetObjectTagging', 's3:GetObjectVersionTagging']
+    const name = await bucket({ Action: reads }, refused('s3:GetObjectTagging'))
+    const Status = 'Enabled'
+    await alice.send(new PutBucketVersioningCommand({ Bucket: name, VersioningConfiguration: { Status } }))
+    const tagged = { Bucket: name, Key: 'k', Body: 'x', Tagging: 'secret=1' }
+    const { VersionId } = await alice.send(new PutObjectCommand(tagged))
+    await alice.send(new PutObjectCommand({ Bucket: name, Key: 'plain', Body: 'x' }))
+    const mine = `${name}-of-bob`
+    const bob = region.client('bob')
+    await bob.send(new CreateBucketCommand({ Bucket: mine }))
+    const copy = (source: string, more: object = {}) =>
+      bob.send(new CopyObjectCommand({ Bucket: mine, Key: 'copy', CopySource: `${name}/${source}`, ...more }))
+    const none = { name: 'AccessDenied' }
+    await assert.rejects(copy('k'), none)
+    await copy('k', { TaggingDirective: 'REPLACE' })
+    await copy('plain')
+    // As reading them would be: a version that is named has an action of its own.
+    await copy(`k?versionId=${VersionId}`)
+    const Statement = [
+      { Effect: 'Allow', Principal: '*', Action: reads, Resource: `arn:aws:s3:::${name}/*` },
+      { ...refused('s3:GetObjectVersionTagging'), Resource: `arn:aws:s3:::${name}/*` },
+    ]
+    const Policy = JSON.stringify({ Version: '2012-10-17', Statement })
+    await alice.send(new PutBucketPolicyCommand({ Bucket: name, Policy }))
+    await assert.rejects(copy(`k?versionId=${VersionId}`), none)
+    await copy('k')
+  })
+
+  test('who must not set tags makes no object that has some', async () => {
+    const writes = { Action: ['s3:PutObject', 's3:GetObject'] }
+    const everyone = { Effect: 'Deny', Action: 's3:PutObjectTagging' }
+    const name = await bucket(writes, everyone)
+    assert.deepEqual(await create(name, { 'x-amz-tagging': 'a=b' }, `${name}/k`), all(403))
+    assert.deepEqual(await create(name, {}, `${name}/k`), all(200, 204))
+    const copied = { bucket: name, key: 'copy', headers: { 'x-amz-copy-source': `${name}/k` } }
+    assert.equal((await raw.bob.send({ method: 'PUT', ...copied })).status, 403)
+    const some = await bucket(writes, { ...everyone, Condition: level('top') })
+    assert.deepEqual(await create(some, { 'x-amz-tagging': 'level=top' }, `${name}/k`), all(403))
+    assert.deepEqual(await create(some, { 'x-amz-tagging': 'level=low' }, `${name}/k`), all(200, 204))
+  })
+
+  test('who must not set lists makes no object that has one', async () => {
+    const writes = { Action: ['s3:PutObject', 's3:GetObject'] }
+    const name = await bucket(writes, { Effect: 'Deny', Action: 's3:PutObjectAcl' })
+    for (const headers of [{ 'x-amz-acl': 'public-read' }, { 'x-amz-grant-read': 'id="alice"' }]) {
+      assert.deepEqual(await create(name, headers, `${name}/k`), all(403))
+    }
+    assert.deepEqual(await create(name, {}, `${name}/k`), all(200, 204))
+    const isPublic = { StringEquals: { 's3:x-amz-acl': 'public-read' } }
+    const some = await bucket(writes, { Effect: 'Deny', Action: 's3:PutObjectAcl', Condition: isPublic })
+    assert.deepEqual(await create(some, { 'x-amz-acl': 'public-read' }, `${name}/k`), all(403))
+    assert.deepEqual(await create(some, { 'x-amz-acl': 'private' }, `${name}/k`), all(200, 204))
+  })
+
+  test('PutObject alone is enough for tags and lists that nobody refuses', async () => {
+    const name = await bucket({ Action: ['s3:PutObject', 's3:GetObject'] })
+    const headers = { 'x-amz-tagging': 'a=b', 'x-amz-acl': 'public-read' }
+    assert.deepEqual(await create(name, headers, `${name}/k`), all(200, 204))
+    assert.deepEqual(await tagsOf(name, `new-${targets}`), { a: 'b' })
   })
 })
