@@ -38,8 +38,10 @@ const getBucketTagging: Operation = {
 const putBucketTagging: Operation = {
   name: 'PutBucketTagging',
   action: 's3:PutBucketTagging',
+  tags: 'later',
   async handle(context) {
     const tags = parseTagging(await context.request.body.text(maxTaggingBytes), bucketTagLimits)
+    context.authorize('s3:PutBucketTagging', bucketOf(context), undefined, undefined, tags)
     await setBucketTags(context, Buffer.from(JSON.stringify([...tags])))
     return { status: 204 }
   },

@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test'
 import {
   CopyObjectCommand,
   CreateBucketCommand,
+  GetBucketTaggingCommand,
   GetObjectTaggingCommand,
   PutBucketPolicyCommand,
   PutBucketVersioningCommand,
@@ -144,6 +145,18 @@ describe('what a policy says of tags and lists holds wherever they are set', () 
     assert.equal(await wanted('open/k'), true)
     assert.equal(await wanted('k'), 403)
     assert.equal(await wanted('shut/k'), 403)
+  })
+
+  test('tags of the bucket itself are judged likewise', async () => {
+    const Condition = { StringEquals: { 'aws:RequestTag/level': 'low' } }
+    const name = await bucket({ Action: 's3:PutBucketTagging', Resource: 'arn:aws:s3:::BUCKET', Condition })
+    const put = async (value: string, headers: Record<string, string> = {}) => {
+      const request = { method: 'PUT', bucket: name, query: { tagging: '' }, headers }
+      return (await raw.bob.send({ ...request, body: document({ level: value }) })).status
+    }
+    assert.equal(await put('high', { 'x-amz-tagging': 'level=low' }), 403)
+    await assert.rejects(alice.send(new GetBucketTaggingCommand({ Bucket: name })), { name: 'NoSuchTagSet' })
+    assert.equal(await put('low'), 204)
   })
 
   test('CopyObject is judged by the tags of its source, or by its own where they replace them', async () => {
