@@ -7,8 +7,8 @@ import { removeUpload } from './apply-uploads.ts'
 import { configKey } from './config-key.ts'
 import { bucketKey, encodeText, successor, table, tableKey } from './keys.ts'
 import { setAccess } from './replication/apply-access.ts'
-import { accessKey } from './replication/keys.ts'
-import { logVersioning } from './replication/outbox.ts'
+import { accessKey, versioningKey } from './replication/keys.ts'
+import { logVersioning } from './replication/versioning-state.ts'
 import { decodeBucketRow, decodeUploadRow, encodeBucketRow } from './rows.ts'
 import { rowKey, rowValue, type TableReader } from './tables.ts'
 
@@ -73,6 +73,7 @@ export function deleteBucket(
   const configs = bucketKey(table.config, id)
   for (const key of keysUnder(context, configs)) context.remove(key)
   context.remove(accessKey(id))
+  context.remove(versioningKey(id))
   context.remove(bucketNameKey(command.name))
   context.remove(bucketKey(table.bucketById, id))
   context.meta.counts.buckets--
@@ -115,7 +116,7 @@ export function setVersioning(
 ): CommandResult<Of<'set-versioning'>> {
   const bucket = context.bucket(command.bucketId)
   putBucket(context, { ...bucket, versioning: command.state })
-  if (bucket.replicated === true) logVersioning(context, bucket.id, command.state)
+  logVersioning(context, bucket.id, command.state)
   return {}
 }
 

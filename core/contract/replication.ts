@@ -1,4 +1,5 @@
 import type { AccessSetting, BucketAccess } from './bucket-access.ts'
+import type { RangeChange, VersioningChange } from './bucket-changes.ts'
 import type { MadeOnce } from './catalog.ts'
 import type { ConflictReads, Resolution } from './conflicts.ts'
 import type { WriteId } from './ids.ts'
@@ -121,23 +122,10 @@ export type ReplicatedChange =
     }
   /** A version is gone for good. `isNull`: and with it every older `null` version of the key. */
   | { readonly type: 'purge'; readonly key: string; readonly versionId: VersionId; readonly isNull: boolean }
-  | { readonly type: 'versioning'; readonly state: Exclude<VersioningState, 'off'> }
+  | VersioningChange
   /** Who may do what in the bucket has changed, or is told once more: the entry's `access` says it. */
   | { readonly type: 'access' }
-  /**
-   * Of a full synchronization, behind the entries of the versions that it names: these are all versions of the keys behind
-   * `after` up to and with `through` (absent: to the end, and the synchronization is complete). `purged`: of versions that
-   * are gone for good (`multi` mode).
-   */
-  | {
-      readonly type: 'range'
-      readonly after: string
-      readonly through?: string
-      readonly versions: readonly (readonly [key: string, versionId: VersionId])[]
-      readonly purged: readonly (readonly [key: string, versionId: VersionId, isNull: boolean])[]
-      /** It came because a copy differed: a full synchronization does not end with it. */
-      readonly isRepair?: true
-    }
+  | RangeChange
   /**
    * Of a comparison: a hash over the versions of a range of keys (as in `range`) that were made up to `before`, as they are at this
    * place of the outbox. `root`, with the last range: the hash chain over the hashes of the whole pass.

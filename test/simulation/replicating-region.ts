@@ -170,7 +170,8 @@ export class SimulatedRegion {
     const access = accessKinds.map((kind) =>
       bucketId === undefined ? undefined : catalog.bucketConfig(bucketId, kind),
     )
-    return JSON.stringify([...contentOf(this, bucketName), { access }], (_, value: unknown) =>
+    const versioning = catalog.bucket(bucketName)?.versioning
+    return JSON.stringify([...contentOf(this, bucketName), { access, versioning }], (_, value: unknown) =>
       value instanceof Uint8Array ? hex(value) : value,
     )
   }

@@ -152,7 +152,7 @@ class World {
           const tags = { tag: String(this.random.below(1000)) }
           region.catalog.run({ type: 'set-object-tags', bucketId, key, tags })
         }
-      } else if (region.catalog.bucketById(bucketId)?.versioning !== 'off' && this.mode === 'single') {
+      } else if (region.catalog.bucketById(bucketId)?.versioning !== 'off') {
         const state = this.random.chance(0.7) ? 'enabled' : 'suspended'
         region.catalog.run({ type: 'set-versioning', bucketId, state })
       }

@@ -11,6 +11,7 @@ import { rowKey, rowValue } from '../tables.ts'
 import { append, versionOf, writeOutboxState } from './outbox.ts'
 import { readOutboxState, readRule, type StoredRule } from './rows.ts'
 import { decodeTombstone } from './tombstones.ts'
+import { tellVersioning } from './versioning-state.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 
@@ -26,9 +27,7 @@ export function backfill(context: ApplyContext, { bucketId }: Of<'backfill'>): C
   if (rule === undefined || rule.isLeaving === true || running === undefined) return { done: true }
   const { after, within } = running
   const { versions, through, isWhole } = nextVersions(context, bucketId, rule.prefix, after, within)
-  if (after === '' && within === undefined && bucket.versioning !== 'off') {
-    append(context, bucketId, rule, context.tick(), { type: 'versioning', state: bucket.versioning })
-  }
+  if (after === '' && within === undefined) tellVersioning(context, bucket, rule)
   const last = versions.at(-1)
   if (!isWhole && last !== undefined) {
     appendVersions(context, bucketId, rule, versions)

@@ -19,6 +19,7 @@ import { isReplicatedKey } from './outbox.ts'
 import { compareTimes, readMember, type StoredRule } from './rows.ts'
 import { bury, isBuried } from './tombstones.ts'
 import { takesPlaceOf } from './version-conflict.ts'
+import { takeVersioning } from './versioning-state.ts'
 
 type Of<T extends ReplicatedChange['type']> = Extract<ReplicatedChange, { type: T }>
 
@@ -42,7 +43,7 @@ const isNewer = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare
  * error comes before the first write.
  */
 export function applyChange(target: ChangeTarget, entry: OutboxEntry, layout: Layout | undefined): void {
-  const { context, bucket, source, rule } = target
+  const { context, source, rule } = target
   const change = changeFrom(entry.change, { from: source, here: context.entry.regionId })
   const isOfRule =
     'key' in change
@@ -60,7 +61,7 @@ export function applyChange(target: ChangeTarget, entry: OutboxEntry, layout: La
       purge(target, change)
       break
     case 'versioning':
-      if (bucket.versioning !== change.state) putBucket(context, { ...bucket, versioning: change.state })
+      changeVersioning(target, change, entry.time)
       break
     case 'range':
       applyRange(target, change)
@@ -73,6 +74,12 @@ export function applyChange(target: ChangeTarget, entry: OutboxEntry, layout: La
       // Changes nothing: what it says is compared where the cursor is.
       break
   }
+}
+
+function changeVersioning(target: ChangeTarget, change: Of<'versioning'>, time: OutboxEntry['time']): void {
+  const { context, bucket, source, rule } = target
+  const versioning = takeVersioning(context, bucket, rule, source, change, time)
+  if (bucket.versioning !== versioning) putBucket(context, { ...bucket, versioning })
 }
 
 function putVersion(target: ChangeTarget, change: Of<'put'>, layout: Layout): void {

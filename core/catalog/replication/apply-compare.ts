@@ -13,6 +13,7 @@ import { appendRange, isWithin, versionsWithin, wholeKeys } from './apply-backfi
 import { emptyChain } from './entry-codec.ts'
 import { append, isWriter, writeOutboxState } from './outbox.ts'
 import { compareTimes, readOutboxState, readRule, type StoredRule } from './rows.ts'
+import { retellVersioning } from './versioning-state.ts'
 
 type Of<T extends Command['type']> = Extract<Command, { type: T }>
 type Digest = Extract<ReplicatedChange, { type: 'digest' }>
@@ -30,7 +31,7 @@ export function compareContent(
   context: ApplyContext,
   { bucketId }: Of<'compare-content'>,
 ): CommandResult<Of<'compare-content'>> {
-  context.bucket(bucketId)
+  const bucket = context.bucket(bucketId)
   const rule = readRule(context, bucketId)
   const state = readOutboxState(context, bucketId)
   const isIdle = rule === undefined || rule.isLeaving === true || state === undefined
@@ -41,6 +42,7 @@ export function compareContent(
     // With each pass a copy is told once more who may do what: it may have come by a software that did not know it.
     const { isAccessTold: _, ...untold } = state
     writeOutboxState(context, bucketId, untold)
+    retellVersioning(context, bucket, rule)
   }
   const time = context.tick()
   const before =

@@ -98,7 +98,11 @@ const change = z.discriminatedUnion('type', [
   }),
   z.strictObject({ type: z.literal('purge'), key, versionId, isNull: z.boolean() }),
   z.strictObject({ type: z.literal('access') }),
-  z.strictObject({ type: z.literal('versioning'), state: z.enum(['enabled', 'suspended']) }),
+  z.strictObject({
+    type: z.literal('versioning'),
+    state: z.enum(['enabled', 'suspended']),
+    changed: sized(changedBytes).optional(),
+  }),
   z.strictObject({
     type: z.literal('range'),
     after: keyOrNone,
@@ -204,6 +208,10 @@ export function decodeOutboxEntry(stored: Uint8Array): OutboxEntry {
   // A change from the future would last whatever anybody says (T36).
   if (access?.some(({ changed }) => readHybridTime(Buffer.from(changed), 0).ms > ms) === true) {
     throw notAnEntry('a setting that is newer than its entry')
+  }
+  if (told.type === 'versioning' && told.changed !== undefined) {
+    const { ms: changedMs } = readHybridTime(Buffer.from(told.changed), 0)
+    if (changedMs > ms) throw notAnEntry('a versioning state that is newer than its entry')
   }
   if (decoded.change.type === 'put') checkVersion(decoded.change.version, ms)
   if (decoded.change.type === 'purge') checkPurged(decoded.change.versionId, ms)

@@ -54,6 +54,9 @@ export const tombstonesKey = (bucketId: number): Buffer => bucketKey(table.tombs
 /** Stays when the rule is taken away: the bucket's policy keeps the names of the region that it was set in. */
 export const accessKey = (bucketId: number): Buffer => bucketKey(table.access, bucketId)
 
+/** Beside it, since it stays as long. */
+export const versioningKey = (bucketId: number): Buffer => bucketKey(table.access, bucketId, Uint8Array.of(1))
+
 export const backlogKey = (bucketId: number): Buffer => bucketKey(table.backlog, bucketId)
 export const unshippedKey = (bucketId: number, keyBytes: Uint8Array): Buffer =>
   bucketKey(table.unshipped, bucketId, keyBytes)

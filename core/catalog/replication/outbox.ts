@@ -26,7 +26,7 @@ import { bodyBytesOf, isEdge, wait } from './waiting.ts'
  */
 
 /** The rule, when changes that this region makes are to be told to others. */
-function ruleOfWriter(context: ApplyContext, bucketId: number): StoredRule | undefined {
+export function ruleOfWriter(context: ApplyContext, bucketId: number): StoredRule | undefined {
   const rule = readRule(context, bucketId)
   if (rule === undefined || rule.isLeaving === true) return undefined
   return isWriter(rule, context.entry.regionId) ? rule : undefined
@@ -124,11 +124,6 @@ export function logAttributes(context: ApplyContext, bucketId: number, record: S
     tags,
     ...(acl === undefined ? {} : { acl }),
   })
-}
-
-export function logVersioning(context: ApplyContext, bucketId: number, state: 'enabled' | 'suspended'): void {
-  const rule = ruleOfWriter(context, bucketId)
-  if (rule !== undefined) append(context, bucketId, rule, context.tick(), { type: 'versioning', state })
 }
 
 /** Who may do what in the bucket has changed, or is to be told anew, as of the last tick. */
