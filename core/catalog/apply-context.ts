@@ -61,13 +61,15 @@ export class ApplyContext implements TableWriter {
 
   /**
    * Runs checks and writes of one unit that fails as a whole: a StorageError before its first write is its answer and leaves
-   * everything as it was. After a write it is a bug, and the whole batch must be undone.
+   * everything as it was. After a write it is a bug, and the whole batch must be undone. UNSUPPORTED_FORMAT is no answer: this software does
+   * not know what it is about, and one that does answers something else.
    */
   unit<T>(change: () => T): T | StorageError {
     this.wrote = false
     try {
       return change()
     } catch (error) {
+      if (error instanceof StorageError && error.code === 'UNSUPPORTED_FORMAT') throw error
       if (error instanceof StorageError && !this.wrote) return error
       if (!this.wrote) throw error
       throw new Error('applying an entry failed after it had written', { cause: error })

@@ -179,13 +179,14 @@ export function encodeObjectRow(object: StoredObject): Uint8Array {
   return row
 }
 
+/** UNSUPPORTED_FORMAT of a later format; CATALOG_CORRUPT of one that never was. */
 function checkFormat(row: Uint8Array): void {
-  if (row[0] !== formatVersion) {
-    throw new StorageError(
-      'UNSUPPORTED_FORMAT',
-      `object row of format ${row[0]}; this version reads ${formatVersion}`,
-    )
-  }
+  const [format = 0] = row
+  if (format === formatVersion) return
+  throw new StorageError(
+    format > formatVersion ? 'UNSUPPORTED_FORMAT' : 'CATALOG_CORRUPT',
+    `object row of format ${format}; this version reads ${formatVersion}`,
+  )
 }
 
 function ownerOf(row: Buffer): string {

@@ -69,7 +69,8 @@ export interface ApplyOptions {
 /**
  * Applies entries in order, in the caller's transaction. Deterministic: the new rows follow from the old rows and the entries
  * alone. An entry that fails is part of the log like any other; it has changed nothing but what every entry changes
- * (position, chain, answer). An error thrown from here is a bug or damage: the transaction must be undone.
+ * (position, chain, answer). An error thrown from here is a bug, damage, or an entry of a later software (UNSUPPORTED_FORMAT): the
+ * transaction must be undone.
  */
 export function applyEntries(
   writer: TableWriter,
@@ -78,7 +79,7 @@ export function applyEntries(
 ): Applied[] {
   const meta = readMeta(writer)
   const applied = entries.map((bytes): Applied => {
-    const entry = decodeEntry(bytes)
+    const entry = ofKnownSoftware(meta.position + 1, () => decodeEntry(bytes))
     meta.position++
     meta.chain = extendChain(meta.chain, meta.position, bytes)
     if (options.retainEntries > 0) writer.put(numberKey(table.log, meta.position), bytes)
@@ -90,7 +91,7 @@ export function applyEntries(
       return { ...place, answer: known instanceof StorageError ? encodeFailure(known) : known }
     }
     const context = new ApplyContext(writer, meta, entry)
-    const result = context.unit(() => applyOnce(context, entry.command))
+    const result = ofKnownSoftware(meta.position, () => context.unit(() => applyOnce(context, entry.command)))
     const answer = result instanceof StorageError ? encodeFailure(result) : result
     rememberAnswer(writer, meta, session, sequence, answer)
     if (entry.command.type === 'set-cluster-map' && !(result instanceof StorageError)) {
@@ -101,6 +102,23 @@ export function applyEntries(
   forgetEntries(writer, meta.position - options.retainEntries)
   writeMeta(writer, meta)
   return applied
+}
+
+/**
+ * What a later software wrote is neither applied nor answered here: where the nodes of a region have different versions, one that knows the
+ * command has applied it, and equal chains must mean equal states. UNSUPPORTED_FORMAT.
+ */
+function ofKnownSoftware<T>(position: Position, work: () => T): T {
+  try {
+    return work()
+  } catch (cause) {
+    if (!(cause instanceof StorageError) || cause.code !== 'UNSUPPORTED_FORMAT') throw cause
+    throw new StorageError(
+      'UNSUPPORTED_FORMAT',
+      `entry ${position} of the log cannot be applied here: ${cause.reason}. The software of this node is older than what wrote it: update it, and the node goes on from where it is`,
+      { cause },
+    )
+  }
 }
 
 /** Removes the entries up to and with `through`. */

@@ -179,7 +179,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningNod
   sources.store = () => local.stats()
 
   const onFailure = (error: StorageError): void => {
-    health.report('catalog', 'the catalog cannot be written: the node stops')
+    health.report('catalog', `the node stops, for the catalog cannot be written: ${error.reason}`)
     fail(error)
   }
   const foundation =

@@ -69,7 +69,7 @@ async function start(options: NodeOptions, parts: StopStack): Promise<RunningWit
     inlineBytes: config.s3.inlineBytes,
     log: log.child({ part: 'catalog' }),
     onFailure(error) {
-      health.report('catalog', 'the catalog cannot be written: the witness stops')
+      health.report('catalog', `the witness stops, for the catalog cannot be written: ${error.reason}`)
       fail(error)
     },
   })
