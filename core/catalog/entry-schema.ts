@@ -19,6 +19,7 @@ import { lockCommands, lockFence } from './lock-schema.ts'
 import { policyLimits } from './policy-rows.ts'
 import { regionConfigCommand } from './region-config.ts'
 import { replicationCommands } from './replication/command-schema.ts'
+import { textRecord } from './text-record.ts'
 
 /** What an entry from outside must look like before it may enter the log: applying trusts it. */
 const bytes = z.instanceof(Uint8Array)
@@ -26,7 +27,7 @@ const bytesOf = (length: number) =>
   bytes.refine((value) => value.length === length, `expected ${length} bytes`)
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 const text = z.string()
-const texts = z.record(z.string(), z.string())
+const texts = textRecord()
 const account = text.min(1).max(255)
 const writeId = bytesOf(writeIdBytes)
 const version = z.union([z.literal('null'), bytesOf(versionIdBytes)])

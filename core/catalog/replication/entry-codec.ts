@@ -15,6 +15,7 @@ import { bytesOf, pack, unpack } from '../encoding.ts'
 import { readHybridTime, versionIdBytes, versionTimeMs } from '../hybrid-time.ts'
 import { fitsRows } from '../keys.ts'
 import { maxOwnerBytes } from '../object-row.ts'
+import { textRecord } from '../text-record.ts'
 import { changedBytes } from './changed-stamp.ts'
 
 /**
@@ -34,8 +35,9 @@ const count = z
 const bytes = z.instanceof(Uint8Array)
 const sized = (length: number) =>
   bytes.refine((value) => value.length === length, `expected ${length} bytes`).transform(bytesOf)
-const text = z.string().max(64 * 1024)
-const texts = z.record(text, text)
+const maxTextLength = 64 * 1024
+const text = z.string().max(maxTextLength)
+const texts = textRecord(maxTextLength)
 /** What no row can name must not get as far as the writer, where the first one that fails is the end of it. */
 const key = z.string().refine(fitsRows, 'no key of an object')
 /** '' too: of a range with many names it is the key of the name before. */

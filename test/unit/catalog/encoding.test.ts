@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { pack, unpack } from '../../../core/catalog/encoding.ts'
 import { makeVersionId, nextHybridTime, versionTimeMs } from '../../../core/catalog/hybrid-time.ts'
 import { after, escapeKey, successor, unescapeKey } from '../../../core/catalog/keys.ts'
 import {
@@ -14,6 +15,7 @@ import type { Checksum, Layout } from '../../../core/contract/object-model.ts'
 
 const bytes = fc.uint8Array({ maxLength: 12 })
 const fixed = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })
+const fixedBytes = Buffer.from([1, 2, 3])
 const compare = (left: Uint8Array, right: Uint8Array): number => Math.sign(Buffer.compare(left, right))
 
 test('escaped keys keep their order whatever follows them, and prefixes stay prefixes', () => {
@@ -74,11 +76,10 @@ test('hybrid time only grows, follows the clock, and survives an overflow of its
 })
 
 const text = fc.string({ maxLength: 20 })
-const texts = fc.dictionary(
-  text.filter((name) => name !== '__proto__'),
-  text,
-  { maxKeys: 4, noNullPrototype: true },
-)
+const texts = fc.dictionary(fc.oneof({ weight: 5, arbitrary: text }, fc.constant('__proto__')), text, {
+  maxKeys: 4,
+  noNullPrototype: true,
+})
 const writeId = fixed(10)
 const layout: fc.Arbitrary<Layout> = fc.oneof(
   fc.constant({ kind: 'empty' } as const),
@@ -198,6 +199,23 @@ test('an object row comes back as it was, and its summary says the same', () => 
     }),
     { numRuns: 1000 },
   )
+})
+
+test('what is packed comes back as it was, also where a name or a text of it is __proto__', () => {
+  const named = Object.fromEntries([
+    ['__proto__', 'x'],
+    ['7', 'y'],
+  ])
+  const value = [1, null, true, 1.5, named, { a: [named, '__proto__', {}, []], b: fixedBytes }, -(2 ** 40)]
+  assert.deepEqual(unpack(pack(value)), value)
+  assert.deepEqual(unpack(pack(Object.assign(Object.create(null), { a: '__proto__' }))), { a: '__proto__' })
+  assert.deepEqual(unpack(pack(new Map([['a', new Map([['__proto__', 1]])]]))), {
+    a: Object.fromEntries([['__proto__', 1]]),
+  })
+  // Its key is a list, and its end is missing.
+  for (const broken of ['819101a95f5f70726f746f5f5f', '82a95f5f70726f746f5f5f']) {
+    assert.throws(() => unpack(Buffer.from(broken, 'hex')), { code: 'CATALOG_CORRUPT' })
+  }
 })
 
 test('a row of a later format is refused, not guessed at', () => {

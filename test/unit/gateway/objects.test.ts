@@ -7,6 +7,7 @@ import {
   DeleteObjectCommand,
   DeleteObjectsCommand,
   GetObjectCommand,
+  GetObjectTaggingCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
   ListObjectVersionsCommand,
@@ -124,6 +125,16 @@ describe('objects through the AWS SDK, over the real catalog and the reference s
       'MetadataTooLarge',
       400,
     )
+  })
+
+  test('a tag named __proto__ is a tag', async () => {
+    const Key = 'tagged'
+    await s3.send(new PutObjectCommand({ Bucket, Key, Body: 'x', Tagging: '__proto__=1&b=2' }))
+    const { TagSet } = await s3.send(new GetObjectTaggingCommand({ Bucket, Key }))
+    assert.deepEqual(TagSet, [
+      { Key: '__proto__', Value: '1' },
+      { Key: 'b', Value: '2' },
+    ])
   })
 
   test('what is not there is not found', async () => {
