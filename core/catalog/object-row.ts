@@ -179,12 +179,16 @@ export function encodeObjectRow(object: StoredObject): Uint8Array {
   return row
 }
 
+/** Formats of software to come. Any other number is damage, which is the error of its key and must not end the node. */
+const laterFormats = 6
+
 /** UNSUPPORTED_FORMAT of a later format; CATALOG_CORRUPT of one that never was. */
 function checkFormat(row: Uint8Array): void {
   const [format = 0] = row
   if (format === formatVersion) return
+  const isLater = format > formatVersion && format <= formatVersion + laterFormats
   throw new StorageError(
-    format > formatVersion ? 'UNSUPPORTED_FORMAT' : 'CATALOG_CORRUPT',
+    isLater ? 'UNSUPPORTED_FORMAT' : 'CATALOG_CORRUPT',
     `object row of format ${format}; this version reads ${formatVersion}`,
   )
 }

@@ -108,7 +108,7 @@ test('a damaged row is the error of its own key, changes nothing, and harms no o
   catalog.run(putCommand(id, 'other', emptyObject()))
   const rowAt = bucketKey(table.current, id, Buffer.from('damaged'))
   const row = tables.get(rowAt) ?? new Uint8Array()
-  for (const damage of [row.with(0, 0), row.subarray(0, row.length - 1)]) {
+  for (const damage of [row.with(0, 9), row.with(0, 0), row.subarray(0, row.length - 1)]) {
     tables.transact((writer) => writer.put(rowAt, damage))
     const before = dataRows(tables)
     assert.throws(() => catalog.run(putCommand(id, 'damaged', emptyObject())), StorageError)
