@@ -166,6 +166,14 @@ export function after(key: Uint8Array): Buffer {
 }
 
 /**
+ * The same bound of a range of rows, no longer than a row's key can be. Of all such keys only what it begins with, itself less, is
+ * between its first bytes and a longer one: so the bound is what follows those, whether it is the first or the last of the range.
+ */
+export function rowBound(bound: Uint8Array): Uint8Array {
+  return bound.length <= maxRowKeyBytes ? bound : successor(bound.subarray(0, maxRowKeyBytes))
+}
+
+/**
  * Escapes a key so that something can follow it and the order stays that of the keys: 00 becomes 00 ff, the end 00 00.
  * A prefix stays a prefix.
  */
@@ -202,6 +210,10 @@ export function unescapeKey(bytes: Uint8Array, start: number, end: number): { ke
   }
   throw new StorageError('CATALOG_CORRUPT', 'a row key has no terminator')
 }
+
+/** Whether a row's key has room for this key and the id of something of it. */
+export const fitsRow = (keyBytes: Uint8Array, idBytes: number): boolean =>
+  5 + escapeKey(keyBytes, true).length + idBytes <= maxRowKeyBytes
 
 function checked(key: Buffer): Buffer {
   // Only keys of hundreds of NUL characters get here: everything else fits LMDB's limit after escaping.

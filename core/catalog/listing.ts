@@ -7,11 +7,13 @@ import type {
   VersionListing,
 } from '../contract/catalog.ts'
 import type { ObjectSummary, UploadRecord, VersionId } from '../contract/object-model.ts'
+import { versionIdBytes } from './hybrid-time.ts'
 import {
   after,
   bucketKey,
   encodeText,
   escapeKey,
+  fitsRow,
   successor,
   table,
   unescapeKey,
@@ -80,22 +82,24 @@ export function listObjects(reader: TableReader, bucketId: number, query: ListQu
   const rows = new RowSummarizer()
   let last = ''
   let room = query.limit
-  while (cursor.next()) {
-    if (room === 0) {
-      cursor.close()
-      return { objects, commonPrefixes, truncated: true, next: last }
+  // Also a damaged row must not leave a cursor behind: each keeps a reader's slot of the rows.
+  try {
+    while (cursor.next()) {
+      if (room === 0) return { objects, commonPrefixes, truncated: true, next: last }
+      room--
+      const keyStart = cursor.keyStart + keyOffset
+      const length = grouping.groupLength(cursor.keyBytes, keyStart, cursor.keyEnd)
+      if (length === 0) {
+        last = cursor.keyBytes.toString('utf8', keyStart, cursor.keyEnd)
+        objects.push(rows.summarize(last, cursor.valueBytes, cursor.valueEnd, true))
+      } else {
+        last = cursor.keyBytes.toString('utf8', keyStart, keyStart + length)
+        commonPrefixes.push(last)
+        cursor.seek(successor(cursor.keyBytes.subarray(cursor.keyStart, keyStart + length)))
+      }
     }
-    room--
-    const keyStart = cursor.keyStart + keyOffset
-    const length = grouping.groupLength(cursor.keyBytes, keyStart, cursor.keyEnd)
-    if (length === 0) {
-      last = cursor.keyBytes.toString('utf8', keyStart, cursor.keyEnd)
-      objects.push(rows.summarize(last, cursor.valueBytes, cursor.valueEnd, true))
-    } else {
-      last = cursor.keyBytes.toString('utf8', keyStart, keyStart + length)
-      commonPrefixes.push(last)
-      cursor.seek(successor(cursor.keyBytes.subarray(cursor.keyStart, keyStart + length)))
-    }
+  } finally {
+    cursor.close()
   }
   return { objects, commonPrefixes, truncated: false }
 }
@@ -143,42 +147,51 @@ export function listVersions(
   bucketId: number,
   query: ListVersionsQuery,
 ): VersionListing {
-  const versions: ObjectSummary[] = []
-  const commonPrefixes: string[] = []
-  if (query.limit <= 0) return { versions, commonPrefixes, truncated: false }
+  if (query.limit <= 0) return { versions: [], commonPrefixes: [], truncated: false }
   const grouping = new Grouping(query)
   const first = grouping.firstKey(query.keyMarker)
   const escapedFirst = escapeKey(first, false)
-  const current = new Ahead(
-    openRows(
-      reader,
-      bucketKey(table.current, bucketId, first),
-      bucketKey(table.current, bucketId, grouping.prefix),
-    ),
-    false,
+  const current = openRows(
+    reader,
+    bucketKey(table.current, bucketId, first),
+    bucketKey(table.current, bucketId, grouping.prefix),
   )
-  const older = new Ahead(
-    openRows(
-      reader,
-      versionStart(reader, bucketId, query) ?? bucketKey(table.version, bucketId, escapedFirst),
-      bucketKey(table.version, bucketId, escapeKey(grouping.prefix, false)),
-    ),
-    true,
+  const older = openRows(
+    reader,
+    versionStart(reader, bucketId, query) ?? bucketKey(table.version, bucketId, escapedFirst),
+    bucketKey(table.version, bucketId, escapeKey(grouping.prefix, false)),
   )
   // Of the key of the marker, what comes is not its newest version.
-  let lastKey: Buffer | undefined =
+  const seen =
     query.keyMarker === '' || query.versionMarker === undefined ? undefined : encodeText(query.keyMarker)
-  let room = query.limit
+  try {
+    const [newest, others] = [new Ahead(current, false), new Ahead(older, true)]
+    return pageOfVersions(newest, others, bucketId, grouping, query.limit, seen)
+  } finally {
+    current.close()
+    older.close()
+  }
+}
+
+/** `seen`: a key whose newest version came before the page. */
+function pageOfVersions(
+  current: Ahead,
+  older: Ahead,
+  bucketId: number,
+  grouping: Grouping,
+  limit: number,
+  seen: Buffer | undefined,
+): VersionListing {
+  const versions: ObjectSummary[] = []
+  const commonPrefixes: string[] = []
+  let lastKey = seen
+  let room = limit
   const rows = new RowSummarizer()
   let next: Pick<VersionListing, 'nextKeyMarker' | 'nextVersionMarker'> = {}
   for (;;) {
     const source = earlier(current, older)
     if (source?.key === undefined) return { versions, commonPrefixes, truncated: false }
-    if (room === 0) {
-      current.cursor.close()
-      older.cursor.close()
-      return { versions, commonPrefixes, truncated: true, ...next }
-    }
+    if (room === 0) return { versions, commonPrefixes, truncated: true, ...next }
     room--
     const { key } = source
     const length = grouping.groupLength(key, 0, key.length)
@@ -218,6 +231,7 @@ function versionStart(reader: TableReader, bucketId: number, query: ListVersions
   const { keyMarker, versionMarker } = query
   if (keyMarker === '' || versionMarker === undefined || !keyMarker.startsWith(query.prefix)) return undefined
   const keyBytes = encodeText(keyMarker)
+  if (!fitsRow(keyBytes, versionIdBytes)) return undefined
   const current = reader.get(bucketKey(table.current, bucketId, keyBytes))
   let id: VersionId | undefined
   if (versionMarker !== 'null') id = versionMarker
@@ -232,35 +246,40 @@ export function listUploads(reader: TableReader, bucketId: number, query: ListUp
   if (query.limit <= 0) return { uploads, commonPrefixes, truncated: false }
   const grouping = new Grouping(query)
   const marker = query.uploadIdMarker === undefined ? undefined : parseUploadId(query.uploadIdMarker)
+  const ofMarker = encodeText(query.keyMarker)
   const start =
-    marker !== undefined && query.keyMarker !== '' && query.keyMarker.startsWith(query.prefix)
-      ? after(uploadKey(bucketId, encodeText(query.keyMarker), marker))
+    marker !== undefined &&
+    query.keyMarker !== '' &&
+    query.keyMarker.startsWith(query.prefix) &&
+    fitsRow(ofMarker, marker.length)
+      ? after(uploadKey(bucketId, ofMarker, marker))
       : bucketKey(table.upload, bucketId, escapeKey(grouping.firstKey(query.keyMarker), false))
   const cursor = openRows(reader, start, bucketKey(table.upload, bucketId, escapeKey(grouping.prefix, false)))
   let room = query.limit
   let next: Pick<UploadListing, 'nextKeyMarker' | 'nextUploadIdMarker'> = {}
-  while (cursor.next()) {
-    if (room === 0) {
-      cursor.close()
-      return { uploads, commonPrefixes, truncated: true, ...next }
+  try {
+    while (cursor.next()) {
+      if (room === 0) return { uploads, commonPrefixes, truncated: true, ...next }
+      room--
+      const { keyBytes, keyStart, keyEnd } = cursor
+      const { key, next: idStart } = unescapeKey(keyBytes, keyStart + keyOffset, keyEnd)
+      const length = grouping.groupLength(key, 0, key.length)
+      if (length > 0) {
+        const group = key.subarray(0, length)
+        const prefix = group.toString('utf8')
+        commonPrefixes.push(prefix)
+        next = { nextKeyMarker: prefix }
+        cursor.seek(bucketKey(table.upload, bucketId, escapeKey(successor(group), false)))
+        continue
+      }
+      next = {
+        nextKeyMarker: key.toString('utf8'),
+        nextUploadIdMarker: showUploadId(keyBytes.subarray(idStart, keyEnd)),
+      }
+      uploads.push(decodeUploadRow(cursor.valueBytes.subarray(0, cursor.valueEnd)))
     }
-    room--
-    const { keyBytes, keyStart, keyEnd } = cursor
-    const { key, next: idStart } = unescapeKey(keyBytes, keyStart + keyOffset, keyEnd)
-    const length = grouping.groupLength(key, 0, key.length)
-    if (length > 0) {
-      const group = key.subarray(0, length)
-      const prefix = group.toString('utf8')
-      commonPrefixes.push(prefix)
-      next = { nextKeyMarker: prefix }
-      cursor.seek(bucketKey(table.upload, bucketId, escapeKey(successor(group), false)))
-      continue
-    }
-    next = {
-      nextKeyMarker: key.toString('utf8'),
-      nextUploadIdMarker: showUploadId(keyBytes.subarray(idStart, keyEnd)),
-    }
-    uploads.push(decodeUploadRow(cursor.valueBytes.subarray(0, cursor.valueEnd)))
+  } finally {
+    cursor.close()
   }
   return { uploads, commonPrefixes, truncated: false }
 }

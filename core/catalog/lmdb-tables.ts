@@ -2,7 +2,7 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { StorageError } from '../contract/errors.ts'
-import { maxRowKeyBytes } from './keys.ts'
+import { maxRowKeyBytes, rowBound } from './keys.ts'
 import type { RowCursor, TableReader, Tables, TableWriter } from './tables.ts'
 
 export interface LmdbTablesOptions {
@@ -162,8 +162,9 @@ class LmdbCursor implements RowCursor {
     this.options = options
     this.database = database
     this.window = window
-    this.start = start
-    this.end = end
+    // A longer one would leave lmdb-js's buffer of keys unusable, for every range that this thread asks for later.
+    this.start = rowBound(start)
+    this.end = rowBound(end)
   }
 
   get keyBytes(): Buffer {
@@ -189,12 +190,18 @@ class LmdbCursor implements RowCursor {
         .getRange({ ...this.options, start: this.start, end: this.end })
         [Symbol.iterator]() as RowIterator
     }
-    return this.rows.next().done !== true
+    try {
+      return this.rows.next().done !== true
+    } catch (error) {
+      // It counts as a reader of its transaction from its beginning on: left open it would keep one of LMDB's few slots.
+      this.close()
+      throw error
+    }
   }
 
   seek(start: Uint8Array): void {
     this.close()
-    this.start = start
+    this.start = rowBound(start)
   }
 
   close(): void {

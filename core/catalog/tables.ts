@@ -5,7 +5,7 @@
 export interface TableReader {
   /** The row's value, the caller's to keep; undefined when there is none. */
   get(key: Uint8Array): Uint8Array | undefined
-  /** A cursor in front of the first row with start <= key < end. */
+  /** A cursor in front of the first row with start <= key < end, which may be longer than any row's key. */
   rows(start: Uint8Array, end: Uint8Array): RowCursor
 }
 
@@ -17,7 +17,7 @@ export interface TableWriter extends TableReader {
 /**
  * A moving window over rows, without a copy: key and value point into buffers that the next step of any cursor, and any
  * `get`, of the same tables may overwrite. Writing to the tables while a cursor is open is not allowed. Close it unless
- * `next` has answered false.
+ * `next` has answered false or thrown.
  */
 export interface RowCursor {
   /** Moves to the next row; false behind the last one, and the cursor is closed. */
