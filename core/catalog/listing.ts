@@ -6,8 +6,9 @@ import type {
   UploadListing,
   VersionListing,
 } from '../contract/catalog.ts'
-import type { ObjectSummary, UploadRecord, VersionId } from '../contract/object-model.ts'
+import type { ObjectSummary, UploadRecord } from '../contract/object-model.ts'
 import { versionIdBytes } from './hybrid-time.ts'
+import { findVersion, newestVersion } from './key-versions.ts'
 import {
   after,
   bucketKey,
@@ -20,7 +21,7 @@ import {
   uploadKey,
   versionKey,
 } from './keys.ts'
-import { isNullRow, RowSummarizer } from './object-row.ts'
+import { RowSummarizer, rowVersionId } from './object-row.ts'
 import { decodeUploadRow, parseUploadId, showUploadId } from './rows.ts'
 import type { RowCursor, TableReader } from './tables.ts'
 
@@ -62,11 +63,16 @@ class Grouping {
     if (marker === '') return this.prefix
     const bytes = encodeText(marker)
     if (Buffer.compare(bytes, this.prefix) < 0) return this.prefix
-    const isGroup =
-      bytes.length > 0 &&
-      bytes.subarray(0, this.prefix.length).equals(this.prefix) &&
-      this.groupLength(bytes, 0, bytes.length) === bytes.length
-    return isGroup ? successor(bytes) : after(bytes)
+    return this.isGroup(bytes) ? successor(bytes) : after(bytes)
+  }
+
+  has(key: Buffer): boolean {
+    return key.subarray(0, this.prefix.length).equals(this.prefix)
+  }
+
+  /** Whether these bytes are a common prefix. */
+  isGroup(bytes: Buffer): boolean {
+    return bytes.length > 0 && this.has(bytes) && this.groupLength(bytes, 0, bytes.length) === bytes.length
   }
 }
 
@@ -149,31 +155,22 @@ export function listVersions(
 ): VersionListing {
   if (query.limit <= 0) return { versions: [], commonPrefixes: [], truncated: false }
   const grouping = new Grouping(query)
-  const first = grouping.firstKey(query.keyMarker)
-  const escapedFirst = escapeKey(first, false)
-  const current = openRows(
-    reader,
-    bucketKey(table.current, bucketId, first),
-    bucketKey(table.current, bucketId, grouping.prefix),
-  )
+  const start = versionsStart(reader, bucketId, grouping, query)
+  const current = openRows(reader, start.current, bucketKey(table.current, bucketId, grouping.prefix))
   const older = openRows(
     reader,
-    versionStart(reader, bucketId, query) ?? bucketKey(table.version, bucketId, escapedFirst),
+    start.older,
     bucketKey(table.version, bucketId, escapeKey(grouping.prefix, false)),
   )
-  // Of the key of the marker, what comes is not its newest version.
-  const seen =
-    query.keyMarker === '' || query.versionMarker === undefined ? undefined : encodeText(query.keyMarker)
   try {
     const [newest, others] = [new Ahead(current, false), new Ahead(older, true)]
-    return pageOfVersions(newest, others, bucketId, grouping, query.limit, seen)
+    return pageOfVersions(newest, others, bucketId, grouping, query.limit, start.seen)
   } finally {
     current.close()
     older.close()
   }
 }
 
-/** `seen`: a key whose newest version came before the page. */
 function pageOfVersions(
   current: Ahead,
   older: Ahead,
@@ -226,18 +223,42 @@ function earlier(current: Ahead, older: Ahead): Ahead | undefined {
   return Buffer.compare(current.key, older.key) <= 0 ? current : older
 }
 
-/** Where to go on within the key of the marker; undefined: behind the whole key. */
-function versionStart(reader: TableReader, bucketId: number, query: ListVersionsQuery): Buffer | undefined {
-  const { keyMarker, versionMarker } = query
-  if (keyMarker === '' || versionMarker === undefined || !keyMarker.startsWith(query.prefix)) return undefined
+/** Where a page begins in both tables. */
+interface VersionsStart {
+  readonly current: Buffer
+  readonly older: Buffer
+  /** A key whose newest version came before the page. */
+  readonly seen?: Buffer
+}
+
+/**
+ * Ids are places in the order of a key's versions, so a marker counts also when its version is gone, and when what was behind it has
+ * moved to `current` since: every version with a lower id comes. A `null` that is gone has no place any more. Then all versions of its key come:
+ * what is shown twice does less harm than what is never shown.
+ */
+function versionsStart(
+  reader: TableReader,
+  bucketId: number,
+  grouping: Grouping,
+  { keyMarker, versionMarker }: ListVersionsQuery,
+): VersionsStart {
+  const from = (key: Buffer): VersionsStart => ({
+    current: bucketKey(table.current, bucketId, key),
+    older: bucketKey(table.version, bucketId, escapeKey(key, false)),
+  })
+  const first = grouping.firstKey(keyMarker)
   const keyBytes = encodeText(keyMarker)
-  if (!fitsRow(keyBytes, versionIdBytes)) return undefined
-  const current = reader.get(bucketKey(table.current, bucketId, keyBytes))
-  let id: VersionId | undefined
-  if (versionMarker !== 'null') id = versionMarker
-  else if (current !== undefined && isNullRow(current)) id = current.subarray(16, 32)
-  else id = reader.get(bucketKey(table.nullVersion, bucketId, keyBytes))
-  return id === undefined ? undefined : after(versionKey(bucketId, keyBytes, id))
+  if (versionMarker === undefined || !grouping.has(keyBytes) || grouping.isGroup(keyBytes)) return from(first)
+  const newest = fitsRow(keyBytes, versionIdBytes) ? newestVersion(reader, bucketId, keyBytes) : undefined
+  if (newest === undefined) return from(first)
+  const id = versionMarker === 'null' ? nullVersionId(reader, bucketId, keyBytes) : versionMarker
+  if (id === undefined || Buffer.compare(rowVersionId(newest.row), id) < 0) return from(keyBytes)
+  return { ...from(first), older: after(versionKey(bucketId, keyBytes, id)), seen: keyBytes }
+}
+
+function nullVersionId(reader: TableReader, bucketId: number, keyBytes: Buffer): Uint8Array | undefined {
+  const place = findVersion(reader, bucketId, keyBytes, 'null')
+  return place === undefined ? undefined : rowVersionId(place.row)
 }
 
 export function listUploads(reader: TableReader, bucketId: number, query: ListUploadsQuery): UploadListing {

@@ -450,7 +450,10 @@ export interface ObjectListing {
 
 export interface ListVersionsQuery extends Omit<ListQuery, 'after'> {
   readonly keyMarker: string
-  /** With a keyMarker: go on behind this version of it. */
+  /**
+   * With a keyMarker: go on behind this version of it, which need not be there any more. A `null` that is gone has no place: all versions
+   * of the key come, also those of the page before.
+   */
   readonly versionMarker?: VersionId | 'null'
 }
 

@@ -56,4 +56,21 @@ for (const mode of ['single', 'multi'] as const) {
     assert.deepEqual(contentOf(two, 'b'), contentOf(one, 'b'))
     assert.equal(contentOf(two, 'b').length, count + 3 + 1 + 3 - 2)
   })
+
+  test(`a version that becomes current because what was told of its key is deleted is told, too (${mode})`, async () => {
+    const [one, two] = [testRegion(1), testRegion(2)]
+    for (const region of [one, two]) create(region)
+    for (let number = 0; number < replicationLimits.backfillVersions + 44; number++) put(one, 'many')
+    for (const region of [one, two])
+      region.catalog.run({ type: 'set-replication', bucketId: idOf(region), rule: ruleOf({ mode }) })
+    const bucketId = idOf(one)
+    assert.equal(one.catalog.run({ type: 'backfill', bucketId }).done, false)
+    for (let number = 0; number < replicationLimits.backfillVersions; number++)
+      one.catalog.run(removal(bucketId, { key: 'many', version: newest(one, 'many') }))
+    while (!one.catalog.run({ type: 'backfill', bucketId }).done);
+    await follow(one, two)
+    assert.equal(contentOf(two, 'b').length, 44)
+    assert.deepEqual(contentOf(two, 'b'), contentOf(one, 'b'))
+    assert.deepEqual(newest(two, 'many'), newest(one, 'many'))
+  })
 }
