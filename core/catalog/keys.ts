@@ -110,10 +110,9 @@ export function objectKeyBytes(key: string): Buffer {
 }
 
 /** Whether an object can have this key: every row that names it is short enough, a row of one of its versions being the longest. */
-export function fitsRows(key: string): boolean {
+export function isObjectKey(key: string): boolean {
   const bytes = encodeText(key)
-  if (bytes.length === 0 || bytes.length > maxObjectKeyBytes) return false
-  return 5 + escapeKey(bytes, true).length + versionIdBytes <= maxRowKeyBytes
+  return bytes.length > 0 && bytes.length <= maxObjectKeyBytes && fitsRow(bytes, versionIdBytes)
 }
 
 /** [table | bucket id u32 | bytes]. */

@@ -13,7 +13,7 @@ import type {
 import { replicationLimits } from '../../contract/replication.ts'
 import { bytesOf, pack, unpack } from '../encoding.ts'
 import { readHybridTime, versionIdBytes, versionTimeMs } from '../hybrid-time.ts'
-import { fitsRows } from '../keys.ts'
+import { isObjectKey } from '../keys.ts'
 import { maxOwnerBytes } from '../object-row.ts'
 import { textRecord } from '../text-record.ts'
 import { changedBytes } from './changed-stamp.ts'
@@ -39,9 +39,9 @@ const maxTextLength = 64 * 1024
 const text = z.string().max(maxTextLength)
 const texts = textRecord(maxTextLength)
 /** What no row can name must not get as far as the writer, where the first one that fails is the end of it. */
-const key = z.string().refine(fitsRows, 'no key of an object')
+const key = z.string().refine(isObjectKey, 'no key of an object')
 /** '' too: of a range with many names it is the key of the name before. */
-const keyOrNone = z.string().refine((value) => value === '' || fitsRows(value), 'no key of an object')
+const keyOrNone = z.string().refine((value) => value === '' || isObjectKey(value), 'no key of an object')
 const versionId = sized(versionIdBytes)
 const region = z.int().min(0).max(0xffff)
 
