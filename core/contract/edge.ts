@@ -14,7 +14,7 @@ export interface EdgeAnswer {
 }
 
 export interface EdgeLook extends EdgeAnswer {
-  /** Of an object that the edge does not hold and was not asked to fetch. */
+  /** Of an object that the edge does not hold and was not asked to fetch: whoever answers with it judges by it who may see it. */
   readonly record?: ObjectRecord
 }
 

@@ -10,7 +10,7 @@ import type { ChunkStore } from '../../core/contract/chunk-store.ts'
 import type { Environment } from '../../core/contract/clock.ts'
 import { type Logger, silentLogger } from '../../core/contract/logger.ts'
 import type { WriteRegistry } from '../../core/contract/write-registry.ts'
-import type { Gateway, GatewayConfig } from '../../core/gateway/s3/operation.ts'
+import type { Gateway, GatewayConfig, GatewayReplication } from '../../core/gateway/s3/operation.ts'
 import { createS3Server, type S3ServerHooks } from '../../core/gateway/s3/server.ts'
 import { openReferenceStore } from '../../native/reference/reference-store.ts'
 
@@ -35,6 +35,8 @@ export interface S3RegionOptions {
   /** Wraps the store, to break it. */
   readonly wrapStore?: (store: ChunkStore) => ChunkStore
   readonly poolBytes?: number
+  /** Other regions, for a gateway that has all else. */
+  readonly replication?: (gateway: Gateway) => GatewayReplication
   /** Any free one unless told. */
   readonly port?: number
 }
@@ -102,7 +104,7 @@ export async function startS3Region(options: S3RegionOptions = {}): Promise<S3Re
     Object.entries(accounts).map(([account, key]) => [key.accessKeyId, { account, ...key }]),
   )
   const writes = createWriteRegistry(environment)
-  const gateway: Gateway = {
+  const alone: Gateway = {
     catalog,
     chunks,
     writes,
@@ -116,6 +118,8 @@ export async function startS3Region(options: S3RegionOptions = {}): Promise<S3Re
       },
     },
   }
+  const replication = options.replication?.(alone)
+  const gateway = replication === undefined ? alone : { ...alone, replication }
   const server = createS3Server(gateway, options.hooks)
   const { port } = await server.listen('127.0.0.1', options.port ?? 0)
   const clients: S3Client[] = []

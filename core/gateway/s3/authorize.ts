@@ -25,6 +25,8 @@ export interface AuthorizationQuestion {
   readonly bucket: BucketRecord | undefined
   readonly key: string | undefined
   readonly versionId: string | undefined
+  /** At an edge that is to answer with what its hub tells of the object: that, and not the version that the edge holds. */
+  readonly told?: ObjectRecord | undefined
   /** What a form says in place of headers, by header name. */
   readonly formFields?: ReadonlyMap<string, string>
   /** Absent: it stores none. */
@@ -257,7 +259,7 @@ function findObject(
   if (question.key === undefined) return undefined
   const version = question.versionId === undefined ? undefined : parseVersionId(question.versionId)
   if (question.versionId !== undefined && version === undefined) return undefined
-  const record = gateway.catalog.object(bucket.id, question.key, version)
+  const record = question.told ?? gateway.catalog.object(bucket.id, question.key, version)
   // A current delete marker is a missing key; one that is asked for by its id is there.
   return record?.deleteMarker === true && version === undefined ? undefined : record
 }

@@ -1,8 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AdmissionRequest, AdmissionTicket } from '../../contract/admission.ts'
-import type { EdgeLook, EdgeReads } from '../../contract/edge.ts'
 import { type ErrorCode, errorCodes, StorageError } from '../../contract/errors.ts'
-import type { BucketRecord } from '../../contract/object-model.ts'
+import type { BucketRecord, ObjectRecord } from '../../contract/object-model.ts'
 import type { RequestOperation } from '../../contract/policy.ts'
 import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Span } from '../../contract/trace.ts'
@@ -12,7 +11,7 @@ import { type Authorizer, isForOwner, rightsOf } from './authorize.ts'
 import type { CausalRequest, CausalRequests } from './causal-requests.ts'
 import { tokenHeader } from './causal-token.ts'
 import { corsHeaders } from './cors.ts'
-import { edgeHeaders, readsOfObjects } from './edge-reads.ts'
+import { edgeHeaders, looksElsewhere } from './edge-reads.ts'
 import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
 import { checkRoom, heldBackMs } from './hold-back.ts'
 import { acksOf, consistencyHeader, isLocalRead } from './levels.ts'
@@ -29,7 +28,6 @@ import type { Router } from './route.ts'
 import type { S3ServerHooks } from './server.ts'
 import { bucketNameRule, isBucketName } from './target.ts'
 import { ended, endRequestSpan, tracedGateway, traceParentOf } from './traced-gateway.ts'
-import { parseVersionId } from './version-id.ts'
 
 /** What all exchanges of a server share. */
 export interface Edge {
@@ -214,8 +212,13 @@ export class Exchange implements AdmissionRequest {
       await this.#readPoint(request, operation)
       this.#enter(request, operation)
     }
-    const looks = this.#looksElsewhere(request, operation)
+    const looks = looksElsewhere(gateway, this.#bucket, request, operation)
     const look = looks === undefined ? undefined : await looks
+    if (look !== undefined) {
+      // What came may be another's, or have tags that a policy asks for: what is judged is what the answer is made of.
+      this.#enter(request, operation, look.record)
+      this.#cache = edgeHeaders(look)
+    }
     this.body.pace = this.#ticket?.pace('in')
     this.body.qosClass = this.#ticket?.qosClass
     const acks = acksOf(request)
@@ -288,7 +291,7 @@ export class Exchange implements AdmissionRequest {
   }
 
   /** After each wait: finds the bucket that the request names and asks for the right to it. INVALID_BUCKET_NAME, NO_SUCH_BUCKET, ACCESS_DENIED. */
-  #enter(request: EdgeRequest, operation: Operation): void {
+  #enter(request: EdgeRequest, operation: Operation, told?: ObjectRecord): void {
     this.#checkKey()
     const name = request.bucketName
     if (name !== undefined) {
@@ -302,7 +305,7 @@ export class Exchange implements AdmissionRequest {
       this.#bucket = this.#edge.gateway.catalog.bucket(name)
       if (this.#bucket === undefined && operation.bucketOptional !== true) throw noSuchBucket(name)
     }
-    if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation)
+    if (operation.selfAuthorized !== true) this.#authorizeOperation(request, operation, told)
   }
 
   /**
@@ -319,32 +322,6 @@ export class Exchange implements AdmissionRequest {
     return Promise.resolve(seen)
       .then(() => (heldMs === 0 ? undefined : clock.sleep(heldMs, request.signal)))
       .then(() => this.#takeTicket(request, operation))
-  }
-
-  /** At an edge: what the object that the request names is now, before it is read. UNAVAILABLE. */
-  #looksElsewhere(request: EdgeRequest, operation: Operation): Promise<EdgeLook | undefined> | undefined {
-    const { edge } = this.#edge.gateway.replication ?? {}
-    if (this.#bucket?.replicated !== true || edge === undefined || request.key === undefined) return undefined
-    const withBody = readsOfObjects.get(operation.name)
-    return withBody === undefined ? undefined : this.#look(edge, request, operation, withBody)
-  }
-
-  async #look(
-    edge: EdgeReads,
-    request: EdgeRequest,
-    operation: Operation,
-    withBody: boolean,
-  ): Promise<EdgeLook | undefined> {
-    const text = request.query.get('versionId')
-    const version = text === undefined ? undefined : parseVersionId(text)
-    // What is no version id is for the operation to say.
-    if (text !== undefined && version === undefined) return undefined
-    const look = await edge.look(this.#bucket?.id ?? 0, request.key ?? '', version, withBody, request.signal)
-    if (look === undefined) return undefined
-    // What came may be another's, or have tags that a policy asks for.
-    this.#enter(request, operation)
-    this.#cache = edgeHeaders(look)
-    return look
   }
 
   /** Asks to be served; a promise when there is a wait. SLOW_DOWN. */
@@ -364,12 +341,13 @@ export class Exchange implements AdmissionRequest {
     return this.#ticket?.turn
   }
 
-  #authorizeOperation(request: EdgeRequest, operation: Operation): void {
+  #authorizeOperation(request: EdgeRequest, operation: Operation, told: ObjectRecord | undefined): void {
     const action = typeof operation.action === 'function' ? operation.action(request) : operation.action
     if (action !== null) {
       this.#edge.authorize({
         ...{ request, identity: this.#identity, action, bucket: this.#bucket, key: request.key },
         versionId: request.query.get('versionId'),
+        told,
         tags: tagsAsked(this.#edge.gateway, operation, request, this.#bucket),
       })
     } else if (this.#identity.kind === 'anonymous' && operation.anonymousAllowed !== true) {

@@ -6,6 +6,7 @@ import { verifyRows } from '../../../core/catalog/verify.ts'
 import type { AccessKind } from '../../../core/contract/bucket-access.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
+import type { ObjectRecord } from '../../../core/contract/object-model.ts'
 import { defaultEdge, type ReplicationRule } from '../../../core/contract/replication.ts'
 import { cannedAcl, serializeAcl } from '../../../core/gateway/s3/acl.ts'
 import { decide } from '../../../core/gateway/s3/authorize.ts'
@@ -47,15 +48,16 @@ const put = ({ catalog }: TestRegion, key: string, acl?: string) =>
     },
   })
 
-/** What the gateway of a region would say to a GET. */
-function mayRead({ id, catalog }: TestRegion, identity: Identity, key: string): boolean {
+/** What the gateway of a region would say to a GET; `told`: to a HEAD that is answered with what the hub tells. */
+function mayRead({ id, catalog }: TestRegion, identity: Identity, key: string, told?: ObjectRecord): boolean {
   const request = {
     ...{ id: 'r', method: 'GET', query: new Map(), bucketName: 'b', key, remoteAddress: '127.0.0.1' },
     header: () => undefined,
   } as unknown as S3Request
   const gateway = { catalog, replication: { regionId: id } } as unknown as Gateway
   const bucket = catalog.bucket('b')
-  return decide(gateway, { request, identity, action: 's3:GetObject', bucket, key, versionId: undefined })
+  const action = 's3:GetObject'
+  return decide(gateway, { request, identity, action, bucket, key, versionId: undefined, told })
 }
 
 function regionsOf(count: number, rule: Partial<ReplicationRule> = {}): TestRegion[] {
@@ -453,6 +455,18 @@ test('an edge has what its hub says of who may do what, with the offer of the bu
   await hear()
   assert.equal(mayRead(edge, anonymous, 'k'), true)
   assert.throws(() => set(edge, 'policy', null), codeOf('NOT_PRIMARY'))
+
+  // What the hub tells of a version that is not here is judged by itself, not by the version that is here.
+  put(hub, 'k')
+  const told = edge.catalog.replication.recordOf(
+    hub.catalog.replication.versionEntry(idAt(hub), 'k') ?? assert.fail(),
+    ...([1, 2] as const),
+  )
+  assert.equal(mayRead(edge, anonymous, 'k', told), false)
+  assert.equal(mayRead(edge, keyOf('alice~1'), 'k', told), true)
+  assert.equal(mayRead(edge, anonymous, 'k'), true, 'the edge holds the one that was public')
+  cache()
+  assert.equal(mayRead(edge, anonymous, 'k'), false)
 
   // An edge that was taken over tells of settings all the same.
   set(hub, 'public-access-block', block())
