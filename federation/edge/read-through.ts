@@ -4,18 +4,21 @@ import type { Catalog, ListQuery, ObjectListing } from '../../core/contract/cata
 import type { CacheState, EdgeAnswer, EdgeLook, EdgeReads, EdgeTraffic } from '../../core/contract/edge.ts'
 import { StorageError } from '../../core/contract/errors.ts'
 import type { Logger } from '../../core/contract/logger.ts'
-import type { Layout, ObjectRecord, VersionId } from '../../core/contract/object-model.ts'
+import type { ObjectRecord, VersionId } from '../../core/contract/object-model.ts'
 import type { ReplicationRule } from '../../core/contract/replication.ts'
 import type { RegionTunnels } from '../../core/contract/tunnel.ts'
 import {
   type Fetched,
   type FetchOptions,
   fetchVersion,
+  isPathError,
   UnfetchableVersion,
 } from '../replication/fetch-version.ts'
 import { TunnelPeer } from '../replication/tunnel-peer.ts'
+import { KeyReads, type VersionFetch } from './key-reads.ts'
 import { mergeListing, type OwnKey } from './merge-listing.ts'
-import { Hub } from './wire.ts'
+import { type Numbered, Questions } from './questions.ts'
+import { Hub, type Told } from './wire.ts'
 
 export interface ReadThroughOptions extends FetchOptions {
   readonly regionId: number
@@ -24,8 +27,11 @@ export interface ReadThroughOptions extends FetchOptions {
   readonly log: Logger
 }
 
-/** Questions to the hub, with the bodies that they bring, at once; more clients are told to come again. */
+/** Questions to the hub at once, and bodies on their way from it; more clients are told to come again. */
+const questionsAtOnce = 256
 const fetchesAtOnce = 256
+/** How often one read asks when other answers overtake what it was told, or when that has gone before it was fetched. */
+const mostTries = 8
 /** Keys of which is remembered when they were read last, or compared with the hub. */
 const mostRemembered = 100_000
 
@@ -35,17 +41,37 @@ interface Counted {
   evictedVersions: number
 }
 
-class AccessChanged extends StorageError {
-  constructor() {
-    super(
-      'UNAVAILABLE',
-      'Who may do what in the bucket has just changed at the hub of this edge. Try again.',
-      {
-        retryAfterMs: 1_000,
-      },
-    )
-  }
+/** For the client: the hub can be reached, so what the edge holds is no answer. */
+class TryAgain extends StorageError {}
+
+const accessChanged = (): TryAgain =>
+  new TryAgain(
+    'UNAVAILABLE',
+    'Who may do what in the bucket has just changed at the hub of this edge. Try again.',
+    { retryAfterMs: 1_000 },
+  )
+
+const busy = (): TryAgain =>
+  new TryAgain('SLOW_DOWN', 'This edge fetches as much from its hub as it can. Try again.')
+
+/** One object that a client asks for. */
+interface Wanted {
+  readonly bucket: string
+  readonly rule: ReplicationRule
+  readonly bucketId: number
+  readonly key: string
+  readonly version: VersionId | 'null' | undefined
+  readonly withBody: boolean
 }
+
+/** What the hub has: as an entry, absent: nothing. */
+interface Answer {
+  readonly askedMs: number
+  readonly entry?: Uint8Array
+}
+
+/** `again`: others have been told newer things; `fetch`: the body is not here. */
+type Settled = EdgeLook | 'again' | { readonly fetch: ObjectRecord }
 
 /** A map that forgets what was used the longest ago. */
 class Recent {
@@ -73,7 +99,10 @@ export class ReadThrough implements EdgeReads {
   readonly #options: ReadThroughOptions
   readonly #hub: Hub
   readonly #stopping = new AbortController()
-  readonly #flights = new Map<string, Promise<EdgeLook>>()
+  readonly #questions = new Questions<Answer>(questionsAtOnce, busy)
+  /** Of keys that are being read, by bucket and key. */
+  readonly #keys = new Map<string, KeyReads>()
+  #fetching = 0
   /** By the wall clock: when the hub last said that this is what it has. */
   readonly #compared = new Recent()
   /** When the hub of a bucket last answered. */
@@ -118,18 +147,8 @@ export class ReadThrough implements EdgeReads {
     if (place === undefined) return undefined
     this.#used.set(`${bucketId}/${key}`, clock.now())
     if (catalog.replication.isUnshipped(bucketId, key)) return this.#count(place.bucket, { state: 'hit' })
-    const shown = version === undefined || version === 'null' ? (version ?? '') : hex(version)
-    const name = `${bucketId}/${withBody}/${shown}/${key}`
-    let flight = this.#flights.get(name)
-    if (flight === undefined) {
-      if (this.#flights.size >= fetchesAtOnce)
-        throw new StorageError('SLOW_DOWN', 'This edge fetches as much from its hub as it can. Try again.')
-      // Goes on when its first client leaves: others may wait for it, and what has come is kept.
-      flight = this.#find(place, bucketId, key, version, withBody).finally(() => this.#flights.delete(name))
-      this.#flights.set(name, flight)
-      flight.catch(() => undefined)
-    }
-    return this.#count(place.bucket, await unlessGone(flight, signal))
+    const wanted = { ...place, bucketId, key, version, withBody }
+    return this.#count(place.bucket, await this.#read(wanted, signal))
   }
 
   async list(
@@ -157,7 +176,7 @@ export class ReadThrough implements EdgeReads {
         page: mergeListing(page, this.#ownKeys(bucketId, query), query),
       })
     } catch (reason) {
-      if (signal.aborted || reason instanceof AccessChanged) throw reason
+      if (signal.aborted || reason instanceof TryAgain) throw reason
       this.#note(place.bucket, reason)
       const heardMs = this.#heard.get(bucketId)
       return this.#count(place.bucket, {
@@ -191,7 +210,7 @@ export class ReadThrough implements EdgeReads {
     const { catalog, regionId } = this.#options
     const bucket = catalog.bucketById(bucketId)
     if (told === undefined || bucket === undefined) return
-    if (catalog.replication.access(bucket, regionId).tag !== told) throw new AccessChanged()
+    if (catalog.replication.access(bucket, regionId).tag !== told) throw accessChanged()
   }
 
   #placeOf(bucketId: number): { readonly bucket: string; readonly rule: ReplicationRule } | undefined {
@@ -202,49 +221,167 @@ export class ReadThrough implements EdgeReads {
     return bucket === undefined ? undefined : { bucket, rule }
   }
 
-  async #find(
-    { bucket, rule }: { readonly bucket: string; readonly rule: ReplicationRule },
-    bucketId: number,
-    key: string,
-    version: VersionId | 'null' | undefined,
-    withBody: boolean,
-  ): Promise<EdgeLook> {
-    const { catalog, clock } = this.#options
-    const named = version === undefined ? {} : { version }
-    const command = { type: 'cache-version', bucketId, key, ...named } as const
+  async #read(wanted: Wanted, signal: AbortSignal): Promise<EdgeLook> {
+    const { bucketId, key, version } = wanted
+    const name = `${bucketId}/${key}`
+    const reads = this.#keys.get(name) ?? new KeyReads()
+    this.#keys.set(name, reads)
+    reads.users++
     try {
-      const askedMs = clock.now()
-      const { entry, access } = await this.#hub.find(rule.primary, bucket, key, version)
-      this.#checkAccess(bucketId, access)
-      this.#heard.set(bucketId, askedMs)
-      this.#compared.set(`${bucketId}/${key}`, askedMs)
-      const local = catalog.object(bucketId, key, version)
-      if (entry === undefined) {
-        if (local !== undefined) await catalog.submit(command)
-        return { state: 'miss' }
-      }
-      const record = catalog.replication.recordOf(entry, rule.primary, this.#options.regionId)
-      if (record.key !== key) throw new StorageError('PROTOCOL_ERROR', 'the hub tells of another key')
-      if (local !== undefined && hex(local.versionId) === hex(record.versionId)) {
-        if (!isDeepStrictEqual(local.attributes, record.attributes))
-          await catalog.submit({ ...command, entry })
-        return { state: 'hit' }
-      }
-      if (!withBody && !record.deleteMarker) return { state: 'miss', record }
-      const isHeld = catalog.replication.hasVersion(bucketId, key, record.versionId)
-      const fetched = isHeld ? undefined : await this.#fetch(rule.primary, bucket, entry)
-      try {
-        const layout: { layout?: Layout } = fetched === undefined ? {} : { layout: fetched.layout }
-        await catalog.submit({ ...command, entry, ...layout })
-      } finally {
-        fetched?.settle()
-      }
-      if (!isHeld) this.#countOf(bucket).fetchedBytes += record.byteLength
-      return { state: 'miss' }
+      return await this.#readNow(wanted, reads, signal)
     } catch (reason) {
-      if (this.#stopping.signal.aborted || reason instanceof AccessChanged) throw reason
-      this.#note(bucket, reason)
-      return this.#stale(bucketId, key, catalog.object(bucketId, key, version))
+      if (signal.aborted || this.#stopping.signal.aborted || reason instanceof TryAgain) throw reason
+      this.#note(wanted.bucket, reason)
+      return this.#stale(bucketId, key, this.#options.catalog.object(bucketId, key, version))
+    } finally {
+      this.#leave(name, reads)
+    }
+  }
+
+  #leave(name: string, reads: KeyReads): void {
+    if (--reads.users === 0) this.#keys.delete(name)
+  }
+
+  async #readNow(wanted: Wanted, reads: KeyReads, signal: AbortSignal): Promise<EdgeLook> {
+    const { bucketId, key, version } = wanted
+    const shown = version === undefined || version === 'null' ? (version ?? '') : hex(version)
+    /** A version that was to be fetched and is not here. */
+    let missed: string | undefined
+    for (let tries = 0; tries < mostTries; tries++) {
+      const asked = this.#questions.ask(`${bucketId}/${shown}/${key}`, () => this.#ask(wanted))
+      const answer = await unlessGone(asked, signal)
+      let settled = await reads.inTurn(() => this.#settle(wanted, reads, answer))
+      if (typeof settled === 'object' && 'fetch' in settled) {
+        const id = hex(settled.fetch.versionId)
+        try {
+          await unlessGone(this.#join(wanted, reads, answer, settled.fetch), signal)
+        } catch (reason) {
+          // It may have been replaced at the hub before its body was asked for: then there is another one.
+          if (signal.aborted || reason instanceof TryAgain || isPathError(reason) || id === missed)
+            throw reason
+          missed = id
+          continue
+        }
+        settled = await reads.inTurn(() => this.#settle(wanted, reads, answer))
+        if (typeof settled === 'object' && 'state' in settled) return { ...settled, state: 'miss' }
+        if (settled !== 'again' && id === missed) break
+        missed = id
+      }
+      if (typeof settled === 'object' && 'state' in settled) return settled
+    }
+    throw new TryAgain('UNAVAILABLE', 'The object changes faster than this edge can follow. Try again.', {
+      retryAfterMs: 1_000,
+    })
+  }
+
+  async #ask({ bucket, rule, bucketId, key, version }: Wanted): Promise<Answer> {
+    const askedMs = this.#options.clock.now()
+    const told: Told<{ readonly entry?: Uint8Array }> = await this.#hub.find(
+      rule.primary,
+      bucket,
+      key,
+      version,
+    )
+    this.#checkAccess(bucketId, told.access)
+    this.#heard.set(bucketId, askedMs)
+    return { askedMs, ...(told.entry === undefined ? {} : { entry: told.entry }) }
+  }
+
+  /** Compares what is here with what the hub told, and makes it the same, but for a body. In the turn of the key. */
+  async #settle(wanted: Wanted, reads: KeyReads, { number, told }: Numbered<Answer>): Promise<Settled> {
+    const { catalog, regionId } = this.#options
+    const { rule, bucketId, key, version, withBody } = wanted
+    if (catalog.replication.isUnshipped(bucketId, key)) return { state: 'hit' }
+    const isCurrent = version === undefined
+    // Somebody who asked later has brought here what he was told.
+    if (isCurrent && reads.settledCurrent > number) return { state: 'hit' }
+    const isLate = reads.settled > number
+    const command = { type: 'cache-version', bucketId, key, ...(isCurrent ? {} : { version }) } as const
+    const { entry, askedMs } = told
+    const local = catalog.object(bucketId, key, version)
+    if (entry === undefined) {
+      if (local !== undefined) {
+        if (isLate) return 'again'
+        await catalog.submit(command)
+      }
+      reads.take(number, isCurrent)
+      reads.giveUp(number, isCurrent || version === 'null' ? version : hex(version))
+      return { state: 'miss' }
+    }
+    const record = catalog.replication.recordOf(entry, rule.primary, regionId)
+    if (record.key !== key) throw new StorageError('PROTOCOL_ERROR', 'the hub tells of another key')
+    const isHere = local !== undefined && hex(local.versionId) === hex(record.versionId)
+    if (!isHere && !withBody && !record.deleteMarker) return { state: 'miss', record }
+    if (!isHere || !isDeepStrictEqual(local.attributes, record.attributes)) {
+      if (isLate) return 'again'
+      if (!isHere && !catalog.replication.hasVersion(bucketId, key, record.versionId))
+        return { fetch: record }
+      await catalog.submit({ ...command, entry })
+    }
+    reads.take(number, isCurrent)
+    this.#compared.set(`${bucketId}/${key}`, askedMs)
+    return { state: isHere ? 'hit' : 'miss' }
+  }
+
+  /** The one fetch of a version: it goes on when its first client leaves, since others may wait for it, and what has come is kept. */
+  #join(wanted: Wanted, reads: KeyReads, answer: Numbered<Answer>, record: ObjectRecord): Promise<void> {
+    const id = hex(record.versionId)
+    const { number, told } = answer
+    const { entry } = told
+    if (entry === undefined) throw new RangeError('there is nothing to fetch')
+    if (this.#options.catalog.replication.hasVersion(wanted.bucketId, wanted.key, record.versionId))
+      return Promise.resolve()
+    const currentNumber = wanted.version === undefined ? number : 0
+    const known = reads.fetches.get(id)
+    if (known !== undefined) {
+      known.currentNumber = Math.max(known.currentNumber, currentNumber)
+      if (number > known.number) Object.assign(known, { number, entry, isGone: false })
+      return known.done
+    }
+    if (this.#fetching >= fetchesAtOnce) throw busy()
+    this.#fetching++
+    reads.users++
+    const about = { isNull: record.isNull, entry, number, currentNumber, isGone: false }
+    const fetch: VersionFetch = Object.assign(about, {
+      done: Promise.resolve()
+        .then(() => this.#bring(wanted, reads, about, record))
+        .finally(() => {
+          this.#fetching--
+          reads.fetches.delete(id)
+          this.#leave(`${wanted.bucketId}/${wanted.key}`, reads)
+        }),
+    })
+    fetch.done.catch(() => undefined)
+    reads.fetches.set(id, fetch)
+    return fetch.done
+  }
+
+  async #bring(
+    { bucket, rule, bucketId, key }: Wanted,
+    reads: KeyReads,
+    about: Omit<VersionFetch, 'done'>,
+    { versionId, byteLength }: ObjectRecord,
+  ): Promise<void> {
+    const { catalog } = this.#options
+    const fetched = await this.#fetch(rule.primary, bucket, about.entry)
+    try {
+      await reads.inTurn(async () => {
+        if (about.isGone || catalog.replication.hasVersion(bucketId, key, versionId)) return
+        const isCurrent = about.currentNumber > reads.settledCurrent
+        const newest = catalog.object(bucketId, key)
+        // A newer answer than all that told of it says that another one is the newest.
+        const isNewer = newest === undefined || Buffer.compare(versionId, newest.versionId) > 0
+        if (isNewer && about.number < reads.settledCurrent) return
+        // By its id it takes the place of nothing.
+        const named = isCurrent ? {} : { version: versionId }
+        const { entry } = about
+        const { layout } = fetched
+        await catalog.submit({ type: 'cache-version', bucketId, key, ...named, entry, layout })
+        if (isCurrent) reads.take(about.currentNumber, true)
+        this.#countOf(bucket).fetchedBytes += byteLength
+      })
+    } finally {
+      fetched.settle()
     }
   }
 
