@@ -43,12 +43,28 @@ const lateEvery = 40
 const firstPauseMs = 200
 const mostPauseMs = 10_000
 const askAgainMs = 60_000
+/** Buckets that one region may share with another: whoever tells of more is not asked for the rest. */
+const mostOffered = 100_000
+
+/** The other region does not keep to what it may tell of. */
+class BadOffers extends StorageError {
+  constructor(region: number, reason: string) {
+    super('PROTOCOL_ERROR', `region ${region} ${reason}`)
+  }
+}
+
+/** Whether a bucket of this region has a rule that names the other one. */
+function isShared({ replication }: Pick<Catalog, 'replication'>, id: number, region: number): boolean {
+  return replication.rule(id)?.members.includes(region) === true
+}
 
 /** The work of replication of one region: follows what others write, and looks after what it keeps for them. */
 export class Replicator {
   readonly #options: ReplicatorOptions
   readonly #stopping = new AbortController()
   readonly #peers = new Map<number, PeerWork>()
+  /** Of regions that have gone. */
+  readonly #ending = new Set<Promise<void>>()
   readonly #traffic = new Map<number, Traffic>()
   readonly #tending: Promise<void>
   readonly #unsubscribe: () => void
@@ -67,9 +83,10 @@ export class Replicator {
         conflicts[outcome] = (conflicts[outcome] ?? 0) + 1
       },
     }
-    // Every fetch on its way listens to it: as many as buckets and bodies at once.
-    setMaxListeners(0, this.#stopping.signal)
-    this.#unsubscribe = options.tunnels.onChange(() => this.#meetPeers())
+    this.#unsubscribe = options.tunnels.onChange(() => {
+      this.#meetPeers()
+      this.#partPeers()
+    })
     this.#meetPeers()
     this.#tending = this.#tend()
   }
@@ -110,16 +127,34 @@ export class Replicator {
   async stop(): Promise<void> {
     this.#stopping.abort(new StorageError('CANCELLED', 'replication stops'))
     this.#unsubscribe()
-    await this.#tending
-    await Promise.all([...this.#peers.values()].map((peer) => peer.ended))
+    for (const region of this.#peers.keys()) this.#part(region)
+    await Promise.all([this.#tending, ...this.#ending])
   }
 
   #meetPeers(): void {
     if (this.#stopping.signal.aborted) return
     for (const region of this.#options.tunnels.connected()) {
       if (this.#peers.has(region)) continue
-      this.#peers.set(region, new PeerWork(this.#options, region, this.#stopping.signal))
+      this.#peers.set(region, new PeerWork(this.#options, region))
     }
+  }
+
+  /** Who has gone and shares nothing may never come back: a region that is only away keeps what was seen of it. */
+  #partPeers(): void {
+    const { catalog, tunnels } = this.#options
+    const connected = tunnels.connected()
+    const away = [...this.#peers.keys()].filter((region) => !connected.includes(region))
+    if (away.length === 0) return
+    const ids = catalog.replication.ruledBuckets(0, Number.MAX_SAFE_INTEGER)
+    for (const region of away) if (!ids.some((id) => isShared(catalog, id, region))) this.#part(region)
+  }
+
+  #part(region: number): void {
+    const peer = this.#peers.get(region)
+    if (peer === undefined) return
+    this.#peers.delete(region)
+    const ended = peer.stop().finally(() => this.#ending.delete(ended))
+    this.#ending.add(ended)
   }
 
   async #tend(): Promise<void> {
@@ -129,6 +164,7 @@ export class Replicator {
       try {
         await clock.sleep(tendMs, signal)
         this.#meetPeers()
+        if (round % lateEvery === 0) this.#partPeers()
         if (!this.#options.isCoordinator()) continue
         for (const id of catalog.replication.ruledBuckets(0, Number.MAX_SAFE_INTEGER)) {
           if (catalog.replication.rule(id) === undefined) continue
@@ -148,11 +184,13 @@ const tellingOf = ({ watermark, dead }: CursorState): string => `${watermark}/${
 
 /** What this region does with one other: asks what it has, and follows it. */
 class PeerWork {
-  readonly ended: Promise<void>
+  readonly #ended: Promise<void>
   readonly #options: ReplicatorOptions
   readonly #region: number
-  readonly #signal: AbortSignal
+  readonly #stopping = new AbortController()
+  readonly #signal = this.#stopping.signal
   readonly #peer: PeerRegion
+  /** This and all below: of buckets that the two regions share, or for a while. */
   readonly #heads = new Map<string, SeenHead>()
   readonly #active = new Map<string, Promise<void>>()
   /** What the other region has been told: applied here, and given up here. */
@@ -162,12 +200,18 @@ class PeerWork {
   readonly #problems = new Map<string, string>()
   readonly #pauses = new Map<string, { readonly until: number; readonly pauseMs: number }>()
 
-  constructor(options: ReplicatorOptions, region: number, signal: AbortSignal) {
+  constructor(options: ReplicatorOptions, region: number) {
     this.#options = options
     this.#region = region
-    this.#signal = signal
+    // Every fetch on its way listens to it: as many as buckets and bodies at once.
+    setMaxListeners(0, this.#signal)
     this.#peer = new TunnelPeer(options.tunnels, options.clock, region)
-    this.ended = this.#run()
+    this.#ended = this.#run()
+  }
+
+  stop(): Promise<void> {
+    this.#stopping.abort(new StorageError('CANCELLED', 'replication stops'))
+    return this.#ended
   }
 
   seen(bucket: string): SeenHead | undefined {
@@ -187,11 +231,13 @@ class PeerWork {
           await clock.sleep(firstPauseMs, this.#signal)
           continue
         }
-        tag = await this.#round(tag)
+        tag = await this.#round(tag).finally(() => this.#forget())
         pauseMs = firstPauseMs
       } catch (reason) {
         if (this.#signal.aborted) break
-        log.debug({ region: this.#region, err: StorageError.from(reason) }, 'a region does not answer')
+        const about = { region: this.#region, err: StorageError.from(reason) }
+        if (reason instanceof BadOffers) log.warn(about, 'a region tells of what it may not')
+        else log.debug(about, 'a region does not answer')
         tag = ''
         await clock.sleep(pauseMs, this.#signal).catch(() => undefined)
         pauseMs = Math.min(pauseMs * 2, mostPauseMs)
@@ -203,15 +249,36 @@ class PeerWork {
   async #round(tag: string): Promise<string> {
     let after = ''
     let next = tag
-    for (;;) {
+    for (let offered = 0; ; ) {
       const request = { after, seen: after === '' ? tag : '', waitMs: this.#isBusy() ? firstPauseMs : waitMs }
       const reply = await this.#peer.offers(request, this.#signal)
       if (after === '') next = reply.tag
-      for (const offer of reply.offers) await this.#consider(offer)
-      const last = reply.offers.at(-1)?.bucket
-      if (!reply.truncated || last === undefined) return next
-      after = last
+      for (const offer of reply.offers) {
+        if (offer.bucket <= after) throw new BadOffers(this.#region, 'tells of buckets out of their order')
+        after = offer.bucket
+        // Nobody shares as much; what never ends would keep this region asking, and all that it shares waiting.
+        if (++offered > mostOffered)
+          throw new BadOffers(this.#region, `tells of more than ${mostOffered} buckets`)
+        await this.#consider(offer)
+      }
+      if (!reply.truncated || reply.offers.length === 0) return next
     }
+  }
+
+  /** What was noted of buckets that the two regions do not share any more, or never did. */
+  #forget(): void {
+    for (const noted of [this.#heads, this.#told, this.#asked, this.#problems])
+      for (const bucket of noted.keys()) if (!this.#shares(bucket)) noted.delete(bucket)
+    // Longer than it lasts, or what fails each time would be tried as often as the first time.
+    const longAgo = this.#options.clock.monotonic() - mostPauseMs
+    for (const [bucket, { until }] of this.#pauses)
+      if (until < longAgo && !this.#shares(bucket)) this.#pauses.delete(bucket)
+  }
+
+  #shares(bucket: string): boolean {
+    const { catalog } = this.#options
+    const id = catalog.bucket(bucket)?.id
+    return id !== undefined && isShared(catalog, id, this.#region)
   }
 
   #isBusy(): boolean {
@@ -221,10 +288,7 @@ class PeerWork {
   async #consider(offer: Offer): Promise<void> {
     const { catalog, clock, log } = this.#options
     const { bucket } = offer
-    if (offer.log !== undefined) {
-      const { head, headTime } = offer.log
-      this.#heads.set(bucket, { head, headMs: headTime.ms, seenMs: clock.now() })
-    }
+    const isSeen = this.#see(offer)
     const pause = this.#pauses.get(bucket)
     if (this.#active.has(bucket) || (pause !== undefined && pause.until > clock.monotonic())) return
     try {
@@ -236,6 +300,7 @@ class PeerWork {
       this.#pause(bucket)
       return
     }
+    if (!isSeen) this.#see(offer)
     const id = catalog.bucket(bucket)?.id
     if (offer.log === undefined || id === undefined || this.#active.size >= bucketsAtOnce) return
     const cursor = catalog.replication.cursor(id, this.#region)
@@ -247,6 +312,14 @@ class PeerWork {
       cursor.retries === cursor.dead &&
       ((cursor.comparison?.differing.length ?? 0) === 0 || !this.#mayAsk(bucket))
     if (!isEven) this.#follow(bucket)
+  }
+
+  /** Of what is not shared nothing is kept: it may be any number of names. */
+  #see({ bucket, log }: Offer): boolean {
+    if (log === undefined || !this.#shares(bucket)) return false
+    const seenMs = this.#options.clock.now()
+    this.#heads.set(bucket, { head: log.head, headMs: log.headTime.ms, seenMs })
+    return true
   }
 
   #follow(bucket: string): void {
