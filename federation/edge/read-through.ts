@@ -54,6 +54,11 @@ const accessChanged = (): TryAgain =>
 const busy = (): TryAgain =>
   new TryAgain('SLOW_DOWN', 'This edge fetches as much from its hub as it can. Try again.')
 
+/** A hub, or a way to it, that takes no more at once is not gone: what the edge holds may have been replaced. */
+const ifBusy = (reason: unknown): never => {
+  throw reason instanceof StorageError && reason.code === 'OVERLOADED' ? busy() : reason
+}
+
 /** One object that a client asks for. */
 interface Wanted {
   readonly bucket: string
@@ -162,7 +167,7 @@ export class ReadThrough implements EdgeReads {
     const { prefix, delimiter, after, limit } = query
     try {
       const asked = this.#hub.list(place.rule.primary, place.bucket, { prefix, delimiter, after, limit })
-      const { page: told, access } = await unlessGone(asked, signal)
+      const { page: told, access } = await unlessGone(asked.catch(ifBusy), signal)
       this.#checkAccess(bucketId, access)
       const here = this.#options.regionId
       const objects = told.objects.map((object) => ({
@@ -276,12 +281,9 @@ export class ReadThrough implements EdgeReads {
 
   async #ask({ bucket, rule, bucketId, key, version }: Wanted): Promise<Answer> {
     const askedMs = this.#options.clock.now()
-    const told: Told<{ readonly entry?: Uint8Array }> = await this.#hub.find(
-      rule.primary,
-      bucket,
-      key,
-      version,
-    )
+    const told: Told<{ readonly entry?: Uint8Array }> = await this.#hub
+      .find(rule.primary, bucket, key, version)
+      .catch(ifBusy)
     this.#checkAccess(bucketId, told.access)
     this.#heard.set(bucketId, askedMs)
     return { askedMs, ...(told.entry === undefined ? {} : { entry: told.entry }) }
@@ -391,7 +393,7 @@ export class ReadThrough implements EdgeReads {
     if (change.type !== 'put') throw new StorageError('PROTOCOL_ERROR', 'an entry that brings no version')
     const peer = new TunnelPeer(tunnels, clock, hub)
     const options = { ...this.#options, linkClass: 'read' as const }
-    return fetchVersion(options, peer, bucket, change.version, this.#stopping.signal)
+    return fetchVersion(options, peer, bucket, change.version, this.#stopping.signal).catch(ifBusy)
   }
 
   /** What the edge holds is the hub's as of some moment: the last comparison, or else when the version was made. UNAVAILABLE. */

@@ -62,9 +62,10 @@ function start(context: TestContext, versioning?: 'enabled') {
   if (versioning !== undefined) catalog.run({ type: 'set-versioning', bucketId, state: versioning })
   catalog.run({ type: 'set-replication', bucketId, rule })
   const source = new ReplicationSource({ regionId: 1, catalog, chunks, writes, clock, log })
+  const atHub = { barrier: async (): Promise<void> => undefined }
   const stops = [
     serveReplication(tunnelsOfHub, source, log),
-    serveEdges(tunnelsOfHub, { ...catalog, barrier: async () => undefined }, log, 1),
+    serveEdges(tunnelsOfHub, { ...catalog, barrier: () => atHub.barrier() }, log, 1),
   ]
   const access = catalog.replication.accessSettings(catalog.bucket('b') ?? assert.fail(), 1)
   const here = edge.catalog.run({ type: 'create-bucket', name: 'b', owner: 'root' }).id
@@ -102,7 +103,7 @@ function start(context: TestContext, versioning?: 'enabled') {
   const until = async (holds: () => boolean): Promise<void> => {
     while (!holds()) await realEnvironment.clock.sleep(1, signal)
   }
-  return { regions, hub, edge, here, reads, gates, asked, clock, read, until }
+  return { regions, hub, atHub, edge, here, reads, gates, asked, clock, read, until }
 }
 
 test('a read that begins after an object was replaced gets what replaced it, while the old body is on its way', async (context) => {
@@ -231,4 +232,22 @@ test('so many keys are asked for at once, and more clients are told to come agai
   await Promise.all(all)
   assert.deepEqual(await again, { state: 'hit' })
   assert.deepEqual(await read('more'), { state: 'miss' })
+})
+
+test('a hub that has too much to do is not taken for one that cannot be reached', async (context) => {
+  const { hub, atHub, here, reads, read } = start(context)
+  await hub.put('b', 'k', randomBytes(1000))
+  await read('k')
+  await hub.put('b', 'k', randomBytes(2000))
+  atHub.barrier = async () => {
+    throw new StorageError('OVERLOADED', 'too many questions at once')
+  }
+  await assert.rejects(async () => read('k'), codeOf('SLOW_DOWN'))
+  const query = { prefix: '', delimiter: '', after: '', limit: 10 }
+  const { signal } = new AbortController()
+  await assert.rejects(async () => reads.list(here, query, signal), codeOf('SLOW_DOWN'))
+  atHub.barrier = async () => {
+    throw new StorageError('UNAVAILABLE', 'no majority')
+  }
+  assert.equal((await read('k'))?.state, 'stale')
 })
