@@ -112,7 +112,10 @@ export interface PlanDecision extends PolicyOrigin {
   readonly classes: readonly PlannedClass[]
 }
 
-/** What the schedulers enforce (mClock: Gulati et al., OSDI 2010). */
+/**
+ * What the schedulers enforce (mClock: Gulati et al., OSDI 2010). What is outside of `planBounds` counts as the nearest bound, so a
+ * policy has no need to look at how small its numbers get.
+ */
 export interface PlannedClass {
   /** Share of what reservations leave; above 0. */
   readonly weight: number

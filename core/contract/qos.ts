@@ -31,7 +31,7 @@ export interface QosConfig {
 }
 
 export interface QosClassConfig {
-  /** Share of what reservations leave; above 0. */
+  /** Share of what reservations leave. Weights and rates keep to `planBounds`. */
   readonly weight: number
   /** Cost units a second (`costUnits`) that the class gets in any case; 0 = none. */
   readonly reservation: number
@@ -89,6 +89,13 @@ export interface QosConcurrency {
 export function costUnits(byteLength: number): number {
   return byteLength <= 4096 ? 1 : 1 + Math.ceil((byteLength - 4096) / 65_536)
 }
+
+/**
+ * Between which a plan's numbers lie when schedulers get them; a reservation, limit or burst may also be 0. A policy may say less or
+ * more: the nearest bound counts then. By a weight or a rate of next to nothing one request would be charged more time than there is,
+ * and what was charged is still there when the plan is not.
+ */
+export const planBounds = { leastWeight: 0.001, mostWeight: 1e6, leastRate: 0.001, mostRate: 1e12 } as const
 
 /** Names behind the dense indexes that policies see. Index 0 of tenants and buckets means `any other`. */
 export interface PolicyTables {

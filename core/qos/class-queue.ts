@@ -251,7 +251,11 @@ export class ClassQueue {
 
   reweigh(tenant: TenantQueue, weight: number): void {
     if (tenant.queued > 0) this.#queuedWeight += weight - tenant.weight
+    // A lead is cost that the tenant was served: at the new weight it is another time.
+    const lead = tenant.tag - this.#virtualTime
+    if (lead > 0) tenant.tag = this.#virtualTime + (lead * tenant.weight) / weight
     tenant.weight = weight
+    if (tenant.heapIndex >= 0 && !tenant.parked) this.#ready.update(tenant)
   }
 
   /** Budgets have changed: everybody's wait is looked at anew. */

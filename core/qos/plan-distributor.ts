@@ -1,7 +1,7 @@
 import type { Environment } from '../contract/clock.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { PlanClass, PlannedClass, PolicyDecisions } from '../contract/policy.ts'
-import type { PlanSink, QosPlan, QosPlanEntry } from '../contract/qos.ts'
+import { type PlanSink, planBounds, type QosPlan, type QosPlanEntry } from '../contract/qos.ts'
 import type { ClassQueue } from './class-queue.ts'
 
 export interface DistributorParts {
@@ -115,13 +115,19 @@ export class PlanDistributor {
   }
 }
 
-/** Only numbers that a scheduler can work with; else those of the configuration. A policy never lifts the operator's limit. */
+/**
+ * Only numbers that a scheduler can work with (`planBounds`); what is none is that of the configuration. A policy never lifts the
+ * operator's limit.
+ */
 function within(planned: PlannedClass | undefined, { config }: ClassQueue): PlannedClass {
-  const weight = positive(planned?.weight) ?? config.weight
-  const reservation = positive(planned?.reservation) ?? 0
+  const { leastWeight, mostWeight, leastRate, mostRate } = planBounds
+  const rate = (value: number): number => (value > 0 ? Math.min(Math.max(value, leastRate), mostRate) : 0)
+  const weight = Math.min(Math.max(positive(planned?.weight) ?? config.weight, leastWeight), mostWeight)
+  const reservation = rate(positive(planned?.reservation) ?? 0)
   const asked = positive(planned?.limit) ?? 0
   const limit = config.limit > 0 && asked > 0 ? Math.min(asked, config.limit) : Math.max(asked, config.limit)
-  return { weight, reservation, limit, burst: positive(planned?.burst) ?? config.burst }
+  const burst = Math.min(positive(planned?.burst) ?? config.burst, mostRate)
+  return { weight, reservation, limit: rate(limit), burst }
 }
 
 const positive = (value: number | undefined): number | undefined =>

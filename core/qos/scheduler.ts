@@ -77,7 +77,9 @@ export class Scheduler implements PlanSink {
     const now = this.#clock.monotonic()
     for (const queue of this.#classes) {
       const planned = classes[queue.index]
-      if (planned !== undefined) queue.apply(planned, now)
+      if (planned === undefined) continue
+      queue.tag = this.#tagAt(queue, planned.weight)
+      queue.apply(planned, now)
     }
     this.#pump(now)
   }
@@ -283,6 +285,17 @@ export class Scheduler implements PlanSink {
     }
     tenant.lastSeenMs = nowMs
     classQueue.lastSeenMs = nowMs
+  }
+
+  /**
+   * What the tag of a class comes to at another weight. A lead is cost that the class was served, so at the new weight it is another
+   * time: else one request of a light class would outlive the plan that made it light. The light class has moved the virtual time as
+   * well, so what the others have missed by it is no claim without end either.
+   */
+  #tagAt({ tag, planned }: ClassQueue, weight: number): number {
+    const lead = tag - this.#virtualTime
+    if (lead <= 0) return Math.max(tag, this.#virtualTime - maxLead / weight)
+    return weight === planned.weight ? tag : this.#virtualTime + (lead * planned.weight) / weight
   }
 
   /** Puts the turn in line with the others of its tenant. */

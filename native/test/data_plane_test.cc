@@ -361,6 +361,7 @@ TEST_P(DataPlaneTest, APlanThatMeansNothingIsRefused) {
   EXPECT_EQ(plane_->SetPlan(std::vector<ClassPlan>(65)).code(), ErrorCode::kInvalidArgument);
   for (const ClassPlan& bad :
        {ClassPlan{0, 0, 0, 0}, ClassPlan{1, -1, 0, 0}, ClassPlan{1, 0, std::nan(""), 0},
+        ClassPlan{1e-6, 0, 0, 0}, ClassPlan{1, 0, 1e-6, 0},
         ClassPlan{1, 0, 0, std::numeric_limits<double>::infinity()}}) {
     EXPECT_EQ(plane_->SetPlan(std::vector{bad}).code(), ErrorCode::kInvalidArgument);
   }

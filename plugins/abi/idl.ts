@@ -296,11 +296,21 @@ export const policyIdl: Idl = {
         most: 64,
         doc: 'What the schedulers enforce (mClock: Gulati et al., OSDI 2010). One unit is one request of at most 4 KiB.',
         fields: [
-          f64('weight', 'share of what reservations leave', { range: { from: 0, open: true, to: 1e6 } }),
-          f64('reservation', 'units a second that the class gets in any case; 0 = none', {
-            range: { from: 0, to: 1e9 },
+          f64('weight', 'share of what reservations leave; less than 0.001 counts as 0.001', {
+            range: { from: 0, open: true, to: 1e6 },
           }),
-          f64('limit', 'units a second that it never exceeds; 0 = no limit', { range: { from: 0, to: 1e9 } }),
+          f64(
+            'reservation',
+            'units a second that the class gets in any case; 0 = none, less than 0.001 counts as 0.001',
+            {
+              range: { from: 0, to: 1e9 },
+            },
+          ),
+          f64(
+            'limit',
+            'units a second that it never exceeds; 0 = no limit, less than 0.001 counts as 0.001',
+            { range: { from: 0, to: 1e9 } },
+          ),
           f64('burst', 'units that may be taken at once after idleness', { range: { from: 0, to: 1e9 } }),
         ],
       },

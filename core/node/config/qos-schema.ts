@@ -1,10 +1,16 @@
 import { z } from 'zod'
+import { planBounds } from '../../contract/qos.ts'
 import { duration, size } from './value-schemas.ts'
 
 /** The `qos` section: how requests share the machine. Its meaning is told in core/qos/README.md. */
 
-const rate = z.number().min(0).max(1e12)
-const weight = z.number().gt(0).max(1_000_000)
+const { leastWeight, mostWeight, leastRate, mostRate } = planBounds
+const amount = z.number().min(0).max(mostRate)
+const rate = amount.refine(
+  (value) => value === 0 || value >= leastRate,
+  `a rate is 0 or at least ${leastRate} per second`,
+)
+const weight = z.number().min(leastWeight).max(mostWeight)
 const name = z.string().min(1).max(256)
 
 const classNumbers = (defaultWeight: number) =>
@@ -19,7 +25,7 @@ const classNumbers = (defaultWeight: number) =>
           '64KiB more count as another one. 0: none.',
       ),
     limit: rate.default(0).describe('Cost units per second that the class never exceeds. 0: no limit.'),
-    burst: rate
+    burst: amount
       .default(0)
       .describe('Cost units that may be taken at once after idleness. 0: what the limit gives in 100 ms.'),
     slo: duration(0, 3_600_000)

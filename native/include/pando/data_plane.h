@@ -130,7 +130,7 @@ class PANDO_EXPORT DataPlane {
 
   /// The numbers of all classes of service from now on, in the order of SqEntry::qos_class; each partition gets its part of
   /// the rates. Thread safe, takes effect on each reactor between two requests. Until the first call there is one class
-  /// without limits. Errors: INVALID_ARGUMENT (none, more than 64, or numbers that mean nothing), CLOSED.
+  /// without limits. Errors: INVALID_ARGUMENT (none, more than 64, or numbers beyond the bounds of IsUsablePlan), CLOSED.
   [[nodiscard]] virtual Status SetPlan(std::span<const ClassPlan> plan) = 0;
 
   /// Closes open ports, writes a checkpoint and stops the reactors. Error: the checkpoint could not

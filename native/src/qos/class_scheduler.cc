@@ -12,16 +12,43 @@ constexpr double kSecondUs = 1e6;
 constexpr double kDefaultBurstUs = 100000;
 /// How far a reservation may catch up after the device was too slow for it.
 constexpr double kMostLagUs = 1e6;
+/// Of a rate, what one of many partitions may be left with: a large request is still charged a time that doubles count in.
+constexpr double kLeastPart = kLeastRate / 1000;
+/// Cost units that a class may claim of what went to others under another plan.
+constexpr double kMostClaim = 1024;
 
 // What a burst is worth in time at a rate.
 double BurstUs(const ClassPlan& plan, double rate) {
   return plan.burst > 0 ? plan.burst / rate * kSecondUs : kDefaultBurstUs;
 }
 
+// Numbers that mean nothing are those of no plan; of others the nearest that tags can be kept by.
+ClassPlan Workable(const ClassPlan& plan) {
+  const auto means = [](double value) {
+    return value >= 0 && value <= std::numeric_limits<double>::max();
+  };
+  if (!(plan.weight > 0) || !means(plan.weight) || !means(plan.reservation) ||
+      !means(plan.limit) || !means(plan.burst)) {
+    return {};
+  }
+  const auto rate = [](double value) {
+    return value > 0 ? std::clamp(value, kLeastPart, kMostRate) : 0;
+  };
+  return {std::clamp(plan.weight, kLeastWeight, kMostWeight), rate(plan.reservation),
+          rate(plan.limit), std::min(plan.burst, kMostRate)};
+}
+
 // A tag in the future was earned at the old rate; at the new one the same cost takes another time.
 double Rescaled(double tag, double now, double old_rate, double new_rate) {
   if (new_rate <= 0 || old_rate <= 0) return now;
   return tag > now ? now + (tag - now) * old_rate / new_rate : tag;
+}
+
+// The same for virtual time, else one item of a light class would outlive the plan that made it light. It has moved the virtual time
+// as well, so what the others have missed by it is no claim without end either.
+double Reweighed(double tag, double virtual_time, double old_weight, double new_weight) {
+  if (tag <= virtual_time) return std::max(tag, virtual_time - kMostClaim / new_weight);
+  return virtual_time + (tag - virtual_time) * old_weight / new_weight;
 }
 
 }  // namespace
@@ -46,7 +73,8 @@ void ClassScheduler::SetPlan(std::span<const ClassPlan> plan) {
   }
   for (size_t i = 0; i < count; ++i) {
     ClassState& state = classes_[i];
-    const ClassPlan next = IsUsablePlan(plan[i]) ? plan[i] : ClassPlan{};
+    const ClassPlan next = Workable(plan[i]);
+    state.weight_tag = Reweighed(state.weight_tag, virtual_time_, state.plan.weight, next.weight);
     state.limit_tag = Rescaled(state.limit_tag, now, state.plan.limit, next.limit);
     state.reservation_tag =
         Rescaled(state.reservation_tag, now, state.plan.reservation, next.reservation);

@@ -326,7 +326,7 @@ Status DataPlaneImpl::SetPlan(std::span<const ClassPlan> plan) {
   if (plan.empty() || plan.size() > kMostQosClasses ||
       !std::all_of(plan.begin(), plan.end(), IsUsablePlan)) {
     return Error{ErrorCode::kInvalidArgument,
-                 "a plan has 1 to 64 classes, with numbers that are finite and not negative"};
+                 "a plan has 1 to 64 classes: weights of 0.001 to 1e6, rates 0 or 0.001 to 1e12"};
   }
   const std::lock_guard lock(mutex_);
   if (closed_) return Error{ErrorCode::kClosed, "the data plane is closed"};

@@ -367,6 +367,55 @@ TEST(ClassScheduler, NumbersThatMeanNothingAreThoseOfNoPlan) {
   for (size_t c = 1; c < 4; ++c) EXPECT_NEAR(sim.clients[c]->served, 2500, 100);
 }
 
+TEST(ClassScheduler, NoPlanOutlivesItself) {
+  const double least = std::numeric_limits<double>::denorm_min();
+  for (const ClassPlan& wild :
+       {Plan(least), Plan(1e-6), Plan(kLeastWeight), Plan(kMostWeight), Plan(1, 0, least),
+        Plan(1, 0, 1e-9), Plan(1, 0, kLeastRate), Plan(1, least), Plan(1, 1e-9),
+        Plan(1, kLeastRate), Plan(least, least, least, least)}) {
+    Simulation sim(10000);
+    sim.scheduler.SetPlan(std::vector{Plan(1), wild});
+    sim.Add(0, 1, 200);
+    sim.Add(1, 65, 20);
+    // Long enough for what a starving class gets.
+    sim.RunFor(5 * kSecond);
+    sim.scheduler.SetPlan(std::vector{Plan(1), Plan(1, 0, 4000)});
+    sim.RunFor(2 * kSecond);
+    sim.Forget();
+    sim.RunFor(10 * kSecond);
+    EXPECT_NEAR(sim.clients[1]->served, 40000, 2000)
+        << wild.weight << " " << wild.reservation << " " << wild.limit;
+    EXPECT_NEAR(sim.clients[0]->served, 60000, 2000)
+        << wild.weight << " " << wild.reservation << " " << wild.limit;
+    sim.scheduler.SetPlan(std::vector{Plan(1), Plan(1, 8000)});
+    sim.Forget();
+    sim.RunFor(5 * kSecond);
+    EXPECT_GE(sim.clients[1]->served, 38000)
+        << wild.weight << " " << wild.reservation << " " << wild.limit;
+  }
+}
+
+TEST(ClassScheduler, APartOfTheLeastLimitLiftsNothing) {
+  Simulation sim(10000);
+  // As one of 64 partitions gets it, and less.
+  for (const double limit : {kLeastRate / 64, kLeastRate / 1e6}) {
+    sim.scheduler.SetPlan(std::vector{Plan(1), Plan(1, 0, limit)});
+    sim.Add(1, 1, 10);
+    sim.RunFor(2 * kSecond);
+    EXPECT_LE(sim.clients.back()->served, 1);
+  }
+}
+
+TEST(IsUsablePlan, HasBounds) {
+  EXPECT_TRUE(IsUsablePlan(Plan(kLeastWeight, kLeastRate, kLeastRate, kMostRate)));
+  EXPECT_TRUE(IsUsablePlan(Plan(kMostWeight, kMostRate, kMostRate)));
+  EXPECT_FALSE(IsUsablePlan(Plan(kLeastWeight / 2)));
+  EXPECT_FALSE(IsUsablePlan(Plan(kMostWeight * 2)));
+  EXPECT_FALSE(IsUsablePlan(Plan(1, kLeastRate / 2)));
+  EXPECT_FALSE(IsUsablePlan(Plan(1, 0, kLeastRate / 2)));
+  EXPECT_FALSE(IsUsablePlan(Plan(1, 0, kMostRate * 2)));
+}
+
 TEST(CostUnits, CountsAsTheGatewayDoes) {
   EXPECT_EQ(CostUnits(0), 1);
   EXPECT_EQ(CostUnits(4096), 1);

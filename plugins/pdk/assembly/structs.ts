@@ -799,7 +799,7 @@ export class PlanDecision {
 @unmanaged
 export class PlannedClass {
 
-  /** share of what reservations leave */
+  /** share of what reservations leave; less than 0.001 counts as 0.001 */
   get weight(): f64 {
     return load<f64>(changetype<usize>(this), 0)
   }
@@ -807,7 +807,7 @@ export class PlannedClass {
     store<f64>(changetype<usize>(this), value, 0)
   }
 
-  /** units a second that the class gets in any case; 0 = none */
+  /** units a second that the class gets in any case; 0 = none, less than 0.001 counts as 0.001 */
   get reservation(): f64 {
     return load<f64>(changetype<usize>(this), 8)
   }
@@ -815,7 +815,7 @@ export class PlannedClass {
     store<f64>(changetype<usize>(this), value, 8)
   }
 
-  /** units a second that it never exceeds; 0 = no limit */
+  /** units a second that it never exceeds; 0 = no limit, less than 0.001 counts as 0.001 */
   get limit(): f64 {
     return load<f64>(changetype<usize>(this), 16)
   }

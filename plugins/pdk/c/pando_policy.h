@@ -243,9 +243,9 @@ _Static_assert(sizeof(struct pando_plan_decision) == 8, "layout");
 
 /* What the schedulers enforce (mClock: Gulati et al., OSDI 2010). One unit is one request of at most 4 KiB. */
 struct pando_planned_class {
-  double weight; /* share of what reservations leave */
-  double reservation; /* units a second that the class gets in any case; 0 = none */
-  double limit; /* units a second that it never exceeds; 0 = no limit */
+  double weight; /* share of what reservations leave; less than 0.001 counts as 0.001 */
+  double reservation; /* units a second that the class gets in any case; 0 = none, less than 0.001 counts as 0.001 */
+  double limit; /* units a second that it never exceeds; 0 = no limit, less than 0.001 counts as 0.001 */
   double burst; /* units that may be taken at once after idleness */
 };
 _Static_assert(sizeof(struct pando_planned_class) == 32, "layout");
