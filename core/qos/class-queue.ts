@@ -46,7 +46,9 @@ export class TenantQueue implements HeapElement, NamedState {
   wakeMs = 0
   /** In line. */
   queued = 0
-  /** In line or delayed by a policy. */
+  /** Put off by a policy, in no order but that the last came late. */
+  readonly delayed: Turn[] = []
+  /** In line or delayed. */
   waiting = 0
   /** Running or detached. */
   inFlight = 0
@@ -120,8 +122,9 @@ export class ClassQueue {
     left.tag === right.tag ? left.order < right.order : left.tag < right.tag,
   )
   readonly #parked = new IndexedHeap<TenantQueue>((left, right) => left.wakeMs < right.wakeMs)
-  /** Sum of the weights of tenants that have something queued. */
-  #queuedWeight = 0
+  /** Tenants that have something waiting, in line or delayed, and the sum of their weights: the queue is theirs. */
+  readonly #present = new Set<TenantQueue>()
+  #presentWeight = 0
 
   constructor(
     index: number,
@@ -155,13 +158,53 @@ export class ClassQueue {
 
   /** How many requests a tenant may have waiting when the queue is full: its share of it. */
   fairShare(tenant: TenantQueue): number {
-    const others = this.#queuedWeight - (tenant.queued > 0 ? tenant.weight : 0)
+    const others = this.#presentWeight - (tenant.waiting > 0 ? tenant.weight : 0)
     return (this.config.queueLimit * tenant.weight) / (others + tenant.weight)
+  }
+
+  /** Takes the turn into the queue, in line or not yet. */
+  enter(turn: Turn): void {
+    const { tenant } = turn
+    this.waiting.append(turn)
+    if (this.queued === this.delayed) this.blocked = true
+    this.queued++
+    this.queuedBytes += Math.max(0, turn.byteLength)
+    if (tenant.waiting++ > 0) return
+    this.#present.add(tenant)
+    this.#presentWeight += tenant.weight
+  }
+
+  /** The turn has left the queue, for whatever reason. */
+  leave(turn: Turn): void {
+    const { tenant } = turn
+    this.waiting.remove(turn)
+    this.queued--
+    this.queuedBytes -= Math.max(0, turn.byteLength)
+    if (--tenant.waiting > 0) return
+    this.#present.delete(tenant)
+    this.#presentWeight = this.#present.size > 0 ? this.#presentWeight - tenant.weight : 0
+  }
+
+  /** Out of line for a while. */
+  delay(turn: Turn): void {
+    turn.delayedIndex = turn.tenant.delayed.push(turn) - 1
+    this.delayed++
+  }
+
+  /** The delay of the turn is over. */
+  undelay(turn: Turn): void {
+    const { delayed } = turn.tenant
+    const last = delayed.pop()
+    if (last !== undefined && last !== turn) {
+      delayed[turn.delayedIndex] = last
+      last.delayedIndex = turn.delayedIndex
+    }
+    turn.delayedIndex = -1
+    this.delayed--
   }
 
   add(turn: Turn, gates: Gates, nowMs: number): void {
     const { tenant } = turn
-    if (tenant.queued === 0) this.#queuedWeight += tenant.weight
     tenant.queued++
     let flow = tenant.flows.get(gates.key)
     const isNewFlow = flow === undefined
@@ -218,7 +261,7 @@ export class ClassQueue {
     if (tenant.heapIndex >= 0 && !tenant.parked) this.#ready.update(tenant)
   }
 
-  /** Takes a waiting request out, for whatever reason. */
+  /** Takes a request out of line, for whatever reason. */
   drop(turn: Turn): void {
     const { flow, tenant } = turn
     if (flow === undefined) return
@@ -227,7 +270,6 @@ export class ClassQueue {
     if (flow.turns.size === 0) tenant.flows.delete(flow.gates.key)
     tenant.queued--
     if (tenant.queued > 0) return
-    this.#queuedWeight = Math.max(0, this.#queuedWeight - tenant.weight)
     ;(tenant.parked ? this.#parked : this.#ready).remove(tenant)
     tenant.parked = false
   }
@@ -235,13 +277,13 @@ export class ClassQueue {
   /** A late request of the tenant that has most waiting for its weight: whom a full queue pushes out. */
   victim(): Turn | undefined {
     let fattest: TenantQueue | undefined
-    for (const heap of [this.#ready, this.#parked]) {
-      for (const tenant of heap) {
-        const share = tenant.queued / tenant.weight
-        if (fattest === undefined || share > fattest.queued / fattest.weight) fattest = tenant
-      }
+    for (const tenant of this.#present) {
+      const share = tenant.waiting / tenant.weight
+      if (fattest === undefined || share > fattest.waiting / fattest.weight) fattest = tenant
     }
-    let last: Turn | undefined
+    // Those that a policy has put off come after those in line.
+    let last = fattest?.delayed.at(-1)
+    if (last !== undefined) return last
     for (const flow of fattest?.flows.values() ?? []) {
       const candidate = flow.turns.last()
       if (candidate !== undefined && (last === undefined || earlierTurn(last, candidate))) last = candidate
@@ -250,7 +292,7 @@ export class ClassQueue {
   }
 
   reweigh(tenant: TenantQueue, weight: number): void {
-    if (tenant.queued > 0) this.#queuedWeight += weight - tenant.weight
+    if (tenant.waiting > 0) this.#presentWeight += weight - tenant.weight
     // A lead is cost that the tenant was served: at the new weight it is another time.
     const lead = tenant.tag - this.#virtualTime
     if (lead > 0) tenant.tag = this.#virtualTime + (lead * tenant.weight) / weight

@@ -99,12 +99,13 @@ export class Scheduler implements PlanSink {
    */
   submit(turn: Turn, gates: Gates, nowMs: number, delayMs = 0): void {
     if (this.#closed) throw stopping()
-    const { classQueue, tenant } = turn
+    const { classQueue } = turn
     this.#see(turn, nowMs)
     turn.enqueuedMs = nowMs
     turn.gates = gates
+    // Those whose delay is not over are in nobody's way.
     if (
-      this.#queued === 0 &&
+      this.#queued === this.#delayed.size &&
       delayMs <= 0 &&
       this.#mayStart(nowMs) &&
       gateWaitMs(gates, nowMs) <= 0 &&
@@ -120,11 +121,7 @@ export class Scheduler implements PlanSink {
     if (this.#queued === 0) this.#tickedMs = nowMs
     turn.sequence = this.#sequence++
     turn.expiresMs = nowMs - this.#stillMs + classQueue.config.queueTimeout
-    classQueue.waiting.append(turn)
-    if (classQueue.queued === classQueue.delayed) classQueue.blocked = true
-    classQueue.queued++
-    classQueue.queuedBytes += Math.max(0, turn.byteLength)
-    tenant.waiting++
+    classQueue.enter(turn)
     this.#queued++
     if (delayMs > 0) this.#delay(turn, delayMs, nowMs)
     else this.#line(turn, nowMs)
@@ -307,13 +304,17 @@ export class Scheduler implements PlanSink {
   #delay(turn: Turn, delayMs: number, nowMs: number): void {
     turn.state = 'delayed'
     turn.notBeforeMs = nowMs + Math.max(1, delayMs)
-    turn.classQueue.delayed++
+    turn.classQueue.delay(turn)
     this.#delayed.push(turn)
   }
 
-  #reconsider(turn: Turn, nowMs: number): void {
+  #undelay(turn: Turn): void {
     this.#delayed.remove(turn)
-    turn.classQueue.delayed--
+    turn.classQueue.undelay(turn)
+  }
+
+  #reconsider(turn: Turn, nowMs: number): void {
+    this.#undelay(turn)
     const verdict = turn.reconsider?.(turn) ?? 'admit'
     if (verdict === 'admit') this.#line(turn, nowMs)
     else if ('delayMs' in verdict) this.#delay(turn, verdict.delayMs, nowMs)
@@ -358,19 +359,14 @@ export class Scheduler implements PlanSink {
   }
 
   #unqueue(turn: Turn): void {
-    turn.classQueue.waiting.remove(turn)
-    turn.classQueue.queued--
-    turn.classQueue.queuedBytes -= Math.max(0, turn.byteLength)
-    turn.tenant.waiting--
+    turn.classQueue.leave(turn)
     this.#queued--
   }
 
   /** Out of the queue without having started. */
   #leave(turn: Turn, reason: StorageError): void {
-    if (turn.state === 'delayed') {
-      this.#delayed.remove(turn)
-      turn.classQueue.delayed--
-    } else turn.classQueue.drop(turn)
+    if (turn.state === 'delayed') this.#undelay(turn)
+    else turn.classQueue.drop(turn)
     this.#unqueue(turn)
     turn.state = 'ended'
     turn.announceRefusal(reason)

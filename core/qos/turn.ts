@@ -39,6 +39,8 @@ export class Turn implements HeapElement {
   startedMs = 0
   slotsAtStart = 0
   notBeforeMs = 0
+  /** Among those of its tenant that are delayed. */
+  delayedIndex = -1
   reconsider: ((turn: Turn) => Reconsidered) | undefined
   previous: Turn | undefined
   next: Turn | undefined

@@ -11,6 +11,8 @@ const firstSeed = Number(process.env['PANDO_SEED'] ?? 1)
 
 interface Held {
   readonly ticket: AdmissionTicket
+  readonly tenant: string
+  readonly class: string
   state: 'waiting' | 'running' | 'refused'
 }
 
@@ -36,15 +38,32 @@ async function history(seed: number): Promise<void> {
       { bucket: 'slow', requests: 30 },
     ],
   })
+  // In some, one asks far more often than the others and is mostly put off, and requests take their time.
+  const isCrowded = random.below(2) === 0
+  const longestDelayMs = random.pick([200, 3000])
+  let asking = ''
   // A policy that does what it likes.
   qos.decideBy({
     ...qos.fallback,
     admit: () => {
-      const verdict = random.pick(['admit', 'admit', 'admit', 'delay', 'shed'] as const)
-      return { policy: 'mood', reason: 0, verdict, delayMs: random.below(200) }
+      const isPutOff = isCrowded && asking === 't0' && random.below(10) > 0
+      const verdict = isPutOff ? 'delay' : random.pick(['admit', 'admit', 'admit', 'delay', 'shed'] as const)
+      return { policy: 'mood', reason: 0, verdict, delayMs: random.below(longestDelayMs) }
+    },
+    plan: ({ classes }) => {
+      const number = (): number => random.pick([Number.MIN_VALUE, 1e-6, 0, 1, 10, 1e9, Number.NaN])
+      const planned = () => ({ weight: number(), reservation: number(), limit: number(), burst: number() })
+      return { policy: 'mood', reason: 0, classes: classes.map(planned) }
     },
   })
   const held = new Set<Held>()
+  /** Refused for a full queue: only who has its part of what waits there. */
+  const checkPart = (newcomer: string, name: string): void => {
+    const there = [...held].filter((one) => one.state === 'waiting' && one.class === name)
+    const tenants = new Set([newcomer, ...there.map(({ tenant }) => tenant)])
+    const mine = there.filter(({ tenant }) => tenant === newcomer).length
+    assert.ok(mine + 1 > queueLimit / tenants.size, `${newcomer} has ${mine} of ${queueLimit}; ${again}`)
+  }
   const check = (): void => {
     const { classes, inFlight } = qos.inspection.status()
     const running = [...held].filter(({ state }) => state === 'running').length
@@ -61,14 +80,16 @@ async function history(seed: number): Promise<void> {
   for (let step = 0; step < 300; step++) {
     const dice = random.below(10)
     if (dice < 5) {
+      const tenant = isCrowded && random.below(3) > 0 ? 't0' : `t${random.below(4)}`
+      asking = tenant
+      const bucket = random.pick(['plain', 'slow', 'bulk'])
+      const name = bucket === 'bulk' ? 'bulk' : 'interactive'
       try {
         const ticket = qos.admission.admit(
-          requestOf(`t${random.below(4)}`, {
-            bucket: random.pick(['plain', 'slow', 'bulk']),
-            isWaitingForClient: () => seed % 3 === 0,
-          }),
+          requestOf(tenant, { bucket, isWaitingForClient: () => seed % 3 === 0 }),
         )
-        const one: Held = { ticket, state: ticket.turn === undefined ? 'running' : 'waiting' }
+        const state = ticket.turn === undefined ? 'running' : 'waiting'
+        const one: Held = { ticket, tenant, class: name, state }
         held.add(one)
         ticket.turn?.then(
           () => {
@@ -79,9 +100,11 @@ async function history(seed: number): Promise<void> {
           },
         )
       } catch (error) {
-        assert.equal(StorageError.from(error).code, 'SLOW_DOWN', again)
+        const { code, message } = StorageError.from(error)
+        assert.equal(code, 'SLOW_DOWN', again)
+        if (message.includes('are waiting')) checkPart(tenant, name)
       }
-    } else if (dice < 8) {
+    } else if (dice < (isCrowded ? 6 : 8)) {
       const one = [...held][random.below(Math.max(1, held.size))]
       if (one !== undefined) {
         if (random.below(3) === 0) one.ticket.abandon()
@@ -94,6 +117,8 @@ async function history(seed: number): Promise<void> {
     await clock.advance(0)
     check()
   }
+  // Of the policy nothing is left.
+  qos.decideBy(qos.fallback)
   // With everybody leaving as soon as they can, all who wait are served or refused in the end.
   for (let round = 0; round < 200 && held.size > 0; round++) {
     for (const one of [...held]) {
@@ -105,6 +130,16 @@ async function history(seed: number): Promise<void> {
   }
   assert.equal(held.size, 0, `somebody was forgotten; ${again}`)
   check()
+  for (const bucket of ['plain', 'bulk']) {
+    const ticket = qos.admission.admit(requestOf('newcomer', { bucket }))
+    const started = ticket.turn?.then(
+      () => true,
+      () => false,
+    )
+    await clock.advance(2000)
+    assert.notEqual(await started, false, `a class is blocked; ${again}`)
+    ticket.end(0, 0)
+  }
   qos.close()
   await clock.advance(1000)
   assert.equal(clock.pending, 0, `a timer is left; ${again}`)
@@ -185,6 +220,62 @@ test('a full queue makes room for a tenant that has less than its part of it', a
   await modest.turn
   qos.close()
 })
+
+for (const [what, slots] of [
+  ['an idle machine', 4],
+  ['a busy one', 1],
+] as const) {
+  test(`requests that a policy delays keep nobody else from ${what}`, async () => {
+    const clock = new FakeClock()
+    const qos = openTestQos(clock, {
+      concurrency: { limit: slots },
+      classes: { interactive: { queueLimit: 10, queueTimeout: '30s' } },
+      tenantWeights: { heavy: 9 },
+    })
+    let delayMs = 0
+    qos.decideBy({
+      ...qos.fallback,
+      admit: () => ({ policy: 'p@1', reason: 0, verdict: delayMs > 0 ? 'delay' : 'admit', delayMs }),
+    })
+    const running = qos.admission.admit(requestOf('other'))
+    delayMs = 10_000
+    const refused: number[] = []
+    const delayed = Array.from({ length: 10 }, (_, index) => {
+      const ticket = qos.admission.admit(requestOf('greedy'))
+      ticket.turn?.catch(() => refused.push(index))
+      return ticket
+    })
+    assert.equal(qos.inspection.status().classes[0]?.queued, 10)
+    assert.throws(() => qos.admission.admit(requestOf('greedy')), { code: 'SLOW_DOWN' })
+    // One that is delayed, too, has its place among them.
+    const slowed = qos.admission.admit(requestOf('modest'))
+    delayMs = 0
+    const modest = qos.admission.admit(requestOf('modest'))
+    await clock.advance(0)
+    if (slots > 1) {
+      assert.equal(modest.turn, undefined)
+      assert.deepEqual(refused, [9])
+    } else {
+      assert.deepEqual(refused, [9, 8])
+      // Whoever has more weight has more of the queue.
+      const heavy = Array.from({ length: 6 }, () => qos.admission.admit(requestOf('heavy')))
+      await clock.advance(0)
+      assert.deepEqual(refused, [9, 8, 7, 6, 5, 4, 3, 2])
+      for (const ticket of heavy) ticket.abandon()
+      await Promise.allSettled(heavy.map(({ turn }) => turn))
+    }
+    running.end(0, 0)
+    await modest.turn
+    modest.end(0, 0)
+    for (const ticket of delayed) ticket.end(0, 0)
+    await clock.advance(10_001)
+    await slowed.turn
+    slowed.end(0, 0)
+    assert.equal(qos.inspection.status().classes[0]?.queued, 0)
+    assert.equal(qos.inspection.status().inFlight, 0)
+    qos.close()
+  })
+}
 
 test('a request that waits for its client lets others go on', async () => {
   const clock = new FakeClock()
