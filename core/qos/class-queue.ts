@@ -206,14 +206,7 @@ export class ClassQueue {
   add(turn: Turn, gates: Gates, nowMs: number): void {
     const { tenant } = turn
     tenant.queued++
-    let flow = tenant.flows.get(gates.key)
-    const isNewFlow = flow === undefined
-    if (flow === undefined) {
-      flow = { gates, turns: new IndexedHeap(earlierTurn) }
-      tenant.flows.set(gates.key, flow)
-    }
-    turn.flow = flow
-    flow.turns.push(turn)
+    const isNewFlow = join(turn, gates)
     if (tenant.heapIndex < 0) {
       tenant.order = ++this.#order
       tenant.tag = Math.max(tenant.tag, this.#virtualTime)
@@ -300,8 +293,14 @@ export class ClassQueue {
     if (tenant.heapIndex >= 0 && !tenant.parked) this.#ready.update(tenant)
   }
 
-  /** Budgets have changed: everybody's wait is looked at anew. */
-  wakeAll(): void {
+  /** Budgets have changed: whoever waits does so for those that there are now. */
+  regate(): void {
+    // A flow has the gates of its first request, and the next one of its key would join it.
+    for (const { flows } of this.#present) flows.clear()
+    for (let turn = this.waiting.first; turn !== undefined; turn = turn.next) {
+      turn.regate()
+      if (turn.flow !== undefined && turn.gates !== undefined) join(turn, turn.gates)
+    }
     for (let first = this.#parked.peek(); first !== undefined; first = this.#parked.peek()) {
       this.#unpark(first)
     }
@@ -320,6 +319,17 @@ export class ClassQueue {
     tenant.tag += cost / tenant.weight
     tenant.order = ++this.#order
   }
+}
+
+/** Puts the turn into the flow of its gates; whether there was none. */
+function join(turn: Turn, gates: Gates): boolean {
+  const { flows } = turn.tenant
+  const found = flows.get(gates.key)
+  const flow = found ?? { gates, turns: new IndexedHeap(earlierTurn) }
+  if (found === undefined) flows.set(gates.key, flow)
+  turn.flow = flow
+  flow.turns.push(turn)
+  return found === undefined
 }
 
 /** Cost units by which a tenant can run ahead of the others before the rest is forgiven. */

@@ -42,7 +42,8 @@ export interface Qos {
   /** A further scheduler gets the plans, the current one at once; the result takes it out again. */
   addPlanSink(sink: PlanSink): () => void
   /**
-   * New numbers while requests run: weights, limits, budgets, rules, queues. INVALID_CONFIG leaves the old ones in force;
+   * New numbers while requests run: weights, limits, budgets, rules, queues. Who waits does so for the budgets that there are now; a
+   * body under way takes no notice of budgets that are added or taken away. INVALID_CONFIG leaves the old ones in force;
    * classes can be added and removed only by a restart, since policies and the data plane know them by index.
    */
   reconfigure(config: QosConfig): void
@@ -193,6 +194,7 @@ export function openQos({ config: given, environment, log, registry, nextTurn }:
       }
       for (const budget of Object.values(budgets)) budget.reconfigure(next.budgets, now)
       adoptClassBudgets()
+      for (const queue of classes) queue.regate()
       facts.showAttributes(next.attributes)
       const tables = policyTables(next)
       if (tableListeners.size === 0) facts.adopt(tables)

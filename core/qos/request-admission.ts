@@ -8,7 +8,7 @@ import type { DecisionLog, Explained } from './decision-log.ts'
 import type { Gcra } from './gcra.ts'
 import type { RequestFacts } from './request-facts.ts'
 import type { RuleBook } from './request-rules.ts'
-import { RequestTicket, type TicketParts } from './request-ticket.ts'
+import { type Applying, RequestTicket, type TicketParts } from './request-ticket.ts'
 import type { Scheduler } from './scheduler.ts'
 import { type Reconsidered, slowDown, type Turn } from './turn.ts'
 
@@ -33,7 +33,12 @@ export interface AdmissionParts {
 export function createRequestAdmission(parts: AdmissionParts): Admission {
   const { classes, scheduler, facts, log, budgets } = parts
   const { clock } = parts.environment
-  const ticketParts: TicketParts = { clock, scheduler, onWaited: parts.onWaited }
+  const ticketParts: TicketParts = {
+    clock,
+    scheduler,
+    budgetsOf: (request, classQueue) => applyingTo(request, classQueue, clock.monotonic()),
+    onWaited: parts.onWaited,
+  }
 
   function admit(request: AdmissionRequest): AdmissionTicket {
     const now = clock.monotonic()
@@ -42,8 +47,8 @@ export function createRequestAdmission(parts: AdmissionParts): Admission {
     facts.describe(request)
     const classQueue = classify(request, record)
     const tenant = classQueue.tenants.get(request.tenant, now)
-    const applying = budgetsOf(request, classQueue, now)
-    const gates = applying.length === 0 ? noGates : gatesOf(request, applying, classQueue.requests)
+    const { budgets: applying, gates } = applyingTo(request, classQueue, now)
+    for (const budget of applying) budget.asked++
     describeLoad(classQueue, gates, now)
     const decision = parts.decisions().admit(facts)
     const { verdict, delayMs } = decision
@@ -94,8 +99,8 @@ export function createRequestAdmission(parts: AdmissionParts): Admission {
     return found
   }
 
-  function budgetsOf(request: AdmissionRequest, classQueue: ClassQueue, now: number): readonly Budget[] {
-    if (parts.config().budgets.length === 0) return noBudgets
+  function applyingTo(request: AdmissionRequest, classQueue: ClassQueue, now: number): Applying {
+    if (parts.config().budgets.length === 0) return nothing
     const found: Budget[] = []
     for (const budget of [
       budgets.tenant.of(request.tenant, now),
@@ -103,11 +108,9 @@ export function createRequestAdmission(parts: AdmissionParts): Admission {
       budgets.bucket.of(request.bucket, now),
       budgets.class.of(classQueue.name, now),
     ]) {
-      if (budget === undefined) continue
-      budget.asked++
-      found.push(budget)
+      if (budget !== undefined) found.push(budget)
     }
-    return found
+    return { budgets: found, gates: gatesOf(request, found, classQueue.requests) }
   }
 
   function describeLoad(classQueue: ClassQueue, gates: Gates, now: number): void {
@@ -184,8 +187,8 @@ export function createRequestAdmission(parts: AdmissionParts): Admission {
   return { admit }
 }
 
-const noBudgets: readonly Budget[] = []
 const noGates: Gates = { key: '', requests: [], bytes: [] }
+const nothing: Applying = { budgets: [], gates: noGates }
 const unlimitedTokens = 1e9
 
 /** The class's own requests are counted where its tenants are put in order, and not once more here. */

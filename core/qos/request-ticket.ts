@@ -4,7 +4,7 @@ import type { StorageError } from '../contract/errors.ts'
 import { costUnits } from '../contract/qos.ts'
 import type { Budget } from './budget-table.ts'
 import { BudgetPace, type PaceOwner } from './byte-pace.ts'
-import type { ClassQueue, TenantQueue } from './class-queue.ts'
+import type { ClassQueue, Gates, TenantQueue } from './class-queue.ts'
 import type { Explained } from './decision-log.ts'
 import type { Gcra } from './gcra.ts'
 import type { Scheduler } from './scheduler.ts'
@@ -14,15 +14,22 @@ import { Turn } from './turn.ts'
 export interface TicketParts {
   readonly clock: Clock
   readonly scheduler: Scheduler
+  /** The budgets that apply to a request now, and what it must find open for them. */
+  budgetsOf(request: AdmissionRequest, classQueue: ClassQueue): Applying
   /** Told of every start that was not immediate. */
   onWaited(classQueue: ClassQueue, queuedMs: number): void
+}
+
+export interface Applying {
+  readonly budgets: readonly Budget[]
+  readonly gates: Gates
 }
 
 export class RequestTicket extends Turn implements AdmissionTicket, PaceOwner {
   turn: Promise<void> | undefined
   readonly #parts: TicketParts
   readonly #requestId: string
-  readonly #budgets: readonly Budget[]
+  #budgets: readonly Budget[]
   readonly #explained: Explained
   #in: BudgetPace | undefined
   #out: BudgetPace | undefined
@@ -46,6 +53,13 @@ export class RequestTicket extends Turn implements AdmissionTicket, PaceOwner {
     this.#requestId = explained.requestId
     this.#budgets = budgets
     this.#explained = explained
+  }
+
+  override regate(): void {
+    if (this.request === undefined) return
+    const { budgets, gates } = this.#parts.budgetsOf(this.request, this.classQueue)
+    this.#budgets = budgets
+    this.gates = gates
   }
 
   override announceStart(): void {

@@ -84,11 +84,10 @@ export class Scheduler implements PlanSink {
     this.#pump(now)
   }
 
-  /** Numbers have changed: everybody's wait is looked at anew. */
+  /** Numbers have changed: everybody's wait is looked at anew. REQUIRES: the classes were told to `regate`. */
   configure(concurrency: QosConcurrency): void {
     this.#fixedLimit = concurrency.limit !== 'auto'
     this.limit.configure(concurrency)
-    for (const queue of this.#classes) queue.wakeAll()
     this.#pump(this.#clock.monotonic())
   }
 

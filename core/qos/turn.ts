@@ -57,6 +57,9 @@ export class Turn implements HeapElement {
     this.request = request
   }
 
+  /** Budgets have changed while it waits: finds its `gates` anew. */
+  regate(): void {}
+
   /** A promise only for those who wait. REQUIRES: called once, right after a submit that did not start the turn. */
   promise(): Promise<void> {
     return new Promise((resolve, reject) => {

@@ -18,6 +18,79 @@ test('new numbers hold at once, for those who wait too', async () => {
   qos.close()
 })
 
+test('a budget that is taken away holds nobody any more, however many wait for it', async () => {
+  const clock = new FakeClock()
+  const budgets = (requests: number) => ({
+    budgets: [{ tenant: 'a', requests, bytesOut: 1e9, burst: '1ms' }],
+  })
+  const qos = openTestQos(clock, budgets(1))
+  const ask = () => qos.admission.admit(requestOf('a', { operation: 'read' }))
+  ask().end(0, 0)
+  let started = 0
+  let delayMs = 0
+  qos.decideBy({
+    ...qos.fallback,
+    admit: () => ({ policy: 'p@1', reason: 0, verdict: delayMs > 0 ? 'delay' : 'admit', delayMs }),
+  })
+  const askAndCount = (): void => {
+    const ticket = ask()
+    ticket.turn?.then(() => {
+      started++
+      ticket.end(0, 0)
+    })
+    assert.ok(ticket.turn)
+  }
+  for (let index = 0; index < 20; index++) askAndCount()
+  delayMs = 15_000
+  askAndCount()
+  delayMs = 0
+  await clock.advance(2000)
+  assert.equal(started, 2)
+  qos.reconfigure(qosConfig(budgets(0)))
+  await clock.advance(1)
+  assert.equal(started, 20)
+  assert.equal(ask().turn, undefined)
+  await clock.advance(15_000)
+  assert.equal(started, 21)
+  qos.close()
+})
+
+for (const [what, budget] of [
+  ['an account', { tenant: 'a', requests: 1, bytesIn: 1000, burst: '1ms' }],
+  ['a class', { class: 'interactive', requests: 1, bytesIn: 1000, burst: '1ms' }],
+] as const) {
+  test(`a budget that ${what} is given is paid by those who wait already`, async () => {
+    const clock = new FakeClock()
+    const section = { concurrency: { limit: 1 } }
+    const qos = openTestQos(clock, section)
+    const ask = () => qos.admission.admit(requestOf('a', { operation: 'write', byteLength: 100 }))
+    const first = ask()
+    let started = 0
+    for (let index = 0; index < 6; index++) {
+      const ticket = ask()
+      assert.ok(ticket.turn)
+      ticket.turn.then(
+        () => {
+          started++
+          ticket.end(1000, 0)
+        },
+        () => undefined,
+      )
+    }
+    qos.reconfigure(qosConfig({ ...section, budgets: [budget] }))
+    first.end(0, 0)
+    await clock.advance(900)
+    assert.equal(started, 1)
+    await clock.advance(2000)
+    assert.equal(started, 3)
+    // Their bytes count, too.
+    qos.reconfigure(qosConfig({ ...section, budgets: [{ ...budget, requests: 1e6, bytesIn: 500 }] }))
+    await clock.advance(1500)
+    assert.equal(started, 4)
+    qos.close()
+  })
+}
+
 test('what is not valid, or needs a restart, leaves the old numbers in force', () => {
   const qos = openTestQos(new FakeClock(), { classes: { interactive: { weight: 7 } } })
   for (const section of [{ defaultClass: 'nobody' }, { classes: { mine: {} } }]) {

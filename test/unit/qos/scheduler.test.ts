@@ -3,7 +3,7 @@ import test from 'node:test'
 import type { AdmissionTicket } from '../../../core/contract/admission.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
 import { FakeClock } from '../../kit/fake-clock.ts'
-import { openTestQos, requestOf } from '../../kit/qos-bench.ts'
+import { openTestQos, qosConfig, requestOf } from '../../kit/qos-bench.ts'
 import { seededRandom } from '../../kit/random.ts'
 
 const seeds = Number(process.env['PANDO_QOS_HISTORIES'] ?? 60)
@@ -26,18 +26,25 @@ async function history(seed: number): Promise<void> {
   const clock = new FakeClock()
   const limit = 1 + random.below(6)
   const queueLimit = 5 + random.below(30)
-  const qos = openTestQos(clock, {
+  const isPatient = random.below(2) === 0
+  const queueTimeout = isPatient ? '60s' : '3s'
+  const bulkLimit = 20 + random.below(100)
+  const sectionWith = (budgets: unknown) => ({
     concurrency: { limit },
     classes: {
-      interactive: { queueLimit, queueTimeout: '3s' },
-      bulk: { queueLimit, queueTimeout: '3s', limit: 20 + random.below(100), reservation: random.below(20) },
+      interactive: { queueLimit, queueTimeout },
+      bulk: { queueLimit, queueTimeout, limit: bulkLimit, reservation: seed % 20 },
     },
     rules: [{ class: 'bulk', bucket: 'bulk' }],
-    budgets: [
-      { tenant: 't1', requests: 20 },
-      { bucket: 'slow', requests: 30 },
-    ],
+    budgets,
   })
+  const budgetsOf = () => [
+    { tenant: 't1', requests: 20 },
+    { bucket: 'slow', requests: 30 },
+    { tenant: 't*', requests: random.pick([0, 0, 1, 0.01]), bytesOut: 1e6 },
+    { class: 'bulk', requests: random.pick([0, 1, 50]) },
+  ]
+  const qos = openTestQos(clock, sectionWith(budgetsOf()))
   // In some, one asks far more often than the others and is mostly put off, and requests take their time.
   const isCrowded = random.below(2) === 0
   const longestDelayMs = random.pick([200, 3000])
@@ -78,6 +85,9 @@ async function history(seed: number): Promise<void> {
     )
   }
   for (let step = 0; step < 300; step++) {
+    if (random.below(30) === 0) {
+      qos.reconfigure(qosConfig(sectionWith(random.pick([[], budgetsOf()]))))
+    }
     const dice = random.below(10)
     if (dice < 5) {
       const tenant = isCrowded && random.below(3) > 0 ? 't0' : `t${random.below(4)}`
@@ -117,8 +127,10 @@ async function history(seed: number): Promise<void> {
     await clock.advance(0)
     check()
   }
-  // Of the policy nothing is left.
+  // Of the policy nothing is left, nor of budgets.
   qos.decideBy(qos.fallback)
+  qos.reconfigure(qosConfig(sectionWith([])))
+  const late = [...held].filter(({ state }) => state === 'waiting')
   // With everybody leaving as soon as they can, all who wait are served or refused in the end.
   for (let round = 0; round < 200 && held.size > 0; round++) {
     for (const one of [...held]) {
@@ -129,6 +141,13 @@ async function history(seed: number): Promise<void> {
     await clock.advance(100)
   }
   assert.equal(held.size, 0, `somebody was forgotten; ${again}`)
+  if (isPatient) {
+    assert.deepEqual(
+      late.filter(({ state }) => state === 'refused'),
+      [],
+      `somebody waited for what is no more; ${again}`,
+    )
+  }
   check()
   for (const bucket of ['plain', 'bulk']) {
     const ticket = qos.admission.admit(requestOf('newcomer', { bucket }))
@@ -140,6 +159,17 @@ async function history(seed: number): Promise<void> {
     assert.notEqual(await started, false, `a class is blocked; ${again}`)
     ticket.end(0, 0)
   }
+  let started = 0
+  for (let times = 0; times < 200; times++) {
+    const ticket = qos.admission.admit(requestOf('newcomer', { bucket: 'bulk' }))
+    ticket.turn?.catch(() => undefined)
+    if (ticket.turn === undefined) started++
+    else ticket.abandon()
+    ticket.end(0, 0)
+    if (times % 10 === 9) await clock.advance(50)
+  }
+  const most = bulkLimit * 1.1 + 1
+  assert.ok(started <= most && started > bulkLimit / 2, `${started} of ${bulkLimit} a second; ${again}`)
   qos.close()
   await clock.advance(1000)
   assert.equal(clock.pending, 0, `a timer is left; ${again}`)
