@@ -143,8 +143,18 @@ bool LogWriter::EnsureSegment(uint32_t stream, uint32_t pages) {
   return true;
 }
 
+// A start learns from a segment's first page which generation is in it. If that page could be lost
+// while a batch behind it arrived, that batch would be neither seen nor erased, and met again when
+// the generation and its sequence have been given to another one.
+bool LogWriter::AwaitsFirstBatch(const Stream& stream) const {
+  if (stream.segment == kNoSegment) return false;
+  const Segment& open = partition_.segments[stream.segment];
+  return open.next_page > 0 && open.applied_pages == 0;
+}
+
 bool LogWriter::PumpStream(uint32_t stream) {
   Stream& s = streams_[stream];
+  if (AwaitsFirstBatch(s)) return false;
   // A seal may be needed beside the batch itself.
   size_t available = 0;
   for (const auto& candidate : pool_) available += candidate->busy ? 0 : 1;

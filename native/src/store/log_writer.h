@@ -100,6 +100,7 @@ class LogWriter {
   static constexpr uint32_t kMoveBatches = 2;
 
   bool PumpStream(uint32_t stream);
+  [[nodiscard]] bool AwaitsFirstBatch(const Stream& stream) const;
   [[nodiscard]] bool ShouldSubmit(const Stream& stream, uint32_t most) const;
   uint32_t Choose(uint32_t stream, Batch& batch);
   bool EnsureSegment(uint32_t stream, uint32_t pages);
