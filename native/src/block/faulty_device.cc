@@ -48,6 +48,10 @@ void FaultyDevice::Refuse(BlockRequest* request, int64_t result) {
 
 void FaultyDevice::Submit(BlockRequest* request) {
   const auto kind = Strike(request->op);
+  if (request->op == BlockRequest::Op::kRead && request->offset < unreadable_.second &&
+      request->offset + request->length > unreadable_.first) {
+    return Refuse(request, -EIO);
+  }
   if (!kind) return inner_->Submit(request);
   const bool moves =
       request->op == BlockRequest::Op::kRead || request->op == BlockRequest::Op::kWrite;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <utility>
 
 #include "block/block_device.h"
 #include "pando/fault_plan.h"
@@ -31,6 +32,10 @@ class FaultyDevice final : public BlockDevice {
 
   /// Replaces the plan; counting starts anew.
   void SetPlan(FaultPlan plan);
+  /// Operations of the kind since then.
+  [[nodiscard]] uint64_t seen(FaultOp op) const { return seen_[static_cast<size_t>(op)]; }
+  /// Every read that touches the range fails, whatever the plan says.
+  void SetUnreadable(uint64_t offset, uint64_t length) { unreadable_ = {offset, offset + length}; }
 
  private:
   struct Proxy;
@@ -42,6 +47,7 @@ class FaultyDevice final : public BlockDevice {
   FaultPlan plan_;
   std::mt19937_64 random_;
   std::array<uint64_t, 4> seen_ = {};
+  std::pair<uint64_t, uint64_t> unreadable_ = {};  // from, to
   RequestQueue refused_;
 };
 

@@ -15,6 +15,15 @@ bool MayBeHeader(std::span<const std::byte> page) {
 
 }  // namespace
 
+Task<int64_t> ReadPatiently(BlockDevice& device, uint64_t offset, std::span<std::byte> out) {
+  constexpr int kTries = 3;
+  int64_t moved = 0;
+  for (int tried = 0; tried < kTries && moved != static_cast<int64_t>(out.size()); ++tried) {
+    moved = co_await DeviceIo(device, BlockRequest::Op::kRead, offset, out.data(), out.size());
+  }
+  co_return moved;
+}
+
 Task<std::span<const std::byte>> SegmentWindow::Page(uint32_t page) {
   if (page < first_ || page >= first_ + count_) {
     first_ = page;
@@ -25,8 +34,8 @@ Task<std::span<const std::byte>> SegmentWindow::Page(uint32_t page) {
     if (moved != static_cast<int64_t>(size_t{count_} * kPageBytes)) {
       // One bad page must not hide its neighbours.
       count_ = 1;
-      moved = co_await DeviceIo(partition_.device, BlockRequest::Op::kRead,
-                                partition_.OffsetOf(segment_, page), buffer_.data(), kPageBytes);
+      moved = co_await ReadPatiently(partition_.device, partition_.OffsetOf(segment_, page),
+                                     buffer_.span().first(kPageBytes));
       if (moved != static_cast<int64_t>(kPageBytes)) {
         count_ = 0;
         co_return std::span<const std::byte>();
@@ -53,6 +62,7 @@ Task<bool> LogWalker::Next() {
   batch_.after_gap = false;
   std::span<const std::byte> bytes = window_.Held(page_);
   if (bytes.empty()) bytes = co_await window_.Page(page_);
+  const bool unread = bytes.empty();
   auto header = Check(bytes, page_);
   if (!header || (in_chain_ && header->previous_crc != last_crc_)) {
     // Not the next batch. The log of this segment ends here, unless one of its batches follows.
@@ -60,14 +70,17 @@ Task<bool> LogWalker::Next() {
     if (!header) found = co_await FindNext(page_ + 1);
     if (found == kNoPage) {
       ended_ = true;
+      end_unread_ = unread;
       co_return false;
     }
     batch_.after_gap = true;
     batch_.gap_page = page_;
+    batch_.gap_unread = unread;
     bytes = co_await window_.Page(found);
     header = Check(bytes, found);
     if (!header) {  // it was readable a moment ago
       ended_ = true;
+      end_unread_ = true;
       co_return false;
     }
     page_ = found;

@@ -10,6 +10,10 @@
 
 namespace pando {
 
+/// Reads up to three times: what a start does not see is not there for it, and what cannot be read
+/// once can often be read the next time. Bytes moved or -errno.
+Task<int64_t> ReadPatiently(BlockDevice& device, uint64_t offset, std::span<std::byte> out);
+
 /// A window on one segment that turns page-by-page reading into large sequential reads.
 class SegmentWindow {
  public:
@@ -40,6 +44,7 @@ struct WalkedBatch {
   std::span<const std::byte> page;  // valid until the walker moves on
   bool after_gap = false;           // what lies between the batch before and this one is unreadable
   uint32_t gap_page = 0;            // after_gap: where that begins
+  bool gap_unread = false;          // after_gap: the device could not read the page there
 };
 
 class LogWalker {
@@ -65,6 +70,9 @@ class LogWalker {
   [[nodiscard]] const WalkedBatch& batch() const { return batch_; }
   /// Behind the last valid batch.
   [[nodiscard]] uint32_t end_page() const { return page_; }
+  /// Next returned false, and the device could not read the page at which the next batch would be:
+  /// this may not be the end.
+  [[nodiscard]] bool end_unread() const { return end_unread_; }
 
  private:
   static constexpr uint32_t kNoPage = 0xFFFFFFFF;
@@ -80,6 +88,7 @@ class LogWalker {
   uint32_t last_crc_;
   bool in_chain_;
   bool ended_ = false;
+  bool end_unread_ = false;
   WalkedBatch batch_;
 };
 

@@ -1,6 +1,7 @@
 #include "store/recovery.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <unordered_map>
 
@@ -8,15 +9,21 @@
 #include "store/checkpointer.h"
 
 namespace pando {
+namespace {
+
+constexpr uint64_t kNobody = ~uint64_t{0};  // no batch was found behind
+
+}  // namespace
 
 Task<Result<Superblock>> Recovery::ReadSuperblock(BlockDevice& device) {
   AlignedBuffer page(kPageBytes);
   std::optional<Superblock> best;
   std::optional<Error> refused;
   Error last{ErrorCode::kCorruptChunk, "no superblock"};
+  std::array<uint32_t, kSuperblockCopies / 2> unread = {};
   for (uint64_t copy = 0; copy < kSuperblockCopies; ++copy) {
-    const int64_t moved = co_await DeviceIo(device, BlockRequest::Op::kRead,
-                                            copy * kSuperblockSpacing, page.data(), kPageBytes);
+    const int64_t moved = co_await ReadPatiently(device, copy * kSuperblockSpacing, page.span());
+    if (moved < 0) ++unread[copy / 2];
     if (moved != static_cast<int64_t>(kPageBytes)) continue;
     const auto superblock = DecodeSuperblock(page.span());
     if (!superblock.ok()) {
@@ -28,6 +35,10 @@ Task<Result<Superblock>> Recovery::ReadSuperblock(BlockDevice& device) {
   }
   // A copy by a newer build means that a newer build owns the store, whatever older copies say.
   if (refused) co_return *refused;
+  // An update writes one pair: it may be the newer one, of whose checkpoint the older knows nothing.
+  if (std::any_of(unread.begin(), unread.end(), [](uint32_t copies) { return copies == 2; })) {
+    co_return Error{ErrorCode::kIoError, "the device cannot read the superblock"};
+  }
   if (!best) co_return Error{ErrorCode::kCorruptChunk, "no readable superblock: " + last.message};
   co_return *best;
 }
@@ -39,12 +50,15 @@ Task<Status> Recovery::Run() {
   partition_.segments.resize(data / partition_.segment_bytes());
   vouched_positions_.resize(partition_.segments.size());
   co_await LoadTable();
-  for (uint32_t i = 0; i < partition_.segments.size(); ++i) co_await ProbeSegment(i);
+  for (uint32_t i = 0; i < partition_.segments.size() && !refusal_; ++i) co_await ProbeSegment(i);
+  if (refusal_) co_return *refusal_;
   co_await WalkAll();
   std::sort(batches_.begin(), batches_.end(),
             [](const ReplayBatch& a, const ReplayBatch& b) { return a.sequence < b.sequence; });
   FindVouched();
   co_await CutTail();
+  RefuseUnread();
+  if (refusal_) co_return *refusal_;
   const bool erased = co_await EraseDiscarded();
   if (!erased) {
     co_return Error{ErrorCode::kIoError, "the device refuses writes during recovery"};
@@ -91,13 +105,14 @@ Task<void> Recovery::ProbeSegment(uint32_t index) {
   AlignedBuffer pages(2 * kPageBytes);
   const auto first = pages.span().first(kPageBytes);
   const auto last = pages.span().subspan(kPageBytes);
-  bool readable = true;
+  bool read[2] = {};
   const uint32_t numbers[2] = {0, partition_.marker_page()};
   for (size_t i = 0; i < 2; ++i) {
-    const int64_t moved = co_await DeviceIo(partition_.device, BlockRequest::Op::kRead,
-                                            partition_.OffsetOf(index, numbers[i]),
-                                            pages.data() + i * kPageBytes, kPageBytes);
-    readable = readable && moved == static_cast<int64_t>(kPageBytes);
+    const auto page = pages.span().subspan(i * kPageBytes, kPageBytes);
+    const int64_t moved =
+        co_await ReadPatiently(partition_.device, partition_.OffsetOf(index, numbers[i]), page);
+    read[i] = moved == static_cast<int64_t>(kPageBytes);
+    if (!read[i]) std::memset(page.data(), 0, kPageBytes);
   }
   const auto head = DecodeBatchHeader(first, partition_.ContextOf(index, 0));
   const auto mark = DecodeBatchHeader(last, partition_.ContextOf(index, partition_.marker_page()));
@@ -107,6 +122,11 @@ Task<void> Recovery::ProbeSegment(uint32_t index) {
     vouched_ = std::max(vouched_, mark.value().durable_sequence);
   }
   if (segment.state == SegmentState::kCheckpoint) co_return;
+  // With a checkpoint, or if there never was one, the log undoes what a segment brings back whose
+  // marker is not seen. Without one that there was, the deletes that it covered may be gone.
+  if (!read[1] && !have_checkpoint_ && partition_.superblock.checkpoint_id != 0) {
+    co_return Refuse(index, numbers[1]);
+  }
 
   const auto set_free = [&segment](uint32_t generation) {
     segment = Segment{};
@@ -123,17 +143,20 @@ Task<void> Recovery::ProbeSegment(uint32_t index) {
   if (head.ok() && head.value().kind == static_cast<uint16_t>(BatchKind::kData)) {
     generation = head.value().generation;
     if (in_use && known > generation) generation = known;
-  } else if (in_use && freed < known) {
+  } else if (in_use && freed < known && (read[0] || read[1])) {
     generation = known;  // the first page has rotted, the checkpoint knows better
   } else {
-    const bool blank = readable && std::all_of(pages.data(), pages.data() + pages.size(),
-                                               [](std::byte b) { return b == std::byte{0}; });
+    const bool blank = read[0] && read[1] &&
+                       std::all_of(pages.data(), pages.data() + pages.size(),
+                                   [](std::byte b) { return b == std::byte{0}; });
     // A lost first write is found by the batch behind it; a segment that was never written is not
     // read to its end for that.
     constexpr uint32_t kBlankPages = kMaxChunkBytes / kPageBytes + 3;
     const uint32_t span =
         blank ? std::min(kBlankPages, partition_.marker_page()) : partition_.marker_page();
     generation = co_await FindGeneration(partition_, index, std::max(known, freed), span);
+    // Nothing newer behind it, but there may be one acknowledged batch, which begins there.
+    if (!read[0] && generation == 0) co_return Refuse(index, 0);
   }
   if (generation <= freed || (!in_use && generation <= known)) {
     set_free(std::max({generation, freed, known}));
@@ -184,10 +207,49 @@ Task<void> Recovery::WalkAll() {
       const bool more = co_await walker.Next();
       if (!more) break;
       const WalkedBatch& batch = walker.batch();
-      if (batch.after_gap) gaps_.push_back({index, batch.gap_page, batch.header.sequence});
+      if (batch.after_gap) {
+        gaps_.push_back({index, batch.gap_page, batch.header.sequence, batch.gap_unread});
+      }
       Collect(batch);
     }
+    if (walker.end_unread()) gaps_.push_back({index, walker.end_page(), kNobody, true});
   }
+}
+
+void Recovery::Refuse(uint32_t segment, uint32_t page) {
+  if (refusal_) return;
+  refusal_ = Error{ErrorCode::kIoError,
+                   "the device cannot read segment " + std::to_string(segment) + ", page " +
+                       std::to_string(page) +
+                       ", where acknowledged chunks may lie; nothing was changed"};
+}
+
+// A place in the middle of what is vouched for is reported as damage, and the store is opened. At
+// the end nobody knows what is there: it must be neither cut nor written over.
+void Recovery::RefuseUnread() {
+  for (const Gap& gap : gaps_) {
+    if (!gap.unread) continue;
+    const uint64_t next = gap.next_sequence == kNobody ? NextInStream(gap) : gap.next_sequence;
+    if (next > last_good_) Refuse(gap.segment, gap.page);
+  }
+}
+
+// A stream fills one segment after the other: what is hidden at the end of one came before this.
+uint64_t Recovery::NextInStream(const Gap& gap) const {
+  const Segment& segment = partition_.segments[gap.segment];
+  uint8_t stream = segment.stream;
+  bool known = segment.applied_pages > 0;  // by the checkpoint
+  uint64_t next = kNobody;
+  for (const ReplayBatch& batch : batches_) {
+    if (batch.segment == gap.segment) {
+      stream = batch.stream;
+      known = true;
+      next = kNobody;
+    } else if (known && batch.stream == stream && next == kNobody) {
+      next = batch.sequence;
+    }
+  }
+  return next;
 }
 
 void Recovery::FindVouched() {
@@ -215,10 +277,12 @@ Task<bool> Recovery::PayloadIsWhole(ReplayBatch batch) {
   if (batch.record_count == 0) co_return true;
   const size_t bytes = size_t{batch.pages} * kPageBytes;
   AlignedBuffer buffer(bytes);
-  const int64_t moved =
-      co_await DeviceIo(partition_.device, BlockRequest::Op::kRead,
-                        partition_.OffsetOf(batch.segment, batch.page), buffer.data(), bytes);
-  if (moved != static_cast<int64_t>(bytes)) co_return false;
+  const int64_t moved = co_await ReadPatiently(
+      partition_.device, partition_.OffsetOf(batch.segment, batch.page), buffer.span());
+  if (moved != static_cast<int64_t>(bytes)) {
+    Refuse(batch.segment, batch.page);
+    co_return false;
+  }
   for (uint32_t i = 0; i < batch.record_count; ++i) {
     const RecordHeader& record = records_[batch.first_record + i];
     if (static_cast<RecordType>(record.type) != RecordType::kPut) continue;

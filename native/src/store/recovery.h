@@ -4,10 +4,12 @@
 // is known to be acknowledged when a later header vouches for it (durable_sequence); behind the
 // last vouched batch only an unbroken run of complete batches is believed, and the rest, which
 // nobody was promised, is erased; a vouched batch that cannot be read is corruption: reported, and
-// nothing near it is cut or overwritten.
+// nothing near it is cut or overwritten. What the device cannot read where something acknowledged
+// may lie that nobody vouches for is neither: the open is refused, since the next one may read it.
 #ifndef PANDO_STORE_RECOVERY_H_
 #define PANDO_STORE_RECOVERY_H_
 
+#include <optional>
 #include <vector>
 
 #include "store/log_walker.h"
@@ -41,6 +43,7 @@ class Recovery {
     uint32_t segment = 0;
     uint32_t page = 0;           // first unreadable page
     uint64_t next_sequence = 0;  // of the valid batch behind it
+    bool unread = false;         // the device could not read the page
   };
 
   Task<void> LoadTable();
@@ -48,6 +51,9 @@ class Recovery {
   Task<void> WalkAll();
   void Collect(const WalkedBatch& batch);
   void FindVouched();
+  void RefuseUnread();
+  [[nodiscard]] uint64_t NextInStream(const Gap& gap) const;
+  void Refuse(uint32_t segment, uint32_t page);
   Task<void> CutTail();
   Task<bool> PayloadIsWhole(ReplayBatch batch);
   Task<bool> EraseDiscarded();
@@ -60,6 +66,7 @@ class Recovery {
   bool have_checkpoint_ = false;
   std::vector<uint32_t> to_walk_;
   std::vector<Gap> gaps_;
+  std::optional<Error> refusal_;
   std::vector<ReplayBatch> batches_;
   std::vector<RecordHeader> records_;
   std::vector<RecordView> scratch_;
