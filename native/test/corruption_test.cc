@@ -8,6 +8,7 @@
 
 #include "block/faulty_device.h"
 #include "block/memory_device.h"
+#include "support/holding_device.h"
 #include "support/store_harness.h"
 
 namespace pando {
@@ -185,6 +186,30 @@ TEST_F(CorruptionTest, B10AFailedFlushOfACheckpointStopsAllWriting) {
   device_->SetPlan({});
   harness_->Open();
   EXPECT_TRUE(harness_->IsWhole(1, 5000));
+}
+
+TEST_F(CorruptionTest, B10AFailedWriteEndsTheCollectionThatWaitsForItAndTheStoreIsClosed) {
+  HoldingDevice device(64 << 20);
+  StoreOptions options = SmallOptions();
+  options.collect_in_background = false;
+  options.checkpoint_log_bytes = 1ULL << 40U;
+  StoreHarness harness(device, options);
+  harness.Format();
+  harness.Open();
+  for (uint64_t i = 0; i < 100; ++i) ASSERT_EQ(harness.Put(i, 1000), ErrorCode::kOk);
+  ASSERT_EQ(harness.Delete(0), ErrorCode::kOk);
+  device.holds = [](const BlockRequest&) { return true; };
+  TestRequest collect(PortOp::kCollect, ChunkId{}, 0);
+  harness.Submit(collect);
+  for (int turn = 0; turn < 1000; ++turn) harness.Turn();
+  ASSERT_GT(device.held(), 0U);
+  ASSERT_FALSE(collect.done);
+  // The batch that is at the device fails; what waits behind it is never sent.
+  device.FailHeld();
+  for (int turn = 0; turn < 1000; ++turn) harness.Turn();
+  ASSERT_TRUE(collect.done) << "the collection hangs, and with it the closing of the store";
+  EXPECT_EQ(collect.request.out_value, 0U);
+  EXPECT_FALSE(harness.store().Close().ok());
 }
 
 TEST_F(CorruptionTest, AShortWriteIsAFailedWrite) {

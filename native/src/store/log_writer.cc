@@ -81,6 +81,9 @@ bool LogWriter::ShouldSubmit(const Stream& stream, uint32_t most) const {
 size_t LogWriter::Pump() {
   if (partition_.offline) {
     FailQueued(ErrorCode::kDeviceOffline);
+    // Nothing may settle any more, and whoever waits has been told of no batch: the collector for
+    // what was queued here, or for a device that somebody else found offline.
+    partition_.settled.WakeAll();
     return 0;
   }
   size_t submitted = 0;

@@ -141,7 +141,7 @@ class Partition {
   ClassScheduler scheduler;  // who may use the device next
   TaskScope tasks;
   WaitQueue unpinned;
-  WaitQueue settled;  // woken whenever batches have been applied, and when the device goes offline
+  WaitQueue settled;  // woken whenever batches have been applied, and while the device is offline
 
   bool offline = false;
   int32_t offline_errno = 0;
