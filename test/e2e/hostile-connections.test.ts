@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { after, before, suite, test } from 'node:test'
 import { requestHead } from '../kit/aws-chunked.ts'
@@ -127,6 +128,56 @@ suite('hostile connections cost little and hold up nobody', { timeout: 300_000 }
       destroy(sockets)
     }
     assert.equal((await client.send({ method: 'GET', bucket, key: 'trickle' })).code, 'NoSuchKey')
+  })
+
+  test('documents that strangers send and do not end hold a bounded amount of memory, and are not read where strangers may delete nothing', async () => {
+    const open = 'open-to-deletes'
+    assert.equal((await client.send({ method: 'PUT', bucket: open })).status, 200)
+    const statement = { Effect: 'Allow', Principal: '*', Action: 's3:DeleteObject' }
+    const policy = {
+      Version: '2012-10-17',
+      Statement: [{ ...statement, Resource: `arn:aws:s3:::${open}/*` }],
+    }
+    const put = { method: 'PUT', bucket: open, query: { policy: '' }, body: JSON.stringify(policy) } as const
+    assert.equal((await client.send(put)).status, 204)
+    const head = (name: string): string =>
+      requestHead('POST', `/${name}?delete`, {
+        host: `127.0.0.1:${node.port}`,
+        'content-md5': 'AAAAAAAAAAAAAAAAAAAAAA==',
+        'content-length': `${2 * mebibyte}`,
+      })
+    const [stranger] = await openMany(1)
+    assert.ok(stranger)
+    const answer = new Promise<string>((resolve) => stranger.once('data', (bytes) => resolve(`${bytes}`)))
+    stranger.write(head(bucket))
+    const late = new Promise<string>((resolve) => setTimeout(resolve, 1500, 'no answer'))
+    assert.match(await Promise.race([answer, late]), /^HTTP\/1\.1 403 /)
+    stranger.destroy()
+
+    const before = await node.residentBytes()
+    const sockets = await openMany(200)
+    try {
+      for (const socket of sockets) {
+        socket.write(head(open))
+        socket.write(Buffer.alloc(2 * mebibyte - 1000, ' '))
+      }
+      await new Promise((resolve) => setTimeout(resolve, 1500))
+      const grown = (await node.residentBytes()) - before
+      assert.ok(grown < 200 * mebibyte, `200 documents of 2 MiB that do not end hold ${grown} bytes`)
+      const document = Buffer.from(`<Delete><Object><Key>${'k'.repeat(1000)}</Key></Object></Delete>`)
+      const integrity = { 'content-md5': createHash('md5').update(document).digest('base64') }
+      const deletion = { method: 'POST', bucket, query: { delete: '' }, headers: integrity } as const
+      const signal = AbortSignal.timeout(10_000)
+      // Whoever may still be arriving in its first seconds is not sent away for this one: it asks again, as clients do.
+      let reply = await client.send({ ...deletion, body: document, signal })
+      while (reply.status === 503) {
+        await new Promise((resolve) => setTimeout(resolve, 200))
+        reply = await client.send({ ...deletion, body: document, signal })
+      }
+      assert.equal(reply.status, 200)
+    } finally {
+      destroy(sockets)
+    }
   })
 
   test('readers that do not read are cut and hold a bounded amount of memory', async () => {

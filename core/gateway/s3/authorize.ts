@@ -218,6 +218,15 @@ export function isForOwner(gateway: Gateway, bucket: BucketRecord, identity: Ide
   return isOwner && bucketRules(gateway.catalog).policy(bucket) === undefined
 }
 
+/** False: strangers may delete nothing in the bucket, whatever key they name. True: by some key it may be allowed. */
+export function mayStrangersDelete(gateway: Gateway, question: Omit<AuthorizationQuestion, 'key'>): boolean {
+  const { bucket } = question
+  if (bucket === undefined || !accessOf(gateway, bucket).isKnown) return false
+  // Without a policy only the bucket's list speaks, and it is the same for all keys.
+  if (bucketRules(gateway.catalog).policy(bucket) !== undefined) return true
+  return decide(gateway, { ...question, key: undefined })
+}
+
 export function objectAcl(record: ObjectRecord): AccessControlList {
   const stored = record.attributes.acl
   return stored === undefined ? privateAcl(record.owner) : deserializeAcl(stored)

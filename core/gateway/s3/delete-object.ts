@@ -1,7 +1,8 @@
 import type { DeleteItem, DeleteOutcome, OutboxPlace } from '../../contract/catalog.ts'
 import { errorCodes, StorageError } from '../../contract/errors.ts'
 import type { BucketRecord } from '../../contract/object-model.ts'
-import { initiatorOf } from './authorize.ts'
+import { initiatorOf, mayStrangersDelete } from './authorize.ts'
+import { accessDenied } from './errors.ts'
 import { idempotencyOf } from './idempotency-key.ts'
 import type { Operation, OperationContext, S3Request } from './operation.ts'
 import { deletePreconditions, parseEntityTags, parseSize, parseTime } from './preconditions.ts'
@@ -59,6 +60,7 @@ export const deleteObjects: Operation = {
   async handle(context) {
     const { request, gateway } = context
     const bucket = bucketOf(context)
+    refuseStranger(context, bucket)
     requireIntegrity(request)
     const text = await request.body.text(maxDeleteDocumentBytes)
     const root = parseXml(text, 'Delete', maxDeleteDocumentBytes)
@@ -105,6 +107,13 @@ export const deleteObjects: Operation = {
     }
     return { status: 200, place: written, body: document('DeleteResult', results.join('')) }
   },
+}
+
+/** ACCESS_DENIED: of what strangers may in no case, not even the list is read. */
+function refuseStranger({ request, identity, gateway }: OperationContext, bucket: BucketRecord): void {
+  if (identity.kind !== 'anonymous') return
+  const question = { request, identity, action: 's3:DeleteObject', bucket, versionId: undefined }
+  if (!mayStrangersDelete(gateway, question)) throw accessDenied()
 }
 
 function checkedItem(

@@ -193,7 +193,7 @@ export class Exchange implements AdmissionRequest {
     }
     this.body =
       this.#edge.local?.door.body(this.message, protection, gateway.chunks) ??
-      new SocketBody(gateway.chunks, this.message, protection, () => this.#continue())
+      new SocketBody(gateway, this.message, protection, () => this.#continue())
     request.body = this.body
     const operation = this.#operation
     if (operation === undefined) throw routeError

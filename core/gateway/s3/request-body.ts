@@ -1,11 +1,13 @@
 import type { IncomingMessage } from 'node:http'
 import type { BytePace } from '../../contract/admission.ts'
 import type { ChunkStore } from '../../contract/chunk-store.ts'
+import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 import { ChunkedDecoder } from './authenticate/aws-chunked.ts'
 import type { PayloadProtection } from './authenticate/sigv4.ts'
 import { verifyDocument } from './checksum.ts'
-import type { PieceSink, RequestBody } from './operation.ts'
+import { type DocumentBudget, documentBudgetOf } from './document-budget.ts'
+import type { Gateway, PieceSink, RequestBody } from './operation.ts'
 
 /** The payload of one request, pushed from the socket without a copy and without a queue of our own. */
 export class SocketBody implements RequestBody {
@@ -19,6 +21,7 @@ export class SocketBody implements RequestBody {
   pace: BytePace | undefined
   qosClass: number | undefined
   readonly #chunks: ChunkStore
+  readonly #clock: Clock
   readonly #message: IncomingMessage
   readonly #decoder: ChunkedDecoder | undefined
   /** Called once, before the first byte is asked for: `100 Continue`. */
@@ -28,12 +31,13 @@ export class SocketBody implements RequestBody {
 
   /** MISSING_CONTENT_LENGTH, INVALID_ARGUMENT: the lengths that were declared make no sense. */
   constructor(
-    chunks: ChunkStore,
+    { chunks, environment }: Pick<Gateway, 'chunks'> & { readonly environment: { readonly clock: Clock } },
     message: IncomingMessage,
     protection: PayloadProtection,
     begin: (() => void) | undefined,
   ) {
     this.#chunks = chunks
+    this.#clock = environment.clock
     this.#message = message
     this.#begin = begin
     const { headers } = message
@@ -157,14 +161,19 @@ export class SocketBody implements RequestBody {
     this.#cut?.(reason)
   }
 
-  text(limitBytes: number): Promise<string> {
-    return bodyText(this, this.#chunks, this.#message.headers, limitBytes)
+  async text(limitBytes: number): Promise<string> {
+    const budget = await documentBudgetOf(this.#chunks, this.#clock)
+    return bodyText(this, budget, this.#chunks, this.#message.headers, limitBytes)
   }
 }
 
+/** What it costs to keep a piece, however short it is: a sender may send a byte at a time. */
+const pieceBytes = 256
+
 /** A body as a document: see `RequestBody.text`. */
 export async function bodyText(
-  body: RequestBody,
+  body: RequestBody & { cut(reason: StorageError): void },
+  budget: DocumentBudget,
   chunks: ChunkStore,
   headers: IncomingMessage['headers'],
   limitBytes: number,
@@ -172,15 +181,31 @@ export async function bodyText(
   if (body.declaredBytes !== undefined && body.declaredBytes > limitBytes) throw tooLong(limitBytes)
   const pieces: Buffer[] = []
   let length = 0
-  await body.pump((piece) => {
-    length += piece.length
-    if (length > limitBytes) throw tooLong(limitBytes)
-    pieces.push(Buffer.from(piece))
-    return undefined
+  let refused: StorageError | undefined
+  const room = budget.open((reason) => {
+    refused = reason
+    pieces.length = 0
+    body.cut(reason)
   })
-  const bytes = pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces)
-  await verifyDocument(chunks, headers, body.trailers(), body.payloadSha256, bytes)
-  return bytes.toString('utf8')
+  try {
+    await body.pump((piece) => {
+      if (refused !== undefined) throw refused
+      length += piece.length
+      if (length > limitBytes) throw tooLong(limitBytes)
+      room.take(piece.length + pieceBytes)
+      pieces.push(Buffer.from(piece))
+      return undefined
+    })
+    room.arrived()
+    // It may have been told between its last piece and its end: what is left of it is not the document.
+    if (refused !== undefined) throw refused
+    const bytes = pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces)
+    pieces.length = 0
+    await verifyDocument(chunks, headers, body.trailers(), body.payloadSha256, bytes)
+    return bytes.toString('utf8')
+  } finally {
+    room.close()
+  }
 }
 
 const none: ReadonlyMap<string, string> = new Map()

@@ -6,6 +6,7 @@ import type { ChunkStore } from '../../../core/contract/chunk-store.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import type { PieceSink } from '../../../core/gateway/s3/operation.ts'
 import { SocketBody } from '../../../core/gateway/s3/request-body.ts'
+import { realEnvironment } from '../../../core/node/environment.ts'
 import { loadAddon, openChunkStore } from '../../../native/addon.ts'
 
 const addon = loadAddon()
@@ -16,7 +17,12 @@ const mebibyte = 1024 * 1024
 async function upload(chunks: ChunkStore, bytes: Buffer, sink: PieceSink): Promise<void> {
   let failure: unknown
   const server = createServer((message, response) => {
-    const body = new SocketBody(chunks, message, { kind: 'unsigned' }, undefined)
+    const body = new SocketBody(
+      { chunks, environment: realEnvironment },
+      message,
+      { kind: 'unsigned' },
+      undefined,
+    )
     body
       .pump(sink)
       .catch((error: unknown) => {

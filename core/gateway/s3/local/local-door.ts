@@ -200,7 +200,7 @@ export class LocalDoor {
     if (message.headers['content-length'] !== '0')
       throw new StorageError('INVALID_REQUEST', 'a body in shared memory comes with content-length: 0')
     const sha256 = protection.kind === 'hash' ? protection.sha256 : undefined
-    return new SlabBody(chunks, message, place, sha256)
+    return new SlabBody(chunks, message, place, sha256, this.#options.environment.clock)
   }
 
   /** Where the body of an answer goes; undefined: through the socket. */

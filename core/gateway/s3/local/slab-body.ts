@@ -1,6 +1,8 @@
 import type { IncomingMessage } from 'node:http'
 import type { BytePace } from '../../../contract/admission.ts'
 import type { ChunkStore } from '../../../contract/chunk-store.ts'
+import type { Clock } from '../../../contract/clock.ts'
+import { documentBudgetOf } from '../document-budget.ts'
 import type { PieceSink, RequestBody } from '../operation.ts'
 import { bodyText, incomplete } from '../request-body.ts'
 import { blockBytes, type SharedSlab } from './shared-slab.ts'
@@ -24,6 +26,7 @@ export class SlabBody implements RequestBody {
   pace: BytePace | undefined
   qosClass: number | undefined
   readonly #chunks: ChunkStore
+  readonly #clock: Clock
   readonly #message: IncomingMessage
   readonly #place: SlabPlace
   #used = false
@@ -33,8 +36,10 @@ export class SlabBody implements RequestBody {
     message: IncomingMessage,
     place: SlabPlace,
     payloadSha256: string | undefined,
+    clock: Clock,
   ) {
     this.#chunks = chunks
+    this.#clock = clock
     this.#message = message
     this.#place = place
     this.declaredBytes = place.byteLength
@@ -82,8 +87,9 @@ export class SlabBody implements RequestBody {
     if (this.#message.socket.destroyed) throw incomplete()
   }
 
-  text(limitBytes: number): Promise<string> {
-    return bodyText(this, this.#chunks, this.#message.headers, limitBytes)
+  async text(limitBytes: number): Promise<string> {
+    const budget = await documentBudgetOf(this.#chunks, this.#clock)
+    return bodyText(this, budget, this.#chunks, this.#message.headers, limitBytes)
   }
 }
 
