@@ -1,9 +1,14 @@
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import type { Clock } from '../contract/clock.ts'
-import { type StrangerLimits, Strangers } from './strangers.ts'
+import type { StrangerLimits } from './strangers.ts'
+import { type MessageArrived, UnprovenPeers } from './unproven-peers.ts'
 
 export interface AdminListener {
   readonly port: number
+  /** A call of this peer (`address:port`) was verified: until then it is a stranger, and soon sent away. */
+  prove(peer: string): void
+  /** A message of this peer is on its way. Strangers may have few of them. */
+  begin(peer: string): MessageArrived
   /** Nobody comes in any more; who is there stays. */
   refuse(): void
   /** Whoever is still there goes. */
@@ -17,8 +22,8 @@ export interface AdminListenerOptions {
   /** Nobody is answered in the clear, and TLS cuts off what is none. */
   readonly isTls: boolean
   readonly clock: Clock
-  /** Of connections that have said nothing yet: a client of gRPC speaks first, and at once. */
-  readonly silent?: StrangerLimits | undefined
+  /** Of connections that have proven nothing yet: a client of gRPC connects when it has something to ask. */
+  readonly unproven?: StrangerLimits | undefined
 }
 
 /** HTTP/2 begins with `PRI * HTTP/2.0`. */
@@ -35,7 +40,7 @@ const answer = `HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-
 export async function listenForAdmin(options: AdminListenerOptions): Promise<AdminListener> {
   const { listen, take, isTls, clock } = options
   const sockets = new Set<Socket>()
-  const silent = new Strangers<Socket>(clock, options.silent)
+  const unproven = new UnprovenPeers(clock, options.unproven)
 
   const listener = createServer((socket) => {
     sockets.add(socket)
@@ -49,12 +54,11 @@ export async function listenForAdmin(options: AdminListenerOptions): Promise<Adm
         socket.end(answer)
         return
       }
-      silent.know(socket)
       socket.pause()
       socket.unshift(first)
       take(socket)
     })
-    silent.meet(socket, socket)
+    unproven.meet(socket)
   })
   await new Promise<void>((resolve, reject) => {
     listener.once('error', reject)
@@ -68,10 +72,12 @@ export async function listenForAdmin(options: AdminListenerOptions): Promise<Adm
   const { port } = listener.address() as AddressInfo
   return {
     port,
+    prove: (peer) => unproven.prove(peer),
+    begin: (peer) => unproven.begin(peer),
     refuse: () => void listener.close(),
     close() {
       listener.close()
-      silent.close()
+      unproven.close()
       for (const socket of sockets) socket.destroy()
     },
   }

@@ -4,6 +4,8 @@ import {
   Metadata,
   Server,
   ServerCredentials,
+  ServerInterceptingCall,
+  type ServerInterceptor,
   type ServerUnaryCall,
   type ServerWritableStream,
   type ServiceError,
@@ -14,7 +16,7 @@ import type { Clock } from '../contract/clock.ts'
 import { errorCodes, StorageError } from '../contract/errors.ts'
 import type { Logger } from '../contract/logger.ts'
 import type { ServerIdentity, ServerIdentitySource } from '../contract/server-identity.ts'
-import { listenForAdmin } from './admin-listener.ts'
+import { type AdminListener, listenForAdmin } from './admin-listener.ts'
 import { type AdminParts, adminMethodTable } from './admin-methods.ts'
 import { createCallAudit, type TellAudit } from './audited-call.ts'
 import { createCallVerifier } from './authentication.ts'
@@ -72,6 +74,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
 
   const methods = adminMethodTable(options)
 
+  let listener: AdminListener | undefined
   const tcp = makeServer(true)
   const local = makeServer(false)
   try {
@@ -82,19 +85,20 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     const injector = tcp.createConnectionInjector(
       options.tls === undefined ? ServerCredentials.createInsecure() : tlsCredentials(options.tls),
     )
-    const listener = await listenForAdmin({
+    const listening = await listenForAdmin({
       listen: options.listen,
       take: (socket) => injector.injectConnection(socket),
       isTls: options.tls !== undefined,
       clock,
     })
+    listener = listening
     return {
       host: options.listen.host,
-      port: listener.port,
+      port: listening.port,
       async close(graceMs) {
-        listener.refuse()
+        listening.refuse()
         await Promise.all([shutDown(tcp, graceMs, clock), shutDown(local, graceMs, clock)])
-        listener.close()
+        listening.close()
         await rm(options.socketPath, { force: true })
       },
     }
@@ -113,6 +117,8 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
       'grpc.keepalive_timeout_ms': 10_000,
       'grpc.max_connection_idle_ms': 300_000,
       'grpc.max_metadata_size': 8 * 1024,
+      // The local socket is for those whom its file mode lets in.
+      ...(signed ? { interceptors: [watchArrival] } : {}),
     })
     const handlers: Record<string, unknown> = {}
     for (const [name, handle] of Object.entries(methods.unary)) {
@@ -133,6 +139,23 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     return server
   }
 
+  /** Before gRPC collects a call's message: its sender has proven nothing by it yet. */
+  function watchArrival(...[, call]: Parameters<ServerInterceptor>): ServerInterceptingCall {
+    const arrived = listener?.begin(call.getPeer())
+    if (arrived === undefined) return new ServerInterceptingCall(call)
+    return new ServerInterceptingCall(call, {
+      start: (next) =>
+        next({
+          // The handler, which verifies it, is called in here.
+          onReceiveHalfClose(pass) {
+            arrived()
+            pass()
+          },
+          onCancel: arrived,
+        }),
+    })
+  }
+
   function admit(
     call: ServerUnaryCall<ReceivedRequest, unknown> | ServerWritableStream<ReceivedRequest, unknown>,
     signed: boolean,
@@ -145,6 +168,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
     const nonce = signed
       ? verifier.verify(call.getPath(), (name) => textOf(call.metadata, name), call.request.bytes)
       : undefined
+    if (signed) listener?.prove(call.getPeer())
     return { message: call.request.message, nonce, signal: cancelled.signal }
   }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { connect as connectHttp2 } from 'node:http2'
 import { connect as connectSocket, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -383,7 +384,41 @@ test('whoever comes with HTTP/1 to the admin port is told what listens there', a
   assert.equal((await remote.status()).pid, 42)
 })
 
-test('who says nothing at the admin port does not stay, and keeps nobody out', async () => {
+test('calls of strangers that do not end take little memory, and keep nobody out', async () => {
+  const method = adminMethods()['GetStatus']
+  assert.ok(method)
+  const sessions = Array.from({ length: 12 }, () => connectHttp2(`http://127.0.0.1:${server.port}`))
+  const path = method.path
+  const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' }
+  const half = Buffer.alloc(64 * 1024)
+  half.writeUInt32BE(1024 * 1024, 1)
+  let open = sessions.length
+  for (const session of sessions) {
+    session.on('error', () => undefined)
+    session.on('close', () => open--)
+    for (let number = 0; number < 32; number++) {
+      const stream = session.request(headers)
+      stream.on('error', () => undefined)
+      stream.write(half)
+    }
+  }
+  try {
+    for (let waited = 0; open > 1 && waited < 5_000; waited += 20) await realEnvironment.clock.sleep(20)
+    assert.equal(open, 1, 'each has 32 messages on their way, and all of them together may have 48')
+    assert.equal((await remote.status()).node, 'node-1')
+    const newcomer = connect({ kind: 'tcp', address: `127.0.0.1:${server.port}`, keys })
+    try {
+      const answers = await Promise.all(Array.from({ length: 100 }, () => newcomer.status()))
+      assert.equal(answers.length, 100)
+    } finally {
+      newcomer.close()
+    }
+  } finally {
+    for (const session of sessions) session.destroy()
+  }
+})
+
+test('who proves nothing at the admin port does not stay, and keeps nobody out', async () => {
   const seen: Socket[] = []
   const listener = await listenForAdmin({
     listen: { host: '127.0.0.1', port: 0 },
@@ -393,7 +428,7 @@ test('who says nothing at the admin port does not stay, and keeps nobody out', a
     },
     isTls: false,
     clock: realEnvironment.clock,
-    silent: { count: 4, ms: 1_000 },
+    unproven: { count: 4, ms: 1_000 },
   })
   const ended: Promise<unknown>[] = []
   const dial = (): Socket => {
@@ -402,13 +437,20 @@ test('who says nothing at the admin port does not stay, and keeps nobody out', a
     ended.push(new Promise((resolve) => socket.once('close', resolve)))
     return socket.resume()
   }
-  const speaker = dial()
-  speaker.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
-  while (seen.length === 0) await realEnvironment.clock.sleep(5)
+  const speak = async (): Promise<Socket> => {
+    const before = seen.length
+    const speaker = dial()
+    speaker.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+    while (seen.length === before) await realEnvironment.clock.sleep(5)
+    return speaker
+  }
+  const known = await speak()
+  listener.prove(`127.0.0.1:${known.localPort}`)
+  await speak()
   for (let number = 0; number < 12; number++) dial()
   await Promise.all(ended.slice(1))
-  assert.equal(seen.length, 1)
-  assert.equal(speaker.destroyed, false, 'who speaks stays')
+  assert.equal(seen.length, 2)
+  assert.equal(known.destroyed, false, 'who has shown that it has the key stays')
   listener.close()
   await ended[0]
 })
