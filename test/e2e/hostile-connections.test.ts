@@ -10,6 +10,8 @@ import { openS3Client, type S3Client, signRequest } from '../kit/s3-client.ts'
 
 const mebibyte = 1024 * 1024
 const bucket = 'hostile-connections'
+/** Too long to be kept in the catalog. */
+const ping = Buffer.alloc(200_000, 'p')
 const idleConnections = 10_000
 
 /** Open files that this process may have; node raises the soft limit to the hard one when it starts. */
@@ -43,11 +45,12 @@ suite('hostile connections cost little and hold up nobody', { timeout: 300_000 }
   /** Answers while the attack lasts: a PUT and a GET of 200 KB, which take room in the buffer pool, each within 10 s. */
   const assertServes = async (): Promise<void> => {
     for (const request of [
-      { method: 'PUT', key: 'ping', body: 'pong' } as const,
+      { method: 'PUT', key: 'ping', body: ping } as const,
       { method: 'GET', key: 'ping' } as const,
     ]) {
       const reply = await client.send({ bucket, ...request, signal: AbortSignal.timeout(10_000) })
       assert.equal(reply.status, 200)
+      if (request.method === 'GET') assert.equal(reply.body.length, ping.length)
     }
   }
   const warmUp = async (): Promise<void> => {
@@ -221,6 +224,50 @@ suite('hostile connections cost little and hold up nobody', { timeout: 300_000 }
       destroy(sockets)
     }
   })
+
+  for (const count of [160, 300]) {
+    test(`${count} strangers that do not read keep nobody from reading`, async () => {
+      // Nobody is cut for being silent so soon: what they hold has to be little.
+      const patient = await startNode()
+      await using _ = patient
+      const { endpoint, accessKey, secretKey, port } = patient
+      const owner = openS3Client({ endpoint, accessKey, secretKey })
+      const ask = async (request: Parameters<S3Client['send']>[0]): Promise<Buffer> => {
+        const reply = await owner.send({ ...request, signal: AbortSignal.timeout(10_000) })
+        assert.ok(
+          reply.status === 200 || reply.status === 204,
+          `${request.method} was answered ${reply.status}`,
+        )
+        return reply.body
+      }
+      const sockets: Socket[] = []
+      try {
+        await ask({ method: 'PUT', bucket })
+        const statement = { Effect: 'Allow', Principal: '*', Action: 's3:GetObject' }
+        const policy = {
+          Version: '2012-10-17',
+          Statement: [{ ...statement, Resource: `arn:aws:s3:::${bucket}/big` }],
+        }
+        await ask({ method: 'PUT', bucket, query: { policy: '' }, body: JSON.stringify(policy) })
+        await ask({ method: 'PUT', bucket, key: 'big', body: Buffer.alloc(24 * mebibyte, 'b') })
+        await ask({ method: 'PUT', bucket, key: 'ping', body: ping })
+        for (let number = 0; number < count; number++) {
+          const socket = await openSocket({ port })
+          sockets.push(socket.pause())
+          socket.write(requestHead('GET', `/${bucket}/big`, { host: `127.0.0.1:${port}` }))
+        }
+        await new Promise((resolve) => setTimeout(resolve, 1500))
+        for (let round = 0; round < 3; round++) {
+          assert.ok(ping.equals(await ask({ method: 'GET', bucket, key: 'ping' })))
+          assert.equal((await ask({ method: 'GET', bucket, key: 'big' })).length, 24 * mebibyte)
+        }
+        assert.equal(sockets.filter(({ destroyed }) => destroyed).length, 0, 'and they are still there')
+      } finally {
+        destroy(sockets)
+        owner.close()
+      }
+    })
+  }
 
   test('10,000 idle connections: flat memory, and everyone else is served', {
     skip:

@@ -88,10 +88,10 @@ export class StoredStream implements ResponseStream, BodySource {
     })
   }
 
-  async send(write: (piece: Uint8Array) => Promise<void>): Promise<void> {
+  async send(write: (piece: Uint8Array) => Promise<void>, cut?: () => void): Promise<void> {
     const { clock } = this.#gateway.environment
     const { windowBytes } = this.#gateway.config
-    const budget = await readBudgetOf(this.#gateway.chunks)
+    const budget = await readBudgetOf(this.#gateway.chunks, clock)
     const { pace } = this
     if (pace !== undefined) this.#maxPieceBytes = Math.min(maxPieceBytes, pace.pieceBytes)
     this.#pieceBytes = this.#maxPieceBytes
@@ -100,7 +100,14 @@ export class StoredStream implements ResponseStream, BodySource {
     let aheadBytes = 0
     const pieces = this.#pieces()
     const returned: Piece[] = []
-    const nextPiece = (): Piece | undefined => returned.shift() ?? pieces.next().value
+    const mostBytes = (): number => budget.pieceBytes(this.#pieceBytes)
+    const nextPiece = (): Piece | undefined => {
+      const piece = returned.shift() ?? pieces.next().value
+      const most = mostBytes()
+      if (piece === undefined || piece.length <= most) return piece
+      returned.unshift({ ...piece, offset: piece.offset + most, length: piece.length - most })
+      return { ...piece, length: most }
+    }
     const read = (piece: Piece): Entry => {
       const { chunks, trace } = this.#gateway
       const { id, offset, length, stripe } = piece
@@ -111,13 +118,15 @@ export class StoredStream implements ResponseStream, BodySource {
       return { piece, reading }
     }
     const readAhead = (): void => {
-      while (aheadBytes + this.#pieceBytes <= windowBytes && budget.takeAhead(this.#pieceBytes)) {
+      for (;;) {
+        const most = mostBytes()
+        if (aheadBytes + most > windowBytes || !budget.takeAhead(most)) return
         const piece = nextPiece()
-        budget.give(this.#pieceBytes - (piece?.length ?? 0))
+        budget.giveAhead(most - (piece?.length ?? 0))
         if (piece === undefined) return
         // What has to wait for its time is not read yet.
         if (pace?.tryTake(piece.length) === false) {
-          budget.give(piece.length)
+          budget.giveAhead(piece.length)
           returned.unshift(piece)
           return
         }
@@ -131,7 +140,7 @@ export class StoredStream implements ResponseStream, BodySource {
           (buffer) => buffer.release(),
           () => undefined,
         )
-        budget.give(piece.length)
+        budget.giveAhead(piece.length)
         pace?.refund(piece.length)
       }
       returned.unshift(...ahead.splice(0).map(({ piece }) => piece))
@@ -139,9 +148,14 @@ export class StoredStream implements ResponseStream, BodySource {
     }
     try {
       for (;;) {
+        // Read while there was more room: it is read again, in smaller pieces.
+        if (ahead[0] !== undefined && ahead[0].piece.length > budget.pieceBytes(ahead[0].piece.length))
+          giveBack()
         let entry = ahead.shift()
-        if (entry !== undefined) aheadBytes -= entry.piece.length
-        else {
+        if (entry !== undefined) {
+          aheadBytes -= entry.piece.length
+          budget.sendAhead(entry.piece.length)
+        } else {
           const piece = nextPiece()
           if (piece === undefined) break
           // Before the room is taken: a body that is paced holds no memory while it waits.
@@ -153,6 +167,7 @@ export class StoredStream implements ResponseStream, BodySource {
         try {
           const buffer = await entry.reading
           let stall: AbortController | undefined
+          let taken: (() => void) | undefined
           try {
             if (buffer.bytes.length !== entry.piece.length) {
               throw new StorageError('CORRUPT_CHUNK', 'a chunk is shorter than its object says')
@@ -160,6 +175,7 @@ export class StoredStream implements ResponseStream, BodySource {
             const startedMs = clock.monotonic()
             // Only now: what is not there at all costs one read, and the client gets a proper error.
             readAhead()
+            if (cut !== undefined) taken = budget.send(entry.piece.length, cut)
             const writing = write(buffer.bytes)
             // A reader that has stopped keeps the piece on its way and nothing else.
             if (ahead.length > 0) {
@@ -170,6 +186,7 @@ export class StoredStream implements ResponseStream, BodySource {
             this.#adapt(clock.monotonic() - startedMs)
           } finally {
             stall?.abort(over)
+            taken?.()
             buffer.release()
           }
         } finally {

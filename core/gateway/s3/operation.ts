@@ -114,9 +114,10 @@ export interface ResponseStream {
   /**
    * Pushes every piece through `write`, which resolves when the socket has taken the piece (its buffer may be released
    * then) and rejects with CANCELLED when the client has gone. A rejection of `send` cuts the connection: a client
-   * never mistakes a broken body for a whole one. Called at most once.
+   * never mistakes a broken body for a whole one. Called at most once. `cut` ends the connection: it is called when the client has not
+   * taken a piece for long and others wait for its memory; `write` then rejects once the memory is free.
    */
-  send(write: (piece: Uint8Array) => Promise<void>): Promise<void>
+  send(write: (piece: Uint8Array) => Promise<void>, cut?: () => void): Promise<void>
   /** Called instead of `send` when the body is not wanted (HEAD, client gone): frees what the stream holds. */
   discard(): void
 }

@@ -87,7 +87,7 @@ async function stream(response: ServerResponse, body: ResponseStream, writeHead:
   let fail: ((error: StorageError) => void) | undefined
   const onClose = (): void => fail?.(clientGone())
   response.once('close', onClose)
-  await body.send((piece) => {
+  const write = (piece: Uint8Array): Promise<void> => {
     if (response.destroyed) return Promise.reject(clientGone())
     if (sent === 0) writeHead()
     sent += piece.length
@@ -107,7 +107,8 @@ async function stream(response: ServerResponse, body: ResponseStream, writeHead:
       if (sent === body.byteLength) response.end(piece, taken)
       else response.write(piece, taken)
     })
-  })
+  }
+  await body.send(write, () => response.destroy())
   fail = undefined
   if (sent !== body.byteLength) throw new StorageError('INTERNAL', 'a body is shorter than declared')
   if (body.byteLength === 0) {
