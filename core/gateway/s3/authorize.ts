@@ -146,13 +146,14 @@ export function isDenied(gateway: Gateway, question: AuthorizationQuestion): boo
 export function rightsOf(
   gateway: Gateway,
   authorize: Authorizer,
-  asker: Pick<AuthorizationQuestion, 'request' | 'identity'>,
+  request: S3Request,
+  identity: Identity,
 ): Pick<OperationContext, 'authorize' | 'refuseDenied'> {
   return {
     authorize: (action, bucket, key, versionId, tags = noTags) =>
-      authorize({ ...asker, action, bucket, key, versionId, tags: () => tags }),
+      authorize({ request, identity, action, bucket, key, versionId, tags: () => tags }),
     refuseDenied(action, bucket, key, versionId, tags = noTags) {
-      if (isDenied(gateway, { ...asker, action, bucket, key, versionId, tags: () => tags }))
+      if (isDenied(gateway, { request, identity, action, bucket, key, versionId, tags: () => tags }))
         throw accessDenied()
     },
   }

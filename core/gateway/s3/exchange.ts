@@ -6,7 +6,7 @@ import type { RequestOperation } from '../../contract/policy.ts'
 import type { RequestEvent } from '../../contract/request-observer.ts'
 import type { Span } from '../../contract/trace.ts'
 import { checkSameKey, credentialsOf, withNewestKeys } from './authenticate/known-key.ts'
-import type { Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
+import type { Authentication, Authenticator, PayloadProtection } from './authenticate/sigv4.ts'
 import { type Authorizer, isForOwner, rightsOf } from './authorize.ts'
 import type { CausalRequest, CausalRequests } from './causal-requests.ts'
 import { tokenHeader } from './causal-token.ts'
@@ -185,7 +185,12 @@ export class Exchange implements AdmissionRequest {
       if (this.#admitted.kind === 'key')
         this.#credentials = credentialsOf(gateway, this.#admitted.accessKeyId)
     } else if (this.#operation?.selfAuthorized !== true) {
-      const authentication = await withNewestKeys(gateway.catalog, () => authenticate(request))
+      let authentication: Authentication
+      try {
+        authentication = authenticate(request)
+      } catch (reason) {
+        authentication = await withNewestKeys(gateway.catalog, reason, () => authenticate(request))
+      }
       this.#identity = authentication.identity
       this.#credentials = authentication.credentials
       protection = authentication.payload
@@ -224,6 +229,7 @@ export class Exchange implements AdmissionRequest {
     const acks = acksOf(request)
     const asked = this.#watched(acks === undefined ? gateway : { ...gateway, acks })
     const hold = this.#edge.replicatedWrites.of(request, operation, this.#bucket, this.#identity)
+    const rights = rightsOf(gateway, this.#edge.authorize, request, this.#identity)
     const answer = await operation.handle({
       request,
       identity: this.#identity,
@@ -231,7 +237,8 @@ export class Exchange implements AdmissionRequest {
       bucket: this.#bucket,
       look,
       log: gateway.log,
-      ...rightsOf(gateway, this.#edge.authorize, { request, identity: this.#identity }),
+      authorize: rights.authorize,
+      refuseDenied: rights.refuseDenied,
     })
     if (hold === undefined) return answer
     // The work is done: who waits for another region keeps nobody here waiting, and tells nothing of how busy the node is.
@@ -345,7 +352,11 @@ export class Exchange implements AdmissionRequest {
     const action = typeof operation.action === 'function' ? operation.action(request) : operation.action
     if (action !== null) {
       this.#edge.authorize({
-        ...{ request, identity: this.#identity, action, bucket: this.#bucket, key: request.key },
+        request,
+        identity: this.#identity,
+        action,
+        bucket: this.#bucket,
+        key: request.key,
         versionId: request.query.get('versionId'),
         told,
         tags: tagsAsked(this.#edge.gateway, operation, request, this.#bucket),

@@ -21,21 +21,18 @@ export function checkSameKey(gateway: KnownKeys, accessKeyId: string, before: Cr
 }
 
 /**
- * What `look` says, of a key that was made or enabled at another gateway before the request came as well: one that is not known here is looked up
- * again behind a read point. INVALID_ACCESS_KEY_ID; UNAVAILABLE when nobody can tell.
+ * What `look` says, which has failed before with `reason`, of a key that was made or enabled at another gateway before the request came: one that
+ * is not known here is looked up again behind a read point. INVALID_ACCESS_KEY_ID; UNAVAILABLE when nobody can tell; every other reason.
  */
 export async function withNewestKeys<T>(
   catalog: Pick<Catalog, 'barrier' | 'rulesSeen'>,
+  reason: unknown,
   look: () => T,
 ): Promise<T> {
-  try {
-    return look()
-  } catch (reason) {
-    if (!(reason instanceof StorageError) || reason.code !== 'INVALID_ACCESS_KEY_ID') throw reason
-    const seen = catalog.rulesSeen()
-    await catalog.barrier('rules')
-    if (catalog.rulesSeen() === seen) throw reason
-  }
+  if (!(reason instanceof StorageError) || reason.code !== 'INVALID_ACCESS_KEY_ID') throw reason
+  const seen = catalog.rulesSeen()
+  await catalog.barrier('rules')
+  if (catalog.rulesSeen() === seen) throw reason
   return look()
 }
 
