@@ -27,7 +27,7 @@ function mayChange(
   const name = current.group ?? (current.primary === regionId ? undefined : rule.group)
   if (name === undefined) return false
   const state = catalog.failover.group(name)
-  // The group has been taken away, and who was its primary in the end says so of the bucket.
+  // The group has been taken away before this copy heard who its primary was in the end, which says so of the bucket.
   if (state === undefined) return source === rule.primary
   if (rule.group === name && groupEpochOf(rule.epoch) > state.record.epoch) return true
   return source === state.record.primary

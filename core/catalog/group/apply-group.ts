@@ -193,10 +193,10 @@ export function removeGroup(
   }
   const here = context.entry.regionId
   for (const { bucket, rule } of bucketsOf(context, state.record)) {
-    // Where the bucket is not written, its rule changes when that region says so.
-    if (rule.primary !== here) continue
     const { group: _, ...alone } = rule
-    context.put(ruleKey(bucket.id), pack({ ...alone, epoch: rule.epoch + 1 }))
+    if (rule.primary === here) context.put(ruleKey(bucket.id), pack({ ...alone, epoch: rule.epoch + 1 }))
+    // Where the bucket is not written, its rule changes when that region says so; and from now on no other one may.
+    else if (rule.primary === state.record.primary) context.put(ruleKey(bucket.id), pack(alone))
   }
   removeGroupRow(context, name)
   return {}

@@ -58,13 +58,13 @@ export function applyChange(target: ChangeTarget, entry: OutboxEntry, layout: La
       changeAttributes(target, change)
       break
     case 'purge':
-      purge(target, change)
+      purge(target, change, entry.time)
       break
     case 'versioning':
       changeVersioning(target, change, entry.time)
       break
     case 'range':
-      applyRange(target, change)
+      applyRange(target, change, entry.time)
       break
     case 'access':
       // What the entry says of that is in force already.
@@ -205,9 +205,21 @@ function isGone(context: ApplyContext, bucket: BucketRecord, key: string, versio
   return newer !== undefined && isNewer(rowVersionId(newer.row), versionId)
 }
 
-function purge(target: ChangeTarget, change: Of<'purge'>): void {
+/** How far a version may be ahead of everything that was heard of. */
+const purgedAheadMs = 3_600_000
+
+/**
+ * What is gone keeps every older `null` version away: an id of the far future would keep away whatever anybody writes. A version that is here
+ * is not later than what was heard of; clients of an edge may name any that is not, and such an entry is done with nothing.
+ */
+function canBeThere({ context }: ChangeTarget, versionId: VersionId, time: OutboxEntry['time']): boolean {
+  return versionTimeMs(versionId) <= Math.max(context.meta.time.ms, time.ms) + purgedAheadMs
+}
+
+function purge(target: ChangeTarget, change: Of<'purge'>, time: OutboxEntry['time']): void {
   const { context, bucket, rule } = target
   const { key, versionId, isNull } = change
+  if (!canBeThere(target, versionId, time)) return
   const versions = new KeyVersions(context, bucket, key, 'elsewhere')
   const place = isNull ? versions.find('null') : versions.find(versionId)
   const isMeant = place !== undefined && !isNewer(rowVersionId(place.row), versionId)
@@ -221,12 +233,12 @@ function purge(target: ChangeTarget, change: Of<'purge'>): void {
  * Where one region writes, what it does not name is not there any more. What this region itself has written and not handed over is
  * kept: it was primary once, and that may be the only copy.
  */
-function applyRange(target: ChangeTarget, change: Of<'range'>): void {
+function applyRange(target: ChangeTarget, change: Of<'range'>, time: OutboxEntry['time']): void {
   const { context, bucket, source, rule } = target
   const { after, through, purged } = change
   if (rule.mode === 'multi') {
     for (const [key, versionId, isNull] of purged) {
-      purge(target, { type: 'purge', key, versionId, isNull })
+      purge(target, { type: 'purge', key, versionId, isNull }, time)
     }
     return
   }

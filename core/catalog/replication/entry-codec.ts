@@ -216,10 +216,6 @@ export function decodeOutboxEntry(stored: Uint8Array): OutboxEntry {
     if (changedMs > ms) throw notAnEntry('a versioning state that is newer than its entry')
   }
   if (decoded.change.type === 'put') checkVersion(decoded.change.version, ms)
-  if (decoded.change.type === 'purge') checkPurged(decoded.change.versionId, ms)
-  if (decoded.change.type === 'range') {
-    for (const [, purgedId] of decoded.change.purged) checkPurged(purgedId, ms)
-  }
   return decoded
 }
 
@@ -240,15 +236,6 @@ function checkVersion(made: ReplicatedVersion, entryMs: number): void {
   if (made.inline !== undefined && made.bodies.length > 0) throw notAnEntry('a body in two places')
   // A version from the future would stay the newest whatever anybody writes (T36).
   if (versionTimeMs(made.versionId) > entryMs) throw notAnEntry('a version that is newer than its entry')
-}
-
-/** An edge may have a version of its hub's, whose clock is ahead of its own, and delete it. */
-const purgedAheadMs = 3_600_000
-
-/** What is gone keeps every older `null` version away: one of the far future would keep away whatever anybody writes. */
-function checkPurged(purgedId: Uint8Array, entryMs: number): void {
-  if (versionTimeMs(purgedId) > entryMs + purgedAheadMs)
-    throw notAnEntry('it removes a version that nobody can have made yet')
 }
 
 /** SHA-256 over the chain so far and the entry. */

@@ -122,3 +122,25 @@ test('a copy that hears of a failover before it hears that the bucket is in the 
   assert.equal(await acceptOffer(options, 2, { bucket: 'b', rule }), true)
   assert.equal(kept()?.primary, 2)
 })
+
+test('when a group is taken away its primary says what the rule is, and no other copy', async () => {
+  const members = [1, 2, 3]
+  const { catalog, options, kept } = place(testRegion(3), ruleOf({ members }))
+  const record: GroupRecord = {
+    ...{ name: 'g', regions: members, witnesses: [], buckets: ['b'], syncBuckets: [] },
+    ...{ automatic: true, flapMs: 60_000, leaseMs: 8_000 },
+    ...{ primary: 1, epoch: 10, revision: 0, automaticMs: 0, reigns: [] },
+  }
+  catalog.run({ type: 'put-group', record })
+  const epoch = 10 * ruleEpochsOfGroup
+  const rule = ruleOf({ members, epoch })
+  const offer = (source: number, told: ReplicationRule) =>
+    acceptOffer(options, source, { bucket: 'b', rule: told })
+  assert.equal(await offer(1, { ...rule, group: 'g' }), true)
+  catalog.run({ type: 'remove-group', name: 'g' })
+  assert.deepEqual([kept()?.group, kept()?.epoch], [undefined, epoch])
+  await assert.rejects(offer(2, { ...rule, epoch: epoch + 5, primary: 2 }), { code: 'ACCESS_DENIED' })
+  assert.equal(await offer(1, { ...rule, group: 'g' }), true, 'the primary itself has not removed it yet')
+  assert.equal(await offer(1, { ...rule, epoch: epoch + 1 }), true)
+  assert.deepEqual([kept()?.primary, kept()?.epoch], [1, epoch + 1])
+})
