@@ -11,6 +11,7 @@ import {
   type Fetched,
   type FetchOptions,
   fetchVersion,
+  isOverloaded,
   isPathError,
   UnfetchableVersion,
 } from '../replication/fetch-version.ts'
@@ -56,7 +57,7 @@ const busy = (): TryAgain =>
 
 /** A hub, or a way to it, that takes no more at once is not gone: what the edge holds may have been replaced. */
 const ifBusy = (reason: unknown): never => {
-  throw reason instanceof StorageError && reason.code === 'OVERLOADED' ? busy() : reason
+  throw isOverloaded(reason) ? busy() : reason
 }
 
 /** One object that a client asks for. */

@@ -21,7 +21,10 @@ export interface FetchOptions {
    * pool has none.
    */
   readonly buffers?: FetchWindow
-  /** How urgent bodies are on the way; `bulk` when absent. */
+  /**
+   * How urgent bodies are on the way; `bulk` when absent. `read`: a client waits, so another region that takes no more at once is asked
+   * again only when a part of the version has come.
+   */
   readonly linkClass?: BodyClass
   /** A `traceparent` that the other region is told. */
   readonly traceParent?: string
@@ -43,6 +46,13 @@ const pathCodes: ReadonlySet<ErrorCode> = new Set([
 /** Whether an error tells of the way to the other region, not of what was asked for. */
 export const isPathError = (error: unknown): boolean =>
   error instanceof StorageError && pathCodes.has(error.code)
+
+/** Whether the other region, or the way to it, takes no more at once, also where that is told as an error of the way: it is there. */
+export const isOverloaded = (error: unknown): boolean =>
+  error instanceof StorageError && [error, error.cause].some(saysOverloaded)
+
+const saysOverloaded = (error: unknown): boolean =>
+  error instanceof StorageError && error.code === 'OVERLOADED'
 
 /** What is wrong is the version, as the other region has it, and not the way to it nor this region: the others can go on. */
 export class UnfetchableVersion extends Error {
@@ -84,8 +94,9 @@ export async function fetchVersion(
     const digests: Uint8Array[] = []
     for (const body of version.bodies) {
       const writeId = begin()
+      const isHurried = options.linkClass === 'read' && extents.length === 0
       const fetch = (): Promise<Uint8Array> =>
-        new BodyFetch(options, peer, bucket, body, writeId, isProved).run(signal)
+        new BodyFetch(options, peer, bucket, body, writeId, isProved).run(isHurried, signal)
       // Before it is asked for: a stream that nobody reads because its reader waits for a buffer keeps the tunnel's credit from those
       // who have the buffers and wait for bytes.
       const held = heldBytes(body.byteLength, options.chunkBytes)
@@ -137,8 +148,8 @@ class BodyFetch {
     this.#isProved = isProved
   }
 
-  /** Resolves with the MD5, when everything is durable. */
-  async run(signal: AbortSignal): Promise<Uint8Array> {
+  /** Resolves with the MD5, when everything is durable. `isHurried`: who is refused before the first byte is not to wait here. */
+  async run(isHurried: boolean, signal: AbortSignal): Promise<Uint8Array> {
     const digest = this.#options.chunks.digest(['md5'])
     const sink = { update: digest.update.bind(digest) }
     try {
@@ -149,6 +160,7 @@ class BodyFetch {
           await this.#receive(sink, signal)
         } catch (error) {
           if (!isPathError(error) || signal.aborted) throw error
+          if (isHurried && this.#received === 0 && isOverloaded(error)) throw error
           cuts = this.#received > before ? 1 : cuts + 1
           if (cuts > mostCuts) throw error
           await this.#options.clock.sleep(Math.min(firstWaitMs * 2 ** (cuts - 1), mostWaitMs), signal)

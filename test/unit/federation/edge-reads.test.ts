@@ -12,6 +12,7 @@ import { serveEdges } from '../../../federation/edge/serve-edges.ts'
 import { edgeTopic } from '../../../federation/edge/wire.ts'
 import { serveReplication } from '../../../federation/replication/serve.ts'
 import { ReplicationSource } from '../../../federation/replication/source.ts'
+import { replicationTopic } from '../../../federation/replication/wire.ts'
 import { plainAttributes, realEnvironment } from '../../kit/catalog-commands.ts'
 import { MemoryRegions } from '../../kit/memory-regions.ts'
 import { ruleOf } from '../../kit/replicated-buckets.ts'
@@ -103,7 +104,7 @@ function start(context: TestContext, versioning?: 'enabled') {
   const until = async (holds: () => boolean): Promise<void> => {
     while (!holds()) await realEnvironment.clock.sleep(1, signal)
   }
-  return { regions, hub, atHub, edge, here, reads, gates, asked, clock, read, until }
+  return { regions, tunnels, hub, atHub, edge, here, reads, gates, asked, clock, read, until }
 }
 
 test('a read that begins after an object was replaced gets what replaced it, while the old body is on its way', async (context) => {
@@ -250,4 +251,26 @@ test('a hub that has too much to do is not taken for one that cannot be reached'
     throw new StorageError('UNAVAILABLE', 'no majority')
   }
   assert.equal((await read('k'))?.state, 'stale')
+})
+
+test('nor is one that has too much to do when it is asked for a body', async (context) => {
+  const { tunnels, hub, edge, asked, read } = start(context)
+  const [old, next] = [randomBytes(100_000), randomBytes(200_000)]
+  await hub.put('b', 'k', old)
+  await read('k')
+  await hub.put('b', 'k', next)
+  const { signal } = new AbortController()
+  // As many as the hub answers at once.
+  const others = await Promise.all(
+    Array.from({ length: 256 }, () => tunnels.open(1, replicationTopic, signal)),
+  )
+  const before = asked.body
+  await assert.rejects(async () => read('k'), codeOf('SLOW_DOWN'))
+  assert.equal(asked.body, before + 1, 'whoever waits for the first byte is told at once')
+  for (const { readable, writable } of others) {
+    await readable.cancel('not wanted any more')
+    await writable.abort('not wanted any more')
+  }
+  assert.deepEqual(await read('k'), { state: 'miss' })
+  assert.ok(next.equals((await edge.read('b', 'k')) ?? assert.fail()))
 })

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { StorageError } from '../../../core/contract/errors.ts'
 import { silentLogger } from '../../../core/contract/logger.ts'
 import { type ReplicationRule, replicationLimits } from '../../../core/contract/replication.ts'
-import { fetchVersion } from '../../../federation/replication/fetch-version.ts'
+import { fetchVersion, isOverloaded } from '../../../federation/replication/fetch-version.ts'
 import { Follower } from '../../../federation/replication/follower.ts'
 import type { PeerRegion } from '../../../federation/replication/peer.ts'
 import { ReplicationSource } from '../../../federation/replication/source.ts'
@@ -200,14 +200,16 @@ test('a table that stays full ends in a full synchronization when the source let
   assert.deepEqual(contentOf(there, 'b'), contentOf(here, 'b'))
 })
 
-test('a region that has too much to do is asked again, and its body is not given up', async () => {
+/** Two bodies of 3000 bytes, fetched from a region that answers as told. */
+async function fetchTwo(linkClass: 'bulk' | 'read', answer: (asked: number) => 'all' | 'cut' | 'refused') {
   const bytes = new Uint8Array(3000).fill(7)
   let asked = 0
   const busy: PeerRegion = {
     ...peer,
     async *body({ offset }) {
-      yield bytes.subarray(offset, offset + 1000)
-      if (++asked < 3) throw new StorageError('OVERLOADED', 'too many requests at once')
+      const told = answer(++asked)
+      if (told !== 'refused') yield bytes.subarray(offset, offset + 1000)
+      if (told !== 'all') throw new StorageError('OVERLOADED', 'too many requests at once')
       yield bytes.subarray(offset + 1000)
     },
   }
@@ -219,8 +221,9 @@ test('a region that has too much to do is asked again, and its body is not given
     abort: () => undefined,
   })
   const { newWriteId } = testRegion(1)
-  const { layout } = await fetchVersion(
-    { chunks, clock, chunkBytes: 1024, writes: { begin: newWriteId, settle: () => undefined } },
+  const writes = { begin: newWriteId, settle: () => undefined }
+  const outcome = await fetchVersion(
+    { chunks, clock, chunkBytes: 1024, writes, linkClass },
     busy,
     'b',
     {
@@ -229,13 +232,35 @@ test('a region that has too much to do is asked again, and its body is not given
         isNull: true,
         deleteMarker: false,
         owner: 'root',
-        byteLength: 3000,
+        byteLength: 6000,
       },
       ...{ etag: 'said by nobody', attributes: plainAttributes, parts: [] },
-      bodies: [{ writeId: newWriteId(), byteLength: 3000 }],
+      bodies: [1, 2].map(() => ({ writeId: newWriteId(), byteLength: 3000 })),
     },
     signal,
+  ).then(
+    ({ layout }) => layout.kind,
+    (reason: unknown) => reason,
   )
-  assert.equal(asked, 3)
-  assert.equal(layout.kind, 'chunks')
+  return { outcome, asked }
+}
+
+test('a region that has too much to do is asked again, and its body is not given up', async () => {
+  const cut = await fetchTwo('bulk', (asked) => (asked < 3 ? 'cut' : 'all'))
+  assert.deepEqual(cut, { outcome: 'chunks', asked: 4 })
+  const refused = await fetchTwo('bulk', (asked) => (asked < 3 ? 'refused' : 'all'))
+  assert.deepEqual(refused, { outcome: 'chunks', asked: 4 })
+})
+
+test('where a client waits it is asked again only when a part of the version has come', async () => {
+  const { outcome, asked } = await fetchTwo('read', () => 'refused')
+  assert.ok(isOverloaded(outcome), String(outcome))
+  assert.equal(asked, 1)
+  // The first body is cut and refused before it goes on, the second refused before its first byte.
+  const told = ['cut', 'refused', 'all', 'refused', 'all'] as const
+  const taken = await fetchTwo('read', (at) => told[at - 1] ?? assert.fail('it is not asked for more'))
+  assert.deepEqual(taken, { outcome: 'chunks', asked: 5 })
+  const lasting = await fetchTwo('read', (at) => (at === 1 ? 'cut' : 'refused'))
+  assert.ok(isOverloaded(lasting.outcome), String(lasting.outcome))
+  assert.equal(lasting.asked, 9, 'not for ever')
 })
