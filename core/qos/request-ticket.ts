@@ -151,7 +151,9 @@ export class RequestTicket extends Turn implements AdmissionTicket, PaceOwner {
     record.queuedMs = queuedMs
   }
 
+  /** Once: who starts out of the line within its submit is announced as well as found running. */
   #chargeSmallBody(): void {
+    if (this.#chargedIn > 0) return
     if (this.#budgets.length === 0 || this.byteLength <= 0 || this.byteLength > smallBodyBytes) return
     this.#chargedIn = this.byteLength
     for (const { bytesIn } of this.#budgets) bytesIn?.take(this.byteLength, this.startedMs)

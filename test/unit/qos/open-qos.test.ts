@@ -91,6 +91,43 @@ for (const [what, budget] of [
   })
 }
 
+test('a small body is charged once, whoever else is in line', async () => {
+  const clock = new FakeClock()
+  const qos = openTestQos(clock, {
+    budgets: [
+      { tenant: 'throttled', requests: 0.001, burst: '1ms' },
+      { tenant: 'a', bytesIn: 100_000, burst: '1ms' },
+    ],
+    classes: { interactive: { queueTimeout: '1h' } },
+  })
+  qos.admission.admit(requestOf('throttled')).end(0, 0)
+  qos.admission.admit(requestOf('throttled')).turn?.catch(() => undefined)
+  const put = () => qos.admission.admit(requestOf('a', { operation: 'write', byteLength: 10_000 }))
+  for (let round = 0; round < 10; round++) {
+    assert.equal(qos.inspection.status().classes[0]?.queued, 1)
+    const ticket = put()
+    assert.equal(ticket.turn, undefined, `it waited in round ${round}`)
+    ticket.end(10_000, 0)
+    await clock.advance(100)
+  }
+  // It pays all the same, whether it started at once or waited.
+  put().end(10_000, 0)
+  for (let round = 0; round < 3; round++) {
+    const next = put()
+    assert.ok(next.turn)
+    await clock.advance(98)
+    assert.equal(qos.inspection.status().classes[0]?.queued, 2)
+    await clock.advance(2)
+    await next.turn
+    next.end(10_000, 0)
+  }
+  // What was charged and did not come is given back, all of it.
+  await clock.advance(100)
+  put().end(0, 0)
+  assert.equal(put().turn, undefined)
+  qos.close()
+})
+
 test('what is not valid, or needs a restart, leaves the old numbers in force', () => {
   const qos = openTestQos(new FakeClock(), { classes: { interactive: { weight: 7 } } })
   for (const section of [{ defaultClass: 'nobody' }, { classes: { mine: {} } }]) {
