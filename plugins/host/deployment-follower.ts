@@ -42,7 +42,8 @@ const keyOf = ({ digest, config }: VersionIdentity) => `${digest}\n${config}`
  * the old version serving, and says why. Deployments are applied one after the other, the newest last.
  *
  * Everything that serves was initialised with the same names, whose indexes it is shown: with others it would take one tenant for
- * another. So new names wait until everything has been loaded with them, and what cannot be loaded with them serves no more.
+ * another. So new names wait until everything has been loaded with them, also what stands in for a version that does not load; what
+ * cannot be loaded with them serves no more.
  */
 export class DeploymentFollower {
   readonly serving: ServingPolicies
@@ -52,6 +53,8 @@ export class DeploymentFollower {
   readonly #failures = new Map<string, PolicyFailure>()
   /** Not found by their identity any more, since another one has it. They may still serve. */
   readonly #replaced = new Set<PolicyVersion>()
+  /** What served last of each policy, also while nothing of it does: with new names it is tried once more. */
+  readonly #lastServed = new Map<string, VersionIdentity>()
   /** The newest ones. */
   #tables: PolicyTables
   #tablesInForce: PolicyTables
@@ -175,6 +178,8 @@ export class DeploymentFollower {
     const tables = this.#tables
     const next: ServingPolicy[] = []
     for (const policy of deployment.policies) next.push(await this.#arrange(policy, tables))
+    const names = new Set(next.map(({ name }) => name))
+    for (const name of this.#lastServed.keys()) if (!names.has(name)) this.#lastServed.delete(name)
     this.serving.replace(next)
     if (tables !== this.#tablesInForce) {
       this.#tablesInForce = tables
@@ -192,9 +197,11 @@ export class DeploymentFollower {
     const before = [old?.stable, old?.previous].filter((version) => version?.parts.tables === tables)
     const main = mainVersion(policy)
     const other = policy.versions.find((version) => version !== main)
-    const loadedMain = main && (await this.#loadOrSayWhy(main, tables, before[0]))
     // A policy that is taken out leaves nothing behind; a version that does not load leaves the old one serving.
-    const stable = main && (loadedMain ?? before[0])
+    const stable = main && (await this.#loadOrStandIn(main, tables, name, before[0]))
+    if (main === undefined || stable?.tripped !== undefined) this.#lastServed.delete(name)
+    else if (stable !== undefined)
+      this.#lastServed.set(name, { digest: stable.parts.digest, config: stable.parts.config })
     const loadedOther = other && (await this.#loadOrSayWhy(other, tables, stable))
     const beside =
       other === undefined || loadedOther === undefined
@@ -209,11 +216,58 @@ export class DeploymentFollower {
     return { name, stable, ...beside, ...(previous === undefined ? {} : { previous }) }
   }
 
+  /** What is deployed, else what served before, else what of that can be loaded with these names. */
+  async #loadOrStandIn(
+    main: VersionIdentity,
+    tables: PolicyTables,
+    name: string,
+    before: PolicyVersion | undefined,
+  ): Promise<PolicyVersion | undefined> {
+    const loaded = await this.#tryToLoad(main, tables)
+    if (loaded instanceof PolicyVersion) return loaded
+    if (before !== undefined) {
+      this.#sayWhy(main, loaded, before)
+      return before
+    }
+    let reason = loaded.reason
+    for (const identity of this.#standInsFor(main, name)) {
+      const standIn = await this.#tryToLoad(identity, tables)
+      if (standIn instanceof PolicyVersion) {
+        this.#sayWhy(main, loaded, standIn)
+        return standIn
+      }
+      reason += `; nor does ${identity.digest.slice(0, 12)} stand in: ${standIn.reason}`
+    }
+    this.#sayWhy(main, { ...loaded, reason }, undefined)
+    return undefined
+  }
+
+  /** Of what served before, the newest first: all but what has failed there. */
+  #standInsFor(main: VersionIdentity, name: string): readonly VersionIdentity[] {
+    const old = this.serving.policies.find((serving) => serving.name === name)
+    const found = new Map<string, VersionIdentity>()
+    for (const version of [old?.stable, old?.previous]) {
+      if (version !== undefined && version.tripped === undefined)
+        found.set(keyOf(version.parts), version.parts)
+    }
+    const last = old?.stable === undefined ? this.#lastServed.get(name) : undefined
+    if (last !== undefined) found.set(keyOf(last), last)
+    found.delete(keyOf(main))
+    return [...found.values()]
+  }
+
   async #loadOrSayWhy(
     identity: VersionIdentity,
     tables: PolicyTables,
     standIn: PolicyVersion | undefined,
   ): Promise<PolicyVersion | undefined> {
+    const loaded = await this.#tryToLoad(identity, tables)
+    if (loaded instanceof PolicyVersion) return loaded
+    this.#sayWhy(identity, loaded, standIn)
+    return undefined
+  }
+
+  async #tryToLoad(identity: VersionIdentity, tables: PolicyTables): Promise<PolicyVersion | PolicyFailure> {
     const { logger } = this.#options
     const { digest } = identity
     try {
@@ -228,19 +282,25 @@ export class DeploymentFollower {
         reason instanceof StorageError
           ? new PolicyLoadFailure('fetched', reason.reason)
           : PolicyLoadFailure.from(reason, 'fetched')
-      const known = this.#failures.get(keyOf(identity))
-      const now =
-        standIn === undefined
-          ? { ...failure, reason: `${failure.reason}; the built-in rules decide in its place` }
-          : failure
-      this.#failures.set(keyOf(identity), now)
-      if (known?.reason === now.reason) return undefined
-      const said = { digest, ...failure }
-      if (standIn === undefined) {
-        logger.error(said, 'a policy could not be loaded: the built-in rules decide in its place')
-      } else logger.warn(said, 'a policy could not be loaded: what served before goes on serving')
-      return undefined
+      return failure
     }
+  }
+
+  /** In the status, and in the log unless it is known. */
+  #sayWhy(identity: VersionIdentity, failure: PolicyFailure, standIn: PolicyVersion | undefined): void {
+    const { logger } = this.#options
+    const { digest } = identity
+    const known = this.#failures.get(keyOf(identity))
+    const now =
+      standIn === undefined
+        ? { ...failure, reason: `${failure.reason}; the built-in rules decide in its place` }
+        : failure
+    this.#failures.set(keyOf(identity), now)
+    if (known?.reason === now.reason) return
+    const said = { digest, ...failure }
+    if (standIn === undefined) {
+      logger.error(said, 'a policy could not be loaded: the built-in rules decide in its place')
+    } else logger.warn(said, 'a policy could not be loaded: what served before goes on serving')
   }
 
   /** Names what each version does now, compares the new with what it follows, and lets go of the rest. */

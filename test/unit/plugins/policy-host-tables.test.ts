@@ -4,7 +4,7 @@ import type { PolicyTables } from '../../../plugins/abi/json-values.ts'
 import { occupants } from '../../../plugins/host/guest-door.ts'
 import { MemoryPolicyStore } from '../../../plugins/host/memory-policy-store.ts'
 import { policyModule, shedAll } from '../../kit/policies/assemble.ts'
-import { admitInput, openRegion } from '../../kit/policies/policy-region.ts'
+import { admitInput, openRegion, type PolicyRegion } from '../../kit/policies/policy-region.ts'
 
 const tenants = (...names: string[]): PolicyTables => ({
   classes: ['one'],
@@ -22,6 +22,18 @@ const shedsTheFirst = {
   },
 }
 const tooMany = tenants('zed', 'alice', 'x'.repeat(120))
+
+/** The record says that `digest` serves; whether it loads is left to the node. */
+async function deploy(region: PolicyRegion, digest: string, before: string): Promise<void> {
+  const versionOf = (of: string) => ({ digest: of, percent: 100, config: '{}', sinceMs: 0 })
+  await region.store.deploy({
+    epoch: region.store.deployment().epoch + 1,
+    policies: [{ name: 'test-policy', versions: [versionOf(digest)], history: [versionOf(before)] }],
+  })
+  await region.host.settled()
+}
+
+const missing = 'f'.repeat(64)
 
 test('a policy that refuses the new names does not decide about them with the old ones', async () => {
   const region = await openRegion({ tables: tenants('alice') })
@@ -58,20 +70,88 @@ test('a new version that does not load leaves the old one serving, which has the
   const region = await openRegion({ tables: tenants('alice') })
   const digest = await region.serve(policyModule(shedsTheFirst))
   await region.host.setTables(tenants('bob', 'alice'))
-  const missing = 'f'.repeat(64)
-  await region.store.deploy({
-    epoch: 2,
-    policies: [
-      {
-        name: 'test-policy',
-        versions: [{ digest: missing, percent: 100, config: '{}', sinceMs: 0 }],
-        history: [{ digest, percent: 100, config: '{}', sinceMs: 0 }],
-      },
-    ],
-  })
-  await region.host.settled()
+  await deploy(region, missing, digest)
   assert.equal(region.host.decisions.admit(admitInput({ tenant: 1 })).policy, 'test-policy@1.0.0')
   assert.doesNotMatch(region.host.status().policies[0]?.failure?.reason ?? '', /built-in rules/)
+  await region.host.close()
+})
+
+test('the version that stands in learns the new names, as long as what is deployed does not load', async () => {
+  const adopted: PolicyTables[] = []
+  const region = await openRegion({
+    tables: tenants('alice'),
+    adoptTables: (tables) => void adopted.push(tables),
+  })
+  await deploy(region, missing, await region.serve(policyModule(shedsTheFirst)))
+  const ask = (tenant: number) => region.host.decisions.admit(admitInput({ tenant }))
+  assert.equal(ask(1).policy, 'test-policy@1.0.0')
+  for (const next of [tenants('bob', 'alice'), tenants('carol', 'bob', 'alice')]) {
+    await region.host.setTables(next)
+    assert.equal(adopted.at(-1), next)
+    assert.deepEqual([ask(1).policy, ask(1).verdict], ['test-policy@1.0.0', 'shed'])
+    assert.equal(ask(2).verdict, 'admit')
+  }
+  const [status] = region.host.status().policies
+  assert.equal(status?.failure?.stage, 'fetched')
+  assert.doesNotMatch(status?.failure?.reason ?? '', /built-in rules/)
+  assert.deepEqual(
+    region.log.filter(({ level }) => level === 'error'),
+    [],
+  )
+
+  // With names that it refuses it serves no more, and that is told.
+  await region.host.setTables(tooMany)
+  assert.equal(ask(1).policy, 'fallback')
+  assert.match(region.host.status().policies[0]?.failure?.reason ?? '', /built-in rules decide/)
+  assert.equal(region.log.filter(({ level }) => level === 'error').length, 1)
+  assert.match(
+    region.host.status().policies[0]?.failure?.reason ?? '',
+    /stand in: .*refused the configuration/,
+  )
+
+  await region.host.setTables(tenants('dave'))
+  assert.equal(ask(1).policy, 'test-policy@1.0.0')
+  assert.doesNotMatch(region.host.status().policies[0]?.failure?.reason ?? '', /built-in rules/)
+  await region.host.deactivate('test-policy')
+  assert.equal(ask(1).policy, 'fallback')
+  await region.host.close()
+})
+
+test('the version before stands in when only the newer one refuses the new names', async () => {
+  const region = await openRegion({ tables: tenants('alice') })
+  const frugal = { ...shedsTheFirst, init: 'i32.const 0' }
+  await region.serve(policyModule({ ...frugal, version: '1.0.0' }))
+  await region.serve(policyModule({ ...shedsTheFirst, version: '1.0.1' }))
+  await region.host.setTables(tooMany)
+  const decision = region.host.decisions.admit(admitInput({ tenant: 1 }))
+  assert.deepEqual([decision.policy, decision.verdict], ['test-policy@1.0.0', 'shed'])
+  await region.host.setTables(tenants('bob'))
+  assert.equal(region.host.decisions.admit(admitInput({ tenant: 1 })).policy, 'test-policy@1.0.1')
+  await region.host.close()
+})
+
+test('what failed while it stood in does not come back with new names', async () => {
+  const region = await openRegion({ tables: tenants('alice') })
+  const wasm = policyModule({
+    hooks: {
+      admit: `(if (f64.eq (f64.load offset=24 (local.get $in)) (f64.const 77)) (then unreachable))
+        (i32.store8 (local.get $out) (i32.const 0)) i32.const 0`,
+    },
+  })
+  await deploy(region, missing, await region.serve(wasm))
+  for (let call = 0; call < 5; call++) {
+    region.host.decisions.admit(admitInput({ deadlineMs: 77 }))
+    await new Promise<void>((resolve) => setImmediate(resolve))
+  }
+  await region.host.idle()
+  assert.equal(region.host.status().quarantine.length, 1)
+  for (const name of ['bob', 'carol']) {
+    await region.host.setTables(tenants(name))
+    assert.equal(region.host.status().policies.length, 1, 'only what is deployed is left')
+    assert.match(region.host.status().policies[0]?.failure?.reason ?? '', /built-in rules decide/)
+    region.clock.move(61_000)
+    assert.equal(region.host.status().quarantine.length, 0)
+  }
   await region.host.close()
 })
 
