@@ -140,8 +140,9 @@ export interface Operation {
    */
   readonly selfAuthorized?: boolean
   /**
-   * Where the tags that it stores come from; absent: it stores none. `upload`: they are those of the upload that the request names. `later`: of
-   * its body or its source. Conditions on them are left open then, and it asks `authorize` with them before it stores anything.
+   * Where the tags that it stores come from; absent: it stores none. `upload`: they are those of the upload that the request names, and
+   * open where it is gone, since nothing is stored then. `later`: of its body or its source. Conditions on them are left open then, and it asks
+   * `authorize` with them before it stores anything.
    */
   readonly tags?: TagsFrom | ((request: S3Request) => TagsFrom)
   /** It reads no objects itself: whether it may happen is judged by the bucket, and what is there by the catalog when it is done. */

@@ -4,7 +4,7 @@ import type { TagSet } from './tag-set.ts'
 
 /**
  * The tags that a request would store, which conditions on request tags are judged by; `later`: they are known only when its
- * body or its source is, and whoever has read that asks again. Asked for when a condition is.
+ * body or its source is, and whoever has read that asks again; or it stores nothing, since its upload is gone. Asked for when a condition is.
  */
 export type TagsAsked = () => TagSet | 'later'
 
@@ -27,7 +27,9 @@ export function tagsAsked(
   return () => {
     const uploadId = request.query.get('uploadId')
     if (bucket === undefined || request.key === undefined || uploadId === undefined) return noTags
-    return recordedTags(catalog.upload(bucket.id, request.key, uploadId)?.attributes.tags ?? {})
+    const upload = catalog.upload(bucket.id, request.key, uploadId)
+    // Without its upload nothing is stored, so its tags decide nothing: what was completed already is answered again, or it is NO_SUCH_UPLOAD.
+    return upload === undefined ? 'later' : recordedTags(upload.attributes.tags ?? {})
   }
 }
 

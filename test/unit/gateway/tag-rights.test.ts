@@ -218,6 +218,43 @@ describe('what a policy says of tags and lists holds wherever they are set', () 
     assert.equal(await start('bob', 'high'), '')
   })
 
+  test('a completion that is asked for again is answered, also where conditions on tags decide', async () => {
+    const Condition = { Null: { 's3:RequestObjectTag/level': 'true' } }
+    const allowed = await bucket({ Action: 's3:PutObject', Condition: level('low') })
+    const untagged = await bucket({ Effect: 'Deny', Action: 's3:PutObject', Condition })
+    for (const [who, name] of [
+      ['bob', allowed],
+      ['alice', untagged],
+    ] as const) {
+      const to = { bucket: name, key: 'big' }
+      const headers = { 'x-amz-tagging': 'level=low' }
+      const started = await raw[who].send({ method: 'POST', ...to, query: { uploads: '' }, headers })
+      const uploadId = /<UploadId>(.*)<\/UploadId>/.exec(started.body.toString())?.[1] ?? ''
+      const query = { partNumber: '1', uploadId }
+      const part = await raw[who].send({ method: 'PUT', ...to, query, body: 'x' })
+      const body = `<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>${part.headers.etag}</ETag></Part></CompleteMultipartUpload>`
+      const complete = (client: RawClient) =>
+        client.send({ method: 'POST', ...to, query: { uploadId }, body })
+      const [one, two] = await Promise.all([complete(raw[who]), complete(raw[who])])
+      assert.deepEqual([one.status, two.status], [200, 200], name)
+      const again = await complete(raw[who])
+      assert.equal(again.status, 200, name)
+      assert.deepEqual(again.body, one.body)
+      const late = await raw[who].send({ method: 'PUT', ...to, query, body: 'x' })
+      assert.deepEqual([late.status, late.code], [404, 'NoSuchUpload'])
+      assert.deepEqual(await tagsOf(name, 'big'), { level: 'low' })
+      if (name === untagged) {
+        assert.equal((await complete(raw.bob)).status, 403, 'who may put under no condition')
+        assert.equal((await raw.bob.send({ method: 'PUT', ...to, query, body: 'x' })).status, 403)
+      }
+    }
+    const unsigned = await fetch(`${region.endpoint}/${untagged}/big?uploadId=gone`, {
+      method: 'POST',
+      body: 'x',
+    })
+    assert.equal(unsigned.status, 403)
+  })
+
   test('a form is judged by its field', async () => {
     const name = await bucket({ Action: 's3:PutObject', Condition: level('low') })
     const post = async (value: string, headers: Record<string, string> = {}) => {
