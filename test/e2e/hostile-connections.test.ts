@@ -183,6 +183,34 @@ suite('hostile connections cost little and hold up nobody', { timeout: 300_000 }
     }
   })
 
+  test('so do the part lists of completions, where strangers may put', async () => {
+    const open = 'open-to-puts'
+    assert.equal((await client.send({ method: 'PUT', bucket: open })).status, 200)
+    const statement = { Effect: 'Allow', Principal: '*', Action: 's3:PutObject' }
+    const policy = {
+      Version: '2012-10-17',
+      Statement: [{ ...statement, Resource: `arn:aws:s3:::${open}/*` }],
+    }
+    const put = { method: 'PUT', bucket: open, query: { policy: '' }, body: JSON.stringify(policy) } as const
+    assert.equal((await client.send(put)).status, 204)
+    const before = await node.residentBytes()
+    const sockets = await openMany(150)
+    try {
+      for (const socket of sockets) {
+        const host = `127.0.0.1:${node.port}`
+        const length = { 'content-length': `${4 * mebibyte}` }
+        socket.write(requestHead('POST', `/${open}/k?uploadId=none`, { host, ...length }))
+        socket.write(Buffer.alloc(4 * mebibyte - 1000, ' '))
+      }
+      await new Promise((resolve) => setTimeout(resolve, 1500))
+      const grown = (await node.residentBytes()) - before
+      assert.ok(grown < 200 * mebibyte, `150 part lists of 4 MiB that do not end hold ${grown} bytes`)
+      await assertServes()
+    } finally {
+      destroy(sockets)
+    }
+  })
+
   test('readers that do not read are cut and hold a bounded amount of memory', async () => {
     const before = await node.residentBytes()
     const sockets = await openMany(100)

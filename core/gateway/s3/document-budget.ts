@@ -3,8 +3,8 @@ import type { Clock } from '../../contract/clock.ts'
 import { StorageError } from '../../contract/errors.ts'
 
 /**
- * How much memory bodies may hold that are read as one text (lists of deletes, policies, tags). They are no part of the buffer pool, and
- * some are read before it is known whether their sender may do anything. What counts is what has arrived, not what was announced. Where
+ * How much memory bodies may hold that are read as one text (lists of deletes and of parts, policies, tags), and forms until their file
+ * begins. They are no part of the buffer pool, and some are read before it is known whether their sender may do anything. What counts is what has arrived, not what was announced. Where
  * there is no room, whoever has been at it the longest goes, so that documents that trickle keep nobody out; in their first two seconds
  * they are safe, or newcomers would push each other out and none would ever be whole.
  */

@@ -1,10 +1,11 @@
 import { StorageError } from '../../contract/errors.ts'
+import type { DocumentRoom } from './document-budget.ts'
 import { invalidArgument } from './errors.ts'
-import type { BodySource, PieceSink } from './operation.ts'
+import type { BodySource, PieceSink, RequestBody } from './operation.ts'
 
 /**
- * `multipart/form-data` of browser uploads (RFC 7578), read as it arrives: the fields are kept in memory, and bounded;
- * the file is a stream that holds the client back while nobody takes it. The file is the last part, as S3 demands.
+ * `multipart/form-data` of browser uploads (RFC 7578), read as it arrives: the fields are kept in memory, and bounded (in the
+ * room that documents share, since nobody knows yet whose they are); the file is a stream that holds the client back while nobody takes it. The file is the last part, as S3 demands.
  */
 export interface Form {
   /** Lower-case names; the first value of each. */
@@ -26,9 +27,14 @@ const maxPartHeaderBytes = 8 * 1024
 /** What may follow the file's last byte. */
 const maxEpilogueBytes = 64 * 1024
 const maxBoundaryLength = 70
+/** The space for what is held grows by doubling, and characters of a field may take two bytes where one was sent. */
+const spaceFactor = 2
+const minSpaceBytes = 1024
 
-/** MALFORMED_POST_REQUEST, INVALID_ARGUMENT (no file), MAX_MESSAGE_LENGTH_EXCEEDED, and what the body throws. */
-export function readForm(body: BodySource, contentType: string | undefined): Promise<Form> {
+export type FormSource = Pick<RequestBody, 'pump' | 'room'>
+
+/** MALFORMED_POST_REQUEST, INVALID_ARGUMENT (no file), MAX_MESSAGE_LENGTH_EXCEEDED, SLOW_DOWN, and what the body throws. */
+export function readForm(body: FormSource, contentType: string | undefined): Promise<Form> {
   return new FormReader(body, boundaryOf(contentType)).open()
 }
 
@@ -57,13 +63,18 @@ type State = 'preamble' | 'headers' | 'field' | 'file' | 'epilogue'
 class FormReader implements FormFile {
   readonly declaredBytes = undefined
   name: string | undefined
-  readonly #body: BodySource
+  readonly #body: FormSource
   /** `\r\n--boundary`: ends every part. */
   readonly #delimiter: Buffer
   readonly #fields = new Map<string, string>()
   #state: State = 'preamble'
   /** Bytes not yet understood: the beginning of a delimiter, or a part's headers or field so far. */
   #held: Buffer = Buffer.from('\r\n')
+  /** Until the file begins `#held` is the beginning of it, so that bytes that come one by one are not all copied each time. */
+  #space: Buffer = Buffer.alloc(0)
+  /** Of what is held and of the fields; closed when the file begins. */
+  #room: DocumentRoom | undefined
+  #cut: StorageError | undefined
   #fieldName = ''
   #fieldsBytes = 0
   #epilogueBytes = 0
@@ -76,12 +87,19 @@ class FormReader implements FormFile {
   /** Bytes of `#held` that are not the file's: the CRLF put in front of it. */
   #skipHeld = 0
 
-  constructor(body: BodySource, boundary: string) {
+  constructor(body: FormSource, boundary: string) {
     this.#body = body
     this.#delimiter = Buffer.from(`\r\n--${boundary}`, 'latin1')
   }
 
-  open(): Promise<Form> {
+  async open(): Promise<Form> {
+    const room = await this.#body.room((reason) => {
+      this.#cut = reason
+      this.#held = Buffer.alloc(0)
+      this.#space = this.#held
+      this.#fields.clear()
+    })
+    this.#room = room
     const opened = new Promise<Form>((resolve, reject) => {
       this.#opened = resolve
       this.#refused = reject
@@ -89,9 +107,11 @@ class FormReader implements FormFile {
     this.#finished = this.#body
       .pump((piece) => this.#take(piece))
       .then(() => {
+        if (this.#cut !== undefined) throw this.#cut
         if (this.#state === 'epilogue') return
         throw this.#state === 'preamble' || this.#state === 'file' ? malformed() : noFile()
       })
+      .finally(() => room.close())
     // A body that ends or fails before its file refuses the form; later the file's pump tells.
     this.#finished.catch((reason: unknown) => this.#refused?.(reason))
     return opened
@@ -110,8 +130,9 @@ class FormReader implements FormFile {
     if (this.#state === 'epilogue') return this.#skip(piece.length)
     if (this.#state === 'file')
       return this.#takeFile(Buffer.from(piece.buffer, piece.byteOffset, piece.length))
+    if (this.#cut !== undefined) throw this.#cut
     this.#fieldsBytes += piece.length
-    const bytes = Buffer.concat([this.#held, piece])
+    const bytes = this.#joined(piece)
     let offset = 0
     for (;;) {
       const next = this.#step(bytes, offset)
@@ -121,7 +142,9 @@ class FormReader implements FormFile {
       if (state === 'file') return this.#beginFile(bytes.subarray(offset))
       if (state === 'epilogue') return this.#skip(bytes.length - offset)
     }
-    this.#held = bytes.subarray(offset)
+    // What was understood makes way, so that the space stays as small as what is held.
+    if (offset > 0) bytes.copyWithin(0, offset)
+    this.#held = bytes.subarray(0, bytes.length - offset)
     // What a piece of the file brings along is not counted: the step to the file comes first.
     if (this.#fieldsBytes > maxFieldsBytes) {
       throw new StorageError(
@@ -132,7 +155,21 @@ class FormReader implements FormFile {
         },
       )
     }
+    const isFirst = this.#fieldsBytes === piece.length
+    this.#room?.take(spaceFactor * piece.length + (isFirst ? minSpaceBytes : 0))
     return undefined
+  }
+
+  /** What is held and the piece behind it. */
+  #joined(piece: Uint8Array): Buffer {
+    const length = this.#held.length + piece.length
+    if (length > this.#space.length) {
+      const space = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.#held.length, minSpaceBytes))
+      space.set(this.#held)
+      this.#space = space
+    }
+    this.#space.set(piece, this.#held.length)
+    return this.#space.subarray(0, length)
   }
 
   /** Read through a call, since the compiler believes that `#step` leaves the state alone. */
@@ -210,6 +247,8 @@ class FormReader implements FormFile {
       this.#abandoned = reject
     })
     this.#held = Buffer.alloc(0)
+    this.#space = this.#held
+    this.#room?.close()
     this.#opened?.({ fields: this.#fields, file: this, abandon: (reason) => this.#abandoned?.(reason) })
     await attached
     // An empty file: its closing delimiter begins with the CRLF that ended the headers.

@@ -7,7 +7,7 @@ import {
 } from '../../contract/object-model.ts'
 import { initiatorOf } from './authorize.ts'
 import { bodyOptions, commitBody, requireLength, storeBody } from './body-writer.ts'
-import { checksumHeader, verifyDocument } from './checksum.ts'
+import { checksumHeader } from './checksum.ts'
 import { copyBody, fetchCopySource, isCopy, resolveCopySource } from './copy-source.ts'
 import { invalidArgument } from './errors.ts'
 import { idempotencyOf } from './idempotency-key.ts'
@@ -228,7 +228,8 @@ const completeMultipartUpload: Operation = {
     const bucket = bucketOf(context)
     const key = keyOf(context)
     const uploadId = request.query.get('uploadId') ?? ''
-    const text = await completeDocument(context)
+    // `x-amz-checksum-*` of this request speak of the object.
+    const text = await request.body.text(maxCompleteDocumentBytes, 'object')
     const requested = parseCompleteDocument(text)
     const idempotency = idempotencyOf(context)?.(text)
     const upload = gateway.catalog.upload(bucket.id, key, uploadId)
@@ -277,31 +278,6 @@ const completeMultipartUpload: Operation = {
       ),
     }
   },
-}
-
-/**
- * The document, checked against the payload's own digests. `text()` would also hold it against `x-amz-checksum-*`, which in
- * this request speak of the object.
- */
-async function completeDocument({ gateway, request }: OperationContext): Promise<string> {
-  const { body } = request
-  const pieces: Buffer[] = []
-  let length = 0
-  await body.pump((piece) => {
-    length += piece.length
-    if (length > maxCompleteDocumentBytes) {
-      throw new StorageError('MAX_MESSAGE_LENGTH_EXCEEDED', 'Your request was too big.', {
-        details: { MaxMessageLengthBytes: String(maxCompleteDocumentBytes) },
-      })
-    }
-    pieces.push(Buffer.from(piece))
-    return undefined
-  })
-  const bytes = Buffer.concat(pieces)
-  const md5 = request.headers['content-md5']
-  const headers = md5 === undefined ? {} : { 'content-md5': md5 }
-  await verifyDocument(gateway.chunks, headers, new Map(), body.payloadSha256, bytes)
-  return bytes.toString('utf8')
 }
 
 function storedParts(gateway: Gateway, uploadId: string): ReadonlyMap<number, PartRecord> {

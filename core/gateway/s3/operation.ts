@@ -18,6 +18,7 @@ import type { ReplicationAdministration } from '../../contract/replication-admin
 import type { OutboxTraces, Span } from '../../contract/trace.ts'
 import type { ReplicaAcks } from '../../contract/transport.ts'
 import type { WriteRegistry } from '../../contract/write-registry.ts'
+import type { DocumentRoom } from './document-budget.ts'
 import type { TagSet } from './tag-set.ts'
 
 /**
@@ -87,9 +88,14 @@ export interface BodySource {
 export interface RequestBody extends BodySource {
   /**
    * The whole payload as text, for documents: MAX_MESSAGE_LENGTH_EXCEEDED beyond `limitBytes`; payload hash, Content-MD5
-   * and x-amz-checksum-* headers verified.
+   * and x-amz-checksum-* headers verified. Where the checksums are of an `object`, and not of the document, they are left alone.
    */
-  text(limitBytes: number): Promise<string>
+  text(limitBytes: number, checksumsOf?: 'document' | 'object'): Promise<string>
+  /**
+   * Room in the memory that all documents share, for who keeps bytes of a body that come before it is known whether its sender may do anything.
+   * `cut` is called when they have to go; the pump rejects with that reason then. Its opener closes it.
+   */
+  room(cut: (reason: StorageError) => void): Promise<DocumentRoom>
   /** Trailing headers (x-amz-checksum-*), lower-case names; complete once the pump has ended. */
   trailers(): ReadonlyMap<string, string>
 }

@@ -6,7 +6,7 @@ import { StorageError } from '../../contract/errors.ts'
 import { ChunkedDecoder } from './authenticate/aws-chunked.ts'
 import type { PayloadProtection } from './authenticate/sigv4.ts'
 import { verifyDocument } from './checksum.ts'
-import { type DocumentBudget, documentBudgetOf } from './document-budget.ts'
+import { type DocumentRoom, documentBudgetOf } from './document-budget.ts'
 import type { Gateway, PieceSink, RequestBody } from './operation.ts'
 
 /** The payload of one request, pushed from the socket without a copy and without a queue of our own. */
@@ -161,9 +161,16 @@ export class SocketBody implements RequestBody {
     this.#cut?.(reason)
   }
 
-  async text(limitBytes: number): Promise<string> {
+  text(limitBytes: number, checksumsOf?: 'document' | 'object'): Promise<string> {
+    return bodyText(this, this.#chunks, this.#message.headers, limitBytes, checksumsOf)
+  }
+
+  async room(cut: (reason: StorageError) => void): Promise<DocumentRoom> {
     const budget = await documentBudgetOf(this.#chunks, this.#clock)
-    return bodyText(this, budget, this.#chunks, this.#message.headers, limitBytes)
+    return budget.open((reason) => {
+      cut(reason)
+      this.cut(reason)
+    })
   }
 }
 
@@ -172,20 +179,19 @@ const pieceBytes = 256
 
 /** A body as a document: see `RequestBody.text`. */
 export async function bodyText(
-  body: RequestBody & { cut(reason: StorageError): void },
-  budget: DocumentBudget,
+  body: RequestBody,
   chunks: ChunkStore,
   headers: IncomingMessage['headers'],
   limitBytes: number,
+  checksumsOf: 'document' | 'object' = 'document',
 ): Promise<string> {
   if (body.declaredBytes !== undefined && body.declaredBytes > limitBytes) throw tooLong(limitBytes)
   const pieces: Buffer[] = []
   let length = 0
   let refused: StorageError | undefined
-  const room = budget.open((reason) => {
+  const room = await body.room((reason) => {
     refused = reason
     pieces.length = 0
-    body.cut(reason)
   })
   try {
     await body.pump((piece) => {
@@ -201,7 +207,9 @@ export async function bodyText(
     if (refused !== undefined) throw refused
     const bytes = pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces)
     pieces.length = 0
-    await verifyDocument(chunks, headers, body.trailers(), body.payloadSha256, bytes)
+    const md5 = headers['content-md5']
+    const said = checksumsOf === 'document' ? headers : md5 === undefined ? {} : { 'content-md5': md5 }
+    await verifyDocument(chunks, said, body.trailers(), body.payloadSha256, bytes)
     return bytes.toString('utf8')
   } finally {
     room.close()

@@ -2,17 +2,22 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { StorageError } from '../../../core/contract/errors.ts'
-import { readForm } from '../../../core/gateway/s3/form-data.ts'
-import type { BodySource } from '../../../core/gateway/s3/operation.ts'
+import { DocumentBudget } from '../../../core/gateway/s3/document-budget.ts'
+import { type FormSource, readForm } from '../../../core/gateway/s3/form-data.ts'
+import { FakeClock } from '../../kit/fake-clock.ts'
 
 const boundary = 'xYzZY'
 const contentType = `multipart/form-data; boundary=${boundary}`
 
 /** Pushes the pieces, waiting for whoever holds it back; every piece is overwritten once it was taken. */
-function source(bytes: Uint8Array, cuts: readonly number[]): BodySource & { taken: number } {
+function source(
+  bytes: Uint8Array,
+  cuts: readonly number[],
+  budget = new DocumentBudget(1024 * 1024, new FakeClock()),
+): FormSource & { taken: number } {
   const self = {
-    declaredBytes: bytes.length,
     taken: 0,
+    room: (cut: (reason: StorageError) => void) => Promise.resolve(budget.open(cut)),
     async pump(sink: (piece: Uint8Array) => undefined | Promise<void>) {
       const edges = [...new Set([0, ...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length])].sort(
         (a, b) => a - b,
@@ -163,6 +168,72 @@ test('fields are bounded, together and one by one, however they arrive', async (
   await assert.rejects(read(many), { code: 'MALFORMED_POST_REQUEST' })
   const tail = Buffer.concat([form([['key', 'v']], Buffer.from('x')), Buffer.alloc(100_000)])
   await assert.rejects(read(tail, [20_000, 60_000]), { code: 'MALFORMED_POST_REQUEST' })
+})
+
+/** A form whose fields begin, and then nothing comes any more until the body is cut. */
+function unfinished(budget: DocumentBudget, byteLength: number) {
+  let stop: ((reason: unknown) => void) | undefined
+  const body: FormSource = {
+    room: async (cut) =>
+      budget.open((reason) => {
+        cut(reason)
+        stop?.(reason)
+      }),
+    async pump(sink) {
+      await sink(form([['key', 'v'.repeat(byteLength)]], Buffer.alloc(0)).subarray(0, byteLength))
+      await new Promise((_, reject) => {
+        stop = reject
+      })
+    },
+  }
+  const answer = readForm(body, contentType).then(
+    () => 'a form',
+    (reason: StorageError) => reason.code,
+  )
+  return { answer, end: () => stop?.(new StorageError('INCOMPLETE_BODY', 'gone')) }
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+test('fields share the room of documents: where there is none, those that trickle go, or else the newest', async () => {
+  const clock = new FakeClock()
+  const budget = new DocumentBudget(100_000, clock)
+  const old = unfinished(budget, 40_000)
+  await turn()
+  assert.equal(await unfinished(budget, 40_000).answer, 'SLOW_DOWN')
+  await clock.advance(2000)
+  const next = unfinished(budget, 40_000)
+  assert.equal(await old.answer, 'SLOW_DOWN')
+  next.end()
+  assert.equal(await next.answer, 'INCOMPLETE_BODY')
+  const whole = budget.open(() => assert.fail('nobody else is there'))
+  whole.take(99_000)
+  await clock.advance(2000)
+  budget.open(() => {}).take(1000)
+})
+
+test('fields take room for what arrives a byte at a time, too, and give it back when the file begins', async () => {
+  const budget = new DocumentBudget(20_000, new FakeClock())
+  const other = budget.open(() => assert.fail('it is new'))
+  other.take(5000)
+  const each = (bytes: Buffer) => Array.from({ length: bytes.length }, (_, index) => index)
+  const small = form([['key', 'v'.repeat(5000)]], Buffer.from('text'))
+  const { file } = await readForm(source(small, each(small), budget), contentType)
+  other.take(15_000)
+  const newest = budget.open(() => {})
+  assert.throws(() => newest.take(1), { code: 'SLOW_DOWN' })
+  other.close()
+  newest.take(20_000)
+  let text = ''
+  await file.pump((piece) => {
+    text += Buffer.from(piece).toString()
+    return undefined
+  })
+  assert.equal(text, 'text')
+  newest.close()
+  budget.open(() => assert.fail('it is new')).take(5000)
+  const large = form([['key', 'v'.repeat(9000)]], Buffer.from('text'))
+  await assert.rejects(readForm(source(large, each(large), budget), contentType), { code: 'SLOW_DOWN' })
 })
 
 test('file names may be quoted, escaped or encoded', async () => {

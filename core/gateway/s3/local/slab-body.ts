@@ -2,7 +2,8 @@ import type { IncomingMessage } from 'node:http'
 import type { BytePace } from '../../../contract/admission.ts'
 import type { ChunkStore } from '../../../contract/chunk-store.ts'
 import type { Clock } from '../../../contract/clock.ts'
-import { documentBudgetOf } from '../document-budget.ts'
+import type { StorageError } from '../../../contract/errors.ts'
+import { type DocumentRoom, documentBudgetOf } from '../document-budget.ts'
 import type { PieceSink, RequestBody } from '../operation.ts'
 import { bodyText, incomplete } from '../request-body.ts'
 import { blockBytes, type SharedSlab } from './shared-slab.ts'
@@ -87,9 +88,12 @@ export class SlabBody implements RequestBody {
     if (this.#message.socket.destroyed) throw incomplete()
   }
 
-  async text(limitBytes: number): Promise<string> {
-    const budget = await documentBudgetOf(this.#chunks, this.#clock)
-    return bodyText(this, budget, this.#chunks, this.#message.headers, limitBytes)
+  text(limitBytes: number, checksumsOf?: 'document' | 'object'): Promise<string> {
+    return bodyText(this, this.#chunks, this.#message.headers, limitBytes, checksumsOf)
+  }
+
+  async room(cut: (reason: StorageError) => void): Promise<DocumentRoom> {
+    return (await documentBudgetOf(this.#chunks, this.#clock)).open(cut)
   }
 }
 
