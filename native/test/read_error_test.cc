@@ -164,5 +164,49 @@ TEST_F(ReadErrorTest, APlaceThatStaysUnreadableInTheMiddleOfTheLogIsReportedAndT
   }
 }
 
+TEST_F(ReadErrorTest, ASegmentInWhichABatchCannotBeReadIsNotFreedAndTheStoreCanBeOpenedAgain) {
+  enum class Case { kFirstPage, kFirstPageWithDeletes, kInTheMiddle };
+  for (const Case which : {Case::kFirstPage, Case::kFirstPageWithDeletes, Case::kInTheMiddle}) {
+    SCOPED_TRACE(which == Case::kFirstPage ? "the first page, nothing in the segment is needed"
+                 : which == Case::kInTheMiddle ? "a page in the middle"
+                                               : "the first page, the segment holds deletes");
+    const bool with_deletes = which != Case::kFirstPage;
+    harness_.reset();  // it uses the device, which goes next
+    SetUp();
+    Put(0, 8);
+    if (with_deletes) Delete(0, 4);
+    Put(8, 92);
+    const Segment& first = harness_->partition().segments[0];
+    ASSERT_EQ(first.state, SegmentState::kSealed);
+    const IndexEntry entry = *harness_->partition().index.Find(MakeId(6));
+    const uint64_t page = entry.address * kSlotBytes / kPageBytes - entry.header_distance;
+    device_->SetUnreadable(which == Case::kInTheMiddle ? page * kPageBytes : kDataOffset,
+                           kPageBytes);
+    harness_->Close();
+    harness_->Open();
+    if (testing::Test::HasFailure()) return;
+    Delete(with_deletes ? 4 : 0, with_deletes ? 36 : 40);
+    ASSERT_EQ(harness_->partition().segments[0].live_chunks, 0U);
+    ASSERT_EQ(harness_->partition().segments[0].tombstones > 0, with_deletes);
+    const uint32_t generation = harness_->partition().segments[0].generation;
+    (void)harness_->Collect();
+    for (const bool clean : {true, false}) {
+      if (clean) {
+        harness_->Close();
+      } else {
+        harness_->Kill();
+      }
+      const Status status = harness_->TryOpen();
+      ASSERT_TRUE(status.ok()) << status.error().message;
+      EXPECT_EQ(harness_->partition().segments[0].state, SegmentState::kSealed);
+      EXPECT_EQ(harness_->partition().segments[0].generation, generation);
+      ExpectAll(Numbers(40, 60), Numbers(0, 40));
+      for (int i = 0; i < 3; ++i) (void)harness_->Collect();
+    }
+    EXPECT_TRUE(harness_->LogHas("is not used again"));
+    EXPECT_EQ(harness_->store().Stats().segments_damaged, 1U);
+  }
+}
+
 }  // namespace
 }  // namespace pando

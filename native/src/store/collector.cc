@@ -150,6 +150,9 @@ Task<bool> Collector::Collect(uint32_t victim) {
     LogWalker walker(partition_, victim, segment.generation, 0, LogWalker::kUnknownCrc);
     while (!partition_.offline && !failed_) {
       const bool more = co_await walker.Next();
+      if (more ? walker.batch().after_gap && walker.batch().gap_unread : walker.end_unread()) {
+        partition_.segments[victim].flags |= kSegmentDamaged;
+      }
       if (!more) break;
       const std::vector<RecordHeader> wanted = WantedRecords(victim, walker.batch());
       if (!wanted.empty()) co_await MoveBatch(victim, walker.batch().header, wanted);
@@ -164,18 +167,19 @@ Task<bool> Collector::Collect(uint32_t victim) {
     partition_.segments[victim].flags |= kSegmentBlocked;
     co_return false;
   }
-  if ((partition_.segments[victim].flags & kSegmentDamaged) != 0) {
-    // A batch was lost here. Rotten bits are written over; a place that the device cannot read
-    // might not take a write either, and that would cost the whole device.
-    const bool readable = co_await IsReadable(victim);
-    if (partition_.offline) co_return false;
-    if (!readable) {
-      partition_.segments[victim].flags |= kSegmentBlocked;
-      partition_.Log(LogLevel::kWarn, "segment " + std::to_string(victim) +
-                                          " was emptied; the device cannot read all of it, so it "
-                                          "is not used again");
-      co_return false;
-    }
+  // Where a batch was lost, rotten bits are written over; a place that the device cannot read might
+  // not take a write either, and that would cost the whole device. The first page alone tells a
+  // start that a free segment holds nothing: without it the store would not be opened.
+  const bool damaged = (partition_.segments[victim].flags & kSegmentDamaged) != 0;
+  bool readable = co_await IsFirstPageReadable(victim);
+  if (readable && damaged) readable = co_await IsReadable(victim);
+  if (partition_.offline) co_return false;
+  if (!readable) {
+    partition_.segments[victim].flags |= kSegmentDamaged | kSegmentBlocked;
+    partition_.Log(LogLevel::kWarn, "segment " + std::to_string(victim) +
+                                        " was emptied; the device cannot read all of it, so it "
+                                        "is not used again");
+    co_return false;
   }
   while (partition_.segments[victim].pins > 0) co_await partition_.unpinned.Wait();
   const bool marked = co_await WriteFreeMarker(victim);
@@ -310,6 +314,13 @@ Task<bool> Collector::MoveStragglers(uint32_t victim) {
     co_await MoveChunk(entry, victim);
   }
   co_return true;
+}
+
+Task<bool> Collector::IsFirstPageReadable(uint32_t victim) {
+  AlignedBuffer page(kPageBytes);
+  const int64_t moved =
+      co_await ReadPatiently(partition_.device, partition_.OffsetOf(victim, 0), page.span());
+  co_return moved == static_cast<int64_t>(kPageBytes);
 }
 
 Task<bool> Collector::IsReadable(uint32_t victim) {

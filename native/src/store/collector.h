@@ -41,6 +41,7 @@ class Collector {
   Task<bool> MoveChunk(IndexEntry entry, uint32_t victim);
   Task<bool> CarryDelete(RecordHeader record);
   Task<bool> MoveStragglers(uint32_t victim);
+  Task<bool> IsFirstPageReadable(uint32_t victim);
   Task<bool> IsReadable(uint32_t victim);
   Task<bool> WriteFreeMarker(uint32_t victim);
   [[nodiscard]] bool DeleteIsNeeded(uint32_t victim, const RecordHeader& record) const;
