@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "block/faulty_device.h"
@@ -107,6 +108,16 @@ class ReadErrorTest : public testing::Test {
     }
   }
 
+  /// The first segment of the users' puts that is like that, and was in use before if it is free.
+  std::optional<uint32_t> Find(SegmentState state) {
+    const auto& segments = harness_->partition().segments;
+    for (uint32_t i = 0; i < segments.size(); ++i) {
+      const Segment& segment = segments[i];
+      if (segment.state == state && segment.stream == 0 && segment.generation > 0) return i;
+    }
+    return std::nullopt;
+  }
+
   static std::vector<uint64_t> Numbers(uint64_t first, uint64_t count) {
     std::vector<uint64_t> numbers(count);
     for (uint64_t i = 0; i < count; ++i) numbers[i] = first + i;
@@ -205,6 +216,60 @@ TEST_F(ReadErrorTest, ASegmentInWhichABatchCannotBeReadIsNotFreedAndTheStoreCanB
     }
     EXPECT_TRUE(harness_->LogHas("is not used again"));
     EXPECT_EQ(harness_->store().Stats().segments_damaged, 1U);
+  }
+}
+
+// What a tool makes of the disk that fills with zeros what it could not read.
+TEST_F(ReadErrorTest, ACopyWithZerosForWhatCannotBeReadIsOpenedAndServesTheRest) {
+  enum class Place { kEndOfLog, kFirstOfFree, kFirstOfUsed };
+  for (const Place place : {Place::kEndOfLog, Place::kFirstOfFree, Place::kFirstOfUsed}) {
+    SCOPED_TRACE(place == Place::kEndOfLog      ? "the page behind the end of the log"
+                 : place == Place::kFirstOfFree ? "the first page of a free segment"
+                                                : "the first page of a segment just begun");
+    const bool at_end = place == Place::kEndOfLog;
+    const bool in_use = place == Place::kFirstOfUsed;
+    harness_.reset();  // it uses the device, which goes next
+    SetUp();
+    Put(0, 90);
+    Delete(0, 70);
+    for (int i = 0; i < 3; ++i) (void)harness_->Collect();
+    harness_->Close();
+    harness_->Open();
+    ASSERT_TRUE(Find(SegmentState::kOpen) && Find(SegmentState::kFree));
+    const uint32_t begun = *Find(SegmentState::kOpen);
+    uint64_t last = 100;
+    if (at_end) Put(last++, 1);
+    // The last one begins a segment: nothing vouches for it, nor lies behind it.
+    while (in_use && *Find(SegmentState::kOpen) == begun) Put(last++, 1);
+    const uint32_t target =
+        *Find(place == Place::kFirstOfFree ? SegmentState::kFree : SegmentState::kOpen);
+    const uint64_t at = harness_->partition().OffsetOf(
+        target, at_end ? harness_->partition().segments[target].next_page : 0);
+    harness_->Kill();
+    device_->SetUnreadable(at, kPageBytes);
+    const auto medium = memory_->medium();
+    const Bytes before(medium.begin(), medium.end());
+    for (int start = 0; start < 2; ++start) {
+      const Status status = harness_->TryOpen();
+      ASSERT_FALSE(status.ok());
+      EXPECT_EQ(status.code(), ErrorCode::kIoError);
+      EXPECT_NE(status.error().message.find("nothing was changed"), std::string::npos);
+      EXPECT_NE(status.error().message.find("with zeros"), std::string::npos);
+      EXPECT_TRUE(std::equal(before.begin(), before.end(), memory_->medium().begin()));
+    }
+    device_->SetUnreadable(0, 0);
+    std::ranges::fill(memory_->medium().subspan(at, kPageBytes), std::byte{0});
+    for (int start = 0; start < 2; ++start) {
+      harness_->Open();
+      if (testing::Test::HasFailure()) return;
+      auto present = Numbers(70, 20);
+      for (const uint64_t i : Numbers(100, last - 100 - (in_use ? 1 : 0))) present.push_back(i);
+      auto absent = Numbers(0, 70);
+      if (in_use) absent.push_back(last - 1);  // it lay there
+      ExpectAll(present, absent);
+      Put(500 + static_cast<uint64_t>(start), 1);
+      harness_->Kill();
+    }
   }
 }
 

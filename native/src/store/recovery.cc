@@ -221,7 +221,9 @@ void Recovery::Refuse(uint32_t segment, uint32_t page) {
   refusal_ = Error{ErrorCode::kIoError,
                    "the device cannot read segment " + std::to_string(segment) + ", page " +
                        std::to_string(page) +
-                       ", where acknowledged chunks may lie; nothing was changed"};
+                       ", where acknowledged chunks may lie; nothing was changed. If that stays "
+                       "so, replace the disk, or start from a copy with zeros in the place of what "
+                       "cannot be read: README.md tells how"};
 }
 
 // A place in the middle of what is vouched for is reported as damage, and the store is opened. At
