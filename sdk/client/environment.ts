@@ -10,7 +10,7 @@ export interface ClientEnvironment {
   now(): number
   /** Milliseconds that never go back. */
   monotonic(): number
-  /** Calls back once after `delayMs`; the function returned cancels that. */
+  /** Calls back once after `delayMs`, which may be Infinity; the function returned cancels that. */
   after(delayMs: number, callback: () => void): () => void
   /** From 0 up to, not including, 1. Spreads retries; nothing secret depends on it. */
   random(): number
@@ -19,12 +19,14 @@ export interface ClientEnvironment {
 }
 
 const overNode = nodeFetch()
+/** 24.8 days. Of a longer delay `setTimeout` makes 1 ms. */
+const longestTimerMs = 2 ** 31 - 1
 
 export const webEnvironment: ClientEnvironment = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   after(delayMs, callback) {
-    const timer = setTimeout(callback, delayMs)
+    const timer = setTimeout(callback, Math.min(delayMs, longestTimerMs))
     return () => clearTimeout(timer)
   },
   random: () => Math.random(),

@@ -50,7 +50,7 @@ export interface PandoClientOptions extends Wishes {
 export interface CallOptions extends Wishes, ReadWishes {
   /** Ends the call: it rejects with the signal's reason, and what it had begun is taken back where that is possible. */
   readonly signal?: AbortSignal
-  /** Instead of the client's `deadlineMs`. The time that the application's own source of a body takes is no part of it: `signal` ends that. */
+  /** Instead of the client's `deadlineMs`; Infinity for none. The time that the application's own source of a body takes is no part of it: `signal` ends that. */
   readonly deadlineMs?: number
 }
 

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { Credentials } from '../../../sdk/client/credentials.ts'
+import { webEnvironment } from '../../../sdk/client/environment.ts'
+import { PandoClient } from '../../../sdk/index.ts'
 import { ok, refusal, scriptNetwork, watch } from './scripted-network.ts'
 
 const never = (): Promise<never> => new Promise(() => {})
@@ -114,4 +116,17 @@ test('when the server calls credentials expired and the provider says nothing, t
   await network.clock.advance(5000)
   assert.equal(codeOf(seen.error), 'DeadlineExceeded')
   assert.deepEqual([asked, network.requests.length, network.clock.pending], [2, 1, 1])
+})
+
+test('a deadline that is further away than a timer reaches is waited for, not over at once', async () => {
+  // On the system's own timers: these make 1 ms of more than 2^31 - 1 ms.
+  const environment = { ...webEnvironment, fetch: async () => ok() }
+  for (const deadlineMs of [2 ** 31, Number.POSITIVE_INFINITY]) {
+    const credentials = async (): Promise<Credentials> => {
+      await new Promise((resolve) => setTimeout(resolve, 30))
+      return key('slow')
+    }
+    const client = new PandoClient({ endpoints: ['http://a'], credentials, environment })
+    assert.ok(await client.head('bucket', 'key', { deadlineMs }), `${deadlineMs} ms`)
+  }
 })
