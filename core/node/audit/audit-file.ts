@@ -52,8 +52,11 @@ export async function openAuditFile(parts: AuditFileParts): Promise<AuditLog> {
   let lost = 0
   let untold = 0
   let waiting: { readonly event: AuditEvent; readonly timeMs: number }[] = []
-  let isComplaining = false
+  /** What was told of last and is not over yet. */
+  let complaint: string | undefined
   let rotateAgainMs = Number.NEGATIVE_INFINITY
+  /** Why the file could not be put aside, until it could: between two tries records are written, and still it is not well. */
+  let notAside: unknown
   const closing = new AbortController()
   let writing: Promise<void> | undefined
 
@@ -109,24 +112,23 @@ export async function openAuditFile(parts: AuditFileParts): Promise<AuditLog> {
   }
 
   async function drain(): Promise<void> {
-    let failed: unknown
     while (waiting.length > 0) {
       const batch = waiting.slice(0, maxBatch)
       try {
         if (bytes >= parts.maxBytes && clock.monotonic() >= rotateAgainMs) {
           // It grows on until it can be put aside: better one that is too large than records that are lost.
-          failed = await rotate().then(
+          notAside = await rotate().then(
             () => undefined,
             (error: unknown) => error ?? true,
           )
-          if (failed !== undefined) rotateAgainMs = clock.monotonic() + retryMs
+          if (notAside !== undefined) rotateAgainMs = clock.monotonic() + retryMs
         }
         await append(batch)
         waiting = waiting.slice(batch.length)
-        if (failed !== undefined) complain('cannot be put aside', failed)
-        else if (isComplaining) {
+        if (notAside !== undefined) complain('cannot be put aside', notAside)
+        else if (complaint !== undefined) {
           log.info({ path, lost }, 'the audit log is written again')
-          isComplaining = false
+          complaint = undefined
         }
       } catch (error) {
         complain('cannot be written', error)
@@ -137,8 +139,9 @@ export async function openAuditFile(parts: AuditFileParts): Promise<AuditLog> {
   }
 
   function complain(problem: string, error: unknown): void {
-    if (!isComplaining) log.error({ path, err: StorageError.from(error) }, `the audit log ${problem}`)
-    isComplaining = true
+    // One does not hide the other: a file that cannot be put aside costs no record.
+    if (complaint !== problem) log.error({ path, err: StorageError.from(error) }, `the audit log ${problem}`)
+    complaint = problem
   }
 
   const pump = (): void => {

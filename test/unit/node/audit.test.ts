@@ -10,6 +10,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
@@ -119,13 +120,17 @@ test('a file that cannot be put aside grows on, and none of the older ones is pu
   const path = join(folder(t), 'audit.log')
   let nowMs = 0
   const impatient = { ...clock, monotonic: () => (nowMs += 600) }
+  const said: string[] = []
+  const say = (_: object, message: string): void => {
+    said.push(message)
+  }
   const log = await openAuditFile({
     path,
     maxBytes: 1,
     keep: 4,
     node: 'n1',
     clock: impatient,
-    log: silentLogger,
+    log: { ...silentLogger, error: say, info: say },
   })
   const told: string[] = []
   const tell = async (key: string): Promise<void> => {
@@ -151,6 +156,47 @@ test('a file that cannot be put aside grows on, and none of the older ones is pu
     told,
   )
   assert.ok(existsSync(`${path}.3`), 'it is put aside when it can be')
+  assert.deepEqual(said, ['the audit log cannot be put aside', 'the audit log is written again'])
+})
+
+test('a write that fails is told of also while the file cannot be put aside', async (t) => {
+  const path = join(folder(t), 'audit.log')
+  let nowMs = 0
+  const impatient = {
+    ...clock,
+    monotonic: () => (nowMs += 600),
+    sleep: () => new Promise<void>((resolve) => setTimeout(resolve, 1)),
+  }
+  const said: string[] = []
+  const say = (_: object, message: string): void => {
+    said.push(message)
+  }
+  const logger = { ...silentLogger, error: say, info: say }
+  const log = await openAuditFile({ path, maxBytes: 1, keep: 4, node: 'n1', clock: impatient, log: logger })
+  await until('the first record is written', () => linesOf(path).length === 1)
+  mkdirSync(`${path}.new`)
+  log.record(event('not aside'))
+  await until('that is told', () => said.length === 1)
+  const handle = await open(path)
+  const disk = t.mock.method(Object.getPrototypeOf(handle), 'datasync', async () => {
+    throw Object.assign(new Error('no room'), { code: 'ENOSPC' })
+  })
+  await handle.close()
+  log.record(event('not written'))
+  await until('it was tried some times', () => disk.mock.callCount() > 3)
+  disk.mock.restore()
+  await until('it is written, and what is left is told', () => said.length === 3)
+  rmdirSync(`${path}.new`)
+  for (let count = 0; count < 4 && !existsSync(`${path}.1`); count++) {
+    log.record(event(`after ${count}`))
+    await written(path, `after ${count}`)
+  }
+  await log.close()
+  const problems = ['cannot be put aside', 'cannot be written', 'cannot be put aside']
+  assert.deepEqual(
+    said,
+    [...problems, 'is written again'].map((what) => `the audit log ${what}`),
+  )
 })
 
 test('a line that was torn by a crash is cut off and told; an end that was changed stops the node', async (t) => {
