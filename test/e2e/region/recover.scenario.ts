@@ -17,8 +17,11 @@ const bodies = new Map<string, Buffer>()
 async function put(node: RegionNode, prefix: string, count: number): Promise<void> {
   for (let index = 0; index < count; index++) {
     const [key, body] = [`${prefix}/${index}`, index % 4 === 0 ? large : small]
-    const { status } = await node.client.send({ method: 'PUT', bucket, key, body })
-    assert.equal(status, 200)
+    // A node serves before the others do: until there are two for a body it is sent again, as by any client.
+    await until(`${key} is stored`, async () => {
+      const { status } = await node.client.send({ method: 'PUT', bucket, key, body })
+      return status === 200
+    })
     bodies.set(key, body)
   }
 }
