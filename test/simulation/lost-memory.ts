@@ -45,7 +45,10 @@ export class LostMemory {
       catalog.replication.members(bucketId).some(({ region: id, hasBegun }) => id === region.id && hasBegun),
     )
     if (own === undefined || !isKnown) return
-    region.checkGone()
+    for (const one of world.regions) one.checkGone()
+    const told = new Set(others.flatMap((one) => one.gone()))
+    // Nobody can know of a delete that is lost before anybody has heard of it.
+    region.forgive(region.gone().filter((id) => !told.has(id)))
     region.empty(false)
     region.forgetRules()
     const { id: bucketId } = region.catalog.run({ type: 'create-bucket', name: bucketName, owner: 'root' })

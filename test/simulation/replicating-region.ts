@@ -207,6 +207,19 @@ export class SimulatedRegion {
     this.#present = present
   }
 
+  /** Versions that were here, as far as `checkGone` has looked, and are not. */
+  gone(): readonly string[] {
+    return [...this.#known.keys()].filter((id) => !this.#present.has(id))
+  }
+
+  /** They may be here again. */
+  forgive(ids: readonly string[]): void {
+    for (const id of ids) {
+      this.#known.delete(id)
+      this.purged.delete(id.slice(id.lastIndexOf(' ') + 1))
+    }
+  }
+
   /** Its place among the versions that were here; undefined: it was not, as far as `checkGone` has looked. */
   seenAt(key: string, versionId: Uint8Array): number | undefined {
     return this.#known.get(`${key} ${hex(versionId)}`)
