@@ -189,7 +189,8 @@ export interface ChunkSession extends ChunkPeer {
   stats(): SessionStats
   /**
    * Takes no more requests (CLOSED), lets those under way finish for at most `graceMs` (default 5000), then ends them with
-   * CLOSED. Harmless when repeated. Resolves when everything is given back.
+   * CLOSED. Harmless when repeated. Resolves when everything is given back. Due also when the session has ended by itself: until
+   * then it keeps what it holds.
    */
   close(graceMs?: number): Promise<void>
   /** Resolves (never rejects) when the session is over, whoever ended it, after the last request was settled. */

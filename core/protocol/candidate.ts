@@ -124,6 +124,8 @@ export class Candidate {
     void session.ended.then(({ error }) => {
       if (this.#session !== session) return
       this.#lose(error?.message ?? 'the peer ended the session')
+      // It is over, but keeps what its transport gave it until it is closed.
+      this.#dismiss(session, 0)
     })
   }
 

@@ -5,12 +5,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { ChunkStore } from '../../core/contract/chunk-store.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
+import { Link } from '../../core/protocol/link.ts'
 import { TransportRegistry } from '../../core/protocol/transport-registry.ts'
 import { loadAddon, openChunkStore } from '../../native/addon.ts'
 import { nativeShm, nativeTcp } from '../../native/native-transports.ts'
+import { peerDoorOf } from '../../native/peer-door.ts'
+import type { PeerPage } from '../../native/peer-pages.ts'
 import { loadLink } from '../kit/link-load.ts'
-import { eventually, identity } from '../kit/transport-place.ts'
+import { eventually, identity, realEnvironment } from '../kit/transport-place.ts'
 
 const isBuilt = existsSync('native/build/release/pando.node') && !(loadAddon() instanceof Error)
 const skip = isBuilt ? false : 'the native data plane is not built (npm run build)'
@@ -110,4 +114,67 @@ test('native tcp and shm: the one in use dies under 32 requests, both ways: none
   context.diagnostic(
     `${made} puts, ${deaths} deaths: 0 failed, ${resent} sent again, each answered once; longest pauses ${shown} ms`,
   )
+})
+
+/** Pages for sessions and listeners that nobody has: taken, counted and given back in one turn. */
+function freePages(store: ChunkStore): number {
+  const door = peerDoorOf(store)
+  const taken: PeerPage[] = []
+  try {
+    for (;;) taken.push(door.takePage())
+  } catch {
+    for (const page of taken) door.givePage(page)
+    return taken.length
+  }
+}
+
+test('native tcp: a session that ends by itself gives back what it had, also to a link that is closed then', {
+  skip,
+}, async (context) => {
+  const open = () =>
+    openChunkStore({ directory: '', backend: 'memory', poolBytes: 1 << 23, reactors: 1, log: silentLogger })
+  const [served, own] = await Promise.all([open(), open()])
+  context.after(() => Promise.all([served.close(), own.close()]))
+  const tcp = nativeTcp()
+  const registry = new TransportRegistry()
+  registry.register(tcp)
+  const listen = (address: string) => tcp.listen({ identity: identity(1), address, store: served })
+  let listener = await listen('127.0.0.1:0')
+  const { address } = listener
+  const unused = freePages(own)
+  const link = new Link({
+    peer: {
+      name: 'peer',
+      nodeId: identity(1).nodeId,
+      addresses: new Map([['tcp', address]]),
+      distance: 3,
+    },
+    registry,
+    identity: identity(2),
+    buffers: own,
+    environment: realEnvironment,
+    log: silentLogger,
+    limits: { tickMs: 20 },
+  })
+  context.after(() => link.close(0))
+  const isUp = async () => {
+    link.retryNow()
+    return link.ping({ deadlineMs: 1000 }).then(
+      () => true,
+      () => false,
+    )
+  }
+  await eventually(isUp, 'the link does not come up')
+  const losses = 5
+  for (let loss = 1; loss <= losses; loss++) {
+    await listener.close(0)
+    await eventually(() => link.active === undefined, 'the loss goes unnoticed')
+    await eventually(() => freePages(own) === unused, `loss ${loss} has cost a page`, 3000)
+    listener = await listen(address)
+    await eventually(isUp, 'the link does not come up again')
+    assert.equal(freePages(own), unused - 1, 'one session has other than one page')
+  }
+  await listener.close(0)
+  await link.close(0)
+  assert.equal(freePages(own), unused)
 })
