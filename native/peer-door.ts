@@ -88,7 +88,7 @@ export class PeerDoor {
     return new Promise((resolve, reject) => {
       let token = -1
       const cancel = (): void => {
-        if (token >= 0) this.#cancel(token)
+        if (token >= 0) this.#cancel(token, () => token < 0)
       }
       signal?.addEventListener('abort', cancel, { once: true })
       this.port.requests.submit({
@@ -105,6 +105,8 @@ export class PeerDoor {
           if (asked.trace) bytes.set(asked.trace, first * 4 + 48)
         },
         complete: (words, bytes, first) => {
+          // Somebody else's from now on.
+          token = -1
           signal?.removeEventListener('abort', cancel)
           const value = (words[first + 4] ?? 0) >>> 0
           const code = statusCode(words[first + 2] ?? 0)
@@ -125,11 +127,21 @@ export class PeerDoor {
     })
   }
 
-  #cancel(token: number): void {
-    const id = new Uint8Array(16)
-    new DataView(id.buffer).setUint32(0, token, true)
-    // Its own answer tells nothing: the request that it ends does.
-    this.ask({ op: portOps.peerCancel, id }).catch(() => undefined)
+  /**
+   * What it ends is known by its token alone. A cancellation that waits for a place in the ring is dropped once its request was
+   * answered: the token may be that of another one by then.
+   */
+  #cancel(token: number, isMoot: () => boolean): void {
+    this.port.requests.submit({
+      write(words, _bytes, first) {
+        words[first + 2] = portOps.peerCancel
+        words[first + 4] = token
+      },
+      // Its own answer tells nothing: the request that it ends does.
+      complete: () => undefined,
+      fail: () => undefined,
+      isMoot,
+    })
   }
 
   async close(): Promise<void> {

@@ -9,6 +9,8 @@ export interface RingRequest {
   complete(words: Int32Array, bytes: Uint8Array, first: number): void
   /** Called instead of `complete` when the request never reached the native side. */
   fail(reason: StorageError): void
+  /** Asked before what has waited is written: when true it is dropped, and nothing of it is called any more. */
+  isMoot?(): boolean
 }
 
 const maxWaiting = 65_536
@@ -66,7 +68,7 @@ export class RequestRing {
     const more = this.#rings.drain(this.#complete)
     while (this.waiting > 0 && this.#freeCount > 0 && this.#rings.hasRoom) {
       const next = this.#waiting[this.#waitingFrom++]
-      if (next) this.#start(next)
+      if (next && next.isMoot?.() !== true) this.#start(next)
     }
     if (this.#waitingFrom > 1024 || this.waiting === 0) {
       this.#waiting.splice(0, this.#waitingFrom)
