@@ -76,9 +76,14 @@ export class PeerDoor {
     this.#pages.give(page)
   }
 
-  /** `close` ends a session or listener at once; the store's end calls it. */
+  /**
+   * `close` ends a session or listener at once; the store's end calls it. What opened while the door was being closed is closed
+   * here and now: the port waits until each session has ended.
+   */
   register(close: () => Promise<void>): () => void {
     this.#open.add(close)
+    // The caller of `close` is told when it fails; nobody is here.
+    if (this.#closed) close().catch(() => undefined)
     return () => this.#open.delete(close)
   }
 

@@ -65,8 +65,8 @@ export class NativeSession implements ChunkSession {
       protocolVersion: page.version,
       capabilities: page.capabilities,
     }
-    this.#unregister = door.register(() => this.close(0))
     this.ended = this.#waitForEnd()
+    this.#unregister = door.register(() => this.close(0))
   }
 
   get inFlight(): number {
