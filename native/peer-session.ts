@@ -127,10 +127,11 @@ export class NativeSession implements ChunkSession {
     const { deadlineMs = defaultDeadlineMs, signal } = options ?? {}
     if (signal?.aborted) throw cancelled(signal)
     let buffer = this.#door.pool.acquireNow(byteLength)
-    let limit: AbortSignal | undefined
+    let left = options
     if (!buffer) {
       // The wait for memory is a part of the request's time.
-      limit = AbortSignal.timeout(Math.min(Math.max(1, deadlineMs), 0x7fffffff))
+      const beganMs = performance.now()
+      const limit = AbortSignal.timeout(Math.min(Math.max(1, deadlineMs), 0x7fffffff))
       this.#inFlight++
       try {
         buffer = await this.#door.pool.acquire(byteLength, signal ? AbortSignal.any([signal, limit]) : limit)
@@ -140,10 +141,11 @@ export class NativeSession implements ChunkSession {
       } finally {
         this.#inFlight--
       }
+      left = { ...options, deadlineMs: deadlineMs - (performance.now() - beganMs) }
     }
     try {
       const slabOffset = byteLength === 0 ? 0 : buffer.bytes.byteOffset
-      return read(buffer, await this.#ask({ ...ask, slabOffset }, options, what))
+      return read(buffer, await this.#ask({ ...ask, slabOffset }, left, what))
     } catch (reason) {
       buffer.release()
       throw reason

@@ -69,6 +69,8 @@ const rules: readonly Rule[] = [
     exceptions: {
       'core/catalog/writer-directory.ts':
         'how often a thread of its own asks for free space; nothing kept depends on it',
+      'native/peer-session.ts':
+        'what a wait for memory leaves of a deadline that the data plane measures by the real clock',
     },
   },
   {
