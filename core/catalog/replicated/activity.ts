@@ -9,6 +9,13 @@ export type Activity =
   | { readonly type: 'relay'; readonly through: string }
   | { readonly type: 'wait'; readonly forMs: number; readonly reason: string }
 
+export interface Suspicion {
+  /** stream: it does not give what it once gave. branch: another node holds other entries than this one. */
+  readonly kind: 'stream' | 'branch'
+  readonly reason: string
+  readonly sinceMs: number
+}
+
 /** What a replica does next, from what it knows. */
 export function chooseActivity(replica: Replica): Activity {
   const { row, pace } = replica

@@ -71,14 +71,23 @@ export class Confirmations {
     return chain === undefined ? undefined : { position, chain }
   }
 
-  private check(voter: string, { position, chain, confirmed }: Claim): boolean {
+  /**
+   * What the node that says so knows to be confirmed is, whether its word counts or not. Answers whether this node's branch is the same
+   * there; undefined when that cannot be told.
+   */
+  hear({ position, chain, confirmed }: Claim): boolean | undefined {
     const own = this.chainAt(position)
-    // Too old to know: it proves nothing, neither way.
-    if (own === undefined) return true
+    if (own === undefined) return undefined
     if (Buffer.compare(own, chain) !== 0) return false
     this.told = Math.max(this.told, Math.min(confirmed, position))
-    if (position > this.reach(voter)) this.proven.set(voter, position)
     return true
+  }
+
+  private check(voter: string, claim: Claim): boolean {
+    const isSame = this.hear(claim)
+    if (isSame === true && claim.position > this.reach(voter)) this.proven.set(voter, claim.position)
+    // Too old to know: it proves nothing, neither way.
+    return isSame !== false
   }
 
   private keep(voter: string, claim: Claim): void {

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import { StorageError } from '../../contract/errors.ts'
 import type { Position } from '../../contract/ordered-log.ts'
-import { chooseActivity } from './activity.ts'
+import { chooseActivity, type Suspicion } from './activity.ts'
 import { answerPeer, refuseReplaced } from './answer-peers.ts'
 import { reportOf } from './branch-report.ts'
 import { catchUp, serveFetch } from './catch-up.ts'
@@ -34,13 +34,6 @@ import { Watchers } from './watchers.ts'
 export interface HeardProgress extends Progress {
   readonly name: string
   readonly heardMs: number
-}
-
-export interface Suspicion {
-  /** stream: it does not give what it once gave. branch: another node holds other entries than this one. */
-  readonly kind: 'stream' | 'branch'
-  readonly reason: string
-  readonly sinceMs: number
 }
 
 /**
@@ -341,6 +334,11 @@ export class Replica {
     const { name, incarnation, log, ballot, position, chain, behind, sequence, confirmed } = progress
     if (this.isReplacing || log !== this.row.founding?.log || compareBallots(ballot, this.ballot) !== 0)
       return
+    if (compareBallots(progress.promised, ballot) > 0) {
+      // What it has taken since, for the base of the generation that it has promised, it confirms nowhere; what it knows it knows.
+      this.confirmations.hear(progress)
+      return
+    }
     const voter = voterId(name, incarnation)
     const claims = [...(behind === undefined ? [] : [behind]), { position, chain }]
     const isSame = claims.every((claim) =>

@@ -127,3 +127,13 @@ test('what another node knows to be confirmed counts as far as it held the same 
   assert.equal(table.note('b 1', { position: 4, chain: chainOf('wxqq', 4), confirmed: 4 }, 4), false)
   assert.equal(table.told, 1)
 })
+
+test('what a voter holds that has promised another generation counts for nothing, what it knows to be confirmed does', () => {
+  const branch = 'xyz'
+  const confirmations = new Confirmations((position) => chainOf(branch, position))
+  confirmations.hear({ position: 3, chain: chainOf(branch, 3), confirmed: 2 })
+  assert.deepEqual([confirmations.reach('b 1'), confirmations.position(three, 3, 'a 1')], [-1, -1])
+  assert.equal(confirmations.told, 2)
+  assert.equal(confirmations.hear({ position: 3, chain: chainOf('xyq', 3), confirmed: 3 }), false)
+  assert.equal(confirmations.told, 2)
+})
