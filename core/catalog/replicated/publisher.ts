@@ -137,7 +137,9 @@ export class Publisher {
     const nowMs = this.replica.nowMs()
     this.flying = this.flying.filter(({ sentMs, taken }) => {
       if (taken.some(({ state }) => state === 'sent')) return true
-      this.usualMs += (nowMs - sentMs - this.usualMs) / 8
+      // How long it took to give up says nothing about those that come back.
+      if (!taken.some(({ state }) => state === 'given-up'))
+        this.usualMs += (nowMs - sentMs - this.usualMs) / 8
       return false
     })
     if (this.onTheWay >= this.pace.window) return false

@@ -19,8 +19,8 @@ export interface Submission {
   readonly sequence: number
   readonly bytes: Uint8Array
   readonly deadlineMs: number
-  /** queued: to be published. sent: in a record whose fate is open. applied: here, and not confirmed yet. */
-  state: 'queued' | 'sent' | 'applied'
+  /** queued: to be published. sent: in a record whose fate is open. applied: here, and not confirmed yet. given-up: nobody waits for it. */
+  state: 'queued' | 'sent' | 'applied' | 'given-up'
   outcome: Acknowledged | undefined
   readonly watch: SubmitWatch | undefined
   resolve(acknowledged: Acknowledged): void
@@ -188,7 +188,7 @@ export class Submissions {
     this.failure = error
     this.closing.abort()
     for (const submission of [...this.pending.values()]) {
-      this.finish(submission)
+      this.giveUp(submission)
       submission.reject(error)
     }
     this.queue = []
@@ -206,6 +206,13 @@ export class Submissions {
   private finish(submission: Submission): void {
     this.pending.delete(submission.key)
     this.bytes -= submission.bytes.length
+  }
+
+  private giveUp(submission: Submission): void {
+    this.finish(submission)
+    // Its record is not waited for either, nor kept.
+    submission.state = 'given-up'
+    this.onQueued()
   }
 
   private watchDeadlines(firstMs: number): void {
@@ -233,7 +240,7 @@ export class Submissions {
   private expire(nowMs: number): number | undefined {
     for (const submission of [...this.pending.values()]) {
       if (submission.deadlineMs > nowMs) return submission.deadlineMs
-      this.finish(submission)
+      this.giveUp(submission)
       this.queue = this.queue.filter((other) => other !== submission)
       this.applied = this.applied.filter((other) => other !== submission)
       submission.reject(

@@ -147,3 +147,24 @@ test('one sender alone does not wait for others', async () => {
     await clock.advance(0)
   }
 })
+
+test('behind what was given up nobody waits, and how long it took says nothing about other records', async () => {
+  const { clock, sent, submit, apply, counts } = open()
+  // The stream takes it, and it is never applied here: the device is full, or the stream hangs.
+  submit(50_000)
+  await clock.advance(0)
+  sent[0]?.answer()
+  await clock.advance(10_500)
+  submit()
+  await clock.advance(0)
+  assert.deepEqual(counts(), [1, 1])
+  sent[1]?.answer()
+  await clock.advance(1)
+  apply(2)
+  submit()
+  await clock.advance(0)
+  assert.deepEqual(counts(), [1, 1, 1])
+  submit()
+  await clock.advance(20)
+  assert.deepEqual(counts(), [1, 1, 1, 1])
+})
