@@ -47,8 +47,8 @@ export function decideBase(reports: readonly BranchReport[]): Vote {
   const highest = holders.reduce((best, report) => (report.floor > best.floor ? report : best), first)
   // Up to here everything is decided: confirmed, or decided by the founding of the generation.
   const decided = Math.max(highest.floor, first.founding.position)
-  const decidedChain = holders.find((report) => chainOf(report, decided) !== undefined)
-  const trunk = decidedChain === undefined ? undefined : chainOf(decidedChain, decided)
+  // Whoever else comes as far may have been given other entries: who knows that it is confirmed says what it is.
+  const trunk = highest.floor < decided ? first.founding.chain : chainOf(highest, decided)
   const branches = holders.filter((report) => {
     const own = chainOf(report, decided)
     return own !== undefined && trunk !== undefined && isEqual(own, trunk)

@@ -79,6 +79,29 @@ test('what is known to be confirmed rules out every other branch', () => {
   assert.equal(baseOf(report('a', first, 'xyz', 2), report('b', first, 'xqqqq')), 'a3')
 })
 
+test('which report is heard first makes no difference to what is known to be confirmed', () => {
+  const five = [set(0, 'a', 'b', 'c', 'd', 'e')]
+  const generation = { ...first, voterSets: five }
+  const [a, b, c] = [
+    report('a', generation, 'xyz', 3, five),
+    report('b', generation, 'xy', 2, five),
+    // The stream gave it other entries.
+    report('c', generation, 'xqqqq', 1, five),
+  ]
+  const orders = [
+    [a, b, c],
+    [a, c, b],
+    [b, a, c],
+    [b, c, a],
+    [c, a, b],
+    [c, b, a],
+  ] as const
+  assert.deepEqual(
+    orders.map((reports) => baseOf(...reports)),
+    orders.map(() => 'a3'),
+  )
+})
+
 test('B4: a change of voters that may have been confirmed asks for a majority of the new voters as well', () => {
   const sets = [set(0, 'a', 'b', 'c'), set(2, 'a', 'b', 'c', 'd', 'e')]
   const changed = report('a', first, 'xv', 0, sets)
