@@ -15,10 +15,7 @@ import type { NodeConfig } from '../config/schema.ts'
 import type { NodeHealth } from '../node-health.ts'
 import { type TakenVersion, writeTakenVersion } from './taken-version.ts'
 
-type VersionedCatalog = Pick<
-  Catalog,
-  'barrier' | 'submit' | 'regionConfig' | 'regionConfigs' | 'regionConfigVersion'
->
+type VersionedCatalog = Pick<Catalog, 'barrier' | 'submit' | 'regionConfig' | 'regionConfigs'>
 
 export interface RegionConfigParts {
   readonly node: string
@@ -72,7 +69,8 @@ export function followRegionConfig(parts: RegionConfigParts): FollowedRegionConf
   let state: NodeConfigState = {
     ...{ node, version: layer?.version ?? 0, afterRestart: [] as readonly string[], problem: '' },
   }
-  let failed = { version: 0, atMs: Number.NEGATIVE_INFINITY }
+  let takenHash = layer?.hash
+  let failed = { version: 0, hash: '', atMs: Number.NEGATIVE_INFINITY }
 
   const take = async (version: ConfigVersion): Promise<void> => {
     try {
@@ -83,6 +81,7 @@ export function followRegionConfig(parts: RegionConfigParts): FollowedRegionConf
       // Next time the node starts with it.
       await writeTakenVersion(parts.dataPath, version)
       state = { node, version: version.version, afterRestart, problem: '' }
+      takenHash = version.hash
       health.clear('config')
       log.info({ version: version.version, applied, afterRestart }, "took the region's configuration")
     } catch (reason) {
@@ -90,7 +89,7 @@ export function followRegionConfig(parts: RegionConfigParts): FollowedRegionConf
       if (state.problem !== problem)
         log.error({ version: version.version, problem }, 'a configuration is refused')
       state = { ...state, problem }
-      failed = { version: version.version, atMs: clock.monotonic() }
+      failed = { version: version.version, hash: version.hash, atMs: clock.monotonic() }
       health.report(
         'config',
         `version ${version.version} of the region's configuration cannot be taken here: ${problem}`,
@@ -98,11 +97,13 @@ export function followRegionConfig(parts: RegionConfigParts): FollowedRegionConf
     }
   }
   const look = async (): Promise<void> => {
-    const newest = catalog.regionConfigVersion()
-    if (newest === state.version) return
-    if (newest === failed.version && clock.monotonic() - failed.atMs < againMs) return
-    const version = catalog.regionConfig(newest)
-    if (version !== undefined) await parts.alone(() => take(version))
+    const version = catalog.regionConfig()
+    if (version === undefined) return
+    // Not by its number alone: a region that was recovered without an entry gives the number again, to another text.
+    const isTaken = version.version === state.version && version.hash === takenHash
+    const hasFailed = version.version === failed.version && version.hash === failed.hash
+    if (isTaken || (hasFailed && clock.monotonic() - failed.atMs < againMs)) return
+    await parts.alone(() => take(version))
   }
   const follow = async (): Promise<void> => {
     while (!closing.signal.aborted) {

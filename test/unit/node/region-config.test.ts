@@ -222,3 +222,19 @@ test('a node that cannot take a version says so, keeps what it has, and takes a 
   assert.equal(problems.has('config'), false)
   assert.deepEqual((await own(node))?.problem, '')
 })
+
+test('a node takes a version that has another text than the one of that number which it had', async (t) => {
+  const { dataPath, catalog, start, own } = await openNode(t)
+  // The region was recovered without the entry, and has given its number again.
+  const text = 'qos: {planInterval: 777ms}\n'
+  await catalog.submit({ type: 'set-region-config', ...version(0, text) })
+  const node = start({ version: 1, text: 'qos: {planInterval: 888ms}\n', hash: '0'.repeat(64) })
+  assert.equal(node.current().qos.planInterval, 888)
+  for (let tried = 0; (await readTakenVersion(dataPath))?.text !== text; tried++) {
+    assert.ok(tried < 500, 'it keeps what it had')
+    await realEnvironment.clock.sleep(10)
+  }
+  assert.equal(node.current().qos.planInterval, 777)
+  assert.equal(node.region.layer()?.text, text)
+  assert.deepEqual(await own(node), { node: 'node-1', version: 1, afterRestart: [], problem: '' })
+})
