@@ -102,8 +102,9 @@ export function putObject(context: ApplyContext, command: Of<'put-object'>): Com
     layout: object.layout,
     ...(object.checksum === undefined ? {} : { checksum: object.checksum }),
   }
-  putBody(context, object.layout, object.inline, { bucketId: bucket.id, key: command.key })
-  versions.insert(record)
+  versions.insert(record, () =>
+    putBody(context, object.layout, object.inline, { bucketId: bucket.id, key: command.key }),
+  )
   return { versionId: shownVersion(record), modifiedMs: record.modifiedMs }
 }
 

@@ -147,8 +147,7 @@ export function completeUpload(
     uploadId: upload.uploadId,
     ...(command.checksum === undefined ? {} : { checksum: command.checksum }),
   }
-  removeUpload(context, upload, new Set(parts.map((part) => part.number)))
-  versions.insert(record)
+  versions.insert(record, () => removeUpload(context, upload, new Set(parts.map((part) => part.number))))
   return { versionId: shownVersion(record), modifiedMs: record.modifiedMs }
 }
 

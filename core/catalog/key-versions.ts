@@ -111,13 +111,15 @@ export class KeyVersions {
   /**
    * Makes `record` the newest version, as the bucket's versioning says. Like all changes here it reads every row that it will
    * free, and makes every row that it will write, before it writes the first one: a damaged row, or a record that no row can hold, is this
-   * key's error then, and not the end of the writer.
+   * key's error then, and not the end of the writer. So `writeOthers` writes what else belongs to the change (rows of the body, the end of
+   * its upload): it is called behind the reads, before the first write.
    */
-  insert(record: StoredObject): void {
+  insert(record: StoredObject, writeOthers?: () => void): void {
     const { context } = this
     const row = encodeObjectRow(record)
     const old = this.place(context.get(this.currentKey()))
     const oldNull = record.isNull && !this.isPlain ? this.olderNull() : undefined
+    writeOthers?.()
     if (oldNull !== undefined) {
       this.removeVersionRow(oldNull.row)
       this.free(oldNull.record)

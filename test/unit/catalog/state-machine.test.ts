@@ -9,7 +9,15 @@ import { rowKey, rowValue, type TableReader } from '../../../core/catalog/tables
 import { verifyRows } from '../../../core/catalog/verify.ts'
 import type { Command } from '../../../core/contract/catalog.ts'
 import { StorageError } from '../../../core/contract/errors.ts'
-import { emptyObject, putCommand } from '../../kit/catalog-commands.ts'
+import {
+  chunkedObject,
+  emptyObject,
+  etagOf,
+  extentOf,
+  inlineObject,
+  plainAttributes,
+  putCommand,
+} from '../../kit/catalog-commands.ts'
 import { compareWithModel } from '../../kit/catalog-comparison.ts'
 import { CatalogDriver, type Step, stepKinds } from '../../kit/catalog-driver.ts'
 
@@ -106,12 +114,32 @@ test('a damaged row is the error of its own key, changes nothing, and harms no o
   const { id } = catalog.run({ type: 'create-bucket', name: 'photos', owner: 'root' })
   catalog.run(putCommand(id, 'damaged', emptyObject()))
   catalog.run(putCommand(id, 'other', emptyObject()))
+  const writeId = (number: number): Uint8Array => new Uint8Array(16).fill(number)
+  const ofKey = { bucketId: id, key: 'damaged' }
+  const { uploadId } = catalog.run({
+    ...{ type: 'create-upload', ...ofKey, owner: 'root', initiator: 'root', attributes: plainAttributes },
+  })
+  for (const number of [1, 2]) {
+    const extents = [extentOf(writeId(number), 10)]
+    const part = { uploadId, number, byteLength: 10, etag: etagOf(number) }
+    catalog.run({ type: 'put-part', ...ofKey, ...part, layout: { kind: 'chunks', extents } })
+  }
+  // Each writes rows of its own beside that of the object.
+  const writes: readonly Command[] = [
+    putCommand(id, 'damaged', emptyObject()),
+    putCommand(id, 'damaged', inlineObject(writeId(3), Buffer.from('body'))),
+    putCommand(id, 'damaged', chunkedObject(extentOf(writeId(4), 10))),
+    {
+      ...{ type: 'complete-upload', ...ofKey, uploadId, etag: `${etagOf(5)}-1` },
+      parts: [{ number: 1, etag: etagOf(1) }],
+    },
+  ]
   const rowAt = bucketKey(table.current, id, Buffer.from('damaged'))
   const row = tables.get(rowAt) ?? new Uint8Array()
   for (const damage of [row.with(0, 9), row.with(0, 0), row.subarray(0, row.length - 1)]) {
     tables.transact((writer) => writer.put(rowAt, damage))
     const before = dataRows(tables)
-    assert.throws(() => catalog.run(putCommand(id, 'damaged', emptyObject())), StorageError)
+    for (const command of writes) assert.throws(() => catalog.run(command), StorageError, command.type)
     const remove = {
       type: 'delete-objects',
       bucketId: id,
@@ -122,6 +150,10 @@ test('a damaged row is the error of its own key, changes nothing, and harms no o
     assert.equal(dataRows(tables), before)
     catalog.run(putCommand(id, 'other', emptyObject()))
   }
+  // What was refused can be done once the row is whole again: nothing of it was kept.
+  tables.transact((writer) => writer.put(rowAt, row))
+  for (const command of writes) catalog.run(command)
+  assert.deepEqual(verifyRows(tables), [])
 })
 
 test('a change of tags or of the list that names what it is for changes nothing else', () => {
