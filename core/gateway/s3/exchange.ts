@@ -389,9 +389,13 @@ export class Exchange implements AdmissionRequest {
     const answer = errorResponse(error, { id: this.id, rawTarget })
     if (error.code !== 'NOT_PRIMARY') return answer
     const [endpoint] = this.#primary()?.endpoints ?? []
+    const request = this.#request
     // Where it may be written: clients that follow sign their request anew. Pages are not shown where a redirect leads.
-    if (endpoint === undefined || this.message.headers.origin !== undefined) return answer
-    return { ...answer, status: 307, headers: { ...answer.headers, location: `${endpoint}${rawTarget}` } }
+    if (endpoint === undefined || request === undefined || request.headers.origin !== undefined) return answer
+    // Not the target as it was sent: a host that names the bucket is not the one that is named here.
+    const query = request.rawQuery === '' ? '' : `?${request.rawQuery}`
+    const location = `${endpoint}${request.resourcePath}${query}`
+    return { ...answer, status: 307, headers: { ...answer.headers, location } }
   }
 
   /** Who writes the bucket, where it is in a failover group. */
