@@ -88,12 +88,44 @@ describe('signed chunks', () => {
     assert.throws(() => decode(options, signed.slice(0, last)), code('INCOMPLETE_BODY'))
   })
 
-  test('a changed trailer or trailer signature is refused', () => {
-    const trailing = {
-      declaredBytes: payload.length,
-      chain: trailerChain,
-      announcedTrailers: ['x-amz-checksum-crc32c'],
+  const trailing = {
+    declaredBytes: payload.length,
+    chain: trailerChain,
+    announcedTrailers: ['x-amz-checksum-crc32c'],
+  }
+  /** As minio-go writes it: a bare newline behind the trailer, and an empty line before the signature. */
+  const signedByMinio = signedWithTrailer.replace('sOO8/Q==\r\n', 'sOO8/Q==\n\r\n')
+
+  test('an empty line may stand before the signature of the trailers, wherever the network cuts it', () => {
+    const tail = signedByMinio.length - signedByMinio.indexOf('x-amz-checksum')
+    for (let cut = 0; cut <= tail; cut++) {
+      const { bytes, trailers } = decode(trailing, signedByMinio, [signedByMinio.length - cut])
+      assert.equal(bytes.length, payload.length)
+      assert.deepEqual([...trailers], [['x-amz-checksum-crc32c', 'sOO8/Q==']])
     }
+  })
+
+  test('no more than one, and nothing but the signature behind it', () => {
+    const refused = (wire: string, expected: string) =>
+      assert.throws(() => decode(trailing, wire), code(expected), JSON.stringify(wire.slice(-200)))
+    refused(signedByMinio.replace('sOO8', 'sOO9'), 'SIGNATURE_DOES_NOT_MATCH')
+    refused(signedByMinio.replace('d81f', 'd81e'), 'SIGNATURE_DOES_NOT_MATCH')
+    refused(signedByMinio.replace('\n\r\nx-amz', '\n\r\n\r\nx-amz'), 'SIGNATURE_DOES_NOT_MATCH')
+    refused(signedByMinio.slice(0, signedByMinio.indexOf('x-amz-trailer')), 'SIGNATURE_DOES_NOT_MATCH')
+    // Behind the empty line no trailer counts, were it signed or not.
+    const trailer = 'x-amz-checksum-crc32c:sOO8/Q==\n'
+    refused(signedByMinio.replace(`${trailer}\r\n`, `\r\n${trailer}`), 'MALFORMED_TRAILER')
+    refused(signedByMinio.replace(`${trailer}\r\n`, `${trailer}\r\n${trailer}`), 'MALFORMED_TRAILER')
+    refused(signedByMinio.replace('\n\r\nx-amz', '\n\r\nx-other:1\r\nx-amz'), 'MALFORMED_TRAILER')
+    for (const more of ['\r\n', '\n', 'x', '0\r\n\r\n']) {
+      refused(`${signedByMinio}${more}`, 'INCOMPLETE_BODY')
+      refused(`${signedWithTrailer}${more}`, 'INCOMPLETE_BODY')
+    }
+    // Chunks without trailers have no such signature to wait for.
+    assert.throws(() => decode(options, `${signed}\r\n`), code('INCOMPLETE_BODY'))
+  })
+
+  test('a changed trailer or trailer signature is refused', () => {
     assert.throws(
       () => decode(trailing, signedWithTrailer.replace('sOO8', 'sOO9')),
       code('SIGNATURE_DOES_NOT_MATCH'),
@@ -122,6 +154,31 @@ describe('unsigned chunks', () => {
       assert.equal(bytes.toString(), 'abcde')
       assert.equal(trailers.get('x-amz-checksum-crc32'), 'AAAAAA==')
     }
+  })
+
+  test('one empty line may follow the end of their trailers', () => {
+    // As minio-go writes it.
+    const framed = '3\r\nabc\r\n2\r\nde\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\n\r\n\r\n'
+    for (let cut = 0; cut < 10; cut++) {
+      const { bytes, trailers } = decode(options, framed, [framed.length - cut])
+      assert.equal(bytes.toString(), 'abcde')
+      assert.equal(trailers.get('x-amz-checksum-crc32'), 'AAAAAA==')
+    }
+    const refused = [
+      `${framed}\r\n`,
+      `${framed}\n`,
+      `${framed}x`,
+      `${framed.slice(0, -2)}x`,
+      framed.slice(0, -1),
+    ]
+    refused.push(`${framed.slice(0, -2)}\rx\r\n`, `${framed.slice(0, -2)}x-amz-checksum-crc32:AAAAAA==\r\n`)
+    for (const text of refused) {
+      assert.throws(() => decode(options, text), code('INCOMPLETE_BODY'), JSON.stringify(text))
+      const everyByte = Array.from({ length: text.length }, (_, index) => index)
+      assert.throws(() => decode(options, text, everyByte), code('INCOMPLETE_BODY'), JSON.stringify(text))
+    }
+    const plain = { ...options, announcedTrailers: [] }
+    assert.throws(() => decode(plain, '5\r\nabcde\r\n0\r\n\r\n\r\n'), code('INCOMPLETE_BODY'))
   })
 
   test('a missing, doubled or unannounced trailer is refused', () => {

@@ -6,7 +6,8 @@ import { equalHex, type SignatureChain } from './sigv4.ts'
 
 /**
  * The `aws-chunked` content encoding: `<hex size>[;chunk-signature=<hex>]CRLF <bytes> CRLF`, a chunk of size 0 at the end,
- * then trailers and an empty line. Payload is passed on as it comes, without a copy; a signature that does not match
+ * then trailers and an empty line. minio-go writes one more: before the signature of the trailers, or at the end of unsigned ones; it is
+ * let pass there, and nowhere else. Payload is passed on as it comes, without a copy; a signature that does not match
  * rejects the body at the end of its chunk, and nothing of a rejected body becomes visible.
  */
 export interface ChunkedOptions {
@@ -25,7 +26,7 @@ const emptyHash = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b
 export class ChunkedDecoder {
   readonly trailers = new Map<string, string>()
   readonly #options: ChunkedOptions
-  #state: 'size' | 'data' | 'data-end' | 'trailers' | 'done' = 'size'
+  #state: 'size' | 'data' | 'data-end' | 'trailers' | 'trailer-signature' | 'ended' | 'done' = 'size'
   #line = ''
   #remaining = 0
   #received = 0
@@ -64,11 +65,10 @@ export class ChunkedDecoder {
   /** To be called after the last byte. */
   end(): void {
     // Some clients leave out the very last line break.
-    if (this.#state === 'trailers') {
+    if (this.#state === 'trailers' || this.#state === 'trailer-signature') {
       if (this.#line !== '') this.#trailer(this.#line)
       this.#finish()
-    }
-    if (this.#state !== 'done') throw truncated()
+    } else if (this.#state !== 'done' && (this.#state !== 'ended' || this.#line !== '')) throw truncated()
   }
 
   async #continue(wait: Promise<void>, rest: Uint8Array, sink: PieceSink): Promise<void> {
@@ -77,11 +77,12 @@ export class ChunkedDecoder {
   }
 
   #readLine(piece: Uint8Array, offset: number): number {
-    if (this.#state === 'done') throw malformed('bytes after the end of the body')
+    if (this.#state === 'done') throw bytesAfterEnd()
     const newline = piece.indexOf(10, offset)
     const end = newline < 0 ? piece.length : newline
     if (this.#line.length + end - offset > maxLineBytes) throw malformed('a chunk header is too long')
     this.#line += Buffer.from(piece.buffer, piece.byteOffset + offset, end - offset).toString('latin1')
+    if (this.#state === 'ended' && this.#line !== '' && this.#line !== '\r') throw bytesAfterEnd()
     if (newline < 0) return piece.length
     const line = this.#line.endsWith('\r') ? this.#line.slice(0, -1) : this.#line
     this.#line = ''
@@ -89,8 +90,10 @@ export class ChunkedDecoder {
     else if (this.#state === 'data-end') {
       if (line !== '') throw malformed('a chunk is longer than its size')
       this.#state = 'size'
-    } else if (line === '') this.#finish()
-    else this.#trailer(line)
+    } else if (this.#state === 'ended') this.#state = 'done'
+    else if (line !== '') this.#trailer(line)
+    else if (this.#state === 'trailers' && this.#awaitsSignature()) this.#state = 'trailer-signature'
+    else this.#finish()
     return newline + 1
   }
 
@@ -138,8 +141,15 @@ export class ChunkedDecoder {
       return
     }
     if (!this.#options.announcedTrailers.includes(name) || this.trailers.has(name)) throw malformedTrailer()
+    if (this.#state === 'trailer-signature') throw malformedTrailer()
     this.trailers.set(name, value)
     this.#trailerText += `${name}:${value}\n`
+  }
+
+  /** Of the trailers. */
+  #awaitsSignature(): boolean {
+    const { chain, announcedTrailers } = this.#options
+    return chain !== undefined && announcedTrailers.length > 0 && this.#trailerSignature === undefined
   }
 
   #finish(): void {
@@ -152,12 +162,14 @@ export class ChunkedDecoder {
         sha256Hex(this.#trailerText)
       if (!equalHex(hmacSha256(chain.key, text), this.#trailerSignature ?? '')) throw signatureMismatch()
     }
-    this.#state = 'done'
+    this.#state = chain === undefined && this.trailers.size > 0 ? 'ended' : 'done'
   }
 }
 
 const malformed = (what: string): StorageError =>
   new StorageError('INCOMPLETE_BODY', `The aws-chunked body is malformed: ${what}`)
+
+const bytesAfterEnd = (): StorageError => malformed('bytes after the end of the body')
 
 const truncated = (): StorageError =>
   new StorageError('INCOMPLETE_BODY', 'The request body terminated unexpectedly')
