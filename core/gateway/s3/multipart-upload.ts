@@ -350,8 +350,8 @@ function checkExpectations(
 
 /** The address of an object as this client would write it. */
 export function objectLocation(request: S3Request, bucketName: string, key: string): string {
-  const path = urlEncodeName(key)
-  return `${request.secure ? 'https' : 'http'}://${request.header('host') ?? ''}/${bucketName}/${path}`
+  const path = request.virtualHost ? urlEncodeName(key) : `${bucketName}/${urlEncodeName(key)}`
+  return `${request.secure ? 'https' : 'http'}://${request.header('host') ?? ''}/${path}`
 }
 
 const abortMultipartUpload: Operation = {

@@ -49,6 +49,8 @@ export interface S3Request {
   /** One header's value; values of a repeated header joined by `, `. */
   header(name: string): string | undefined
   readonly bucketName: string | undefined
+  /** The bucket is named by the host, and not by the path. */
+  readonly virtualHost: boolean
   readonly key: string | undefined
   readonly remoteAddress: string
   readonly secure: boolean

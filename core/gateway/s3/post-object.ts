@@ -261,6 +261,7 @@ function withHeaders(request: S3Request, headers: ReadonlyMap<string, string>, k
     headers: record,
     header: (name) => headers.get(name),
     bucketName: request.bucketName,
+    virtualHost: request.virtualHost,
     key,
     remoteAddress: request.remoteAddress,
     secure: request.secure,

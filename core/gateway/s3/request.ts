@@ -50,6 +50,10 @@ export class EdgeRequest implements S3Request {
     return this.target.bucketName
   }
 
+  get virtualHost(): boolean {
+    return this.target.resourcePath !== this.target.rawPath
+  }
+
   get key(): string | undefined {
     return this.target.key
   }

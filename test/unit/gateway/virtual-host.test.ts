@@ -53,6 +53,45 @@ describe('requests whose bucket is the name of the host', () => {
   })
   after(() => region.close())
 
+  const readable = { 'x-amz-acl': 'public-read' }
+  const locationIn = (text: string): string => /<Location>(.*)<\/Location>/.exec(text)?.[1] ?? ''
+
+  async function follow(location: string): Promise<string> {
+    const { host, pathname } = new URL(location)
+    return (await ask(region.port, 'GET', pathname, host)).text
+  }
+
+  test('a completed upload and a form say where their object is, by host as by path', async () => {
+    for (const [host, prefix] of [
+      [byHost, ''],
+      [byPath, `/${Bucket}`],
+    ] as const) {
+      const path = `${prefix}/photos/a%20b.jpg`
+      const started = await ask(region.port, 'POST', `${path}?uploads`, host, '', readable)
+      const uploadId = /<UploadId>(.*)<\/UploadId>/.exec(started.text)?.[1] ?? ''
+      const part = await ask(region.port, 'PUT', `${path}?partNumber=1&uploadId=${uploadId}`, host, 'hello')
+      assert.equal(part.status, 200)
+      const list =
+        '<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>5d41402abc4b2a76b9719d911017c592</ETag></Part>' +
+        '</CompleteMultipartUpload>'
+      const done = await ask(region.port, 'POST', `${path}?uploadId=${uploadId}`, host, list)
+      assert.equal(locationIn(done.text), `http://${host}${path}`)
+      assert.equal(await follow(locationIn(done.text)), 'hello')
+
+      const form = new FormData()
+      form.append('key', 'forms/a b')
+      form.append('acl', 'public-read')
+      form.append('success_action_status', '201')
+      form.append('file', new Blob(['the form']), 'f.txt')
+      const encoded = new Response(form)
+      const type = { 'content-type': encoded.headers.get('content-type') ?? '' }
+      const posted = await ask(region.port, 'POST', `${prefix}/`, host, await encoded.text(), type)
+      assert.equal(posted.location, `http://${host}${prefix}/forms/a%20b`)
+      assert.equal(locationIn(posted.text), posted.location)
+      assert.equal(await follow(locationIn(posted.text)), 'the form')
+    }
+  })
+
   test('a redirect to the primary names the bucket, in whatever form the request did', async () => {
     const primary = 'http://primary.example:9000'
     const { id } = region.catalog.bucket(Bucket) ?? assert.fail('there is no bucket')
