@@ -13,6 +13,7 @@ import { noSuchBucket } from './errors.ts'
 import type { Gateway, Operation, OperationContext, S3Request } from './operation.ts'
 import { bucketOf } from './resources.ts'
 import type { Route } from './route.ts'
+import { isBucketName } from './target.ts'
 import { document, element, parseXml, type XmlElement } from './xml.ts'
 
 /** S3's own limit of the document. */
@@ -37,6 +38,25 @@ export function corsHeaders(
   const method = request.header('access-control-request-method') ?? request.method
   const rule = findCorsRule(rules, origin, method, [])
   return rule === undefined ? undefined : corsAnswer(rule, origin, [])
+}
+
+/**
+ * The same of a request that was refused before its bucket was looked at, as by authentication: a page is to see why. Never throws: the refusal
+ * is answered also when the catalog cannot be read.
+ */
+export function refusalCorsHeaders(
+  gateway: Gateway,
+  request: S3Request,
+): Readonly<Record<string, string>> | undefined {
+  const { bucketName } = request
+  if (bucketName === undefined || !isBucketName(bucketName)) return undefined
+  try {
+    const bucket = gateway.catalog.bucket(bucketName)
+    return bucket === undefined ? undefined : corsHeaders(gateway, request, bucket)
+  } catch (error) {
+    gateway.log.warn({ err: error, bucket: bucketName }, 'a refusal goes without its CORS headers')
+    return undefined
+  }
 }
 
 /** The preflight. It needs no signature and tells nothing but what the rules say. */

@@ -10,7 +10,7 @@ import type { Authentication, Authenticator, PayloadProtection } from './authent
 import { type Authorizer, isForOwner, rightsOf } from './authorize.ts'
 import type { CausalRequest, CausalRequests } from './causal-requests.ts'
 import { tokenHeader } from './causal-token.ts'
-import { corsHeaders } from './cors.ts'
+import { corsHeaders, refusalCorsHeaders } from './cors.ts'
 import { edgeHeaders, looksElsewhere } from './edge-reads.ts'
 import { accessDenied, errorResponse, noSuchBucket } from './errors.ts'
 import { checkRoom, heldBackMs } from './hold-back.ts'
@@ -446,8 +446,11 @@ export class Exchange implements AdmissionRequest {
 
   #addCors(fields: string[]): void {
     const request = this.#request
-    if (request === undefined || this.#bucket === undefined || request.headers.origin === undefined) return
-    const headers = corsHeaders(this.#edge.gateway, request, this.#bucket)
+    if (request === undefined || request.headers.origin === undefined) return
+    const { gateway } = this.#edge
+    const bucket = this.#bucket
+    const headers =
+      bucket === undefined ? refusalCorsHeaders(gateway, request) : corsHeaders(gateway, request, bucket)
     if (headers !== undefined) for (const [name, value] of Object.entries(headers)) fields.push(name, value)
   }
 

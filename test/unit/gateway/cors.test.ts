@@ -23,11 +23,11 @@ describe('cross-origin requests', () => {
   })
   after(() => region.close())
 
-  const ask = async (method: string, headers: Record<string, string>) => {
+  const ask = async (method: string, headers: Record<string, string>, path = `/${Bucket}/key`) => {
     // `fetch` forbids Origin; node's own client does not.
     const { request } = await import('node:http')
     return new Promise<{ status: number; headers: Record<string, unknown> }>((resolve, reject) => {
-      const client = request(`${region.endpoint}/${Bucket}/key`, { method, headers }, (answer) => {
+      const client = request(`${region.endpoint}${path}`, { method, headers }, (answer) => {
         answer.resume()
         answer.on('end', () => resolve({ status: answer.statusCode ?? 0, headers: answer.headers }))
       })
@@ -86,7 +86,24 @@ describe('cross-origin requests', () => {
       (await ask('DELETE', { origin: 'https://a.example' })).headers['access-control-allow-origin'],
       undefined,
     )
+    // Also when nothing of the bucket was looked at, since the signature was refused.
+    const expired =
+      'X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ALICEKEYEXAMPLE00000%2F20200101%2Fus-east-1%2Fs3%2Faws4_request' +
+      `&X-Amz-Date=20200101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=${'0'.repeat(64)}`
+    const refused = async (path: string, headers: Record<string, string>) => {
+      const { status, headers: fields } = await ask('GET', headers, path)
+      return [status, fields['access-control-allow-origin']]
+    }
+    const origin = { origin: 'https://a.example' }
+    assert.deepEqual(await refused(`/${Bucket}/key?${expired}`, origin), [403, 'https://a.example'])
+    const malformed = { ...origin, authorization: 'AWS nobody' }
+    assert.deepEqual(await refused(`/${Bucket}/key`, malformed), [400, 'https://a.example'])
+    assert.deepEqual(await refused(`/${Bucket}/key?${expired}`, {}), [403, undefined])
+    for (const name of ['no-such-bucket', 'NO', 'a'.repeat(5000), '%00', '']) {
+      assert.deepEqual(await refused(`/${name}/key?${expired}`, origin), [403, undefined], name)
+    }
     await s3.send(new DeleteBucketCorsCommand({ Bucket }))
+    assert.deepEqual(await refused(`/${Bucket}/key?${expired}`, origin), [403, undefined])
     assert.equal(
       (await ask('GET', { origin: 'https://a.example' })).headers['access-control-allow-origin'],
       undefined,
