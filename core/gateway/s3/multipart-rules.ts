@@ -156,10 +156,12 @@ export function selectParts(
   return selected
 }
 
-/** `<hex MD5 of the parts' MD5s>-<parts>`. */
+const plainMd5 = /^[0-9a-f]{32}$/
+
+/** `<hex MD5 of the parts' MD5s>-<parts>`. What a client sends that is no MD5 is of no part, and the result of no object. */
 export function multipartEtag(etags: readonly string[]): string {
   const hash = createHash('md5')
-  for (const etag of etags) hash.update(etag, 'hex')
+  for (const etag of etags) hash.update(etag, plainMd5.test(etag) ? 'hex' : 'utf8')
   return `${hash.digest('hex')}-${etags.length}`
 }
 

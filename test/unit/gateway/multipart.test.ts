@@ -213,11 +213,21 @@ describe('multipart uploads through the AWS SDK', () => {
       'InvalidPart',
       400,
     )
+    // Not what any part has: an odd number of digits, no digits, more of them, none.
+    for (const etag of ['abc', '"abc"', 'abcd', 'xyz', `${one.ETag?.slice(1, -1)}a`, '']) {
+      await rejects(complete(Key, UploadId, [part(1, etag)]), 'InvalidPart', 400)
+      await rejects(complete(Key, 'no-such-upload', [part(1, etag)]), 'NoSuchUpload', 404)
+    }
     await rejects(complete(Key, UploadId, [part(1, one.ETag), part(2, two.ETag)]), 'EntityTooSmall', 400)
     await rejects(complete(Key, UploadId, [part(1, one.ETag)], { MpuObjectSize: 8 }), 'InvalidRequest', 400)
     await rejects(complete(Key, 'no-such-upload', [part(1, one.ETag)]), 'NoSuchUpload', 404)
     await complete(Key, UploadId, [part(1, one.ETag)], { MpuObjectSize: 7 })
     assert.ok((await read(Key)).equals(last))
+    // A repetition is answered from what it made, but not one that names other parts.
+    await complete(Key, UploadId, [part(1, one.ETag)])
+    for (const etag of ['abc', `${one.ETag?.slice(1, -1)}a`]) {
+      await rejects(complete(Key, UploadId, [part(1, etag)]), 'NoSuchUpload', 404)
+    }
   })
 
   test('a part that is sent again replaces itself; parts left out are dropped', async () => {
