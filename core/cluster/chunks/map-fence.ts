@@ -35,7 +35,9 @@ export class MapFence {
 
   constructor(parts: MapFenceParts) {
     this.#parts = parts
-    this.#members = new SilentMembers(parts.clock)
+    const { clock, members } = parts
+    const knock = (member: string, signal: AbortSignal): Promise<unknown> => this.#request(member, signal)
+    this.#members = new SilentMembers({ clock, members, knock })
     this.#stop = parts.peers.serve(fenceTopic, {
       request: async () => {
         const answer = new Uint8Array(8)
@@ -70,8 +72,8 @@ export class MapFence {
   async passedEverywhere(epoch: number): Promise<boolean> {
     if (this.passed < epoch) return false
     try {
-      const answers = await this.#members.ask(this.#parts.members(), async (member) => {
-        const answer = await this.#parts.peers.request(member, fenceTopic, new Uint8Array(), { deadlineMs })
+      const answers = await this.#members.ask(async (member) => {
+        const answer = await this.#request(member)
         if (answer.length !== 8) throw new StorageError('PROTOCOL_ERROR', 'an answer of another length')
         return new DataView(answer.buffer, answer.byteOffset, 8).getFloat64(0)
       })
@@ -81,7 +83,13 @@ export class MapFence {
     }
   }
 
+  #request(member: string, signal?: AbortSignal): Promise<Uint8Array> {
+    const options = signal === undefined ? { deadlineMs } : { deadlineMs, signal }
+    return this.#parts.peers.request(member, fenceTopic, new Uint8Array(), options)
+  }
+
   stop(): void {
+    this.#members.close()
     this.#stop()
   }
 }

@@ -38,7 +38,11 @@ export class RegionHolds {
   /** CONFLICT when somebody serves the topic already. */
   constructor(parts: RegionHoldsParts) {
     this.#parts = parts
-    this.#members = new SilentMembers(parts.clock)
+    const { clock, members, peers } = parts
+    // It answers only when its catalog has caught up, as for a question that is meant.
+    const knock = (member: string, signal: AbortSignal): Promise<unknown> =>
+      peers.request(member, holdsTopic, new Uint8Array(writeIdBytes), { deadlineMs, signal })
+    this.#members = new SilentMembers({ clock, members, knock })
     this.#stop = parts.peers.serve(holdsTopic, { request: (_, message) => this.#answer(message) })
   }
 
@@ -48,7 +52,7 @@ export class RegionHolds {
 
   /** UNAVAILABLE while a member does not answer, until it has been silent for an hour; the signal's reason. */
   held(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]> {
-    return this.#held(writeIds, signal, (members, ask) => this.#members.ask(members, ask, signal))
+    return this.#held(writeIds, signal, (ask) => this.#members.ask(ask, signal))
   }
 
   /**
@@ -56,11 +60,13 @@ export class RegionHolds {
    * stays until it answers or is taken out of the map: no more than what it had under way.
    */
   async heldUnowned(writeIds: readonly WriteId[], signal?: AbortSignal): Promise<readonly boolean[]> {
-    const held = await this.#held(writeIds, signal, async (members, ask) => {
-      const { answers } = await this.#members.askAnybody(members, ask, signal)
-      return answers
+    // Of any part of the question: who answers the next part has not said what it holds of this one.
+    const silent = new Set<number | undefined>()
+    const held = await this.#held(writeIds, signal, async (ask) => {
+      const asked = await this.#members.askAnybody(ask, signal)
+      for (const member of asked.silent) silent.add(this.#parts.slotOf(member))
+      return asked.answers
     })
-    const silent = new Set(this.#members.silent.map((member) => this.#parts.slotOf(member)))
     return held.map(
       (isHeld, at) => isHeld || silent.has(writeIdSlot(writeIds[at] ?? new Uint8Array(writeIdBytes))),
     )
@@ -69,10 +75,7 @@ export class RegionHolds {
   async #held(
     writeIds: readonly WriteId[],
     signal: AbortSignal | undefined,
-    askMembers: (
-      members: readonly string[],
-      ask: (member: string) => Promise<Uint8Array>,
-    ) => Promise<readonly Uint8Array[]>,
+    askMembers: (ask: (member: string) => Promise<Uint8Array>) => Promise<readonly Uint8Array[]>,
   ): Promise<boolean[]> {
     const held = writeIds.map(() => false)
     for (let start = 0; start < writeIds.length; start += idsAtOnce) {
@@ -86,7 +89,7 @@ export class RegionHolds {
           throw new StorageError('PROTOCOL_ERROR', 'an answer of another length')
         return answer
       }
-      for (const answer of await askMembers(this.#parts.members(), ask)) {
+      for (const answer of await askMembers(ask)) {
         for (const [index, value] of answer.entries()) if (value !== 0) held[start + index] = true
       }
     }
@@ -108,6 +111,7 @@ export class RegionHolds {
   }
 
   stop(): void {
+    this.#members.close()
     this.#stop()
   }
 }

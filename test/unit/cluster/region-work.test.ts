@@ -93,9 +93,10 @@ test('a node that does not answer holds everything up, for an hour', async () =>
 })
 
 test('a node that missed one question, and another one days later, has not been silent meanwhile', async () => {
-  const { clock, region, writes, holds, a } = pair()
+  const { clock, region, writes, holds, a, b } = pair()
   const fence = new MapFence({ peers: a, members: () => ['b'], writes: writes.a, clock })
-  fence.adopt(1)
+  const other = new MapFence({ peers: b, members: () => ['a'], writes: writes.b, clock })
+  for (const one of [fence, other]) one.adopt(1)
   const id = writes.b.begin()
   writes.b.settle(id)
   writes.b.pin(id)
