@@ -8,11 +8,13 @@ import {
   stripeBufferBytes,
   stripeWidth,
 } from '../../contract/erasure.ts'
-import { StorageError } from '../../contract/errors.ts'
+import { type ErrorCode, StorageError } from '../../contract/errors.ts'
 import type { ChunkId } from '../../contract/ids.ts'
 import type { ReplicaAcks, RequestOptions } from '../../contract/transport.ts'
 import type { BegunTurn } from './chunk-turns.ts'
+import { inTurns } from './find-copies.ts'
 import { fragmentHolder, fragmentReaders } from './fragment-places.ts'
+import type { ChunkLayout } from './layout.ts'
 import { toldEpoch } from './moved-groups.ts'
 import { type FragmentRange, Rebuilder, type RebuildParts } from './rebuild.ts'
 import type { CopyReader, CopyReads } from './region-read.ts'
@@ -32,6 +34,8 @@ const hasDeadlineMs = 5000
 const hedgeMedians = 8
 const leastHedgeMs = 25
 const mostHedgeMs = 400
+/** What is said when the others are too few: the fragment itself may be left where nobody looks first. */
+const mayBeElsewhere: readonly ErrorCode[] = ['CHUNK_NOT_FOUND', 'CORRUPT_CHUNK', 'UNAVAILABLE']
 
 /**
  * Chunks that are kept as fragments. A write is acknowledged when one fragment more than are needed to read it is durable (`quorum`),
@@ -205,52 +209,95 @@ export class StripedChunks {
   }
 
   async #read(range: FragmentRange, signal: AbortSignal | undefined): Promise<ChunkBuffer> {
-    const { self, local, peers, damaged } = this.#parts
-    const { id, stripe, fragment, start, end, qosClass } = range
+    const { self, peers } = this.#parts
+    const { id, stripe, fragment } = range
     const layout = this.#parts.layout()
-    const own = fragmentId(id, fragment)
-    const near: CopyReader[] = []
-    const far: CopyReader[] = []
-    for (const node of fragmentReaders(layout, stripe, id, fragment)) {
-      const peer = node === self ? undefined : peers(node)
-      const p50Ms = peer?.p50Ms ?? 0
-      const list = node === self || peer?.isUsable === true ? near : far
-      list.push({
-        node,
-        hedgeAfterMs:
-          p50Ms === 0 ? mostHedgeMs : Math.min(mostHedgeMs, Math.max(leastHedgeMs, hedgeMedians * p50Ms)),
-        read: async (abort) => {
-          const buffer = await (node === self
-            ? local.get(own, start, end - start, abort, qosClass)
-            : (peer?.chunks.get(own, start, end - start, {
-                deadlineMs: getDeadlineMs,
-                signal: abort,
-                ...(qosClass === undefined ? {} : { classIndex: qosClass }),
-              }) ?? unreachable(node)))
-          if (buffer.bytes.length === end - start) return buffer
-          buffer.release()
-          throw new StorageError('CORRUPT_CHUNK', `a fragment of ${node} is shorter than it should be`)
-        },
-      })
-    }
+    const places = fragmentReaders(layout, stripe, id, fragment)
+    const isNear = (node: string): boolean => node === self || peers(node)?.isUsable === true
+    const near = places.filter(isNear).map((node) => this.#readerOf(node, range))
+    const far = places.filter((node) => !isNear(node)).map((node) => this.#readerOf(node, range))
     const computed: CopyReader = {
       node: '',
       hedgeAfterMs: mostHedgeMs * 10,
       read: (abort) => this.rebuilder.rebuild(range, abort),
     }
     const outcome = await this.#parts.reads.read([...near, computed, ...far], signal)
-    for (const { node, error } of outcome.failures) {
+    this.#report(layout, range, outcome.failures)
+    if (outcome.buffer !== undefined) return outcome.buffer
+    // What the fragments together say is more than what one of them says.
+    const error = outcome.failures.find(({ node }) => node === '')?.error ?? readError(outcome.failures)
+    if (!mayBeElsewhere.includes(error.code) || signal?.aborted === true) throw error
+    const anyway = await this.#readAnyway(layout, places, range, signal)
+    this.#report(layout, range, anyway.failures)
+    if (anyway.buffer !== undefined) return anyway.buffer
+    const hasAllDenied = anyway.failures.every(({ error: { code } }) => code === 'CHUNK_NOT_FOUND')
+    // Whoever could not be asked may have it.
+    if (error.code === 'UNAVAILABLE' || hasAllDenied) throw error
+    throw readError([...outcome.failures.filter(({ node }) => node !== ''), ...anyway.failures])
+  }
+
+  /**
+   * Too few others are left to compute it of. Whoever held it under an earlier map may still have it: with fewer nodes than fragments a
+   * drained one keeps what has no place elsewhere.
+   */
+  async #readAnyway(
+    layout: ChunkLayout,
+    asked: readonly string[],
+    range: FragmentRange,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly buffer?: ChunkBuffer; readonly failures: readonly CopyFailure[] }> {
+    const rest = [this.#parts.self, ...layout.others].filter((name) => !asked.includes(name))
+    const failures: CopyFailure[] = []
+    for (const some of inTurns(rest)) {
+      const readers = some.map((node) => this.#readerOf(node, range))
+      const one = await this.#parts.reads.read(readers, signal)
+      failures.push(...one.failures)
+      if (one.buffer !== undefined) return { buffer: one.buffer, failures }
+      if (signal?.aborted === true) break
+    }
+    return { failures }
+  }
+
+  #readerOf(node: string, { id, fragment, start, end, qosClass }: FragmentRange): CopyReader {
+    const { self, local, peers } = this.#parts
+    const own = fragmentId(id, fragment)
+    const peer = node === self ? undefined : peers(node)
+    const p50Ms = peer?.p50Ms ?? 0
+    return {
+      node,
+      hedgeAfterMs:
+        p50Ms === 0 ? mostHedgeMs : Math.min(mostHedgeMs, Math.max(leastHedgeMs, hedgeMedians * p50Ms)),
+      read: async (abort) => {
+        const buffer = await (node === self
+          ? local.get(own, start, end - start, abort, qosClass)
+          : (peer?.chunks.get(own, start, end - start, {
+              deadlineMs: getDeadlineMs,
+              signal: abort,
+              ...(qosClass === undefined ? {} : { classIndex: qosClass }),
+            }) ?? unreachable(node)))
+        if (buffer.bytes.length === end - start) return buffer
+        buffer.release()
+        throw new StorageError('CORRUPT_CHUNK', `a fragment of ${node} is shorter than it should be`)
+      },
+    }
+  }
+
+  #report(
+    layout: ChunkLayout,
+    { id, stripe, fragment }: FragmentRange,
+    failures: readonly CopyFailure[],
+  ): void {
+    const { damaged } = this.#parts
+    const own = fragmentId(id, fragment)
+    const { moving } = layout.map
+    for (const { node, error } of failures) {
       if (node === '') continue
-      const { moving } = layout.map
       const isComing = moving !== undefined && !moving.complete.includes(node)
       const isHolder = fragmentHolder(layout, stripe, id, fragment) === node
       if (isDamage(error)) damaged({ id: own, node, problem: 'corrupt', stripe })
       else if (error.code === 'CHUNK_NOT_FOUND' && isHolder && !isComing)
         damaged({ id: own, node, problem: 'missing', stripe })
     }
-    if (outcome.buffer !== undefined) return outcome.buffer
-    // What the fragments together say is more than what one of them says.
-    throw outcome.failures.find(({ node }) => node === '')?.error ?? readError(outcome.failures)
   }
 
   /** Whether so many fragments are there as are needed. UNAVAILABLE when that is not certain. */

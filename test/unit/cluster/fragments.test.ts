@@ -6,7 +6,12 @@ import { decodeFragments, encodeFragments } from '../../../core/cluster/chunks/d
 import { fragmentHolder } from '../../../core/cluster/chunks/fragment-places.ts'
 import { type ChunkLayout, layoutOf } from '../../../core/cluster/chunks/layout.ts'
 import type { ClusterPeer, DamagedCopy } from '../../../core/cluster/chunks/peers.ts'
-import { changeMap, withStripes } from '../../../core/cluster/placement/change-map.ts'
+import {
+  changeMap,
+  completeMove,
+  mustComplete,
+  withStripes,
+} from '../../../core/cluster/placement/change-map.ts'
 import { readStripes } from '../../../core/cluster/placement/stripes.ts'
 import type { ClusterMap } from '../../../core/contract/cluster-map.ts'
 import {
@@ -206,6 +211,41 @@ test('a damaged fragment is read around and reported', async () => {
   region.damaged.add(holder ?? assert.fail())
   assert.ok(Buffer.compare(await region.get(stripe), bytes) === 0)
   assert.ok(region.reports.some(({ node, problem }) => node === holder && problem === 'corrupt'))
+})
+
+test('the only copy of a fragment is read where it has no place any more, as long as so many are left as are needed', async () => {
+  const stripe = stripeFor({ dataFragments: 4, parityFragments: 2 }, 4 * 4096)
+  const bytes = pattern(5, stripe.byteLength)
+  const map = stripedMap(names(6), 6)
+  const region = regionOf(map)
+  await region.put(stripe, bytes)
+  const holders = [0, 1, 2, 3, 4, 5].map((fragment) => fragmentHolder(region.layout(), stripe, id, fragment))
+  // With six nodes nobody can take it over: the drained one keeps its fragment.
+  const drained = holders.slice(0, 4).find((name) => name !== 'a') ?? assert.fail()
+  const draining = map.nodes.map((node) =>
+    node.name === drained ? { ...node, state: 'draining' as const } : node,
+  )
+  const moved = changeMap(map, { nodes: draining })
+  region.setMap(completeMove(moved, mustComplete(moved)) ?? assert.fail('the move has ended'))
+  assert.equal(fragmentHolder(region.layout(), stripe, id, holders.indexOf(drained)), '')
+  const others = holders.filter((name) => name !== 'a' && name !== drained)
+  const readAll = async (): Promise<void> => {
+    for (let fragment = 0; fragment < 4; fragment++) {
+      const part = await region.get(stripe, fragment * 4096, 4096)
+      assert.ok(Buffer.compare(part, bytes.subarray(fragment * 4096, (fragment + 1) * 4096)) === 0)
+    }
+  }
+  await readAll()
+  for (const name of others.slice(0, 2)) {
+    region.dead.add(name)
+    await readAll()
+  }
+  // Its bytes are damaged there: the dead ones may come back with theirs.
+  region.damaged.add(drained)
+  await rejectsWith('UNAVAILABLE', region.get(stripe, holders.indexOf(drained) * 4096, 4096))
+  assert.ok(region.reports.some(({ node, problem }) => node === drained && problem === 'corrupt'))
+  await settle()
+  assert.equal(region.held(), 0)
 })
 
 test('a delete leaves no fragment anywhere', async () => {
