@@ -23,6 +23,7 @@ import { type FollowMapParts, followMap } from './follow-map.ts'
 import { HeldBuffer } from './held-buffer.ts'
 import { type ChunkLayout, copiesWanted, groupOf } from './layout.ts'
 import { toldEpoch } from './moved-groups.ts'
+import { OwnPuts, slowerThanQuorum } from './own-puts.ts'
 import type { ClusterPeers, DamagedCopy, PeerView } from './peers.ts'
 import type { Rebuilder } from './rebuild.ts'
 import { CopyReads } from './region-read.ts'
@@ -82,6 +83,7 @@ export class ClusterChunkStore implements ChunkStore {
   readonly #turns = new ChunkTurns()
   readonly #reads: CopyReads
   readonly #stragglers: Stragglers
+  readonly #ownPuts = new OwnPuts()
   readonly #striped: StripedChunks
   #isClosed = false
   readonly #counts = {
@@ -104,6 +106,7 @@ export class ClusterChunkStore implements ChunkStore {
       ...parts,
       reads: this.#reads,
       stragglers: this.#stragglers,
+      ownPuts: this.#ownPuts,
       putDeadlineMs: parts.putDeadlineMs ?? defaultPutDeadlineMs,
     })
     if (local.planSink !== undefined) this.planSink = local.planSink
@@ -202,16 +205,18 @@ export class ClusterChunkStore implements ChunkStore {
       acknowledge = resolve
       refuse = reject
     })
+    const giveUp = (): void => abort.abort(slowerThanQuorum)
     /** The answer is given; what is still on its way is watched from here on. */
     const decide = (): void => {
       isDecided = true
-      if (ended < writers.length) straggled = this.#stragglers.add(byteLength, () => abort.abort())
+      if (ended < writers.length) straggled = this.#stragglers.add(byteLength, giveUp)
     }
     const copy = async (node: string): Promise<void> => {
       const span = trace === undefined ? undefined : new CopySpan(trace, 'put', node === self, node, id)
       try {
-        if (node === self) await local.put(id, buffer, byteLength, qosClass)
-        else {
+        if (node === self) {
+          await this.#ownPuts.put(() => local.put(id, buffer, byteLength, qosClass), abort.signal)
+        } else {
           const peer = peers(node)
           if (peer === undefined) throw new StorageError('PEER_UNREACHABLE', `there is no link to ${node}`)
           await peer.chunks.put(id, buffer, byteLength, span === undefined ? options : span.told(options))

@@ -16,6 +16,7 @@ import { inTurns } from './find-copies.ts'
 import { fragmentHolder, fragmentReaders } from './fragment-places.ts'
 import type { ChunkLayout } from './layout.ts'
 import { toldEpoch } from './moved-groups.ts'
+import { type OwnPuts, slowerThanQuorum } from './own-puts.ts'
 import { type FragmentRange, Rebuilder, type RebuildParts } from './rebuild.ts'
 import type { CopyReader, CopyReads } from './region-read.ts'
 import { type CopyFailure, isDamage, readError, writeError } from './replica-errors.ts'
@@ -24,6 +25,7 @@ import type { Stragglers } from './stragglers.ts'
 export interface StripedChunksParts extends RebuildParts {
   readonly local: Pick<ChunkStore, 'acquire' | 'delete' | 'get' | 'has' | 'put' | 'recompute'>
   readonly stragglers: Stragglers
+  readonly ownPuts: OwnPuts
   readonly reads: CopyReads
   readonly putDeadlineMs: number
 }
@@ -102,13 +104,14 @@ export class StripedChunks {
     })
     const decide = (): void => {
       isDecided = true
-      if (ended < fragments.length) straggled = stragglers.add(stripe.byteLength, () => abort.abort())
+      if (ended === fragments.length) return
+      straggled = stragglers.add(stripe.byteLength, () => abort.abort(slowerThanQuorum))
     }
     const store = async ({ fragment, bytes }: Fragment): Promise<void> => {
       const node = fragmentHolder(layout, stripe, id, fragment)
       try {
         if (fragment >= stripe.dataFragments) await coded
-        await this.#put(node, fragmentId(id, fragment), bytes, options, qosClass)
+        await this.#put(node, fragmentId(id, fragment), bytes, options, abort.signal, qosClass)
         ended++
         durable++
         if (durable === wanted && !isDecided) {
@@ -159,11 +162,12 @@ export class StripedChunks {
     id: ChunkId,
     bytes: Uint8Array,
     options: RequestOptions,
+    signal: AbortSignal,
     qosClass: number | undefined,
   ): Promise<void> {
-    const { self, local, peers } = this.#parts
+    const { self, local, peers, ownPuts } = this.#parts
     const slice: ChunkBuffer = { bytes, release: () => undefined }
-    if (node === self) return local.put(id, slice, bytes.length, qosClass)
+    if (node === self) return ownPuts.put(() => local.put(id, slice, bytes.length, qosClass), signal)
     const peer = node === '' ? undefined : peers(node)
     if (peer === undefined) {
       const problem = node === '' ? 'there are fewer nodes than fragments' : `there is no link to ${node}`
