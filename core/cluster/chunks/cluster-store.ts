@@ -27,7 +27,7 @@ import { OwnPuts, slowerThanQuorum } from './own-puts.ts'
 import type { ClusterPeers, DamagedCopy, PeerView } from './peers.ts'
 import type { Rebuilder } from './rebuild.ts'
 import { CopyReads } from './region-read.ts'
-import { type CopyFailure, isDamage, readError, writeError } from './replica-errors.ts'
+import { type CopyFailure, copyError, isDamage, readError, writeError } from './replica-errors.ts'
 import { type StragglerLimits, Stragglers } from './stragglers.ts'
 import { StripedChunks } from './striped-chunks.ts'
 
@@ -100,7 +100,7 @@ export class ClusterChunkStore implements ChunkStore {
     const { local, clock } = parts
     this.#parts = parts
     this.kind = local.kind
-    this.#reads = new CopyReads(clock)
+    this.#reads = new CopyReads(parts.self, clock)
     this.#stragglers = new Stragglers(clock, parts.stragglers ?? defaultStragglers)
     this.#striped = new StripedChunks({
       ...parts,
@@ -229,7 +229,7 @@ export class ClusterChunkStore implements ChunkStore {
           decide()
         }
       } catch (reason) {
-        const error = StorageError.from(reason)
+        const error = copyError(self, node, reason)
         span?.end(error)
         ended++
         failures.push({ node, error })
@@ -350,7 +350,7 @@ export class ClusterChunkStore implements ChunkStore {
         try {
           return (await peers(node)?.chunks.has(id, { deadlineMs: hasDeadlineMs })) ?? unreachable(node)
         } catch (reason) {
-          failures.push({ node, error: StorageError.from(reason) })
+          failures.push({ node, error: copyError(self, node, reason) })
           return false
         }
       }),
@@ -396,7 +396,7 @@ export class ClusterChunkStore implements ChunkStore {
               : ((await peers(node)?.chunks.delete(id, options)) ?? unreachable(node))
           if (is) onDeleted()
         } catch (reason) {
-          failures.push({ node, error: StorageError.from(reason) })
+          failures.push({ node, error: copyError(self, node, reason) })
         }
       }),
     )

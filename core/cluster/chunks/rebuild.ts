@@ -12,7 +12,7 @@ import type { ChunkId } from '../../contract/ids.ts'
 import { fragmentReaders } from './fragment-places.ts'
 import type { ChunkLayout } from './layout.ts'
 import type { ClusterPeers, DamagedCopy, PeerView } from './peers.ts'
-import { type CopyFailure, isDamage } from './replica-errors.ts'
+import { type CopyFailure, copyError, isDamage } from './replica-errors.ts'
 
 export interface RebuildParts {
   readonly self: string
@@ -234,7 +234,7 @@ export class Rebuilder {
         throw new StorageError('CORRUPT_CHUNK', `a fragment of ${node} is shorter than it should be`)
       } catch (reason) {
         if (signal.aborted) return undefined
-        const error = StorageError.from(reason)
+        const error = copyError(self, node, reason)
         failures.push({ node, error })
         const { moving } = layout.map
         const isComing = moving !== undefined && !moving.complete.includes(node)

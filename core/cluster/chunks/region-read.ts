@@ -2,7 +2,7 @@ import type { ChunkBuffer } from '../../contract/chunk-store.ts'
 import type { Clock } from '../../contract/clock.ts'
 import { DueTimer } from '../../contract/due-timer.ts'
 import { StorageError } from '../../contract/errors.ts'
-import type { CopyFailure } from './replica-errors.ts'
+import { type CopyFailure, copyError } from './replica-errors.ts'
 
 interface AnyCopyReader {
   readonly node: string
@@ -51,18 +51,21 @@ const otherAnswered = new StorageError('CANCELLED', 'another copy has answered')
  * has a timer of its own.
  */
 export class CopyReads {
+  readonly #self: string
   readonly #clock: Clock
   readonly #hedges = new Set<Hedge>()
   readonly #timer: DueTimer
 
-  constructor(clock: Clock) {
+  constructor(self: string, clock: Clock) {
+    this.#self = self
     this.#clock = clock
     this.#timer = new DueTimer(clock, () => this.#expire())
   }
 
   /**
    * From the first copy; from the next one too when that takes long, and at once when it failed. The first sound answer wins, the
-   * others are cancelled and give their memory back. Never rejects; ends early only by the signal or when the request is malformed.
+   * others are cancelled and give their memory back. Never rejects; ends early only by the signal, when our own store is closed, or when
+   * the request is malformed.
    */
   read(readers: CopyReaders, signal: AbortSignal | undefined): Promise<ReadOutcome> {
     return new Promise((resolve) => {
@@ -106,7 +109,7 @@ export class CopyReads {
           (reason: unknown) => {
             running--
             if (isSettled) return
-            const error = StorageError.from(reason)
+            const error = copyError(this.#self, reader.node, reason)
             failures.push({ node: reader.node, error })
             const isOver =
               error.code === 'INVALID_ARGUMENT' || error.code === 'CLOSED' || signal?.aborted === true

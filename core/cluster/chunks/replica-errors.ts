@@ -5,6 +5,16 @@ export interface CopyFailure {
   readonly error: StorageError
 }
 
+/**
+ * What a node answered; `''`: what was computed here. Only of ourselves CLOSED ends anything: another node's link was replaced under the
+ * request, or it stops, and others can answer.
+ */
+export function copyError(self: string, node: string, reason: unknown): StorageError {
+  const error = StorageError.from(reason)
+  if (error.code !== 'CLOSED' || node === self || node === '') return error
+  return new StorageError('PEER_UNREACHABLE', `the link to ${node} was closed`, { cause: error })
+}
+
 /** What the caller did, whoever found out: told as it is. */
 const callersOwn: readonly ErrorCode[] = ['INVALID_ARGUMENT', 'CONFLICT', 'CANCELLED', 'CLOSED']
 /** Told as it is when all that failed say so. */

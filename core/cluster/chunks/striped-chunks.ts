@@ -19,7 +19,7 @@ import { toldEpoch } from './moved-groups.ts'
 import { type OwnPuts, slowerThanQuorum } from './own-puts.ts'
 import { type FragmentRange, Rebuilder, type RebuildParts } from './rebuild.ts'
 import type { CopyReader, CopyReads } from './region-read.ts'
-import { type CopyFailure, isDamage, readError, writeError } from './replica-errors.ts'
+import { type CopyFailure, copyError, isDamage, readError, writeError } from './replica-errors.ts'
 import type { Stragglers } from './stragglers.ts'
 
 export interface StripedChunksParts extends RebuildParts {
@@ -61,7 +61,7 @@ export class StripedChunks {
     acks: ReplicaAcks,
     qosClass: number | undefined,
   ): BegunTurn<void> {
-    const { stragglers, damaged } = this.#parts
+    const { self, stragglers, damaged } = this.#parts
     const layout = this.#parts.layout()
     const refuse = (error: StorageError): BegunTurn<void> => ({
       answer: Promise.reject(error),
@@ -119,7 +119,7 @@ export class StripedChunks {
           decide()
         }
       } catch (reason) {
-        const error = StorageError.from(reason)
+        const error = copyError(self, node, reason)
         ended++
         failures.push({ node, fragment, error })
         if (isDecided) return
@@ -323,7 +323,7 @@ export class StripedChunks {
                 : await (peers(node)?.chunks.has(own, { deadlineMs: hasDeadlineMs }) ?? unreachable(node))
             if (has) return true
           } catch (reason) {
-            failures.push({ node, error: StorageError.from(reason) })
+            failures.push({ node, error: copyError(self, node, reason) })
           }
         }
         return false
@@ -359,7 +359,7 @@ export class StripedChunks {
               : await (peers(node)?.chunks.delete(own, options) ?? unreachable(node))
           if (is) onDeleted()
         } catch (reason) {
-          failures.push({ node, error: StorageError.from(reason) })
+          failures.push({ node, error: copyError(self, node, reason) })
         }
       }),
     )

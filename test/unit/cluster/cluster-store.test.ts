@@ -233,6 +233,31 @@ test('a damaged or missing copy is read around, and its node is told', async () 
   await rejectsWith('CORRUPT_CHUNK', getBytes(store, idOf(1)))
 })
 
+test('a link that is closed under a request ends neither a read nor a write that others can answer; the own store does', async () => {
+  const { store, storeOf, peerOf } = regionOf(three)
+  await putBytes(store, idOf(1), pattern(1, 2000))
+  await turns()
+  const { get } = storeOf('a')
+  await storeOf('a').delete(idOf(1))
+  const closed = async (): Promise<never> => {
+    throw new StorageError('CLOSED', 'the link is closed')
+  }
+  Object.assign(peerOf('b').chunks, { get: closed, put: closed, has: closed, delete: closed })
+  assert.ok((await getBytes(store, idOf(1))).equals(pattern(1, 2000)))
+  await putBytes(store, idOf(2), pattern(2, 10))
+  assert.equal(await store.has(idOf(1)), true)
+  assert.equal(await store.delete(idOf(2)), true)
+  // The node behind it may have what nobody else has.
+  await rejectsWith('UNAVAILABLE', getBytes(store, idOf(3)))
+  await rejectsWith('UNAVAILABLE', store.has(idOf(3)))
+  peerOf('c').isDown = true
+  await rejectsWith('UNAVAILABLE', putBytes(store, idOf(4), pattern(4, 10)))
+  storeOf('a').get = closed
+  peerOf('c').isDown = false
+  await rejectsWith('CLOSED', getBytes(store, idOf(1)))
+  storeOf('a').get = get
+})
+
 test('a copy that its device refuses to read is told to its node like a damaged one', async () => {
   const { store, storeOf, damage } = regionOf(three)
   await putBytes(store, idOf(1), pattern(1, 2000))

@@ -44,11 +44,14 @@ function regionOf(map: ClusterMap, acks: ReplicaAcks = 'all') {
   const stores = new Map(map.nodes.map(({ name }) => [name, createMemoryStore(clock)]))
   const storeOf = (name: string): MemoryStore => stores.get(name) ?? assert.fail(name)
   const dead = new Set<string>()
+  /** Their links look well until they are used. */
+  const closed = new Set<string>()
   const damaged = new Set<string>()
   const reports: DamagedCopy[] = []
   let layout: ChunkLayout = layoutOf('a', map)
   const peerOf = (name: string): ClusterPeer => {
     const alive = (): MemoryStore => {
+      if (closed.has(name)) throw new StorageError('CLOSED', 'the link is closed')
       if (dead.has(name)) throw new StorageError('PEER_UNREACHABLE', `no way to ${name}`)
       return storeOf(name)
     }
@@ -85,6 +88,7 @@ function regionOf(map: ClusterMap, acks: ReplicaAcks = 'all') {
     stores,
     storeOf,
     dead,
+    closed,
     damaged,
     reports,
     layout: () => layout,
@@ -198,6 +202,20 @@ test('two of six nodes away: everything is read; three away: UNAVAILABLE, for th
   assert.equal(await region.store.has(id, stripe), true)
   region.dead.add('d')
   await rejectsWith('UNAVAILABLE', region.get(stripe))
+})
+
+test('links that are closed under a read of fragments are read around, and say nothing about what is behind them', async () => {
+  const stripe = stripeFor({ dataFragments: 4, parityFragments: 2 }, 4 * 4096)
+  const bytes = pattern(6, stripe.byteLength)
+  const region = regionOf(stripedMap(names(6), 6), 'quorum')
+  await region.put(stripe, bytes)
+  region.closed.add('b').add('c')
+  assert.ok(Buffer.compare(await region.get(stripe), bytes) === 0)
+  assert.equal(await region.store.has(id, stripe), true)
+  region.closed.add('d')
+  await rejectsWith('UNAVAILABLE', region.get(stripe))
+  await rejectsWith('UNAVAILABLE', region.store.has(id, stripe))
+  await rejectsWith('UNAVAILABLE', region.put(stripe, bytes))
 })
 
 test('a damaged fragment is read around and reported', async () => {
