@@ -4,6 +4,8 @@ import { MemoryTables } from '../../core/catalog/memory-tables.ts'
 import { createWriteRegistry } from '../../core/catalog/write-registry.ts'
 import { groupOf, layoutOf } from '../../core/cluster/chunks/layout.ts'
 import { openRegionChunks, type RegionChunks } from '../../core/cluster/chunks/region-chunks.ts'
+import { changeMap } from '../../core/cluster/placement/change-map.ts'
+import type { ClusterMap } from '../../core/contract/cluster-map.ts'
 import { chunkId } from '../../core/contract/ids.ts'
 import { silentLogger } from '../../core/contract/logger.ts'
 import { simulatedPeer } from '../simulation/simulated-peer.ts'
@@ -24,6 +26,10 @@ export interface CopiedRegion {
   /** Nothing gets through between two nodes, until `heal`. */
   cut(one: string, other: string): void
   heal(): void
+  /** The map in force. */
+  map(): ClusterMap
+  /** A map with other nodes, as when somebody is drained, or taken out by force. */
+  setNodes(nodes: ClusterMap['nodes']): void
   pass(ms: number): Promise<void>
   end(): Promise<void>
 }
@@ -46,7 +52,10 @@ export async function copiedRegion(
   const writes = createWriteRegistry(environment)
   const isFor = (id: Uint8Array): boolean => holders.every((name) => layout.isHolder(name, groupOf(id)))
   let writeId = writes.begin()
-  while (!isFor(chunkId(writeId, 0))) writeId = writes.begin()
+  while (!isFor(chunkId(writeId, 0))) {
+    writes.settle(writeId)
+    writeId = writes.begin()
+  }
   const id = chunkId(writeId, 0)
   const bytes = Uint8Array.from(pattern(3, 700_000))
   const disks = new Map<string, MemoryStore>()
@@ -61,6 +70,7 @@ export async function copiedRegion(
   const diskOf = (name: string): MemoryStore => disks.get(name) ?? assert.fail()
   const extent = extentOf(writeId, bytes.length, 1024 * 1024)
   catalog.run(putCommand(bucketId, 'k', chunkedObject(extent, etagOf(1))))
+  writes.settle(writeId)
   const region = new MemoryRegion({ clock })
   const cuts = new Set<string>()
   const pair = (one: string, other: string): string => [one, other].toSorted().join(' ')
@@ -86,8 +96,16 @@ export async function copiedRegion(
       return [self, { chunks, peers }] as const
     }),
   )
+  let followed = map.epoch
+  const follow = (): void => {
+    const next = catalog.clusterMap()
+    if (next.epoch === followed) return
+    followed = next.epoch
+    for (const { chunks } of running.values()) chunks.setMap(next)
+  }
   const pass = async (ms: number): Promise<void> => {
     for (let passed = 0; passed < ms; passed += 100) {
+      follow()
       await clock.advance(100)
       await turn()
     }
@@ -103,6 +121,11 @@ export async function copiedRegion(
     heal() {
       cuts.clear()
       region.heal()
+    },
+    map: () => catalog.clusterMap(),
+    setNodes(nodes) {
+      const next = changeMap(catalog.clusterMap(), { nodes }, { force: true })
+      catalog.run({ type: 'set-cluster-map', map: next })
     },
     pass,
     async end() {

@@ -25,7 +25,8 @@ export async function findCopies(
   id: ChunkId,
   stripe: Stripe | undefined,
 ): Promise<FoundCopies> {
-  const likely = readersOf(layout, id, stripe).filter((name) => name !== self)
+  // Who was taken out by force answers nobody: as if it could, nothing would ever be known to be lost.
+  const likely = readersOf(layout, id, stripe).filter((name) => name !== self && layout.others.includes(name))
   const first = await ask(likely, peers, id)
   const rest = layout.others.filter((name) => !likely.includes(name))
   if (first.sources.length > 0)

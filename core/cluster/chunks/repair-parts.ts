@@ -42,13 +42,14 @@ export interface RepairStatus {
    * other numbers say nothing of what this node lacks.
    */
   readonly isKnown: boolean
-  /** The move (its `fromEpoch`) that this node is complete for. */
+  /** The move (its `fromEpoch`) that this node is complete for: it lacks nothing that anybody may have. */
   readonly completeFor: number | undefined
   /** Of the round under way, or of the last one. */
   readonly checkedChunks: number
   readonly missingChunks: number
+  /** Those that are lost are among them. */
   readonly unresolvedChunks: number
-  /** Chunks that are nowhere although all who could have them have answered: data is lost. */
+  /** Chunks that are nowhere although all who could have them have answered: data is lost. No move waits for them. */
   readonly lostChunks: number
   readonly queuedChunks: number
   readonly queuedBytes: number

@@ -65,6 +65,8 @@ export class Repair {
   #state: RepairStatus['state'] = 'idle'
   #completeFor: number | undefined
   #isComplete = false
+  /** But for what is lost. */
+  #hasWhatIsLeft = false
   #lastReportRoundMs = Number.NEGATIVE_INFINITY
   #problem = ''
   #round = { checked: 0, missing: 0, unresolved: 0, lost: 0 }
@@ -228,6 +230,7 @@ export class Repair {
   /** A report led nowhere. Rounds for such reasons keep a distance: there may be many. */
   #lookSoon(): void {
     this.#isComplete = false
+    this.#hasWhatIsLeft = false
     const nowMs = this.#parts.clock.monotonic()
     if (nowMs - this.#lastReportRoundMs < reportRoundsMs) return
     this.#lastReportRoundMs = nowMs
@@ -260,7 +263,8 @@ export class Repair {
         await this.#look(layout, signal)
         // Whoever woke us meanwhile knows of something that this round may have passed already.
         if (!this.#isWoken) this.#isKnown = true
-        if (this.#isComplete && layout.map.moving === undefined) await this.#clean(layout, signal)
+        if (this.#hasWhatIsLeft && layout.map.moving === undefined) await this.#clean(layout, signal)
+        // What is lost is looked for again and again: somebody may come back with it.
         const isDone = this.#isComplete && !this.#mustLookAgain() && this.#leftovers === 0
         failures = isDone ? 0 : failures + 1
       } catch (reason) {
@@ -268,6 +272,7 @@ export class Repair {
         const error = StorageError.from(reason)
         failures++
         this.#isComplete = false
+        this.#hasWhatIsLeft = false
         this.#problem = error.reason
         log.warn({ err: error }, 'a round of repair was cut short')
       } finally {
@@ -316,10 +321,12 @@ export class Repair {
     const { missing, unresolved, lost } = this.#round
     this.#rounds++
     this.#isComplete = unresolved === 0
+    // Nobody has what is lost, at the places of before neither: a move that waited for it would never end, and keep new nodes out for ever.
+    this.#hasWhatIsLeft = unresolved === lost
     this.#problem = unresolved === 0 ? '' : `${unresolved} chunks could not be fetched`
     if (lost > 0) log.error({ lost }, 'chunks are nowhere in the region')
     if (missing > 0) log.info({ missing, unresolved }, 'fetched what was missing')
-    if (this.#isComplete && isFenced && moving !== undefined) this.#completeFor = moving.fromEpoch
+    if (this.#hasWhatIsLeft && isFenced && moving !== undefined) this.#completeFor = moving.fromEpoch
     if (moving === undefined) this.#completeFor = undefined
   }
 

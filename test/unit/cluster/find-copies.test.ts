@@ -3,6 +3,8 @@ import { test } from 'node:test'
 import { findCopies } from '../../../core/cluster/chunks/find-copies.ts'
 import { groupOf, layoutOf } from '../../../core/cluster/chunks/layout.ts'
 import type { ClusterPeers } from '../../../core/cluster/chunks/peers.ts'
+import { changeMap, withStripes } from '../../../core/cluster/placement/change-map.ts'
+import { fragmentId, stripeOf } from '../../../core/contract/erasure.ts'
 import { chunkId } from '../../../core/contract/ids.ts'
 import { clusterMap } from '../../kit/cluster-maps.ts'
 
@@ -56,5 +58,23 @@ test('a chunk is nowhere for certain only when everybody has said so', async () 
   assert.deepEqual(asked.toSorted(), layout.others)
   for (const silent of [strangers.at(0), strangers.at(-1)]) {
     assert.deepEqual(await search([], [silent ?? '']).run(), { sources: [], isUncertain: true })
+  }
+})
+
+test('a node that was taken out by force is not waited for, of a fragment either', async () => {
+  const nodes = ['a', 'b', 'c', 'd', 'e', 'f']
+  const six = withStripes(clusterMap(nodes, 3), [6]) ?? assert.fail()
+  const five = changeMap(six, { nodes: six.nodes.filter(({ name }) => name !== 'f') }, { force: true })
+  const stripe = stripeOf(
+    { chunkBytes: 16_384, byteLength: 16_384 },
+    { dataFragments: 4, parityFragments: 2 },
+    0,
+  )
+  const peers = ((name: string) =>
+    name === 'f' ? undefined : { chunks: { has: async () => false } }) as unknown as ClusterPeers
+  const layout = layoutOf('a', five)
+  for (let fragment = 0; fragment < 6; fragment++) {
+    const found = await findCopies('a', layout, peers, fragmentId(id, fragment), stripe)
+    assert.deepEqual(found, { sources: [], isUncertain: false }, `fragment ${fragment}`)
   }
 })
