@@ -141,7 +141,7 @@ async function settled(terminal: Terminal, admin: AdminClient): Promise<void> {
 
 /** For a person. */
 export function describeCluster(report: ClusterReport): string {
-  const { enabled, node, epoch, replicas, acks, isSafe, findings, log, nodes, repair } = report
+  const { enabled, node, epoch, replicas, acks, isSafe, lost, findings, log, nodes, repair } = report
   if (!enabled) {
     return `${node} is a region of its own: no cluster. What it stores is as safe as its disk.\n`
   }
@@ -156,7 +156,7 @@ export function describeCluster(report: ClusterReport): string {
       : `; chunks are moving, ${repair.movedNodes} of ${repair.movingNodes} nodes complete`
   return (
     facts([
-      ['Data', isSafe ? 'safe: one more node may be lost' : 'NOT safe against the loss of one more node'],
+      ['Data', safetyOf(isSafe, lost)],
       ...findings.map((finding) => ['Finding', finding] as const),
       ['Region', `${nodes.length} nodes, map ${epoch}, ${replicas} copies, acknowledged at ${acks}`],
       [
@@ -166,13 +166,18 @@ export function describeCluster(report: ClusterReport): string {
       ['Order', log.servers],
       [
         'Repair',
-        `${walk}; ${repair.missing} missing here, ${repair.repairedChunks} repaired (${formatSize(repair.repairedBytes)})${moving}`,
+        `${walk}; ${repair.missing} missing here, ${repair.repairedChunks} repaired (${formatSize(repair.repairedBytes)})${moving}${repair.lost > 0 ? `; ${repair.lost} lost here` : ''}`,
       ],
       ['Seen from', node],
     ]) +
     '\n' +
     nodeTable(nodes)
   )
+}
+
+function safetyOf(isSafe: boolean, lost: number): string {
+  if (isSafe) return 'safe: one more node may be lost'
+  return lost > 0 ? 'NOT safe: some of it is lost' : 'NOT safe against the loss of one more node'
 }
 
 function nodeTable(nodes: readonly ClusterNodeReport[]): string {

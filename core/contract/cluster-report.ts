@@ -10,6 +10,8 @@ export interface ClusterReport {
   readonly acks: string
   /** Everything acknowledged would survive the loss of one more node, as far as this node knows. */
   readonly isSafe: boolean
+  /** Copies and fragments of chunks that are nowhere, as far as the nodes tell: data is lost. */
+  readonly lost: number
   /** What is wrong, and what is being done about it; most serious first. */
   readonly findings: readonly string[]
   readonly log: ClusterLogReport
@@ -58,7 +60,10 @@ export interface ClusterRepairReport {
   /** Chunks that should be here, looked at in the walk under way, and how many there are about to be (0: not known). */
   readonly checked: number
   readonly total: number
+  /** They are made again. */
   readonly missing: number
+  /** What should be here and is nowhere in the region: nobody can make it again. */
+  readonly lost: number
   readonly repairedChunks: number
   readonly repairedBytes: number
   /** Removed here because they belong elsewhere now. */

@@ -25,6 +25,7 @@ export function safetyOf(
       ? []
       : [`${plural(given, 'change')} could not be applied in another region: an operator must look`]),
   ]
+  if (region !== undefined && region.lost > 0) return { tone: 'bad', title: 'Some data is lost', reasons }
   const damaged = status.store.corruptChunks > 0 || !status.store.online
   if (damaged || region?.isSafe === false) {
     const title = damaged ? 'Some data needs attention' : 'Not all copies are in place'

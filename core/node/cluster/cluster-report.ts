@@ -44,6 +44,7 @@ export function reportCluster(view: ClusterView): ClusterReport {
     replicas: map.replicas,
     acks,
     isSafe: findings.length === 0,
+    lost: sumOf(view, 'lost'),
     findings,
     log: {
       generation: catalog.generation,
@@ -104,10 +105,20 @@ export function moveOf(map: ClusterMap): Pick<ClusterRepairReport, 'movedNodes' 
   }
 }
 
-/** Most serious first: what cannot be served, what could be lost, what is being done. */
+/** Of all nodes that answer. */
+const sumOf = ({ repair, others }: ClusterView, what: 'lost' | 'missing'): number =>
+  [...others.values()].reduce((sum, { report }) => sum + (report?.repair[what] ?? 0), repair[what])
+
+/** Most serious first: what is lost, what cannot be served, what could be lost, what is being done. */
 function findingsOf(view: ClusterView): readonly string[] {
   const { map, catalog, servers, others } = view
   const findings: string[] = []
+  const gone = sumOf(view, 'lost')
+  if (gone > 0) {
+    findings.push(
+      `${gone} copies or fragments of chunks are nowhere: data is lost; 'pando debug scan' names the objects`,
+    )
+  }
   if (!servers.isReachable)
     findings.push(`no writes: the servers that order them do not answer (${servers.text})`)
   findings.push(...catalog.problems)
@@ -150,10 +161,7 @@ function findingsOf(view: ClusterView): readonly string[] {
       `${holders.length} nodes may hold chunks: of ${width} fragments of a chunk ${width - holders.length} have no place`,
     )
   }
-  const missing = [...others.values()].reduce(
-    (sum, { report }) => sum + (report?.repair.missing ?? 0),
-    view.repair.missing,
-  )
+  const missing = sumOf(view, 'missing')
   if (missing > 0) findings.push(`${missing} copies or fragments of chunks are missing: they are made again`)
   const here = map.nodes.flatMap(({ name }) => {
     const repair = name === view.node ? view.repair : others.get(name)?.report?.repair

@@ -8,6 +8,8 @@ const schema = z.object({
   checked: count,
   total: count,
   missing: count,
+  // Not told by nodes of earlier versions.
+  lost: count.default(0),
   repairedChunks: count,
   repairedBytes: count,
   removedChunks: count,
@@ -23,7 +25,9 @@ export function repairReport(status: RepairStatus): ClusterRepairReport {
   return {
     checked: status.checkedChunks,
     total: 0,
-    missing: status.queuedChunks + status.unresolvedChunks + status.lostChunks,
+    // What is lost is unresolved, too, and nobody makes it again.
+    missing: status.queuedChunks + status.unresolvedChunks - status.lostChunks,
+    lost: status.lostChunks,
     repairedChunks: status.fetchedChunks,
     repairedBytes: status.fetchedBytes,
     removedChunks: status.freedLeftovers,

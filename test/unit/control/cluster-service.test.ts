@@ -25,6 +25,7 @@ const clusterReport: ClusterReport = {
   replicas: 3,
   acks: 'quorum',
   isSafe: false,
+  lost: 4,
   findings: ['n2 is dead: chunks are copied to the others'],
   log: { generation: 2, position: 901, confirmed: 900, isWritable: true, servers: 'n1, n3 of 3' },
   nodes: [
@@ -61,6 +62,7 @@ const clusterReport: ClusterReport = {
     checked: 5,
     total: 10,
     missing: 3,
+    lost: 1,
     repairedChunks: 2,
     repairedBytes: 8192,
     removedChunks: 1,

@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { RepairStatus } from '../../../core/cluster/chunks/repair-parts.ts'
 import type { ClusterNode } from '../../../core/contract/cluster-map.ts'
 import type { ClusterRepairReport } from '../../../core/contract/cluster-report.ts'
 import { type ClusterView, type NodeView, reportCluster } from '../../../core/node/cluster/cluster-report.ts'
-import { encodeNodeReport, parseNodeReport } from '../../../core/node/cluster/repair-report.ts'
+import { encodeNodeReport, parseNodeReport, repairReport } from '../../../core/node/cluster/repair-report.ts'
 
 const idle: ClusterRepairReport = {
   checked: 10,
   total: 10,
   missing: 0,
+  lost: 0,
   repairedChunks: 0,
   repairedBytes: 0,
   removedChunks: 0,
@@ -117,6 +119,40 @@ test('missing copies count wherever they are missing', () => {
   const { isSafe, findings } = reportCluster(view({ others, repair: { ...idle, missing: 2 } }))
   assert.equal(isSafe, false)
   assert.deepEqual(findings, ['6 copies or fragments of chunks are missing: they are made again'])
+})
+
+test('what is nowhere is told first, and as what it is: lost, at every node that says so, and repaired by nobody', () => {
+  const others = new Map([
+    ['n2', { ...alive, report: { repair: { ...idle, lost: 4 }, waitsFor: '' } }],
+    ['n3', alive],
+  ])
+  const servers = { text: 'none of 3', isReachable: false }
+  const { isSafe, lost, findings, repair } = reportCluster(
+    view({ others, servers, repair: { ...idle, lost: 2 } }),
+  )
+  assert.deepEqual([isSafe, lost, repair.lost], [false, 6, 2])
+  assert.match(
+    findings[0] ?? '',
+    /^6 copies or fragments of chunks are nowhere: data is lost; 'pando debug scan' names the objects$/,
+  )
+  assert.doesNotMatch(findings.join('\n'), /made again/)
+})
+
+test('a lost chunk is counted once, and not among those that are being made again', () => {
+  const status: RepairStatus = {
+    ...{ state: 'idle', complete: false, isKnown: true, completeFor: undefined, problem: '' },
+    ...{ checkedChunks: 9, missingChunks: 5, unresolvedChunks: 3, lostChunks: 2 },
+    ...{ queuedChunks: 4, queuedBytes: 0, fetchedChunks: 0, fetchedBytes: 0, rounds: 1 },
+    ...{ leftoverChunks: 0, freedLeftovers: 0 },
+  }
+  const { missing, lost } = repairReport(status)
+  assert.deepEqual([missing, lost], [5, 2])
+})
+
+test('a node of an older version, which does not tell what is lost, is heard all the same', () => {
+  const told = JSON.parse(Buffer.from(encodeNodeReport({ repair: idle, waitsFor: '' })).toString('utf8'))
+  delete told.lost
+  assert.deepEqual(parseNodeReport(Buffer.from(JSON.stringify(told))), { repair: idle, waitsFor: '' })
 })
 
 test('as long as a node does not know what it lacks, or does not say, nothing is called safe', () => {
