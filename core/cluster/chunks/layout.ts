@@ -1,4 +1,5 @@
 import type { ClusterMap } from '../../contract/cluster-map.ts'
+import { type ErasureScheme, stripeWidth } from '../../contract/erasure.ts'
 import { groupOfChunk, placementGroupCount } from '../../contract/ids.ts'
 import type { ReplicaAcks } from '../../contract/transport.ts'
 import { type Placement, placementBefore, placementOf } from '../placement/placement.ts'
@@ -81,3 +82,7 @@ function groupSet(placement: Placement, name: string): Uint8Array {
 /** Of so many copies how many are durable when a write is acknowledged. */
 export const copiesWanted = (acks: ReplicaAcks, copies: number): number =>
   acks === 'all' ? copies : acks === 'one' ? 1 : Math.floor(copies / 2) + 1
+
+/** The same of the fragments of a full chunk: one more than are needed to read it. */
+export const fragmentsWanted = (acks: ReplicaAcks, scheme: ErasureScheme): number =>
+  acks === 'all' ? stripeWidth(scheme) : acks === 'one' ? scheme.dataFragments : scheme.dataFragments + 1

@@ -1,9 +1,10 @@
-import { copiesWanted } from '../../cluster/chunks/layout.ts'
+import { copiesWanted, fragmentsWanted } from '../../cluster/chunks/layout.ts'
 import { changeMap } from '../../cluster/placement/change-map.ts'
 import { holdersAllowed } from '../../cluster/placement/placement.ts'
 import type { Catalog } from '../../contract/catalog.ts'
 import type { ClusterMap, ClusterNode } from '../../contract/cluster-map.ts'
 import type { ClusterReport, NodeChange } from '../../contract/cluster-report.ts'
+import { type ErasureScheme, stripeWidth } from '../../contract/erasure.ts'
 import { StorageError } from '../../contract/errors.ts'
 import type { ReplicaAcks } from '../../contract/transport.ts'
 import type { ClusterBackend } from '../../control/cluster-service.ts'
@@ -16,6 +17,8 @@ export interface ClusterAdminParts {
   isHere(name: string): boolean
   /** How many copies of a chunk a write waits for. */
   readonly acks: ReplicaAcks
+  /** How the bodies of storage classes are coded. */
+  readonly schemes: readonly ErasureScheme[]
   /** The map has been changed by hand. */
   onChange(): void
 }
@@ -140,29 +143,50 @@ function refuseWithoutMajority(
   )
 }
 
-/** Nobody takes a holder (or a copy of each chunk) out by hand without whom bodies cannot be acknowledged any more, while they still can. */
-function refuseWithoutQuorum(
-  map: ClusterMap,
-  next: ClusterMap,
-  how: string,
-  parts: Pick<ClusterAdminParts, 'acks' | 'isHere'>,
-): void {
-  if (isEnough(next, parts) || !isEnough(map, parts)) return
-  const away = holdersAllowed(next).filter((holder) => !parts.isHere(holder.name))
-  const names = away.map((holder) => holder.name).join(', ')
-  throw new StorageError(
-    'INVALID_REQUEST',
-    `${how} too few of the nodes that would hold a chunk answer (not ${names}): bodies could not be acknowledged at '${parts.acks}'. ` +
-      `Bring ${names} back, or take out first who is gone for good`,
-  )
+type WriteNeeds = Pick<ClusterAdminParts, 'acks' | 'isHere' | 'schemes'>
+
+/**
+ * Nobody takes a holder (or a copy of each chunk) out by hand without whom bodies cannot be acknowledged any more, while they still can. Nor
+ * bodies of a class that is coded: all places of a chunk count there, and there are no others.
+ */
+function refuseWithoutQuorum(map: ClusterMap, next: ClusterMap, how: string, parts: WriteNeeds): void {
+  const away = holdersAllowed(next).flatMap(({ name }) => (parts.isHere(name) ? [] : [name]))
+  const names = away.join(', ')
+  const tooFew = `${how} too few of the nodes that would hold a chunk answer${names === '' ? '' : ` (not ${names})`}`
+  const help =
+    names === ''
+      ? 'Add a node first'
+      : `Bring ${names} back, add a node, or take out first who is gone for good`
+  if (!isEnough(next, parts) && isEnough(map, parts)) {
+    throw new StorageError(
+      'INVALID_REQUEST',
+      `${tooFew}: bodies could not be acknowledged at '${parts.acks}'. ${help}`,
+    )
+  }
+  for (const scheme of parts.schemes) {
+    if (isEnoughFor(scheme, next, parts) || !isEnoughFor(scheme, map, parts)) continue
+    const needed = `${fragmentsWanted(parts.acks, scheme)} of ${stripeWidth(scheme)} fragments`
+    throw new StorageError(
+      'INVALID_REQUEST',
+      `${tooFew}: of a class that is coded bodies need ${needed} to be acknowledged at '${parts.acks}'. ${help}`,
+    )
+  }
 }
 
 /** Of the copies of any chunk as many are at nodes that answer as a write waits for. */
-function isEnough(map: ClusterMap, { acks, isHere }: Pick<ClusterAdminParts, 'acks' | 'isHere'>): boolean {
+function isEnough(map: ClusterMap, { acks, isHere }: WriteNeeds): boolean {
   const holders = holdersAllowed(map)
   const copies = Math.min(map.replicas, holders.length)
   const away = holders.filter(({ name }) => !isHere(name)).length
   return copies - Math.min(copies, away) >= copiesWanted(acks, copies)
+}
+
+/** The same of the fragments: with fewer nodes than fragments some have no place, and are as good as away. */
+function isEnoughFor(scheme: ErasureScheme, map: ClusterMap, { acks, isHere }: WriteNeeds): boolean {
+  const holders = holdersAllowed(map)
+  const places = Math.min(stripeWidth(scheme), holders.length)
+  const away = holders.filter(({ name }) => !isHere(name)).length
+  return places - Math.min(places, away) >= fragmentsWanted(acks, scheme)
 }
 
 /** Somebody must be left to hold chunks and to vote. */

@@ -19,7 +19,7 @@ import { orderReplicas } from '../../protocol/replicas.ts'
 import type { Qos } from '../../qos/open-qos.ts'
 import { registerClusterMetrics } from '../../telemetry/cluster-metrics.ts'
 import type { Registry } from '../../telemetry/metrics.ts'
-import { erasureOf, stripeWidths } from '../config/cluster-schema.ts'
+import { erasureOf, schemesOf, stripeWidths } from '../config/cluster-schema.ts'
 import type { PeerConfig } from '../config/rpc-schema.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import type { NodeLinks } from '../links/node-links.ts'
@@ -219,7 +219,7 @@ export function startCluster(options: ClusterParts): RunningCluster {
     replace: (id) => region.repair.report({ id, node: config.node, problem: 'corrupt' }),
     erasure: (storageClass) => erasureOf(config.cluster, storageClass),
     backend: createClusterAdmin({
-      ...{ catalog, report, isHere, acks: config.cluster.acks },
+      ...{ catalog, report, isHere, acks: config.cluster.acks, schemes: schemesOf(config.cluster) },
       onChange: () => upkeep.wake(),
     }),
     arrive() {

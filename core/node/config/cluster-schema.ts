@@ -194,12 +194,13 @@ export function erasureOf(
   return found?.[1] === undefined ? undefined : parseScheme(found[1])
 }
 
+/** Of all classes that are coded. */
+export const schemesOf = ({ classes }: Pick<ClusterConfig, 'classes'>): readonly ErasureScheme[] =>
+  Object.keys(classes).flatMap((name) => erasureOf({ classes }, name) ?? [])
+
 /** Of all classes: how many fragments a chunk may have. */
-export const stripeWidths = ({ classes }: Pick<ClusterConfig, 'classes'>): readonly number[] =>
-  Object.keys(classes).flatMap((name) => {
-    const scheme = erasureOf({ classes }, name)
-    return scheme === undefined ? [] : [stripeWidth(scheme)]
-  })
+export const stripeWidths = (cluster: Pick<ClusterConfig, 'classes'>): readonly number[] =>
+  schemesOf(cluster).map(stripeWidth)
 
 /** What one key alone cannot tell. */
 export function checkCluster(

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { createDirectCatalog } from '../../../core/catalog/direct-catalog.ts'
 import { MemoryTables } from '../../../core/catalog/memory-tables.ts'
 import { completeMove, mustComplete, withStripes } from '../../../core/cluster/placement/change-map.ts'
+import type { ReplicaAcks } from '../../../core/contract/transport.ts'
 import { createClusterAdmin } from '../../../core/node/cluster/cluster-admin.ts'
 import { withVoters } from '../../../core/node/cluster/map-upkeep.ts'
 import { noCluster } from '../../../core/node/cluster/no-cluster.ts'
@@ -11,7 +12,7 @@ import { clusterMap } from '../../kit/cluster-maps.ts'
 import { FakeClock, fakeEnvironment } from '../../kit/fake-clock.ts'
 
 /** What operators ask of a region whose nodes do at once what a change of the map wants of them. */
-function operatedRegion(names: readonly string[], width?: number) {
+function operatedRegion(names: readonly string[], width?: number, acks: ReplicaAcks = 'quorum') {
   const environment = fakeEnvironment(new FakeClock(), 1)
   const catalog = createDirectCatalog({ tables: new MemoryTables(), environment, regionId: 1 })
   const plain = clusterMap(names)
@@ -21,7 +22,8 @@ function operatedRegion(names: readonly string[], width?: number) {
   const admin = createClusterAdmin({
     catalog,
     report: () => noCluster('a').report(),
-    ...{ acks: 'quorum', isHere: (name) => !away.has(name) },
+    ...{ acks, isHere: (name) => !away.has(name) },
+    schemes: width === undefined ? [] : [{ dataFragments: width - 2, parityFragments: 2 }],
     onChange: () => undefined,
   })
   return {
@@ -123,4 +125,38 @@ test('a drained node stays while chunks move: who was taken out by force may hav
   settle()
   await admin.removeNode('f', false)
   assert.deepEqual(names(), ['a', 'b', 'c', 'd'])
+})
+
+test('with one of six holders of 4+2 away no other one stops holding: coded bodies could not be acknowledged', async () => {
+  const { admin, away, names, settle } = operatedRegion(['a', 'b', 'c', 'd', 'e', 'f'], 6)
+  away.add('e')
+  const refused = /without f .*\(not e\).*5 of 6 fragments.*Bring e back/
+  await assert.rejects(admin.changeNode({ name: 'f', state: 'draining' }), refused)
+  await assert.rejects(admin.changeNode({ name: 'f', weight: 0 }), refused)
+  await assert.rejects(admin.removeNode('f', true), refused)
+  // Who is gone for good may go: the other five are as many as a write needs.
+  await admin.removeNode('e', true)
+  settle()
+  assert.deepEqual(names(), ['a', 'b', 'c', 'd', 'f'])
+  await assert.rejects(admin.changeNode({ name: 'f', state: 'draining' }), /Add a node first/)
+  const six = operatedRegion(['a', 'b', 'c', 'd', 'e', 'f'], 6)
+  await six.admin.changeNode({ name: 'f', state: 'draining' })
+})
+
+test('where a coded body waits for all of its six fragments six nodes stay, and of seven one may go', async () => {
+  const { admin } = operatedRegion(['a', 'b', 'c', 'd', 'e', 'f'], 6, 'all')
+  await assert.rejects(
+    admin.changeNode({ name: 'f', state: 'draining' }),
+    /6 of 6 fragments.*Add a node first/,
+  )
+  const seven = operatedRegion(['a', 'b', 'c', 'd', 'e', 'f', 'g'], 6, 'all')
+  await seven.admin.changeNode({ name: 'f', state: 'draining' })
+})
+
+test('a code that was never writable keeps nobody from leaving, as long as copies are', async () => {
+  const { admin, away, settle } = operatedRegion(['a', 'b', 'c', 'd'], 6)
+  await admin.changeNode({ name: 'd', state: 'draining' })
+  settle()
+  away.add('c')
+  await rejectsWith('INVALID_REQUEST', admin.changeNode({ name: 'b', state: 'draining' }))
 })
