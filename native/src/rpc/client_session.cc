@@ -8,7 +8,7 @@
 namespace pando::rpc {
 namespace {
 
-/// How long after its end a call's memory may stay in the connection's hands.
+/// How long after its end a call's frame may still be on its way out.
 constexpr uint64_t kLetGoUs = 1'000'000;
 /// Less of a payload is not worth a sum of its own.
 constexpr size_t kSumBytes = 16U << 10U;
@@ -255,7 +255,12 @@ void ClientSession::Release(uint32_t index) {
 
 void ClientSession::Answered(ClientCall* call) {
   if (call->sending) return;
-  if (call->stage == ClientCall::Stage::kTaking) return;
+  if (call->stage == ClientCall::Stage::kTaking) {
+    // A long payload on a slow path is no fault of the session: the rest of it is dropped as it comes, and
+    // the others go on. Where that cannot be, the memory stays ours until it has come.
+    if (!call->ended || !connection().DropPayload(call)) return;
+    return Finish(call);
+  }
   if (call->ended && call->stage == ClientCall::Stage::kSent) {
     // Sent, ended, not answered: free if nobody writes to its memory any more.
     if (!call->frame.landing.empty() && !connection().ForgetLanding(&call->frame)) return;
@@ -304,11 +309,15 @@ void ClientSession::TickOpen(uint64_t now_us) {
     for (ClientCall* call = first_; call != nullptr;) {
       ClientCall* next = call->next;
       if (call->ended) {
-        if (now_us - call->ended_us >= kLetGoUs) {
-          return Abort(ErrorCode::kPeerUnreachable,
-                       "a request was stuck in the connection behind its deadline");
+        // What is sent and not answered may wait for as long as the peer lives: keep-alive and the time
+        // that a frame may take bound it.
+        if (call->sending) {
+          if (now_us - call->ended_us >= kLetGoUs) {
+            return Abort(ErrorCode::kPeerUnreachable,
+                         "a request was stuck in the connection behind its deadline");
+          }
+          next_deadline_us_ = std::min(next_deadline_us_, call->ended_us + kLetGoUs);
         }
-        next_deadline_us_ = std::min(next_deadline_us_, call->ended_us + kLetGoUs);
       } else if (call->deadline_at_us != 0 && call->stage != ClientCall::Stage::kAnswered) {
         if (call->deadline_at_us <= now_us) {
           next_deadline_us_ = std::min(next_deadline_us_, now_us + kLetGoUs);

@@ -312,7 +312,7 @@ void Session::OnPayload(void* token) {
   if (state_ == State::kGreeting) return GreetingPayload();
   if (payloads_coming_ > 0) --payloads_coming_;
   payload_since_us_ = payloads_coming_ > 0 ? last_heard_us_ : 0;
-  GotPayload(token);
+  if (token != nullptr) GotPayload(token);
 }
 
 void Session::OnBadSeal() {

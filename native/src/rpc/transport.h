@@ -74,6 +74,7 @@ class ConnectionEvents {
   /// transport may bring several payloads at a time (remote placement); a byte stream cannot.
   [[nodiscard]] virtual Landing OnHeader(const HeaderBytes& header,
                                          const RemoteLanding& landing) = 0;
+  /// `token` is null for a payload that was dropped on its way (Connection::DropPayload).
   virtual void OnPayload(void* token) = 0;
   /// What came is not what the peer sealed: changed, cut, repeated or out of order. Nothing more is delivered.
   virtual void OnBadSeal() = 0;
@@ -122,6 +123,10 @@ class Connection {
   /// The answer to this request is not wanted any more. True: nothing writes to its landing from now
   /// on (an answer that comes is still offered to OnHeader). False: not before the answer or the end.
   [[nodiscard]] virtual bool ForgetLanding(OutgoingFrame* request) = 0;
+  /// The payload that is on its way to this token's memory is not wanted any more. True: nothing writes to
+  /// that memory from now on; what is left of the payload is dropped, and OnPayload is told of its end
+  /// without a token. False: not before OnPayload or the end, as where a device writes by itself.
+  [[nodiscard]] virtual bool DropPayload(void* /*token*/) { return false; }
   /// After a verdict of kWait.
   virtual void Resume() = 0;
   /// Ends the connection: after what was given to Send has gone out (as long as the peer takes it), or

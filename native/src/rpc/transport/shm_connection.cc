@@ -81,6 +81,13 @@ bool ShmConnection::ForgetLanding(OutgoingFrame* request) {
            overlaps(landing_.memory, request->landing));
 }
 
+bool ShmConnection::DropPayload(void* token) {
+  if (!in_payload_ || landing_.memory.empty() || landing_.token != token) return false;
+  landing_.memory = {};
+  landing_.token = nullptr;
+  return true;
+}
+
 void ShmConnection::Resume() {
   waits_for_memory_ = false;
   driver_.Heat(this);
@@ -232,7 +239,7 @@ size_t ShmConnection::TakePayload() {
   const size_t ready = in_->Available(std::min(RoundToUnit(payload_left_), kPublishBytes));
   const size_t step = std::min(payload_left_, ready);
   if (step == 0) return 0;
-  if (landing_.verdict == Landing::Verdict::kTake) {
+  if (!landing_.memory.empty()) {
     in_->Read(landing_.memory.subspan(landing_.bytes - payload_left_, step));
   } else {
     in_->Skip(step);
@@ -241,7 +248,7 @@ size_t ShmConnection::TakePayload() {
   stats_.bytes_received += step;
   if (payload_left_ > 0) {
     if (in_->Publish()) Ring();
-    const bool takes = landing_.verdict == Landing::Verdict::kTake;
+    const bool takes = !landing_.memory.empty();
     events_->OnProgress(landing_.token, takes ? landing_.bytes - payload_left_ : 0);
     return step;
   }

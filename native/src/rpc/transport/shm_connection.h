@@ -57,6 +57,7 @@ class ShmConnection final : public Connection {
   void Send(OutgoingFrame* frame) override;
   [[nodiscard]] bool Withdraw(OutgoingFrame* frame) override;
   [[nodiscard]] bool ForgetLanding(OutgoingFrame* request) override;
+  [[nodiscard]] bool DropPayload(void* token) override;
   void Resume() override;
   void Close(bool flush) override;
   [[nodiscard]] Sealing sealing() const override { return Sealing::kNeedless; }

@@ -249,6 +249,16 @@ void TcpConnection::OfferHeader(const HeaderBytes& header) {
   }
 }
 
+bool TcpConnection::DropPayload(void* token) {
+  const bool comes = taking_ == Taking::kPayload || taking_ == Taking::kTag;
+  if (!comes || landing_.token != token) return false;
+  landing_.memory = {};
+  landing_.token = nullptr;
+  // The tag is still to be read, and to be right.
+  if (taking_ == Taking::kPayload) taking_ = Taking::kSkip;
+  return true;
+}
+
 void TcpConnection::Resume() {
   resumed_ = true;
   driver_.Activate(this);

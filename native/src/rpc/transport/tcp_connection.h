@@ -21,6 +21,7 @@ class TcpConnection final : public Connection {
   [[nodiscard]] bool Withdraw(OutgoingFrame* frame) override;
   /// Nothing but OnHeader's answer lets anything write to memory.
   [[nodiscard]] bool ForgetLanding(OutgoingFrame* /*request*/) override { return true; }
+  [[nodiscard]] bool DropPayload(void* token) override;
   void Resume() override;
   void Close(bool flush) override;
   [[nodiscard]] ConnectionStats Stats() const override { return {bytes_sent_, bytes_received_}; }
@@ -76,7 +77,7 @@ class TcpConnection final : public Connection {
   size_t staged_to_ = 0;
   Taking taking_ = Taking::kHeader;
   HeaderBytes held_header_;  // kWait
-  Landing landing_;          // kPayload, kSkip, kTag
+  Landing landing_;          // kPayload, kSkip, kTag; without memory and token: dropped
   size_t landed_ = 0;
 
   OutgoingFrame* first_ = nullptr;

@@ -125,6 +125,10 @@ class Endpoint final : public ConnectionEvents {
     return landing;
   }
   void OnPayload(void* token) override {
+    if (token == nullptr) {
+      ++dropped;
+      return;
+    }
     for (auto at = arriving_.begin(); at != arriving_.end(); ++at) {
       if (at->get() != token) continue;
       const Header& header = (*at)->header;
@@ -164,6 +168,16 @@ class Endpoint final : public ConnectionEvents {
     arriving_.clear();
   }
 
+  /// Wants the payload that is on its way no more; the memory that it would have come to, which stays taken
+  /// from the arena, or null when the connection does not let go of it.
+  [[nodiscard]] std::byte* DropArriving() {
+    std::byte* const block = arriving_.front()->block;
+    if (!connection_->DropPayload(arriving_.front().get())) return nullptr;
+    arriving_.pop_front();
+    return block;
+  }
+  [[nodiscard]] size_t arriving() const { return arriving_.size(); }
+
   [[nodiscard]] Connection& connection() { return *connection_; }
   void Destroy() { connection_.reset(); }
   [[nodiscard]] size_t sent() const { return sent_.size(); }
@@ -187,6 +201,7 @@ class Endpoint final : public ConnectionEvents {
   bool bad_seal = false;
   size_t waits = 0;
   size_t skipped = 0;
+  size_t dropped = 0;
   size_t done = 0;
   size_t progress = 0;
   uint64_t bytes_received = 0;

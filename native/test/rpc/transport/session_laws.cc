@@ -1,5 +1,8 @@
 #include "rpc/transport/session_laws.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cstring>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -265,6 +268,92 @@ TEST_P(SessionLaws, AServerThatLiesIsCaught) {
     hand->Hang();
     acceptor.reset();
   }
+}
+
+TEST_P(SessionLaws, AGetThatEndsWhileItsAnswerComesLeavesTheSessionAndItsMemoryAlone) {
+  if (GetParam().kind == "rdma") GTEST_SKIP() << "a payload does not come in pieces there";
+  auto listening = driver->Listen(GetParam().address(), *hand);
+  ASSERT_TRUE(listening.ok()) << listening.error().message;
+  acceptor = std::move(listening).value();
+  PeerNode client({.node = 2, .timeout_ms = kPatienceMs});
+  client.Fill(0, acceptor->address(), GetParam().kind);
+  PeerSqEntry connect = PeerNode::Entry(kPeerConnect);
+  connect.slab_offset = static_cast<uint32_t>(PeerNode::kPages);
+  const uint64_t connecting = client.Push(connect);
+  ASSERT_TRUE(hand->Until([&] { return hand->open; }));
+  Introduction greeting;
+  greeting.version = 1;
+  greeting.max_payload_bytes = kMaxChunkBytes;
+  greeting.request_credits = 16;
+  greeting.byte_credits = 16U << 20U;
+  ASSERT_TRUE(hand->Answer(IdentityOfHand(1), greeting));
+  ASSERT_TRUE(hand->Until([&] { return client.Has(connecting); }));
+  const auto peer = static_cast<uint32_t>(client.Wait(connecting).value);
+  const auto pause = [&](int ms) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(ms);
+    ASSERT_TRUE(hand->Until([&] { return std::chrono::steady_clock::now() >= until; }));
+  };
+  for (const bool cancelled : {false, true}) {
+    const auto memory = client.slab().subspan(8U << 20U, 4096);
+    PeerSqEntry slow = client.GetEntry(peer, 5);
+    slow.deadline_us = cancelled ? 15'000'000 : 300'000;
+    PeerSqEntry later = client.GetEntry(peer, 6, 0, kMaxChunkBytes, 16U << 20U);
+    later.deadline_us = 15'000'000;
+    const uint64_t getting = client.Push(slow);
+    const auto asked = hand->Hear();
+    ASSERT_TRUE(asked.has_value());
+    const uint64_t waiting = client.Push(later);
+    const auto second = hand->Hear();
+    ASSERT_TRUE(second.has_value());
+    // The header, and of three times 64 bytes the first.
+    Header answer = asked->header;
+    answer.flags = kFlagAnswer | kFlagPayload;
+    answer.length = 192;
+    answer.reason = Reason::kNone;
+    answer.answer = {};
+    answer.answer.chunk_length = 192;
+    answer.payload_crc = 1;  // nobody looks at it any more
+    hand->Say(answer);
+    hand->SayBytes(0x11);
+    pause(100);
+    if (cancelled) {
+      PeerSqEntry cancel = PeerNode::Entry(kPeerCancel);
+      std::memcpy(cancel.id.bytes.data(), &getting, sizeof getting);
+      client.Push(cancel);
+      // Its deadline makes the session look at what is under way after the second that frames to be sent have.
+      PeerSqEntry ping = PeerNode::Entry(kPeerPing, peer);
+      ping.deadline_us = 1'300'000;
+      client.Push(ping);
+    }
+    // It ends now, not when the rest has come.
+    ASSERT_TRUE(hand->Until([&] { return client.Has(getting); }));
+    EXPECT_EQ(static_cast<ErrorCode>(client.Wait(getting).status),
+              cancelled ? ErrorCode::kCancelled : ErrorCode::kDeadlineExceeded);
+    std::fill(memory.begin(), memory.end(), std::byte{0x77});
+    pause(1600);
+    EXPECT_FALSE(hand->closed) << "the session has ended";
+    if (hand->closed) return;
+    hand->SayBytes(0x22);
+    hand->SayBytes(0x33);
+    answer = second->header;
+    answer.flags = kFlagAnswer | kFlagPayload;
+    answer.length = 64;
+    answer.reason = Reason::kNone;
+    answer.answer = {};
+    const Bytes whole(64, std::byte{0x44});
+    answer.answer.chunk_length = 64;
+    answer.answer.chunk_crc = answer.payload_crc = Crc32c(whole);
+    hand->Say(answer, whole);
+    ASSERT_TRUE(hand->Until([&] { return client.Has(waiting); }));
+    const CqEntry got = client.Wait(waiting);
+    EXPECT_EQ(static_cast<ErrorCode>(got.status), ErrorCode::kOk);
+    EXPECT_EQ(got.length, 64U);
+    EXPECT_TRUE(std::all_of(memory.begin(), memory.end(),
+                            [](std::byte byte) { return byte == std::byte{0x77}; }))
+        << "what was given back was written to";
+    hand->heard.clear();
+  }
+  hand->Hang();
 }
 
 }  // namespace pando::rpc

@@ -2,7 +2,9 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <random>
 #include <thread>
 #include <vector>
@@ -93,6 +95,28 @@ TEST_P(TransportLaws, WhatIsSkippedDoesNotDisturbWhatFollows) {
   ASSERT_TRUE(client->Send(99, 12'345));
   ASSERT_TRUE(Until([&] { return server->received.size() == 1; }));
   EXPECT_TRUE(server->received[0].sound);
+}
+
+TEST_P(TransportLaws, AfterAPayloadWasDroppedOnItsWayNothingWritesToItsMemory) {
+  Connect();
+  int token = 0;
+  EXPECT_FALSE(client->connection().DropPayload(&token)) << "nothing is on its way";
+  ASSERT_TRUE(server->Send(1, 4 << 20));
+  ASSERT_TRUE(Until([&] { return client->arriving() > 0 || !client->received.empty(); }));
+  EXPECT_FALSE(client->connection().DropPayload(&token)) << "another's payload";
+  std::byte* const memory = client->arriving() > 0 ? client->DropArriving() : nullptr;
+  // Where a device writes by itself the payload comes as if nothing had been said.
+  ASSERT_TRUE(memory != nullptr || client_driver->name() == "rdma");
+  if (memory != nullptr) std::memset(memory, 0x77, Arena::kBlockBytes);
+  ASSERT_TRUE(server->Send(2, 70'001));
+  ASSERT_TRUE(Until([&] { return !client->received.empty() && client->received.back().id == 2; }));
+  for (const Endpoint::Frame& frame : client->received) EXPECT_TRUE(frame.sound) << frame.id;
+  EXPECT_EQ(client->received.size() + client->dropped, 2U);
+  if (memory == nullptr) return;
+  EXPECT_EQ(client->dropped, 1U);
+  EXPECT_TRUE(std::all_of(memory, memory + Arena::kBlockBytes,
+                          [](std::byte byte) { return byte == std::byte{0x77}; }));
+  client_arena.Give(memory);
 }
 
 TEST_P(TransportLaws, AFlushingCloseDeliversWhatWasSent) {
