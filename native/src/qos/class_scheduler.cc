@@ -235,9 +235,9 @@ size_t ClassScheduler::Pump() { return waiting_ == 0 ? 0 : PumpAt(now_us_()); }
 
 size_t ClassScheduler::Release(uint8_t qos_class) {
   ClassState& state = StateOf(qos_class);
-  // Not what enters meanwhile: that could go on for ever.
+  // Not what enters meanwhile: that could go on for ever. What runs may enter, and thereby let out what was counted here.
   size_t ran = 0;
-  for (size_t left = state.waiting; left > 0; --left, ++ran) {
+  for (size_t left = state.waiting; left > 0 && state.head != nullptr; --left, ++ran) {
     QosItem* item = Pop(state);
     item->run(item);
   }

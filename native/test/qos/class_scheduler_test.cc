@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <deque>
 #include <limits>
 #include <memory>
@@ -356,6 +357,41 @@ TEST(ClassScheduler, OpenItHoldsNothingBack) {
   sim.scheduler.SetOpen(true);
   sim.RunFor(1);
   EXPECT_EQ(sim.scheduler.waiting(), 0U);
+}
+
+TEST(ClassScheduler, OpenItMayBeEnteredAndLeftFromWhatItRuns) {
+  // As when room is made of chunks that are gone meanwhile: a turn ends at once, and the next one is asked for.
+  struct Turn {
+    QosItem item;
+    ClassScheduler* scheduler = nullptr;
+    Turn* next = nullptr;
+    int times_run = 0;
+  };
+  uint64_t now = 5'000'000;
+  ClassScheduler scheduler([&] { return now; });
+  scheduler.SetPlan(std::vector{Plan(1), Plan(1, 0, 1, 1)});
+  std::array<Turn, 4> turns;
+  for (Turn& turn : turns) {
+    turn.scheduler = &scheduler;
+    turn.item.qos_class = 1;
+    turn.item.cost = 100;
+    turn.item.context = &turn;
+    turn.item.run = [](QosItem* item) {
+      auto* self = static_cast<Turn*>(item->context);
+      ++self->times_run;
+      self->scheduler->Leave(item);
+      if (self->next != nullptr) {
+        EXPECT_TRUE(self->scheduler->Enter(&self->next->item));
+      }
+    };
+  }
+  turns[1].next = &turns[3];
+  for (size_t i = 0; i < 3; ++i) ASSERT_TRUE(scheduler.Enter(&turns[i].item));
+  ASSERT_EQ(scheduler.waiting(), 2U);
+  scheduler.SetOpen(true);
+  scheduler.Pump();
+  EXPECT_EQ(scheduler.waiting(), 0U);
+  for (const Turn& turn : turns) EXPECT_EQ(turn.times_run, 1);
 }
 
 TEST(ClassScheduler, NumbersThatMeanNothingAreThoseOfNoPlan) {
