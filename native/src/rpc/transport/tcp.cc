@@ -72,6 +72,8 @@ Result<FileHandle> OpenSocket(int family, const std::string& interface) {
   return socket;
 }
 
+FileHandle OpenSpare() { return FileHandle(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
 void NoDelay(int fd) {
   const int on = 1;
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -93,7 +95,9 @@ class TcpAcceptor final : public Acceptor {
     // A few at a time: those who are connected want their turn too.
     constexpr int kAtOnce = 16;
     for (int i = 0; i < kAtOnce; ++i) {
-      FileHandle socket(::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      bool hung_up = false;
+      FileHandle socket = driver_.AcceptOne(socket_.get(), hung_up);
+      if (hung_up) continue;
       if (socket.get() < 0) return static_cast<size_t>(i);
       NoDelay(socket.get());
       events_.OnAccept(std::make_unique<TcpConnection>(driver_, std::move(socket), false));
@@ -111,7 +115,8 @@ class TcpAcceptor final : public Acceptor {
 Result<std::unique_ptr<TcpDriver>> TcpDriver::Create(TcpOptions options) {
   std::unique_ptr<TcpDriver> driver(new TcpDriver(std::move(options)));
   driver->epoll_ = FileHandle(::epoll_create1(EPOLL_CLOEXEC));
-  if (driver->epoll_.get() < 0) return SystemError("epoll_create1", errno);
+  driver->spare_ = OpenSpare();
+  if (driver->epoll_.get() < 0 || driver->spare_.get() < 0) return SystemError("epoll_create1", errno);
   return driver;
 }
 
@@ -125,6 +130,21 @@ Status TcpDriver::Watch(int fd, void* who, uint32_t events) const {
     return Unreachable("epoll_ctl", errno);
   }
   return {};
+}
+
+FileHandle TcpDriver::AcceptOne(int listener, bool& hung_up) {
+  // Another process may have been quicker when the system as a whole had none left.
+  if (spare_.get() < 0) spare_ = OpenSpare();
+  FileHandle socket(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (socket.get() < 0 && (errno == EMFILE || errno == ENFILE)) {
+    // Who waits in the queue would keep us awake and never be served: hang up.
+    spare_.Reset();
+    FileHandle refused(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    hung_up = refused.get() >= 0;
+    refused.Reset();
+    spare_ = OpenSpare();
+  }
+  return socket;
 }
 
 void TcpDriver::Activate(TcpConnection* connection) {

@@ -40,11 +40,15 @@ class TcpDriver final : public TransportDriver {
   friend class TcpAcceptor;
   explicit TcpDriver(TcpOptions options) : options_(std::move(options)) {}
   [[nodiscard]] Status Watch(int fd, void* who, uint32_t events) const;
+  /// Without a socket: nobody waits, or whoever did was hung up on; `hung_up` tells.
+  [[nodiscard]] FileHandle AcceptOne(int listener, bool& hung_up);
   void Activate(TcpConnection* connection);
   void Forget(TcpConnection* connection);
 
   TcpOptions options_;
   FileHandle epoll_;
+  /// Given up for a moment to hang up on somebody when the process has no descriptor left.
+  FileHandle spare_;
   // Connections that Poll has something to do for.
   std::vector<TcpConnection*> active_;
   std::vector<TcpConnection*> polled_;

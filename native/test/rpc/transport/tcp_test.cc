@@ -1,5 +1,11 @@
 #include "rpc/transport/tcp.h"
 
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
 #include <filesystem>
 #include <fstream>
 
@@ -97,6 +103,68 @@ INSTANTIATE_TEST_SUITE_P(
                                    [] { return OpenIpoibDriver(FakeSysfs().root()).value(); },
                                    AnyPort, Nobody, 5000}),
     [](const auto& of) { return of.param.name; });
+
+/// While it lives the process can open nothing: its bound is the first descriptor that is free.
+class NoDescriptorLeft {
+ public:
+  NoDescriptorLeft() {
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const FileHandle next(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    rlimit none = before_;
+    none.rlim_cur = static_cast<rlim_t>(next.get());
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~NoDescriptorLeft() { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before_), 0); }
+  NoDescriptorLeft(const NoDescriptorLeft&) = delete;
+  NoDescriptorLeft& operator=(const NoDescriptorLeft&) = delete;
+
+ private:
+  rlimit before_ = {};
+};
+
+TEST(Tcp, WithoutADescriptorWhoKnocksIsHungUpOnAndKeepsNobodyAwake) {
+  Arena arena(2);
+  Reception reception(arena);
+  const auto driver = TcpDriver::Create().value();
+  auto acceptor = driver->Listen(AnyPort(), reception).value();
+  const auto is_ready = [&] {
+    pollfd seen = {driver->event_fd(), POLLIN, 0};
+    return ::poll(&seen, 1, 0) > 0;
+  };
+  const auto knock = [&] {
+    FileHandle socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in to = {};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(static_cast<uint16_t>(std::stoi(acceptor->address().substr(10))));
+    EXPECT_EQ(::connect(socket.get(), reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+    return socket;
+  };
+  std::vector<FileHandle> guests;
+  for (int i = 0; i < 20; ++i) guests.push_back(knock());
+  {
+    const NoDescriptorLeft full;
+    ASSERT_LT(::open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
+    ASSERT_TRUE(is_ready());
+    for (int turn = 0; turn < 40 && is_ready(); ++turn) driver->Poll(0);
+    EXPECT_FALSE(is_ready()) << "a reactor would turn for as long as nobody closes a descriptor";
+  }
+  EXPECT_TRUE(reception.guests.empty());
+  for (const FileHandle& guest : guests) {
+    pollfd ended = {guest.get(), POLLIN, 0};
+    ASSERT_EQ(::poll(&ended, 1, 5000), 1);
+    char byte = 0;
+    EXPECT_LE(::recv(guest.get(), &byte, 1, MSG_DONTWAIT), 0);
+  }
+  // When there are descriptors again, who comes is taken.
+  const FileHandle last = knock();
+  for (int turn = 0; turn < 1000 && reception.guests.empty(); ++turn) driver->Poll(0);
+  ASSERT_EQ(reception.guests.size(), 1U);
+  reception.guests[0]->connection().Close(false);
+  for (int turn = 0; turn < 1000 && !reception.guests[0]->closed.has_value(); ++turn) driver->Poll(0);
+  reception.guests.clear();
+  acceptor.reset();
+}
 
 TEST(Ipoib, InterfacesAreFoundByTheirLinkLayer) {
   const FakeSysfs sysfs;
