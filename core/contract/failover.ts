@@ -81,6 +81,8 @@ export interface LeaseGrant {
 export interface GroupState {
   readonly record: GroupRecord
   readonly ballot: Ballot
+  /** Region by which this one first heard of the group. Absent: made here, or not known. */
+  readonly introducedBy?: number
   /** Absent: nothing yet, or this voter is one process and keeps what it grants in memory. */
   readonly grant?: LeaseGrant
   /**
@@ -210,10 +212,18 @@ export const isNewerRecord = (
 
 export type GroupCommand =
   /**
-   * What an operator of the primary says, or another region tells. STALE_EPOCH when a newer one is known or promised;
-   * INVALID_ARGUMENT for what is no group.
+   * What an operator of the primary says, or another region tells (`toldBy`). STALE_EPOCH when a newer one is known or promised;
+   * INVALID_ARGUMENT for what is no group; ACCESS_DENIED for what another region has no say in.
    */
-  | { readonly type: 'put-group'; readonly record: GroupRecord }
+  | {
+      readonly type: 'put-group'
+      readonly record: GroupRecord
+      /**
+       * Region that tells of it: no bucket joins the group by that. Absent: an operator of this region says so, and its buckets join. Entries of
+       * software that did not tell the two apart have none, and are applied as they were then.
+       */
+      readonly toldBy?: number
+    }
   /** The group is no more; its buckets stay replicated as they are. */
   | { readonly type: 'remove-group'; readonly name: string }
   /** Gives this voter's vote, for good. STALE_EPOCH unless it is the greatest epoch seen; the same again is a success. */

@@ -297,8 +297,8 @@ export class FailoverAgent {
     const patience = enough.then(() => clock.sleep(silentMs, decided.signal).catch(() => undefined))
     await Promise.race([all, patience])
     decided.abort(over)
-    for (const { record: told } of answers.values()) {
-      if (told !== undefined && told.name === record.name) await this.voter.learn(told)
+    for (const [from, { record: told }] of answers) {
+      if (told !== undefined && told.name === record.name) await this.voter.learn(from, told)
     }
     this.refresh()
     return answers

@@ -83,7 +83,7 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
   }
   const outageMs = Math.round(environment.clock.monotonic() - stoppedMs)
   const taken = await agent.ask(to, { kind: 'take', group, epoch: next, outageMs }, drainMs)
-  if (taken.record !== undefined) await agent.voter.learn(taken.record)
+  if (taken.record !== undefined) await agent.voter.learn(to, taken.record)
   log.warn({ group, to, epoch: next }, 'this region has handed over')
   return agent.voter.state(group)?.record ?? record
 }

@@ -116,7 +116,7 @@ export class Voter {
       const isSecond = told.epoch === known?.record.epoch && told.primary !== known.record.primary
       if (isSecond) return this.answer(told.name, 'another region is the primary of this epoch')
       if (known === undefined || isNewerRecord(told, known.record)) {
-        await catalog.submit({ type: 'put-group', record: told })
+        await catalog.submit({ type: 'put-group', record: told, toldBy: from })
       }
       const state = this.state(told.name)
       if (state === undefined) return this.answer(told.name, 'no such group here')
@@ -164,11 +164,11 @@ export class Voter {
   }
 
   /** A record that another voter has told of. */
-  learn(record: GroupRecord): Promise<Answer> {
+  learn(from: number, record: GroupRecord): Promise<Answer> {
     return this.#inTurn(record.name, async () => {
       const known = this.state(record.name)
       if (known !== undefined && isNewerRecord(record, known.record)) {
-        await this.#options.catalog.submit({ type: 'put-group', record })
+        await this.#options.catalog.submit({ type: 'put-group', record, toldBy: from })
       }
       return this.answer(record.name)
     })
@@ -236,7 +236,8 @@ export class Voter {
       return await turn
     } catch (reason) {
       const error = StorageError.from(reason)
-      if (error.code === 'STALE_EPOCH') return this.answer(group, error.reason)
+      const isRefused = error.code === 'STALE_EPOCH' || error.code === 'ACCESS_DENIED'
+      if (isRefused) return this.answer(group, error.reason)
       throw error
     } finally {
       if (this.#turns.get(group) === settled) this.#turns.delete(group)

@@ -15,12 +15,14 @@ export interface AcceptOptions {
 /**
  * Where one region writes, that one says what the rule is, or the primary of the bucket's failover group: a copy that could say so would make
  * itself the primary, and have what is here removed. What is told of an epoch of the group that is not known here is refused by the catalog.
+ * A group that this copy has heard of by another region than the bucket's home may be that one's invention: then the home says first that the
+ * bucket is in it.
  */
 function mayChange(
   { catalog, regionId }: AcceptOptions,
   current: ReplicationRule,
   source: number,
-  rule: ReplicationRule,
+  { bucket, rule }: Offer,
 ): boolean {
   if (current.mode !== 'single' || source === current.primary) return true
   // A copy may hear of the group before it hears that the bucket is in it; the primary has put it there.
@@ -29,8 +31,11 @@ function mayChange(
   const state = catalog.failover.group(name)
   // The group has been taken away before this copy heard who its primary was in the end, which says so of the bucket.
   if (state === undefined) return source === rule.primary
-  if (rule.group === name && groupEpochOf(rule.epoch) > state.record.epoch) return true
-  return source === state.record.primary
+  const { introducedBy = current.primary, record } = state
+  const isOfHome = introducedBy === current.primary && record.buckets.includes(bucket)
+  if (current.group === undefined && !isOfHome) return false
+  if (rule.group === name && groupEpochOf(rule.epoch) > record.epoch) return true
+  return source === record.primary
 }
 
 /** Whether an edge has what its hub says of who may do what. */
@@ -79,7 +84,7 @@ export async function acceptOffer(options: AcceptOptions, source: number, offer:
         `region ${source} is an edge of '${offer.bucket}' and changes no rule`,
       )
     }
-    if (!mayChange(options, current, source, rule)) {
+    if (!mayChange(options, current, source, offer)) {
       // Copies tell each other of what their primary has told them.
       if (rule.primary !== source) return false
       throw new StorageError(

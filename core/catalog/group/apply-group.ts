@@ -47,29 +47,38 @@ const noTime: EntryTime = { ms: 0, counter: 0 }
 const stale = (name: string, epoch: number): StorageError =>
   new StorageError('STALE_EPOCH', `the group ${name} is in epoch ${epoch} or beyond it`)
 
-export function putGroup(context: ApplyContext, { record }: Of<'put-group'>): CommandResult<Of<'put-group'>> {
+export function putGroup(
+  context: ApplyContext,
+  { record, toldBy }: Of<'put-group'>,
+): CommandResult<Of<'put-group'>> {
   const here = context.entry.regionId
   const known = readGroup(context, record.name)
   if (!votersOf(record).includes(here)) {
     throw new StorageError('INVALID_ARGUMENT', `region ${here} is no voter of the group ${record.name}`)
   }
   if (known === undefined) {
+    if (toldBy !== undefined) checkTold(context, record, toldBy)
     if (readGroups(context).length >= failoverLimits.groups) {
       throw new StorageError('INVALID_ARGUMENT', `a region has at most ${failoverLimits.groups} groups`)
     }
     const made = record.primary === here ? withFirstReign(context, record) : record
     if (record.primary === here) joinBuckets(context, made)
     const ballot = { epoch: record.epoch, primary: record.primary }
-    writeGroup(context, { record: made, ballot, isFrozen: false, diverged: [], estimates: [] })
+    const introduced = toldBy === undefined ? {} : { introducedBy: toldBy }
+    writeGroup(context, {
+      ...{ record: made, ballot, ...introduced },
+      ...{ isFrozen: false, diverged: [], estimates: [] },
+    })
     return {}
   }
   if (record.epoch === known.record.epoch && record.revision === known.record.revision) return {}
   if (!isNewerRecord(record, known.record)) throw stale(record.name, known.record.epoch)
+  if (toldBy !== undefined) checkTold(context, record, toldBy, known)
   // Who is the primary of this record had a majority; a greater vote may win still, and then comes with a record of its own.
   const ballot =
     known.ballot.epoch > record.epoch ? known.ballot : { epoch: record.epoch, primary: record.primary }
   const isNewEpoch = record.epoch > known.record.epoch
-  if (!isNewEpoch && record.primary === here) joinBuckets(context, record)
+  if (!isNewEpoch && record.primary === here && toldBy === undefined) joinBuckets(context, record)
   writeGroup(context, {
     ...known,
     record,
@@ -80,6 +89,29 @@ export function putGroup(context: ApplyContext, { record }: Of<'put-group'>): Co
       : { diverged: known.diverged, estimates: known.estimates }),
   })
   return {}
+}
+
+/**
+ * What another region may tell of a group: who leads it, as long as that is not this region, which knows by itself what it has taken; and
+ * not that a bucket is in it that is written here. A region that was recovered may have forgotten both. ACCESS_DENIED.
+ */
+function checkTold(context: ApplyContext, record: GroupRecord, from: number, known?: GroupState): void {
+  const here = context.entry.regionId
+  const refuse = (why: string): never => {
+    throw new StorageError('ACCESS_DENIED', `region ${from} tells of the group ${record.name}: ${why}`)
+  }
+  const votersIn = ({ regions, witnesses }: GroupRecord): string => `${regions.join()};${witnesses.join()}`
+  const before = known?.record
+  if (before !== undefined && from !== before.primary && votersIn(before) !== votersIn(record))
+    refuse(`region ${before.primary} says who its voters are`)
+  if (known?.isRecovered === true) return
+  if (record.primary === here) refuse('this region has not taken what it is said to be the primary of')
+  for (const name of record.buckets) {
+    const row = context.get(bucketNameKey(name))
+    const rule = row === undefined ? undefined : readRule(context, decodeBucketRow(row).id)
+    if (rule?.primary !== here || rule.group === record.name) continue
+    refuse(`the bucket '${name}' is written here, and only an operator of this region puts it into a group`)
+  }
 }
 
 function withFirstReign(context: ApplyContext, record: GroupRecord): GroupRecord {

@@ -65,7 +65,7 @@ const record = z
 
 /** What entries of failover groups from outside must look like. */
 export const groupCommands = [
-  z.strictObject({ type: z.literal('put-group'), record }),
+  z.strictObject({ type: z.literal('put-group'), record, toldBy: region.optional() }),
   z.strictObject({ type: z.literal('remove-group'), name }),
   z.strictObject({
     type: z.literal('vote-group'),
