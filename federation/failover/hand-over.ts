@@ -47,6 +47,10 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
   const { at: frozenAt } = await catalog.submit({ type: 'freeze-group', name: group, epoch, isFrozen: true })
   const stoppedMs = environment.clock.monotonic()
   agent.refresh()
+  // A majority decides, with the region that is to take over: who is slow is not waited for, with writes held back.
+  const need = majorityOf(votersOf(record).length)
+  const isEnough = (answers: ReadonlyMap<number, unknown>): boolean => answers.has(to) && answers.size >= need
+  let promised: ReadonlyMap<number, Answer>
   try {
     const untilMs = stoppedMs + drainMs
     while (!isEven(agent, record, to)) {
@@ -56,14 +60,13 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
       await environment.clock.sleep(lookMs)
     }
     await checkReady(agent, record, to)
+    promised = await agent.askAll(record, { kind: 'state', group }, answerMs, undefined, isEnough)
+    // While it waited its lease may have ended, and another region may have been elected: there is nothing left to give.
+    if (isWithoutLease(agent, record)) throw new StorageError('UNAVAILABLE', noLease)
   } catch (reason) {
     await catalog.submit({ type: 'freeze-group', name: group, epoch, isFrozen: false })
     throw reason
   }
-  // A majority decides, with the region that is to take over: who is slow is not waited for, with writes held back.
-  const need = majorityOf(votersOf(record).length)
-  const isEnough = (answers: ReadonlyMap<number, unknown>): boolean => answers.has(to) && answers.size >= need
-  const promised = await agent.askAll(record, { kind: 'state', group }, answerMs, undefined, isEnough)
   const next = Math.max(epoch, ...[...promised.values()].map(({ ballot }) => ballot.epoch)) + 1
   const question: VoteQuestion = {
     ...{ kind: 'vote', group, epoch: next, primary: to, knows: epoch },
@@ -88,6 +91,11 @@ export async function handOver(agent: FailoverAgent, group: string, to: number):
   return agent.voter.state(group)?.record ?? record
 }
 
+const noLease = 'this region has no lease: a majority of the voters does not answer'
+
+const isWithoutLease = (agent: FailoverAgent, record: GroupRecord): boolean =>
+  hasLeases(record) && !agent.mayAcknowledge(record) && agent.leaseLeftMs(record) === 0
+
 async function checkReady(agent: FailoverAgent, record: GroupRecord, to: number): Promise<void> {
   const { name } = record
   const { blockers } = await agent.ask(to, { kind: 'state', group: name }, answerMs)
@@ -96,9 +104,7 @@ async function checkReady(agent: FailoverAgent, record: GroupRecord, to: number)
     ...blockers,
     ...(behind?.isSynchronizing === true ? [stillSynchronizing(to)] : []),
     ...((behind?.entries ?? 0) > mostBehind ? [`region ${to} is ${behind?.entries} entries behind`] : []),
-    ...(hasLeases(record) && !agent.mayAcknowledge(record) && agent.leaseLeftMs(record) === 0
-      ? ['this region has no lease: a majority of the voters does not answer']
-      : []),
+    ...(isWithoutLease(agent, record) ? [noLease] : []),
   ]
   if (reasons.length > 0) throw new StorageError('UNAVAILABLE', reasons.join('; '))
 }

@@ -197,7 +197,8 @@ export class Voter {
     if (knows < record.epoch) return 'the candidate has not heard of the newest primary'
     if (!isProbe && epoch <= Math.max(ballot.epoch, record.epoch)) return 'promised a later epoch'
     const holder = this.holder(record.name)
-    if (holder !== undefined && holder !== primary && !(isHandover && isLeading)) {
+    // It gives away its own lease before its time, not one that a third region relies on since it stood still.
+    if (holder !== undefined && holder !== primary && !(isHandover && isLeading && holder === from)) {
       return `region ${holder} holds it for another ${Math.ceil(this.leaseLeftMs(record.name))} ms`
     }
     // What came in since the question was made a candidate has as well.
