@@ -38,6 +38,22 @@ function mayChange(
   return source === record.primary
 }
 
+/**
+ * The record of a failover group comes another way than its rules: a bucket that was made before it would be left without a rule when the
+ * catalog refuses that, and then is another bucket of that name for ever. CONFLICT: the offer comes again.
+ */
+function checkGroupKnown({ catalog }: AcceptOptions, { group, epoch, primary }: ReplicationRule): void {
+  if (group === undefined) return
+  const record = catalog.failover.group(group)?.record
+  const told = groupEpochOf(epoch)
+  if (record === undefined || record.epoch < told) {
+    throw new StorageError('CONFLICT', `epoch ${told} of the group ${group} is not known here yet`)
+  }
+  if (record.epoch === told && record.primary !== primary) {
+    throw new StorageError('CONFLICT', `region ${record.primary} is the primary of the group ${group}`)
+  }
+}
+
 /** Whether an edge has what its hub says of who may do what. */
 function isAccessKnown(
   { catalog, regionId }: AcceptOptions,
@@ -104,6 +120,7 @@ export async function acceptOffer(options: AcceptOptions, source: number, offer:
   if (rule.primary !== source) return false
   if (catalog.replication.isForgotten(offer.bucket, rule, regionId))
     throw new StorageError('CONFLICT', takenAwayReason)
+  checkGroupKnown(options, rule)
   const owner = accountFrom(offer.owner ?? 'root', source, regionId)
   const bucket = await catalog.submit({ type: 'create-bucket', name: offer.bucket, owner })
   await catalog.submit({ type: 'set-replication', bucketId: bucket.id, rule, ...told })

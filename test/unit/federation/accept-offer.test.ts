@@ -144,3 +144,30 @@ test('when a group is taken away its primary says what the rule is, and no other
   assert.equal(await offer(1, { ...rule, epoch: epoch + 1 }), true)
   assert.deepEqual([kept()?.primary, kept()?.epoch], [1, epoch + 1])
 })
+
+test('a bucket of a group that is not known here yet is made when the group is known, with its rule', async () => {
+  const members = [1, 2]
+  const { catalog } = testRegion(2)
+  const options = {
+    regionId: 2,
+    catalog: {
+      ...catalog,
+      submit: async (command: Parameters<typeof catalog.run>[0]) => catalog.run(command),
+    },
+  } as Parameters<typeof acceptOffer>[0]
+  const record: GroupRecord = {
+    ...{ name: 'g', regions: members, witnesses: [], buckets: ['b'], syncBuckets: [] },
+    ...{ automatic: false, flapMs: 60_000, leaseMs: 8_000 },
+    ...{ primary: 1, epoch: 9, revision: 1, automaticMs: 0, reigns: [] },
+  }
+  const rule = ruleOf({ members, group: 'g', epoch: 10 * ruleEpochsOfGroup })
+  const offer = () => acceptOffer(options, 1, { bucket: 'b', rule })
+  await assert.rejects(offer(), { code: 'CONFLICT' })
+  assert.equal(catalog.bucket('b'), undefined)
+  catalog.run({ type: 'put-group', record, toldBy: 1 })
+  await assert.rejects(offer(), { code: 'CONFLICT' }, 'an older record of the group')
+  assert.equal(catalog.bucket('b'), undefined)
+  catalog.run({ type: 'put-group', record: { ...record, epoch: 10 }, toldBy: 1 })
+  assert.equal(await offer(), true)
+  assert.equal(catalog.replication.rule(catalog.bucket('b')?.id ?? 0)?.group, 'g')
+})
