@@ -72,7 +72,7 @@ export interface SetGroupRequest {
 export interface RunFailoverRequest {
   readonly group: string
   readonly to: number
-  /** At most so many entries may be lost when the primary cannot be reached; -1: none that is not known to be there. */
+  /** At most so many entries may be lost when the primary cannot be reached; -1: none. What is not known wants `Number.MAX_SAFE_INTEGER`. */
   readonly acceptLoss: number
   /** The operator knows that the old primary is down: only where there are two voters. */
   readonly isPrimaryDown: boolean

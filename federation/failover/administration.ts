@@ -207,11 +207,17 @@ export function createFailoverAdministration(parts: FailoverAdminParts): Failove
         'with two voters nobody can tell a dead primary from a cut path: say --primary-is-down once you have made sure of it',
       )
     }
-    const known = lossEntries < 0 ? 'an unknown number of' : String(lossEntries)
-    if (lossEntries !== 0 && (acceptLoss < 0 || lossEntries > acceptLoss)) {
+    // What is not known may be any number: it is no less than what an operator has named.
+    if (lossEntries < 0 && acceptLoss !== Number.MAX_SAFE_INTEGER) {
       throw new StorageError(
         'INVALID_ARGUMENT',
-        `${known} entries of the primary have not arrived here: say --accept-loss N to go on without them`,
+        'an unknown number of entries of the primary have not arrived here: say --accept-loss all to go on without them',
+      )
+    }
+    if (lossEntries > 0 && lossEntries > acceptLoss) {
+      throw new StorageError(
+        'INVALID_ARGUMENT',
+        `${lossEntries} entries of the primary have not arrived here: say --accept-loss N to go on without them`,
       )
     }
     for (;;) {

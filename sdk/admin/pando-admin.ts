@@ -405,7 +405,7 @@ class AdminFailover extends AdminPart {
     return this.connection.call('PlanFailover', { group, to, acceptLoss: -1, isPrimaryDown: false }, options)
   }
 
-  /** `acceptLoss`: entries that may be lost when the primary does not answer; default -1, none. */
+  /** `acceptLoss`: entries that may be lost when the primary does not answer; default -1, none; an unknown number wants `Number.MAX_SAFE_INTEGER`. */
   run(
     request: Partial<RunFailoverRequest> & Pick<RunFailoverRequest, 'group' | 'to'>,
   ): Promise<FailoverResult> {

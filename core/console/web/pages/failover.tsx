@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import type { FailoverPlan, GroupStatus, MemberStatus } from '../../../../sdk/admin/index.ts'
+import type { FailoverPlan, FailoverResult, GroupStatus, MemberStatus } from '../../../../sdk/admin/index.ts'
 import { admin } from '../node.ts'
 import { Badge, Card, Failure, Head, Said, Table } from '../parts/frame.tsx'
 import { Icon } from '../parts/icons.tsx'
@@ -141,6 +141,17 @@ function Group({ group, onAsk }: { readonly group: GroupStatus; readonly onAsk: 
   )
 }
 
+/** What the plan tells, and no more; of what is not known any number. */
+const acceptableLoss = ({ lossEntries }: FailoverPlan): number =>
+  lossEntries < 0 ? Number.MAX_SAFE_INTEGER : lossEntries
+
+const lossText = ({ kind, lossEntries }: FailoverResult): string => {
+  if (kind === 'planned') return 'nothing is lost'
+  if (lossEntries === 0) return 'nothing is known to be lost'
+  const missing = lossEntries < 0 ? 'an unknown number of' : count(lossEntries)
+  return `${missing} entries are missing until the old primary returns and lists them`
+}
+
 /** The plan first; then the name of the group, typed: nobody fails over by a slip of the hand. */
 function Plan({ group, to, onClose }: Asked & { readonly onClose: Close }) {
   const { name } = group.record
@@ -161,10 +172,10 @@ function Plan({ group, to, onClose }: Asked & { readonly onClose: Close }) {
         const result = await admin.failover.run({
           group: name,
           to,
-          acceptLoss: forced && acceptLoss ? Math.max(0, plan.value?.lossEntries ?? 0) : -1,
+          acceptLoss: forced && acceptLoss && plan.value !== undefined ? acceptableLoss(plan.value) : -1,
           isPrimaryDown: forced && isPrimaryDown,
         })
-        return `Region ${result.primary} is the primary of ${name} (epoch ${result.epoch}), ${duration(result.durationMs)} after the last write that the old one took; ${result.lossEntries <= 0 ? 'nothing was lost' : `${plural(result.lossEntries, 'change')} lost`}.`
+        return `Region ${result.primary} is the primary of ${name} (epoch ${result.epoch}), ${duration(result.durationMs)} after the last write that the old one took; ${lossText(result)}.`
       }}
       onClose={onClose}
     >
