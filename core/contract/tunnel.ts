@@ -219,7 +219,7 @@ export interface RegionTunnels {
   open(regionId: number, topic: string, signal?: AbortSignal): Promise<TunnelStream>
   /**
    * Takes the streams that others open for a topic (1 to 64 of a-z, 0-9, - and .). CONFLICT when the topic is taken. A handler that
-   * throws has the stream given up. Returns how to stop.
+   * throws has the stream given up; what one that returns has not read is thrown away. Returns how to stop.
    */
   serve(topic: string, handle: (peer: RegionIdentity, stream: TunnelStream) => Promise<void>): () => void
   /** Called when a tunnel comes or goes; returns how to stop. */

@@ -86,12 +86,29 @@ export class TopicRouter {
       const handle = this.#handlers.get(topic)
       if (handle === undefined) throw new StorageError('NOT_IMPLEMENTED', `nobody serves '${topic}'`)
       await handle(session.peer, shaped, session)
+      await finishReading(shaped.readable)
     } catch (reason) {
       const error = StorageError.from(reason)
       this.#log.debug({ err: error, region: session.peer.regionId, topic }, 'a stream was given up')
       await giveUp(shaped, error.reason)
     }
   }
+}
+
+/** What a handler left unread and is taken for nothing: more than any question has. */
+const mostLeftBytes = 2 * 1024 * 1024
+
+/**
+ * A handler that refuses a question has not read it; until somebody does, the stream keeps its place and its credit. It is read rather than
+ * cancelled, since who is stopped while it still asks does not hear why it was refused.
+ */
+async function finishReading(readable: TunnelReader): Promise<void> {
+  for (let left = mostLeftBytes; left > 0; ) {
+    const { done, value } = await readable.read()
+    if (done) return
+    left -= value.length
+  }
+  await readable.cancel('nobody reads this')
 }
 
 /** Both directions. */
