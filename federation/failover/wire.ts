@@ -159,8 +159,11 @@ export function tunnelVoters(
   }
 }
 
-/** Questions of one region that are answered at once; more are refused. */
-const mostQuestions = 32
+/**
+ * Questions of one region that are answered at once; more are refused. After a restart all of its groups are renewed in the same moment, and
+ * any of them may be voted on besides.
+ */
+const mostQuestions = 2 * failoverLimits.groups
 
 /** Answers the voters of other regions. Returns how to stop. */
 export function serveVoters(
@@ -170,23 +173,26 @@ export function serveVoters(
 ): () => void {
   const open = new Map<number, number>()
   return tunnels.serve(failoverTopic, async ({ regionId }, { readable, writable }) => {
-    const busy = open.get(regionId) ?? 0
-    open.set(regionId, busy + 1)
     const writer = new MessageWriter(writable)
+    let isCounted = false
     try {
-      if (busy >= mostQuestions) throw new StorageError('OVERLOADED', 'too many questions at once')
       const reader = new MessageReader(readable, { maxBytes })
       const { payload } = await reader.expect()
       if ((await reader.read()) !== undefined) {
         throw new StorageError('PROTOCOL_ERROR', 'a question is followed by more')
       }
+      // Only now: one that is still on its way costs no answer, and the tunnel bounds what is held of it.
+      const busy = open.get(regionId) ?? 0
+      if (busy >= mostQuestions) throw new StorageError('OVERLOADED', 'too many questions at once')
+      open.set(regionId, busy + 1)
+      isCounted = true
       await writer.send(messageType.answer, textOf(await answer(regionId, parse(questionSchema, payload))))
     } catch (cause) {
       const { code, reason } = StorageError.from(cause)
       log.debug({ region: regionId, code, reason }, 'a question of another voter was refused')
       await writer.send(messageType.refusal, textOf({ code, reason: reason.slice(0, 1024) }))
     } finally {
-      const left = (open.get(regionId) ?? 1) - 1
+      const left = (open.get(regionId) ?? 0) - (isCounted ? 1 : 0)
       if (left === 0) open.delete(regionId)
       else open.set(regionId, left)
     }

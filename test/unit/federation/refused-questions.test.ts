@@ -115,3 +115,25 @@ test('what a handler leaves unread is taken up to a bound, and not asked for any
   assert.ok(sent < 4 * kib * kib, `${sent} bytes were taken`)
   assert.equal(await settled(answerer), 0)
 })
+
+test('as many groups as there may be are all answered when they are asked for at once', async (context) => {
+  const { serve, tunnels, answerer } = await regions(context)
+  const ballot = { epoch: 1, primary: 1 }
+  const lists = { positions: [], lags: [], blockers: [], endpoints: [] }
+  const answer: Answer = { isGranted: true, reason: '', ballot, leaseLeftMs: 0, ...lists }
+  serveVoters({ serve: (topic, handle) => serve(topic, handle) }, async () => answer, silentLogger)
+  const peers = tunnelVoters(tunnels, clock)
+  const groups = Array.from({ length: failoverLimits.groups }, (_, at) => `group-${at}`)
+  for (let round = 0; round < 3; round++) {
+    const codes = await Promise.all(
+      groups.map((group) =>
+        peers.ask(2, { kind: 'state', group }, 5_000).then(
+          () => 'granted',
+          (reason: unknown) => StorageError.from(reason).code,
+        ),
+      ),
+    )
+    assert.deepEqual([...new Set(codes)], ['granted'])
+  }
+  assert.equal(await settled(answerer), 0)
+})
