@@ -15,7 +15,7 @@ import type {
 } from '../../core/contract/tunnel.ts'
 import { privateKeyOf, publicKeyOf, selfCertificate } from '../identity/region-keys.ts'
 import { MuxSession } from './mux/mux-session.ts'
-import type { MuxLimits } from './mux/session-terms.ts'
+import { guestMuxLimits, type MuxLimits } from './mux/session-terms.ts'
 
 const protocol = 'pando-tunnel/1'
 /** From the first byte of a connection to the hello of the other side. */
@@ -85,6 +85,7 @@ export function tlsBackend({ environment, log, limits }: TlsBackendOptions): Tun
         socket,
         peer: peer === 'guest' ? { regionId: -1, publicKey } : { regionId: peer.regionId, publicKey },
         ...{ backend: 'tls', isDialed: false, clock, ...muxLimits },
+        ...(peer === 'guest' ? { limits: guestMuxLimits } : {}),
       })
       session.opened.then(
         () => {
@@ -174,7 +175,7 @@ export function tlsBackend({ environment, log, limits }: TlsBackendOptions): Tun
     const session = new MuxSession({
       socket,
       peer: { regionId: -1, publicKey: publicKey ?? '' },
-      ...{ backend: 'tls', isDialed: false, clock, ...muxLimits },
+      ...{ backend: 'tls', isDialed: false, clock, limits: guestMuxLimits },
     })
     session.close({ closeCode: 'refused', reason: 'this region does not know the key that was shown' })
   }

@@ -15,6 +15,12 @@ export const defaultMuxLimits: MuxLimits = {
   streams: 1024,
 }
 
+/**
+ * Of one who has shown a key that nobody knows: what it takes to show an invitation, which is a question of some KiB on one stream. The session
+ * of a guest ends with its answer and never becomes that of a region.
+ */
+export const guestMuxLimits: MuxLimits = { streamBytes: 64 * 1024, sessionBytes: 64 * 1024, streams: 1 }
+
 /** How the end of a session looks to who waits for something of it. */
 export function endError({ closeCode, reason, by }: TunnelCloseInfo): StorageError {
   const code =
