@@ -47,7 +47,7 @@ export function withVersion(
 
 /**
  * Without this version; the newest of the history takes its place when nothing else serves.
- * `retreat`: where to go instead of the newest.
+ * `retreat`: where to go instead of the newest; what served beside the version goes into the history then.
  */
 export function withoutVersion(
   deployment: PolicyDeployment,
@@ -62,7 +62,8 @@ export function withoutVersion(
   if (rest.length > 0 && retreat === undefined) {
     return withPolicy(deployment, { ...policy, versions: rest.map((other) => ({ ...other, percent: 100 })) })
   }
-  const back = policy.history.find(
+  // One that serves beside it may be named as well: going there is what happens without a name.
+  const back = [...rest, ...policy.history].find(
     (old) => !sameVersion(old, version) && (retreat === undefined || old.digest === retreat),
   )
   if (retreat !== undefined && back === undefined) {
@@ -71,7 +72,11 @@ export function withoutVersion(
       `${retreat.slice(0, 12)} is not among the last versions of ${name}`,
     )
   }
-  const history = policy.history.filter((old) => back === undefined || !sameVersion(old, back))
+  // What served beside the one that is taken out was not found bad: it can be gone back to.
+  const [main] = rest
+  const isKept = main !== undefined && back !== undefined && !sameVersion(main, back)
+  const others = policy.history.filter((old) => back === undefined || !sameVersion(old, back))
+  const history = isKept ? intoHistory(others, main) : others
   return withPolicy(deployment, {
     name,
     versions: back === undefined ? [] : [{ ...back, percent: 100, sinceMs: nowMs }],

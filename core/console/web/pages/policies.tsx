@@ -16,6 +16,7 @@ import { ActivatePolicy } from './policy-activate.tsx'
 import { Decisions } from './policy-decisions.tsx'
 
 type Asked =
+  /** `to` undefined: wherever one step back is. */
   | { readonly what: 'rollback'; readonly policy: DeployedPolicy; readonly to: DeployedVersion | undefined }
   | { readonly what: 'deactivate'; readonly policy: DeployedPolicy }
   | { readonly what: 'activate'; readonly name: string; readonly digest: string }
@@ -123,7 +124,7 @@ function Deployed({
           <button
             type="button"
             aria-label={`Roll back ${policy.name}`}
-            onClick={() => onAsk({ what: 'rollback', policy, to: policy.history[0] })}
+            onClick={() => onAsk({ what: 'rollback', policy, to: undefined })}
           >
             Roll back
           </button>
@@ -263,6 +264,9 @@ function Rollback({
   readonly onClose: Close
 }) {
   const { name } = policy
+  // What serves beside a canary or a shadow goes on alone: as without a digest on the command line.
+  const target =
+    to ?? policy.versions.slice(0, -1).find(({ percent: share }) => share > 0) ?? policy.history[0]
   return (
     <Question
       title={`Roll ${name} back?`}
@@ -270,7 +274,7 @@ function Rollback({
       risky
       work={async () => {
         await admin.policies.rollback(name, to?.digest ?? '')
-        return to === undefined ? `${name} is taken out.` : `${name} is back at ${digest(to.digest)}.`
+        return target === undefined ? `${name} is taken out.` : `${name} is back at ${digest(target.digest)}.`
       }}
       onClose={onClose}
     >
@@ -281,10 +285,10 @@ function Rollback({
         </dd>
         <dt>To</dt>
         <dd>
-          {to === undefined ? (
+          {target === undefined ? (
             'nothing served before: the policy is taken out'
           ) : (
-            <code>{digest(to.digest)}</code>
+            <code>{digest(target.digest)}</code>
           )}
         </dd>
       </dl>
