@@ -1,5 +1,6 @@
 import { Document, isMap, parseDocument, YAMLMap } from 'yaml'
 import { StorageError } from '../../contract/errors.ts'
+import { isLoopback } from './addresses.ts'
 import { clusterPorts } from './cluster-schema.ts'
 
 /** A node as a person writes it on the command line: `n1=10.0.0.1,zone=a,rack=r1`; `n1` where its address is to be found. */
@@ -43,7 +44,7 @@ export interface NewClusterFile {
   readonly data?: string
 }
 
-/** Text of a configuration file for all nodes. Nodes that share an address get ports and data directories of their own. */
+/** Text of a configuration file for all nodes. Nodes that share a machine get ports and data directories of their own. */
 export function makeClusterFile(file: NewClusterFile): string {
   const { region, replicas, nodes, discovery = [], regionId = 1, data } = file
   const numbered = regionId === 1 ? {} : { regionId }
@@ -58,7 +59,7 @@ export function makeClusterFile(file: NewClusterFile): string {
     '   pando up --config cluster.yaml --node NAME\n' +
     ' All keys and what they mean: pando config schema'
   for (const node of nodes) {
-    const onSameMachine = nodes.filter(({ address }) => address !== '' && address === node.address)
+    const onSameMachine = nodes.filter(({ address }) => isSameMachine(address, node.address))
     addNode(document, node, onSameMachine.length > 1)
   }
   const [first] = nodes
@@ -77,7 +78,11 @@ export function addToClusterFile(text: string, node: NodeSpec): string {
   return document.toString()
 }
 
-/** `sharesMachine`: others with the same address are made together with it. */
+/** All loopback addresses are of this machine: admin and console listen at 127.0.0.1 whatever the address, and the data is in one place. */
+const isSameMachine = (one: unknown, other: string): boolean =>
+  other !== '' && (one === other || (typeof one === 'string' && isLoopback(one) && isLoopback(other)))
+
+/** `sharesMachine`: others on the same machine are made together with it. */
 function addNode(
   document: Pick<Document, 'getIn' | 'setIn' | 'createNode'>,
   node: NodeSpec,
@@ -89,7 +94,7 @@ function addNode(
   let sharing = 0
   for (const { key, value } of nodes.items) {
     if (String(key) === node.name) throw new StorageError('CONFLICT', `${node.name} is in the file already`)
-    if (!(value instanceof YAMLMap) || node.address === '' || value.get('address') !== node.address) continue
+    if (!(value instanceof YAMLMap) || !isSameMachine(value.get('address'), node.address)) continue
     sharing++
     const ports = value.get('ports')
     for (const [part, usual] of Object.entries(clusterPorts)) {

@@ -93,3 +93,14 @@ test('nodes without an address are written without one, and the file says how th
   })
   assert.throws(() => parseNodeSpec('n1='), /NAME=ADDRESS/)
 })
+
+test('all loopback addresses are one machine, also for a node that is added', () => {
+  const nodes = ['a=127.0.0.1', 'b=127.0.0.2', 'c=localhost'].map(parseNodeSpec)
+  const text = makeClusterFile({ region: 'eu', replicas: 3, nodes })
+  const more = addToClusterFile(text, parseNodeSpec('d=127.0.0.9'))
+  const configs = ['a', 'b', 'c', 'd'].map((name) => load(more, name))
+  assert.equal(new Set(configs.map(({ data }) => data)).size, 4)
+  assert.equal(new Set(configs.map(({ s3 }) => s3.listen.port)).size, 4)
+  assert.equal(new Set(configs.map(({ admin }) => admin.listen.port)).size, 4)
+  assert.equal(new Set(configs.map(({ console: { listen } }) => listen?.port)).size, 4)
+})
