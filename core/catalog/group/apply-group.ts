@@ -102,7 +102,10 @@ function checkTold(context: ApplyContext, record: GroupRecord, from: number, kno
   }
   const votersIn = ({ regions, witnesses }: GroupRecord): string => `${regions.join()};${witnesses.join()}`
   const before = known?.record
-  if (before !== undefined && from !== before.primary && votersIn(before) !== votersIn(record))
+  // Who has won says so, too: the primary before may be gone without having told this voter of a change.
+  const says = before !== undefined && record.epoch > before.epoch ? record.primary : before?.primary
+  const isChanged = before !== undefined && votersIn(before) !== votersIn(record)
+  if (isChanged && from !== before.primary && from !== says)
     refuse(`region ${before.primary} says who its voters are`)
   if (known?.isRecovered === true) return
   if (record.primary === here) refuse('this region has not taken what it is said to be the primary of')

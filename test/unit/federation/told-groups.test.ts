@@ -162,17 +162,33 @@ test('a voter changes neither who else votes, nor makes a region the primary tha
   await defined
   const record = () => catalog.failover.group('zzz')?.record ?? assert.fail()
   const before = record()
-  for (const forged of [
-    { ...own, epoch: 2 },
-    { ...own, revision: 2 },
-    { ...own, primary: 2, epoch: 2, regions: [1, 2, 7] },
-    { ...own, primary: 2, epoch: 2, regions: [1, 2], witnesses: [7] },
-  ]) {
-    assert.equal((await hear(2, forged)).isGranted, false)
+  for (const [from, forged] of [
+    [2, { ...own, epoch: 2 }],
+    [2, { ...own, revision: 2 }],
+    [2, { ...own, revision: 2, regions: [1, 2, 7] }],
+    [3, { ...own, primary: 2, epoch: 2, regions: [1, 2, 7] }],
+    [3, { ...own, primary: 2, epoch: 2, regions: [1, 2], witnesses: [7] }],
+  ] as const) {
+    assert.equal((await hear(from, forged)).isGranted, false)
     assert.deepEqual(record(), before)
   }
   // Who won the votes of the others is the primary.
   assert.equal((await hear(2, { ...own, primary: 2, epoch: 2, revision: 0 })).isGranted, true)
   assert.equal(record().primary, 2)
+  await close()
+})
+
+test('who comes back follows a primary that has changed the voters meanwhile', async () => {
+  const members = [1, 2, 3]
+  const own = { ...told, regions: members, automatic: true, primary: 1, revision: 1 }
+  const { hear, catalog, agent, close, clock } = region(1, ruleOf({ members }))
+  const defined = agent.define(own)
+  await clock.advance(3_000)
+  await defined
+  assert.equal(
+    (await hear(2, { ...own, regions: [1, 2], witnesses: [4], primary: 2, epoch: 3, revision: 1 })).isGranted,
+    true,
+  )
+  assert.deepEqual(catalog.failover.group('zzz')?.record.witnesses, [4])
   await close()
 })
